@@ -1,0 +1,175 @@
+"""Recordings and pipes as model audio: float32 mono samples at 16 kHz, block by block, so that ten hours need no more memory
+than ten seconds.
+
+A damaged recording is read as far as it goes and raises AudioError only then: whoever takes the blocks has heard everything
+there was to hear before the fault is told.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soxr
+
+from kws.decoders import open_recording
+from kws.errors import AudioError
+
+SAMPLE_RATE = 16_000
+SUFFIXES = (
+    *(".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav"),
+    *(".aac", ".amr", ".ape", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"),  # through ffmpeg
+)
+RAW_FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+
+_RATES = range(1_000, 1_000_001)  # anything else is a damaged header
+_LOUDEST = 1e6  # full scale is 1; the square of a sample far beyond this no longer fits the network's numbers
+
+
+def blocks(path: Path | str, block_seconds: float = 10.0) -> Iterator[np.ndarray]:
+    """Samples of a recording as float32 mono 16 kHz blocks [n] of at most about `block_seconds`; channels are averaged.
+
+    Raises AudioError when nothing can be read; and, after the last block, when the recording ends before its header says, has no
+    samples, or holds samples that are not numbers (they are given as silence).
+    """
+    path = Path(path)
+    recording = open_recording(path, block_seconds)
+    yield from model_blocks(recording.chunks, recording.rate, str(path))
+
+
+def read(path: Path | str) -> np.ndarray:
+    """The whole recording as float32 mono 16 kHz samples [n]. Raises AudioError like `blocks`."""
+    return np.concatenate(list(blocks(path)))
+
+
+def excerpt(path: Path | str, start_seconds: float, end_seconds: float) -> np.ndarray:
+    """The part of a recording between two times as float32 mono 16 kHz samples [n], shorter where the recording ends.
+
+    Faults of the recording are left to `blocks` to tell. Raises AudioError when nothing can be read.
+    """
+    recording = open_recording(Path(path), end_seconds - start_seconds, start_seconds)
+    wanted = round((end_seconds - start_seconds) * SAMPLE_RATE)
+    parts, count = [np.zeros(0, np.float32)], 0
+    try:
+        for block in model_blocks(recording.chunks, recording.rate, str(path)):
+            parts.append(block)
+            count += len(block)
+            if count >= wanted:
+                break
+    except AudioError:
+        pass
+    return np.concatenate(parts)[:wanted]
+
+
+def duration_seconds(path: Path | str) -> float | None:
+    """Length that the recording's header promises; None where only decoding would tell, or nothing can be read."""
+    try:
+        return open_recording(Path(path), 1.0).seconds
+    except AudioError:
+        return None
+
+
+def raw_blocks(stream: BinaryIO, rate: int = SAMPLE_RATE, encoding: str = "s16le", block_seconds: float = 0.08) -> Iterator[np.ndarray]:
+    """Raw mono PCM from a pipe as float32 mono 16 kHz blocks [n], each as soon as it arrives. `encoding` is one of RAW_FORMATS.
+
+    Raises AudioError after the last block when nothing came or samples were not numbers.
+    """
+    dtype = RAW_FORMATS[encoding]
+    block_bytes = max(1, round(block_seconds * rate)) * dtype.itemsize
+    yield from model_blocks(_raw_chunks(stream, dtype, block_bytes), rate, "standard input")
+
+
+def model_blocks(chunks: Iterator[np.ndarray], rate: int, where: str) -> Iterator[np.ndarray]:
+    """Float32 chunks [n] or [n, channels] at `rate` Hz as model audio [n]. `where` names their source in errors.
+
+    Raises AudioError after the last block, like `blocks`.
+    """
+    if rate not in _RATES:
+        raise AudioError(f"{where}: a sample rate of {rate} Hz cannot be right. Check the file, or convert it.")
+    intake = _Intake(rate)
+    fault = None
+    try:
+        for chunk in chunks:
+            yield from intake.feed(chunk)
+    except AudioError as error:
+        fault = error
+    yield from intake.finish()
+    fault = fault or intake.fault(where)
+    if fault:
+        raise fault
+
+
+def find_recordings(path: Path | str) -> list[Path]:
+    """The recording itself, or all recordings below a directory, sorted, hidden ones left out.
+
+    Raises AudioError for a directory without recordings.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p.relative_to(path)))
+    if not found:
+        raise AudioError(f"{path}: no recordings in this directory or below it (.wav, .flac, .mp3, ...). Check the path.")
+    return found
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _raw_chunks(stream: BinaryIO, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:
+    rest = b""  # bytes of a sample that has not arrived in full
+    while data := stream.read1(block_bytes):
+        data = rest + data
+        whole = len(data) // dtype.itemsize * dtype.itemsize
+        rest = data[whole:]
+        samples = np.frombuffer(data[:whole], dtype).astype(np.float32)
+        yield samples / 32768 if dtype.kind == "i" else samples
+
+
+class _Intake:
+    """Cleans, mixes and resamples the chunks of one source, and remembers what was wrong with them."""
+
+    def __init__(self, rate: int):
+        self._rate = rate
+        self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1)
+        self._frames = 0
+        self._bad_samples = 0
+        self._first_bad_seconds = 0.0
+
+    def feed(self, chunk: np.ndarray) -> Iterator[np.ndarray]:
+        chunk = self._cleaned(chunk)
+        self._frames += len(chunk)
+        mono = chunk if chunk.ndim == 1 else _mean_of_channels(chunk)
+        mono = mono if self._resampler is None else self._resampler.resample_chunk(mono)
+        if len(mono):
+            yield mono
+
+    def finish(self) -> Iterator[np.ndarray]:
+        if self._resampler is not None and self._frames:
+            tail = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            if len(tail):
+                yield tail
+
+    def fault(self, where: str) -> AudioError | None:
+        if not self._frames:
+            return AudioError(f"{where}: no samples in it. Record or copy it again.")
+        if self._bad_samples:
+            return AudioError(
+                f"{where}: {self._bad_samples} samples are no sound (not a number, or beyond all bounds), the first at "
+                f"{self._first_bad_seconds:.2f} s; they were taken for silence. Write the recording again."
+            )
+        return None
+
+    def _cleaned(self, chunk: np.ndarray) -> np.ndarray:
+        if not len(chunk) or (chunk.min() >= -_LOUDEST and chunk.max() <= _LOUDEST):  # false also for NaN
+            return chunk
+        bad = ~(np.abs(chunk) <= _LOUDEST)
+        if not self._bad_samples:
+            self._first_bad_seconds = (self._frames + int(np.flatnonzero(bad.reshape(len(chunk), -1).any(axis=1))[0])) / self._rate
+        self._bad_samples += int(bad.sum())
+        return np.where(bad, np.float32(0), chunk)
+
+
+def _mean_of_channels(chunk: np.ndarray) -> np.ndarray:
+    return sum(chunk.T) / np.float32(chunk.shape[1])  # 16 times as fast as chunk.mean(axis=1) for two channels

@@ -1,0 +1,154 @@
+"""Opens a recording of any format and gives its samples as they are, chunk by chunk; `kws.audio` makes model audio of them.
+
+Three decoders share the work. libsndfile reads most formats. MP3 goes through miniaudio, because libsndfile stops at the length
+it guesses for files without a length tag (a third of a variable-rate file was lost) and prints complaints of its own. Whatever
+libsndfile does not know goes to the `ffmpeg` program, where it is installed.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+
+from kws.errors import AudioError
+
+if TYPE_CHECKING:
+    import miniaudio
+
+_FFMPEG_RATE = 16_000  # ffmpeg resamples by itself, to the rate that the model wants
+_CHUNK_VALUES = 2**20  # samples × channels in memory at once, at most
+_LENGTH = re.compile(r"(?:data|Data Size|SSND)\s*:\s*(\d+) \(should be (\d+)\)")  # libsndfile's log of a header that promises too much
+_LENGTH_UNKNOWN = 2**31 - 2**16  # programs that write to a pipe put a number above this where the length belongs
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An open recording. `chunks` holds float32 arrays [n] or [n, channels], and raises AudioError after the last sound chunk
+    when the recording is damaged. `seconds` is what the header promises, None if it promises nothing."""
+
+    rate: int
+    seconds: float | None
+    chunks: Iterator[np.ndarray]
+
+
+def open_recording(path: Path, block_seconds: float, start_seconds: float = 0.0) -> Decoded:
+    """Opens `path` at `start_seconds`; chunks are `block_seconds` long, or shorter where that would take too much memory.
+
+    Raises AudioError: no such file, not a regular file, empty, not permitted, or no decoder reads it.
+    """
+    _check(path)
+    if path.suffix.lower() == ".mp3":
+        return _open_mp3(path, block_seconds, start_seconds)
+    try:
+        sound = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        return _open_ffmpeg(path, block_seconds, start_seconds, error.error_string.rstrip(" ."))
+    sound.seek(min(round(start_seconds * sound.samplerate), sound.frames))
+    return Decoded(sound.samplerate, sound.frames / sound.samplerate, _sound_chunks(path, sound, block_seconds))
+
+
+def _check(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            if path.is_file() and not file.read(1):
+                raise AudioError(f"{path}: the file is empty (0 bytes). Record or copy it again.")
+    except FileNotFoundError:
+        raise AudioError(f"{path}: no such file or directory. Check the path.") from None
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be opened ({error.strerror}). Check the path and its permissions.") from None
+    if not path.is_file():
+        raise AudioError(f"{path}: not a regular file. Save the recording first, or give it on standard input as '-'.")
+
+
+def _chunk_frames(block_seconds: float, rate: int, channels: int) -> int:
+    return max(1, min(round(block_seconds * rate), _CHUNK_VALUES // channels))
+
+
+def _sound_chunks(path: Path, sound: soundfile.SoundFile, block_seconds: float) -> Iterator[np.ndarray]:
+    frames = _chunk_frames(block_seconds, sound.samplerate, sound.channels)
+    stopped = ""
+    with sound:
+        while not stopped:
+            chunk, stopped = _read(sound, frames)
+            yield chunk
+        if sound.tell() < _promised_frames(sound):
+            raise _ends_early(path, sound.tell() / sound.samplerate, _promised_frames(sound) / sound.samplerate, stopped)
+
+
+def _read(sound: soundfile.SoundFile, frames: int) -> tuple[np.ndarray, str]:
+    """The next chunk, and why it is the last one if it is."""
+    start = sound.tell()
+    chunk = np.empty((frames, sound.channels) if sound.channels > 1 else frames, np.float32)
+    try:
+        filled = len(sound.read(out=chunk))
+        return chunk[:filled], "" if filled else "the file ends early"
+    except soundfile.LibsndfileError as error:
+        return chunk[: sound.tell() - start], error.error_string.removeprefix("Error : ").rstrip(" .")
+
+
+def _promised_frames(sound: soundfile.SoundFile) -> int:
+    """Frames that the header promises; `sound.frames` alone is what was there when the file was opened."""
+    match = _LENGTH.search(sound.extra_info)
+    if not match or int(match[1]) >= _LENGTH_UNKNOWN:
+        return sound.frames
+    return max(sound.frames, sound.frames * int(match[1]) // max(int(match[2]), 1))
+
+
+def _ends_early(path: Path, seconds: float, promised_seconds: float, reason: str) -> AudioError:
+    return AudioError(f"{path}: only the first {seconds:.2f} of {promised_seconds:.2f} s can be read ({reason}). Copy or record it again.")
+
+
+def _open_mp3(path: Path, block_seconds: float, start_seconds: float) -> Decoded:
+    import miniaudio
+
+    try:
+        info = miniaudio.mp3_get_file_info(str(path))
+    except miniaudio.DecodeError:
+        return _open_ffmpeg(path, block_seconds, start_seconds, "not an MP3 file")
+    return Decoded(info.sample_rate, info.num_frames / info.sample_rate, _mp3_chunks(path, info, block_seconds, start_seconds))
+
+
+def _mp3_chunks(path: Path, info: "miniaudio.SoundFileInfo", block_seconds: float, start_seconds: float) -> Iterator[np.ndarray]:
+    import miniaudio
+
+    frames = _chunk_frames(block_seconds, info.sample_rate, info.nchannels)
+    position = min(round(start_seconds * info.sample_rate), info.num_frames)
+    for samples in miniaudio.mp3_stream_file(str(path), frames, position):
+        chunk = np.asarray(samples, dtype=np.float32).reshape(-1, info.nchannels) / 32768
+        position += len(chunk)
+        yield chunk
+    if position < info.num_frames:
+        raise _ends_early(path, position / info.sample_rate, info.num_frames / info.sample_rate, "the file ends early")
+
+
+def _open_ffmpeg(path: Path, block_seconds: float, start_seconds: float, complaint: str) -> Decoded:
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise AudioError(
+            f"{path}: libsndfile does not read it ({complaint or 'unknown format'}). "
+            "Install ffmpeg, which reads more formats, or convert the recording to WAV."
+        )
+    # The prefix keeps names with a colon from being taken for addresses, the list keeps playlists from fetching any.
+    read = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-ss", str(start_seconds), "-i", f"file:{path}"]
+    write = ["-vn", "-ac", "1", "-ar", str(_FFMPEG_RATE), "-f", "f32le", "-"]
+    return Decoded(_FFMPEG_RATE, None, _ffmpeg_chunks(path, read + write, 4 * _chunk_frames(block_seconds, _FFMPEG_RATE, 1)))
+
+
+def _ffmpeg_chunks(path: Path, command: list[str], chunk_bytes: int) -> Iterator[np.ndarray]:
+    with tempfile.TemporaryFile() as complaints:  # a pipe that nobody empties would block ffmpeg
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints) as process:
+            assert process.stdout is not None
+            while data := process.stdout.read(chunk_bytes):
+                yield np.frombuffer(data[: len(data) // 4 * 4], dtype="<f4")
+        if process.returncode:
+            complaints.seek(0)
+            lines = complaints.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+            reason = lines[-1].split(": ")[-1]
+            raise AudioError(f"{path}: not a recording that can be read ({reason}). Check the file, or convert it to WAV.")

@@ -1,0 +1,86 @@
+"""The one stateful step: `scores, state = step(audio, state)`.
+
+Audio is any number of new samples; the state is all that is still needed of the past. Scores come out one frame at a time, so
+samples that do not fill a frame yet wait in the state. A file, a microphone and a whole archive go through this same function.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from kws.errors import ModelError
+from kws.modelfile import ModelInfo, find, open_session
+
+
+@dataclass(frozen=True)
+class State:
+    """`waiting` [B, n]: samples short of a frame; `memory` [B, S]: the network's own state."""
+
+    waiting: np.ndarray
+    memory: np.ndarray
+
+
+class Step(NamedTuple):
+    """Probabilities `pooled` and `frames` [B, F, W]; `extents` [B, F, W, 2] in seconds (see `kws.events.Scores`)."""
+
+    pooled: np.ndarray
+    frames: np.ndarray
+    extents: np.ndarray
+
+
+class Engine(Protocol):
+    """What runs a model: `silence` makes the state before any stream, `step` goes on from a state."""
+
+    info: ModelInfo
+
+    def silence(self, batch: int = 1) -> State: ...
+
+    def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]: ...
+
+
+class OnnxEngine:
+    """Runs a model file with ONNX Runtime on one CPU thread."""
+
+    def __init__(self, model: str = "welcome"):
+        self._session, self.info = open_session(find(model))
+
+    def silence(self, batch: int = 1) -> State:
+        """State of `batch` streams before their first sample: endless digital silence."""
+        # The network forgets after `past_samples`, so silence of that length leaves the same state whatever was there before.
+        frames = -(-self.info.past_samples // self.info.frame_samples)
+        nothing = np.zeros((1, frames * self.info.frame_samples), np.float32)
+        memory = self._run(nothing, np.zeros((1, self.info.state_size), np.float32))[1]
+        return State(np.zeros((batch, 0), np.float32), np.repeat(memory, batch, axis=0))
+
+    def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]:
+        """Scores of new samples.
+
+        audio [B, n]: float32, 16 kHz, any n. Returns the F frames these samples complete (F may be 0), and the new state.
+        """
+        if state.waiting.shape[1]:
+            audio = np.concatenate([state.waiting, audio], axis=1)
+        ready = audio.shape[1] - audio.shape[1] % self.info.frame_samples
+        if not ready:
+            return self._nothing(len(audio)), State(audio, state.memory)
+        step, memory = self._run(audio[:, :ready], state.memory)
+        return step, State(audio[:, ready:], memory)
+
+    def _run(self, audio: np.ndarray, memory: np.ndarray) -> tuple[Step, np.ndarray]:
+        *scores, memory = self._session.run(["pooled", "frames", "extents", "new_state"], {"audio": audio, "state": memory})
+        return Step(*scores), memory
+
+    def _nothing(self, batch: int) -> Step:
+        words = len(self.info.words)
+        return Step(*(np.zeros(shape, np.float32) for shape in ((batch, 0, words), (batch, 0, words), (batch, 0, words, 2))))
+
+
+def load(model: str = "welcome", device: str = "cpu") -> Engine:
+    """An engine for a model name or path. On a device other than "cpu" torch runs the checkpoint beside the model file."""
+    if device == "cpu":
+        return OnnxEngine(model)
+    try:
+        from kws.training.torch_engine import TorchEngine
+    except ModuleNotFoundError as error:
+        raise ModelError(f"device '{device}' needs torch. Install it: pip install 'kws[train]'") from error
+    return TorchEngine(model, device)

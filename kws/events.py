@@ -1,0 +1,92 @@
+"""From scores to events: one state machine, used by files and live audio alike.
+
+A word is reported once its pooled score has stayed at or above the threshold for `confirm_frames` frames. The machine then
+stays closed until the score has fallen below `release` (hysteresis) and `refractory_frames` have passed since the report,
+so that one spoken word is one event. The machine counts frames, never a clock: the same scores always give the same events.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One spoken word. Times are seconds since the beginning of the stream."""
+
+    word: str
+    start: float  # where the word begins
+    end: float  # where it ends
+    peak: float  # time of the highest score; the event is known `confirm_frames` after the threshold is reached
+    score: float  # highest pooled score up to the report, 0 to 1
+
+
+@dataclass(frozen=True)
+class EventSettings:
+    """How scores become events; `threshold` has one value per word."""
+
+    threshold: tuple[float, ...]
+    release_ratio: float = 0.5  # the score must fall below threshold × ratio before the word can fire again
+    confirm_frames: int = 3
+    refractory_frames: int = 20
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of F frames for W words. `times` [F]: the end, in seconds, of the audio each frame has seen; `pooled` [F, W] and
+    `frames` [F, W]: probabilities; `extents` [F, W, 2]: seconds from that end back to the word's start and end, were it there."""
+
+    times: np.ndarray
+    pooled: np.ndarray
+    frames: np.ndarray
+    extents: np.ndarray
+
+
+class EventMachine:
+    """Turns the score tracks of one stream into events; feed it frames in any portions."""
+
+    def __init__(self, words: tuple[str, ...], settings: EventSettings):
+        self._tracks = [_Track(word, threshold, settings) for word, threshold in zip(words, settings.threshold, strict=True)]
+
+    def feed(self, scores: Scores) -> list[Detection]:
+        """Events that these frames complete, in order of time."""
+        found = [event for i, track in enumerate(self._tracks) for event in track.feed(scores, i)]
+        return sorted(found, key=lambda event: event.peak)
+
+
+@dataclass
+class _Track:
+    word: str
+    threshold: float
+    settings: EventSettings
+    _open: bool = True  # ready for a new word
+    _closed_frames: int = 0  # frames since the last report
+    _run: list[tuple[float, float, float, float]] = field(default_factory=list)  # (score, time, start, end) above threshold
+
+    def feed(self, scores: Scores, column: int) -> list[Detection]:
+        pooled = scores.pooled[:, column]
+        if self._open and not self._run and not (pooled >= self.threshold).any():
+            return []
+        found = []
+        for score, time, (to_start, to_end) in zip(pooled.tolist(), scores.times.tolist(), scores.extents[:, column].tolist(), strict=True):
+            if not self._open:
+                self._rest(score)
+            if self._open and score >= self.threshold:
+                self._run.append((score, time, time - to_start, time - to_end))
+                if len(self._run) == self.settings.confirm_frames:
+                    found.append(self._report())
+            else:
+                self._run.clear()
+        return found
+
+    def _rest(self, score: float) -> None:
+        self._closed_frames += 1
+        if score < self.threshold * self.settings.release_ratio and self._closed_frames >= self.settings.refractory_frames:
+            self._open = True
+
+    def _report(self) -> Detection:
+        score, peak, *_ = max(self._run)
+        start, end = (float(np.average([row[i] for row in self._run], weights=[row[0] for row in self._run])) for i in (2, 3))
+        self._open, self._closed_frames = False, 0
+        self._run.clear()
+        return Detection(self.word, round(max(start, 0.0), 3), round(max(end, 0.0), 3), round(peak, 3), round(score, 4))

@@ -1,0 +1,125 @@
+"""Model files: `NAME.onnx`, a graph that takes samples and state, with one JSON document in its metadata.
+
+The document (key `kws`) says all there is to know: format, words, timing, pooling, event settings, calibration, training sources
+with their licences, metrics, versions. Nothing else is needed to run the model, and nothing in the file is executed but the graph.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kws.errors import ModelError
+from kws.events import EventSettings
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+FORMAT = 1
+METADATA_KEY = "kws"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says of itself; `document` is the whole of it."""
+
+    path: Path
+    document: dict
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(self.document["words"])
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one score to the next; the graph takes multiples of it."""
+        return self.document["frame_samples"]
+
+    @property
+    def frame_seconds(self) -> float:
+        return self.frame_samples / self.document["sample_rate"]
+
+    @property
+    def state_size(self) -> int:
+        return self.document["state_size"]
+
+    @property
+    def past_samples(self) -> int:
+        """Samples after which nothing of the past is left in the state."""
+        return self.document["past_samples"]
+
+    @property
+    def events(self) -> EventSettings:
+        settings = self.document["events"]
+        return EventSettings(**{**settings, "threshold": tuple(settings["threshold"])})
+
+    def thresholds_for(self, false_alarms_per_hour: float) -> tuple[float, ...]:
+        """One threshold per word that gave at most this many false alarms per hour when the model was calibrated.
+
+        Raises ModelError where the calibration heard too little to promise so few.
+        """
+        return tuple(self._threshold_for(word, false_alarms_per_hour) for word in self.words)
+
+    def _threshold_for(self, word: str, wanted: float) -> float:
+        calibration = self.document.get("calibration") or {"hours": 0.0, "rows": []}
+        rows = [row for row in calibration["rows"] if row["word"] == word]
+        fitting = [row for row in rows if row["false_alarms_per_hour"] <= wanted]
+        if not fitting:
+            least = min((row["false_alarms_per_hour"] for row in rows), default=None)
+            reach = "it was never calibrated" if least is None else f"its lowest row is {least:g} per hour"
+            raise ModelError(
+                f"{self.path}: cannot promise {wanted:g} false alarms per hour for '{word}': {reach} "
+                f"({calibration['hours']:.1f} h heard). Ask for more, or set --threshold."
+            )
+        return max(fitting, key=lambda row: row["false_alarms_per_hour"])["threshold"]
+
+
+def find(model: str | Path) -> Path:
+    """Path of a model: a path as it is; a name is looked up in ./models, then among the shipped models. Raises ModelError."""
+    path = Path(model)
+    if path.suffix == ".onnx" or len(path.parts) > 1:
+        if not path.is_file():
+            raise ModelError(f"{path}: no such model file. Give the path of an .onnx file made by kws, or a name: {_known()}.")
+        return path
+    for folder in _folders():
+        if (folder / f"{path}.onnx").is_file():
+            return folder / f"{path}.onnx"
+    raise ModelError(f"no model named '{model}'. Known: {_known()}. Train one with: kws train {model} --data DIR")
+
+
+def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]":
+    """The graph, ready to run on one thread, and its checked document. Raises ModelError for anything but a model of ours."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
+    except Exception as error:  # the runtime has no common base for what it raises on a bad file
+        raise ModelError(f"{path}: not an ONNX model, or a damaged one. Copy or train it again.") from error
+    return session, ModelInfo(path, _check(path, session.get_modelmeta().custom_metadata_map))
+
+
+def _check(path: Path, metadata: dict[str, str]) -> dict:
+    if METADATA_KEY not in metadata:
+        raise ModelError(f"{path}: an ONNX model of another program; kws needs a file made by 'kws train'.")
+    try:
+        document = json.loads(metadata[METADATA_KEY])
+        version = document["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
+    if version != FORMAT:
+        raise ModelError(f"{path}: model format {version}, this kws reads format {FORMAT}. Train it again, or install the kws that made it.")
+    return document
+
+
+def _folders() -> list[Path]:
+    package = Path(__file__).parent
+    return [Path("models"), package / "models", package.parent / "models"]  # yours, installed, in a clone
+
+
+def _known() -> str:
+    return ", ".join(sorted({path.stem for folder in _folders() for path in folder.glob("*.onnx")})) or "none"

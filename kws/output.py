@@ -1,0 +1,110 @@
+"""Events on their way out: lines of text, JSON, CSV or Audacity labels, flushed one by one, and clips of the audio around them."""
+
+import csv
+import errno
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import TextIO
+
+from kws.errors import KwsError
+from kws.events import Detection
+
+_CLIP_MARGIN_SECONDS = 0.25  # kept before and after the word
+
+FIELDS = ("file", "word", "start", "end", "peak", "score")  # the names are an interface: scripts rely on them
+
+
+class EventWriter:
+    """Writes events as lines in one of FORMATS. Text columns are as wide as the longest of `files` and of `words`."""
+
+    def __init__(self, out: TextIO, form: str, files: Sequence[str], words: Sequence[str]):
+        self._out = out
+        self._line = FORMATS[form]
+        self._widths = max(map(len, files), default=0), max(map(len, words), default=0)
+        if form == "csv":
+            self._write(_csv_row(FIELDS))
+
+    def write(self, file: str, event: Detection) -> None:
+        """Raises KwsError when the output cannot take it; a reader that has gone stays a BrokenPipeError."""
+        self._write(self._line(file, event, self._widths))
+
+    def _write(self, line: str) -> None:
+        try:
+            self._out.write(line + "\n")
+            self._out.flush()
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            raise KwsError(f"standard output: events cannot be written ({error.strerror}). Make room, or write elsewhere.") from error
+
+
+def _text(file: str, event: Detection, widths: tuple[int, int]) -> str:
+    return f"{file:<{widths[0]}}  {event.word:<{widths[1]}}  {event.start:8.2f}  {event.end:8.2f}  {event.score:.2f}"
+
+
+def _json(file: str, event: Detection, _: tuple[int, int]) -> str:
+    return json.dumps(dict(zip(FIELDS, (file, *astuple(event)), strict=True)), ensure_ascii=False)
+
+
+def _csv(file: str, event: Detection, _: tuple[int, int]) -> str:
+    return _csv_row((file, *astuple(event)))
+
+
+def _csv_row(values: Sequence[object]) -> str:
+    row = io.StringIO()
+    csv.writer(row, lineterminator="").writerow(values)
+    return row.getvalue()
+
+
+def _label(_: str, event: Detection, __: tuple[int, int]) -> str:
+    return f"{event.start:.6f}\t{event.end:.6f}\t{event.word}"
+
+
+FORMATS: dict[str, Callable[[str, Detection, tuple[int, int]], str]] = {"text": _text, "json": _json, "csv": _csv, "labels": _label}
+
+
+class ClipFolder:
+    """Saves the audio around events as `DIR/<stem>_<start>_<word>.wav`, 16 kHz mono."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._names: set[str] = set()  # recordings in different folders may share a stem
+
+    def save(self, path: Path, event: Detection) -> Path:
+        """Writes the clip of one event of the recording at `path`. Raises KwsError when it cannot be written."""
+        import soundfile
+
+        from kws.audio import SAMPLE_RATE, excerpt
+
+        clip = excerpt(path, max(event.start - _CLIP_MARGIN_SECONDS, 0.0), event.end + _CLIP_MARGIN_SECONDS)
+        wav = io.BytesIO()
+        soundfile.write(wav, clip, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        target = self._folder / f"{self._free_name(path.stem, event)}.wav"
+        replace_file(target, wav.getvalue())
+        return target
+
+    def _free_name(self, stem: str, event: Detection) -> str:
+        word = re.sub(r"[^\w-]+", "-", event.word)
+        wanted = name = f"{stem}_{event.start:.2f}_{word}"
+        count = 1
+        while name in self._names:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._names.add(name)
+        return name
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, with the folders above it. Raises KwsError when the disk does not take it."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise KwsError(f"{path}: cannot be written ({error.strerror}). Make room, or write elsewhere.") from error

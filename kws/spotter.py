@@ -1,0 +1,167 @@
+"""The library's front door: load a model, then listen to files, arrays or live audio.
+
+    spotter = Spotter.load("welcome")
+    for event in spotter.detect("meeting.flac"):
+        print(event.word, event.start, event.end, event.score)
+
+A file is a stream whose samples are all there: `detect` feeds it in blocks to the same `Stream` that serves a microphone.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kws import engine
+from kws.errors import AudioError, KwsError
+from kws.events import Detection, EventMachine, EventSettings, Scores
+
+if TYPE_CHECKING:
+    from kws.modelfile import ModelInfo
+
+FLUSH_SECONDS = 0.5  # silence after the last sample, so that a word that ends the recording is still decided
+BLOCK_SECONDS = 10.0
+
+
+class Spotter:
+    """A loaded model and its event settings. One Spotter serves any number of streams; it holds no state of theirs."""
+
+    sample_rate = 16_000
+
+    def __init__(self, model: engine.Engine, events: EventSettings):
+        self.engine = model
+        self.events = events
+
+    @classmethod
+    def load(
+        cls, model: str | Path = "welcome", device: str = "cpu", *, threshold: float | None = None, false_alarms_per_hour: float | None = None
+    ) -> "Spotter":
+        """A Spotter for a model name or path.
+
+        `threshold` (0 to 1, all words) or `false_alarms_per_hour` (from the calibration in the model file) replaces the model's
+        own threshold. Raises ModelError for a model that is missing, damaged or not calibrated well enough for the wish.
+        """
+        loaded = engine.load(str(model), device)
+        return cls(loaded, _settings(loaded.info, threshold, false_alarms_per_hour))
+
+    @property
+    def info(self) -> "ModelInfo":
+        return self.engine.info
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return self.info.words
+
+    def stream(self) -> "Stream":
+        """A new stream that begins in silence."""
+        return Stream(self)
+
+    def detect(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> Iterator[Detection]:
+        """Events of a recording, as they are found.
+
+        recording: a path, or samples [N] or [N, channels] (float in ±1, or int16) at `sample_rate` (16 kHz when not given).
+        Raises AudioError where the recording cannot be read.
+        """
+        stream = self.stream()
+        for block in _blocks(recording, sample_rate or self.sample_rate):
+            yield from stream.feed(block)
+        yield from stream.finish()
+
+    def scores(self, samples: np.ndarray) -> Scores:
+        """All scores of samples [N] (16 kHz mono): for plots, evaluation and other programs."""
+        stream = self.stream()
+        parts = []
+        for block in _blocks(samples, self.sample_rate):
+            stream.feed(block)
+            parts.append(stream.scores)
+        return join(parts)
+
+
+class Stream:
+    """One run of audio. `scores` holds the frames made by the latest `feed` or `finish`."""
+
+    def __init__(self, spotter: Spotter):
+        self._engine = spotter.engine
+        self._frame_seconds = spotter.info.frame_seconds
+        self._machine = EventMachine(spotter.words, spotter.events)
+        self._state = spotter.engine.silence()
+        self._frames_seen = 0
+        self._samples_fed = 0
+        self._finished = False
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio fed so far."""
+        return self._samples_fed / Spotter.sample_rate
+
+    def feed(self, samples: np.ndarray) -> list[Detection]:
+        """Events that these samples complete. samples [n]: float32 in ±1 or int16, 16 kHz mono, any n."""
+        if self._finished:
+            raise KwsError("this stream is finished; start a new one with Spotter.stream()")
+        samples = as_float(samples)
+        if samples.ndim != 1:
+            raise AudioError(f"a stream takes mono samples of shape [n], got {list(samples.shape)}. Average the channels first.")
+        self._samples_fed += len(samples)
+        return self._advance(samples)
+
+    def finish(self) -> list[Detection]:
+        """Events still open at the end of the audio. The stream takes no more samples."""
+        self._finished = True
+        return self._advance(np.zeros(int(FLUSH_SECONDS * Spotter.sample_rate), np.float32))
+
+    def _advance(self, samples: np.ndarray) -> list[Detection]:
+        step, self._state = self._engine.step(samples[None], self._state)
+        count = step.pooled.shape[1]
+        times = (np.arange(self._frames_seen + 1, self._frames_seen + count + 1)) * self._frame_seconds
+        self._frames_seen += count
+        self.scores = Scores(times, step.pooled[0], step.frames[0], step.extents[0])
+        return [self._within(event) for event in self._machine.feed(self.scores)]
+
+    def _within(self, event: Detection) -> Detection:
+        """Nothing ends after the audio does, though the decision may have needed silence after it."""
+        end = round(self.seconds, 3)
+        return replace(event, start=min(event.start, end), end=min(event.end, end), peak=min(event.peak, end))
+
+
+def join(parts: Iterable[Scores]) -> Scores:
+    """Scores of consecutive portions as one."""
+    parts = list(parts)
+    return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("times", "pooled", "frames", "extents")))
+
+
+def as_float(samples: np.ndarray) -> np.ndarray:
+    """Samples as float32 in ±1; int16 is scaled."""
+    samples = np.asarray(samples)
+    if samples.dtype == np.int16:
+        return samples.astype(np.float32) / 32768
+    if samples.dtype.kind != "f":
+        raise AudioError(f"samples must be float32 (in ±1) or int16, not {samples.dtype}.")
+    return samples.astype(np.float32, copy=False)
+
+
+def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour: float | None) -> EventSettings:
+    if threshold is not None:
+        return replace(info.events, threshold=(threshold,) * len(info.words))
+    if false_alarms_per_hour is not None:
+        return replace(info.events, threshold=info.thresholds_for(false_alarms_per_hour))
+    return info.events
+
+
+def _blocks(recording: str | Path | np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
+    if isinstance(recording, (str, Path)):
+        from kws import audio
+
+        yield from audio.blocks(recording, BLOCK_SECONDS)
+        return
+    samples = as_float(recording)
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    if sample_rate != Spotter.sample_rate:
+        import soxr
+
+        samples = soxr.resample(samples, sample_rate, Spotter.sample_rate)
+    step = int(BLOCK_SECONDS * Spotter.sample_rate)
+    for start in range(0, max(len(samples), 1), step):
+        yield samples[start : start + step]

@@ -1,0 +1,135 @@
+"""Recordings to learn from: folders in Speech Commands layout → clips, split by speaker, held in memory as 16-bit samples.
+
+The split is a hash of the speaker's name (the rule of Speech Commands, arXiv 1804.03209, section 5.1), so adding files never
+moves old ones from one part to another, and no speaker stands in two.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kws import audio
+from kws.errors import AudioError, DataError
+
+BACKGROUND = "_background_noise_"
+LONGEST_WORD_SECONDS = 60.0
+MOST_UNREADABLE = 0.1  # of the clips
+_HASH_SIZE = 2**27
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A file, what is said in it, and who says it."""
+
+    path: Path
+    label: str
+    speaker: str
+
+    @property
+    def part(self) -> str:
+        return part_of(self.speaker)
+
+
+def part_of(speaker: str) -> str:
+    """"train" (80 %), "validation" or "test" (10 % each), from the SHA-1 of the speaker's name."""
+    percent = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % _HASH_SIZE * 100 / (_HASH_SIZE - 1)
+    return "validation" if percent < 10 else "test" if percent < 20 else "train"
+
+
+def speaker_of(path: Path) -> str:
+    """SPEAKER_nohash_N as in Speech Commands, READER-CHAPTER-UTTERANCE as in LibriSpeech; elsewhere each file is its own speaker."""
+    match = re.fullmatch(r"(.+?)_nohash_.*|(\d+)-\d+-\d+", path.stem)
+    return (match[1] or match[2]) if match else path.stem
+
+
+def find_clips(folder: Path) -> list[Clip]:
+    """All recordings under a folder; the label is the name of the folder a file lies in. Raises AudioError where there are none."""
+    return [Clip(path, path.parent.name, speaker_of(path)) for path in audio.find_recordings(folder)]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Clips and their samples: one int16 array, clip i at `samples[starts[i]:starts[i + 1]]`."""
+
+    clips: tuple[Clip, ...]
+    samples: np.ndarray
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Samples of one clip, float32 in ±1."""
+        return self.samples[self.starts[index] : self.starts[index + 1]].astype(np.float32) / 32768
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / audio.SAMPLE_RATE
+
+    def select(self, keep: Callable[[Clip], bool]) -> "Bank":
+        """The clips for which `keep` holds."""
+        indices = [i for i, clip in enumerate(self.clips) if keep(clip)]
+        return pack([self.clips[i] for i in indices], [self.samples[self.starts[i] : self.starts[i + 1]] for i in indices])
+
+    def fingerprint(self) -> str:
+        """Changes when any clip, or its place among the others, does."""
+        digest = hashlib.sha256(self.samples.tobytes())
+        for clip in self.clips:
+            digest.update(f"{clip.label}/{clip.path.name}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+def pack(clips: Sequence[Clip], waves: Sequence[np.ndarray]) -> Bank:
+    """A bank of clips and their int16 samples."""
+    starts = np.concatenate([[0], np.cumsum([len(wave) for wave in waves], dtype=np.int64)])
+    return Bank(tuple(clips), np.concatenate([*waves, np.zeros(0, np.int16)]), starts)
+
+
+def read_bank(
+    clips: Sequence[Clip], *, longest_seconds: float = float("inf"), warn: Callable[[str], None], progress: Callable[[Iterable], Iterable] = iter
+) -> Bank:
+    """Decodes clips. Those that cannot be read, or last too long to be one word, are named with `warn` and left out.
+
+    Raises DataError when more than a tenth are left out.
+    """
+
+    def decode(clip: Clip) -> np.ndarray | str:
+        try:
+            wave = audio.read(clip.path)
+        except AudioError as error:
+            return str(error)
+        seconds = len(wave) / audio.SAMPLE_RATE
+        if seconds > longest_seconds:
+            return f"{clip.path}: {seconds:.0f} s is too long for one word. Cut it, or put it among the negatives."
+        return np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
+
+    with ThreadPoolExecutor() as pool:
+        waves = list(progress(pool.map(decode, clips)))
+    troubles = [wave for wave in waves if isinstance(wave, str)]
+    for trouble in troubles:
+        warn(f"left out: {trouble}")
+    if len(troubles) > MOST_UNREADABLE * len(clips):
+        raise DataError(f"{len(troubles)} of {len(clips)} clips cannot be used, the first: {troubles[0]} Repair or remove them.")
+    good = [(clip, wave) for clip, wave in zip(clips, waves, strict=True) if not isinstance(wave, str)]
+    return pack([clip for clip, _ in good], [wave for _, wave in good])
+
+
+def extent(samples: np.ndarray, drop_db: float = 30.0) -> tuple[float, float]:
+    """Where the sound of a clip begins and ends, in seconds: the 10 ms frames within `drop_db` of the loudest, or above its noise.
+
+    Blips shorter than 30 ms apart from the rest by more than 150 ms are not part of the word.
+    """
+    frame = audio.SAMPLE_RATE // 100
+    if len(samples) < 2 * frame:
+        return 0.0, len(samples) / audio.SAMPLE_RATE
+    energy = (samples[: len(samples) // frame * frame].reshape(-1, frame).astype(np.float64) ** 2).mean(axis=1)
+    floor = max(energy.max() * 10 ** (-drop_db / 10), 4 * np.percentile(energy, 10) if energy.min() > 0 else 0.0)
+    loud = np.flatnonzero(energy >= min(floor, energy.max() / 10))
+    runs = np.split(loud, np.flatnonzero(np.diff(loud) > 15) + 1)
+    runs = [run for run in runs if run[-1] - run[0] >= 2] or [loud]
+    return float(runs[0][0]) / 100, float(runs[-1][-1] + 1) / 100

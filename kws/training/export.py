@@ -1,0 +1,203 @@
+"""A trained network as a model file: the folded graph written node by node, checked against torch.
+
+Writing the graph ourselves, rather than tracing, keeps it independent of torch's exporters and lets it be shaped for small
+chunks, where every node costs more than its arithmetic: one flat state, 4-D convolutions (ONNX Runtime's blocked layout
+serves only those), batch norms folded away. Measured in `benchmarks/graph.py`.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from kws.engine import OnnxEngine
+from kws.errors import ModelError
+from kws.modelfile import METADATA_KEY
+from kws.training.network import Convolution, LogMel, ScanningCNN, fold
+from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, Pooling, PowerPooling
+
+OPSET = 17
+TOLERANCE = 1e-4
+
+
+def export(network: ScanningCNN, document: dict, path: Path) -> None:
+    """Write the model file, then run it beside torch; raises ModelError (and leaves no file) if they differ by more than 1e-4."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.onnx")
+    folded = fold(network.cpu())
+    try:
+        partial.write_bytes(_model(folded, document).SerializeToString())
+        check(folded, partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror}). Free some space or choose another place.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def check(network: ScanningCNN, path: Path) -> float:
+    """Largest difference between torch and the model file, over two streams of noise with speech-like level changes."""
+    network.eval()
+    engine = OnnxEngine(str(path))
+    samples = network.config.frame_samples * 150
+    generator = torch.Generator().manual_seed(0)
+    level = 10 ** (-3 * torch.rand(2, 30, generator=generator)).repeat_interleave(samples // 30, dim=1)
+    audio = torch.randn(2, samples, generator=generator) * level
+    expected, _ = network(audio, network.silence(2))
+    step, _ = engine.step(audio.numpy(), engine.silence(2))
+    pairs = [(expected.pooled.exp().mT, step.pooled), (expected.logits.sigmoid().mT, step.frames), (expected.extents.permute(0, 3, 1, 2), step.extents)]
+    difference = max(float(np.abs(a.numpy() - b).max()) for a, b in pairs)
+    if not difference <= TOLERANCE:
+        raise ModelError(f"{path}: the exported graph differs from torch by {difference:.1e}; not saved.")
+    return difference
+
+
+def _model(network: ScanningCNN, document: dict) -> onnx.ModelProto:
+    graph = _Graph(network)
+    model = helper.make_model(graph.build(), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="kws")
+    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(document))
+    onnx.checker.check_model(model)
+    return model
+
+
+class _Graph:
+    """Emits nodes in the order the samples pass them. Tensors are named by the number of the node that makes them."""
+
+    def __init__(self, network: ScanningCNN):
+        self.network, self.config = network, network.config
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.new_past: list[str] = []
+
+    def build(self) -> onnx.GraphProto:
+        self.past = self._unpack_state()
+        x = self._log_mel(self.network.logmel, self._extend("audio", 1))
+        x = self._node("Unsqueeze", x, _ints(2))  # [B, mels, 1, T]: convolutions are 4-D from here on
+        x = self._node("Relu", self._convolution(x, self.network.stem))
+        for block in self.network.blocks:
+            y = self._node("Relu", self._convolution(x, block.depthwise))
+            x = self._node("Relu", self._node("Add", self._convolution(y, block.pointwise), x))
+        self._outputs(x)
+        packed = [self._node("Flatten", part, axis=1) for part in self.new_past]
+        self._node("Concat", *packed, output="new_state", axis=1)
+        return helper.make_graph(self.nodes, "kws", *self._signature(), self.constants)
+
+    def _outputs(self, x: str) -> None:
+        words = len(self.config.words)
+        x = self._convolve(x, self.network.head, groups=1, stride=1)
+        logits, extents = self._node("Split", x, _ints(words, 2 * words), outputs=2, axis=1)
+        extended = self._extend(logits, 3, 4)
+        pooled = self._pool(self.network.pooling, self._log_sigmoid(extended))
+        self._node("Exp", self._frames_first(pooled), output="pooled")
+        self._node("Sigmoid", self._frames_first(self._node("Squeeze", logits, _ints(2))), output="frames")
+        extents = self._frames_first(self._node("Squeeze", extents, _ints(2)))
+        self._node("Reshape", extents, _ints(0, 0, words, 2), output="extents")
+
+    def _frames_first(self, x: str) -> str:
+        return self._node("Transpose", x, perm=[0, 2, 1])
+
+    def _log_mel(self, front: LogMel, x: str) -> str:
+        """Frames without a gather: with the hop at two fifths of the window, a frame is a row, half a row and a row."""
+        hop, window = front.hop_samples, front.window_samples
+        half = window - 2 * hop
+        if 2 * half != hop:
+            raise ModelError(f"export needs a window of 2.5 hops, got {window} and {hop} samples.")
+        rows = self._node("Reshape", self._slice(x, 1, 0, -half), _ints(0, -1, hop))
+        late = self._node("Reshape", self._slice(x, 1, half), _ints(0, -1, hop))
+        middle = self._slice(self._slice(late, 1, 0, -1), 2, half)
+        frames = self._node("Concat", self._slice(rows, 1, 0, -1), middle, self._slice(late, 1, 1), axis=2)
+        after, before = self._slice(frames, 2, window // 2), self._slice(frames, 2, window // 2, 0, -1)
+        real = self._node("MatMul", self._node("Add", after, before), front.cosine)
+        imaginary = self._node("MatMul", self._node("Sub", after, before), front.sine)
+        power = self._node("Add", self._node("Mul", real, real), self._node("Mul", imaginary, imaginary))
+        energy = self._node("Add", self._node("MatMul", power, front.mel), np.float32(front.floor))
+        return self._frames_first(self._node("Log", energy))
+
+    def _convolution(self, x: str, module: Convolution) -> str:
+        if module.keep > 0:
+            x = self._extend(x, 3, 4)
+        return self._convolve(x, module.conv, groups=module.conv.groups, stride=module.conv.stride[0])
+
+    def _convolve(self, x: str, conv: torch.nn.Conv1d, groups: int, stride: int) -> str:
+        weight = conv.weight.unsqueeze(2)
+        return self._node("Conv", x, weight, conv.bias, group=groups, kernel_shape=list(weight.shape[2:]), strides=[1, stride])
+
+    def _log_sigmoid(self, x: str) -> str:
+        return self._node("Neg", self._node("Softplus", self._node("Neg", x)))
+
+    def _pool(self, pooling: Pooling, log_p: str) -> str:
+        """log p [B, W, 1, T] → log scores [B, W, F]."""
+        if isinstance(pooling, MaxPooling):
+            return self._node("Squeeze", self._node("MaxPool", log_p, kernel_shape=[1, pooling.window_frames]), _ints(2))
+        windows = self._windows(log_p, pooling.window_frames)
+        if isinstance(pooling, PowerPooling):
+            n = float(pooling.n.detach())
+            return self._node("Sub", self._log_sum_exp(windows, n + 1), self._log_sum_exp(windows, n))
+        assert isinstance(pooling, (GeMPooling, MeanPooling))
+        q = float(pooling.q.detach()) if isinstance(pooling, GeMPooling) else 1.0
+        mean = self._node("Sub", self._log_sum_exp(windows, q), np.float32(np.log(pooling.window_frames)))
+        return self._node("Div", mean, np.float32(q))
+
+    def _windows(self, x: str, length: int) -> str:
+        """[B, W, 1, T] → [B, W, length, F]: each window's frames, by a convolution with the identity."""
+        words = len(self.config.words)
+        identity = np.tile(np.eye(length, dtype=np.float32)[:, None, None], (words, 1, 1, 1))
+        x = self._node("Conv", x, identity, group=words, kernel_shape=[1, length])
+        return self._node("Reshape", x, _ints(0, words, length, -1))
+
+    def _log_sum_exp(self, x: str, factor: float) -> str:
+        return self._node("ReduceLogSumExp", self._node("Mul", x, np.float32(factor)), axes=[2], keepdims=0)
+
+    def _extend(self, x: str, axis: int, rank: int = 2) -> str:
+        """x with its past in front along the last axis; the last frames become its next past."""
+        length = self.network.state_shapes[len(self.new_past)][1]
+        x = self._node("Concat", self.past[len(self.new_past)], x, axis=axis)
+        self.new_past.append(self._slice(x, axis, -length))
+        return x
+
+    def _unpack_state(self) -> list[str]:
+        shapes = self.network.state_shapes
+        sizes = _ints(*(channels * length for channels, length in shapes))
+        parts = self._node("Split", "state", sizes, outputs=len(shapes), axis=1)
+        targets = [_ints(0, length) if i == 0 else _ints(0, channels, 1, length) for i, (channels, length) in enumerate(shapes)]
+        targets[1] = _ints(0, shapes[1][0], 1, shapes[1][1])
+        return [self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)]
+
+    def _slice(self, x: str, axis: int, start: int, end: int = 2**62, step: int = 1) -> str:
+        return self._node("Slice", x, _ints(start), _ints(end), _ints(axis), _ints(step))
+
+    def _node(self, kind: str, *inputs: object, output: str = "", outputs: int = 1, **attributes: object) -> str | list[str]:
+        names = [output or f"{kind.lower()}_{len(self.nodes)}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(kind, [self._name(value) for value in inputs], names, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def _name(self, value: object) -> str:
+        """Inputs that are not tensor names become constants."""
+        if isinstance(value, str):
+            return value
+        array = value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def _signature(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+        words, size = len(self.config.words), sum(channels * length for channels, length in self.network.state_shapes)
+        shapes = {
+            "audio": ["batch", "samples"],
+            "state": ["batch", size],
+            "pooled": ["batch", "frames", words],
+            "frames": ["batch", "frames", words],
+            "extents": ["batch", "frames", words, 2],
+            "new_state": ["batch", size],
+        }
+        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+        return values[:2], values[2:]
+
+
+def _ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)

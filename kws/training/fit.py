@@ -1,0 +1,139 @@
+"""The training loop: short, readable, resumable.
+
+Batch, learning rate and all chance are pure functions of (seed, step), so a run that is stopped and resumed ends with the same
+weights, bit for bit, as one that was not. `history` has one entry per epoch, and its length is the epoch.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from kws.errors import DataError, KwsError
+from kws.training import checkpoint
+from kws.training.augment import augment
+from kws.training.loss import Targets, detection_loss
+from kws.training.mixing import Batch, Mixer
+from kws.training.network import NetworkConfig, ScanningCNN
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Times and sizes of the mixed clips belong to the Mixer."""
+
+    epochs: int = 30
+    steps_per_epoch: int = 100
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05  # fraction of the steps
+    averaging: float = 0.99  # decay of the running average of the weights, per step
+    seed: int = 0
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    total = recipe.epochs * recipe.steps_per_epoch
+    warmup = max(round(recipe.warmup * total), 1)
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+
+class Run:
+    """All loop state: network, its running average, optimiser, history. Saved and restored as one."""
+
+    def __init__(self, config: NetworkConfig, recipe: Recipe, device: torch.device, fingerprint: str):
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.device, self.fingerprint = recipe, device, fingerprint
+        self.network = ScanningCNN(config).to(device)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)
+        self.optimiser = torch.optim.AdamW(_groups(self.network, recipe.weight_decay), lr=recipe.learning_rate)
+        self.history: list[dict] = []
+
+    @property
+    def trained(self) -> ScanningCNN:
+        """The averaged network: what is validated and exported."""
+        return self.average.module
+
+    def save(self, path: Path) -> None:
+        parts = {"network": self.network, "average": self.trained, "optimiser": self.optimiser}
+        checkpoint.save(
+            {
+                "config": self.network.config.to_dict(),
+                "recipe": asdict(self.recipe),
+                "fingerprint": self.fingerprint,
+                "history": self.history,
+                "averaged": int(self.average.n_averaged),
+                **{name: part.state_dict() for name, part in parts.items()},
+            },
+            path,
+        )
+
+    def restore(self, path: Path) -> None:
+        """Raises DataError where the checkpoint is of another network, recipe or data: it would not go on as it began."""
+        saved = checkpoint.load(path)
+        for name, mine in (("config", self.network.config.to_dict()), ("recipe", asdict(self.recipe)), ("fingerprint", self.fingerprint)):
+            if saved.get(name) != mine:
+                what = {"config": "another network", "recipe": "other training settings", "fingerprint": "other data"}[name]
+                raise DataError(f"{path}: was made with {what}; it cannot be resumed. Use the same, or start anew without --resume.")
+        self.network.load_state_dict(saved["network"])
+        self.trained.load_state_dict(saved["average"])
+        self.average.n_averaged.fill_(saved["averaged"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.history = saved["history"]
+
+
+def fit(
+    run: Run,
+    mixer: Mixer,
+    rooms: Tensor,
+    *,
+    path: Path,
+    validate: Callable[[ScanningCNN], dict],
+    targets: Targets = Targets(),  # noqa: B008  (frozen)
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+    on_epoch: Callable[[dict], None] = lambda entry: None,
+    workers: int = 1,
+) -> None:
+    """Trains from where `run` stands to its last epoch, saving a checkpoint after each."""
+    rooms = rooms.to(run.device)
+    for epoch in range(len(run.history), run.recipe.epochs):
+        steps = range(epoch * run.recipe.steps_per_epoch, (epoch + 1) * run.recipe.steps_per_epoch)
+        losses = []
+        for step, batch in zip(steps, DataLoader(mixer, batch_size=None, sampler=steps, num_workers=workers), strict=True):
+            losses.append(_step(run, batch, rooms, step, targets))
+            on_step(step, losses[-1])
+        entry = {"epoch": epoch + 1, "loss": round(sum(losses) / len(losses), 5), **validate(run.trained.eval())}
+        run.history.append(entry)
+        run.save(path)
+        on_epoch(entry)
+
+
+def _step(run: Run, batch: Batch, rooms: Tensor, step: int, targets: Targets) -> float:
+    run.network.train()
+    batch = Batch(*(part.to(run.device) for part in batch))
+    audio = augment(batch, rooms, (run.recipe.seed, step))
+    output, _ = run.network(audio)
+    loss = detection_loss(output, batch.word, batch.place, run.network.config, targets)
+    if not loss.isfinite():
+        raise KwsError(f"the loss became {loss.item()} at step {step}; the last checkpoint is still good. Try a lower --learning-rate.")
+    for group in run.optimiser.param_groups:
+        group["lr"] = learning_rate(step, run.recipe)
+    run.optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
+    run.optimiser.step()
+    run.average.update_parameters(run.network)
+    return loss.item()
+
+
+def _groups(network: ScanningCNN, weight_decay: float) -> list[dict]:
+    """Weights of convolutions decay; biases, batch norms and the pooling's exponent do not."""
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,0 +1,68 @@
+"""What the network is asked for: fire shortly after the word ends, and nowhere else.
+
+A max over the clip alone would learn the shortest cue that suffices ("wel"). Where the word's place is known, the windows
+just after its end are the positives, those before it is over are negatives, and only a short stretch between is left free.
+Where it is not known the best window of the clip counts. Everywhere else the worst window is pushed down.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from kws.training.network import NetworkConfig, Output
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Zones around the end of a word, in seconds."""
+
+    early_seconds: float = 0.08  # firing this much before the end is neither asked for nor punished
+    fire_from_seconds: float = 0.03
+    fire_until_seconds: float = 0.14
+    late_seconds: float = 0.5  # nor is going on firing until then
+    extent_weight: float = 2.0
+    mean_weight: float = 0.5
+
+
+def frame_ends(config: NetworkConfig, frames: int, device: torch.device) -> Tensor:
+    """End [F], in seconds from the clip's beginning, of the audio behind each frame of a clip scored without a past."""
+    return (config.clip_frame_samples + torch.arange(frames, device=device) * config.frame_samples) / 16_000
+
+
+def detection_loss(output: Output, word: Tensor, place: Tensor, config: NetworkConfig, targets: Targets) -> Tensor:
+    """Loss of a batch. word [B]: index or -1; place [B, 2]: start and end in seconds, NaN where unknown."""
+    log_p = output.pooled.clamp_max(-1e-7)  # [B, W, F]
+    log_not_p = torch.log(-torch.expm1(log_p))
+    ends = frame_ends(config, log_p.shape[-1], log_p.device)
+    after = ends - place[:, 1:].float()  # [B, F]: how long the word has been over; NaN where unknown
+    mine = F.one_hot(word + 1, len(config.words) + 1)[:, 1:].bool()[..., None]  # [B, W, 1]
+    fire = (after >= targets.fire_from_seconds) & (after <= targets.fire_until_seconds)
+    free = (after >= -targets.early_seconds) & (after <= targets.late_seconds) | after.isnan()
+    return (
+        _placed_loss(log_p, mine & fire[:, None])
+        + _unplaced_loss(log_p, mine.squeeze(-1) & after.isnan().all(1)[:, None])
+        + _elsewhere_loss(log_not_p, ~(mine & free[:, None]), targets.mean_weight)
+        + targets.extent_weight * _extent_loss(output.extents, ends, place.float(), mine & fire[:, None])
+    )
+
+
+def _placed_loss(log_p: Tensor, fire: Tensor) -> Tensor:
+    return -(log_p * fire).sum() / (fire.any(-1).sum().clamp_min(1) * fire.sum(-1).amax().clamp_min(1))
+
+
+def _unplaced_loss(log_p: Tensor, anywhere: Tensor) -> Tensor:
+    return -(log_p.amax(-1) * anywhere).sum() / anywhere.sum().clamp_min(1)
+
+
+def _elsewhere_loss(log_not_p: Tensor, silent: Tensor, mean_weight: float) -> Tensor:
+    masked = log_not_p * silent
+    return -masked.amin(-1).mean() - mean_weight * masked.mean(-1).mean()
+
+
+def _extent_loss(extents: Tensor, ends: Tensor, place: Tensor, fire: Tensor) -> Tensor:
+    """How far the frames that fire are off in saying where the word began and ended (seconds)."""
+    truth = (ends - place.nan_to_num()[..., None])[:, None]  # [B, 1, 2, F]
+    error = F.smooth_l1_loss(extents, truth.expand_as(extents), reduction="none", beta=0.05)
+    return (error * fire[:, :, None]).sum() / fire.sum().clamp_min(1)

@@ -1,0 +1,189 @@
+"""Training examples: the word somewhere in a few seconds of other speech, noise or silence.
+
+An example is a pure function of its random generator, a batch of (seed, step). So a run can stop and go on at any step, with
+any number of workers, and see the same examples. Per example numpy only lays clips side by side; all that can be done for a
+whole batch at once (rooms, noise, gain) happens in `augment`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kws.audio import SAMPLE_RATE
+from kws.training.clips import Bank, extent
+
+FADE_SAMPLES = 80  # 5 ms: no click where clips meet
+
+
+@dataclass(frozen=True)
+class Source:
+    """A bank of clips and how often it is drawn from."""
+
+    bank: Bank
+    weight: float
+
+
+@dataclass(frozen=True)
+class Word:
+    """Recordings of one word. `placed` [n, 2]: where the word begins and ends in each clip, in seconds; NaN where unknown."""
+
+    name: str
+    bank: Bank
+    placed: np.ndarray
+
+
+def placed_word(name: str, bank: Bank) -> Word:
+    """A word whose clips hold nothing else: its place is where the clip's sound is."""
+    return Word(name, bank, np.array([extent(bank[i]) for i in range(len(bank))]).reshape(-1, 2))
+
+
+def unplaced_word(name: str, bank: Bank) -> Word:
+    """A word said somewhere in longer clips."""
+    return Word(name, bank, np.full((len(bank), 2), np.nan))
+
+
+class Batch(NamedTuple):
+    """`audio` [B, N]; `word` [B]: index of the word, -1 for none; `place` [B, 2]: seconds from the clip's beginning at which the
+    word begins and ends, NaN where unknown; `noise` [B, N]: what `augment` mixes in."""
+
+    audio: Tensor
+    word: Tensor
+    place: Tensor
+    noise: Tensor
+
+
+class Mixer(Dataset):
+    """Batch number `step` for every step. Words may stand several times in `words` (placed and unplaced clips)."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        words: Sequence[Word],
+        negatives: Sequence[Source],
+        noises: Bank | None,
+        *,
+        clip_seconds: float,
+        earliest_end_seconds: float,
+        batch: int = 128,
+        positive_fraction: float = 0.4,
+        seed: int = 0,
+    ):
+        self.names, self.words, self.negatives, self.noises = list(names), words, negatives, noises
+        self.samples = round(clip_seconds * SAMPLE_RATE)
+        self.earliest_end = round(earliest_end_seconds * SAMPLE_RATE)
+        self.batch, self.positive_fraction, self.seed = batch, positive_fraction, seed
+        slopes = np.linspace(0, 2, 16)  # 10 s of each, made once: the transform would cost more than all else in a mix
+        self._coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed)) for slope in slopes]
+        self._word_odds = _odds([len(word.bank) ** 0.5 for word in words])
+        self._negative_odds = _odds([source.weight for source in negatives])
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.seed, step))
+        return self.collate([self.example(rng) for _ in range(self.batch)])
+
+    def collate(self, examples: list[tuple]) -> Batch:
+        audio, word, place, noise = zip(*examples, strict=True)
+        return Batch(*(torch.from_numpy(np.stack(column)) for column in (audio, np.array(word), place, noise)))
+
+    def example(self, rng: np.random.Generator) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
+        noise = self._noise(rng)
+        if rng.random() >= self.positive_fraction:
+            return self._speech(self.samples, rng), -1, np.full(2, np.nan), noise
+        word = self.words[rng.choice(len(self.words), p=self._word_odds)]
+        audio, place = self._around(word, int(rng.integers(len(word.bank))), rng)
+        return audio, self.names.index(word.name), place, noise
+
+    def _around(self, word: Word, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The clip of a word at a random place; its surroundings end and begin some way off, or are silence."""
+        wave, rate = _at_speed(word.bank[index], rng)
+        place = word.placed[index] / rate
+        first, last = (0, len(wave)) if np.isnan(place).any() else (round(t * SAMPLE_RATE) for t in place)
+        wave = _faded(wave[max(first - 800, 0) : last + 800])
+        first, last = min(first, 800), min(first, 800) + last - first
+        latest = self.samples - 3200  # room for the frames that are to fire
+        start = int(rng.integers(min(self.earliest_end, latest - 1), latest)) - last if last < latest else latest - last
+        audio = self._surroundings(start + first, start + last, rng)
+        _add(audio, wave, start)
+        seconds = np.array([start + first, start + last]) / SAMPLE_RATE
+        return audio, seconds if not np.isnan(place).any() else np.full(2, np.nan)
+
+    def _surroundings(self, first: int, last: int, rng: np.random.Generator) -> np.ndarray:
+        audio = np.zeros(self.samples, np.float32)
+        before, after = rng.integers(0, SAMPLE_RATE // 2, 2)
+        if rng.random() < 0.6 and first - before > 0:
+            audio[: first - before] = _faded(self._speech(first - before, rng))
+        if rng.random() < 0.6 and last + after < self.samples:
+            audio[last + after :] = _faded(self._speech(self.samples - last - after, rng))
+        return audio
+
+    def _speech(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        """Other speech: clips of random sources one after the other, with or without pauses."""
+        audio = np.zeros(length, np.float32)
+        at = -int(rng.integers(0, SAMPLE_RATE // 2))
+        while at < length:
+            bank = self.negatives[rng.choice(len(self.negatives), p=self._negative_odds)].bank
+            wave, _ = _at_speed(_cut(bank[int(rng.integers(len(bank)))], self.samples, rng), rng)
+            _add(audio, _faded(wave), at)
+            at += len(wave) + int(rng.integers(0, SAMPLE_RATE // 3))
+        return audio
+
+    def _noise(self, rng: np.random.Generator) -> np.ndarray:
+        """A stretch of recorded noise, of babble, or of coloured noise, at unit level."""
+        kind = rng.random()
+        if kind < 0.5 and self.noises:
+            noise = _looped(_cut(self.noises[int(rng.integers(len(self.noises)))], self.samples, rng), self.samples)
+        elif kind < 0.65:
+            noise = sum(self._speech(self.samples, rng) for _ in range(int(rng.integers(2, 5))))
+        else:
+            noise = _cut(self._coloured[int(rng.integers(len(self._coloured)))], self.samples, rng)
+        return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
+
+
+def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise whose power falls as 1 / f^slope: 0 white, 1 pink, 2 brown."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    spectrum[1:] *= np.arange(1, len(spectrum)) ** (-slope / 2)
+    spectrum[0] = 0
+    return np.fft.irfft(spectrum, samples).astype(np.float32)
+
+
+def _odds(weights: list[float]) -> np.ndarray:
+    return np.array(weights) / sum(weights)
+
+
+def _at_speed(wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Half the clips a little faster or slower (and higher or lower)."""
+    if rng.random() < 0.5 or not len(wave):
+        return wave, 1.0
+    rate = float(rng.uniform(0.88, 1.14))
+    return np.interp(np.arange(0, len(wave) - 1, rate), np.arange(len(wave)), wave).astype(np.float32), rate
+
+
+def _cut(wave: np.ndarray, longest: int, rng: np.random.Generator) -> np.ndarray:
+    start = int(rng.integers(max(len(wave) - longest, 0) + 1))
+    return wave[start : start + longest]
+
+
+def _looped(wave: np.ndarray, length: int) -> np.ndarray:
+    return np.resize(wave, length) if len(wave) else np.zeros(length, np.float32)
+
+
+def _faded(wave: np.ndarray) -> np.ndarray:
+    """A wave whose ends rise and fall over 5 ms; changes it in place."""
+    length = min(FADE_SAMPLES, len(wave) // 2)
+    ramp = np.arange(1, length + 1, dtype=np.float32) / (length + 1)
+    wave[:length] *= ramp
+    wave[len(wave) - length :] *= ramp[::-1]
+    return wave
+
+
+def _add(audio: np.ndarray, wave: np.ndarray, at: int) -> None:
+    """Adds a wave at a place that may lie partly outside."""
+    start, end = max(at, 0), min(at + len(wave), len(audio))
+    if start < end:
+        audio[start:end] += wave[start - at : end - at]

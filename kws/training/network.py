@@ -1,0 +1,228 @@
+"""The scanning network: one path for files and streams.
+
+    samples ─► log-mel ─► input BN ─► stem (stride 2) ─► residual separable blocks ─► 1×1 head ─► p[t, word] ─► pooling
+
+Every layer is a convolution over time without padding; what it still needs of the past comes in as state and goes out again.
+With no state a layer simply returns fewer frames ("valid"), which is how whole clips are trained. So
+
+    forward(whole)  ==  forward(first part), forward(second part, state), …        for every way to cut the audio.
+
+The whole state is one flat tensor [B, S]: easy to keep, to batch and to hand to another runtime.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import librosa
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from kws.training.pooling import POOLINGS
+
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that defines the architecture. Sizes in samples or frames are derived, never typed twice."""
+
+    words: tuple[str, ...]
+    mels: int = 40
+    channels: int = 96
+    stem_kernel: int = 5
+    kernels: tuple[int, ...] = (7, 9, 9, 11, 13, 13)
+    pooling: str = "gem"
+    pool_frames: int = 8
+    window_samples: int = 400  # 25 ms
+    hop_samples: int = 160  # 10 ms
+    stride: int = 2
+    low_hz: float = 60.0
+    high_hz: float = 7600.0
+    log_floor: float = 1e-7
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one score to the next."""
+        return self.hop_samples * self.stride
+
+    @property
+    def receptive_field_samples(self) -> int:
+        """Samples one frame probability depends on."""
+        hops = (self.stem_kernel - 1) + self.stride * sum(k - 1 for k in self.kernels)
+        return self.window_samples + hops * self.hop_samples
+
+    @property
+    def clip_frame_samples(self) -> int:
+        """Where, in a clip scored without a past, the audio behind its first frame ends."""
+        return self.receptive_field_samples + (self.pool_frames - 1) * self.frame_samples
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), "words": list(self.words), "kernels": list(self.kernels)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "NetworkConfig":
+        return cls(**{**values, "words": tuple(values["words"]), "kernels": tuple(values["kernels"])})
+
+
+class Output(NamedTuple):
+    """Frame logits [B, W, F], pooled log scores [B, W, F], extents [B, W, 2, F] in seconds (see `Scores`)."""
+
+    logits: Tensor
+    pooled: Tensor
+    extents: Tensor
+
+
+@dataclass
+class Past:
+    """Walks along the layers' shares of the flat state and gathers the new ones."""
+
+    old: list[Tensor] | None
+    new: list[Tensor] = field(default_factory=list)
+
+    def extend(self, x: Tensor, keep: int) -> Tensor:
+        """x [B, C, T] with this layer's past in front; the last `keep` frames become its next past."""
+        if self.old is not None:
+            x = torch.cat([self.old[len(self.new)], x], dim=-1)
+        self.new.append(x[..., x.shape[-1] - keep :])
+        return x
+
+
+class LogMel(nn.Module):
+    """Samples [B, N] → log mel energies [B, mels, T], T = (N - window) // hop + 1; the first frame begins at sample 0.
+
+    The windowed DFT is a product with fixed matrices. Seen from its centre a frame is the sum of an even and an odd signal; the
+    even one has only cosines, the odd one only sines, so folding the frame first halves the work.
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.window_samples, self.hop_samples, self.floor = config.window_samples, config.hop_samples, config.log_floor
+        n = self.window_samples
+        mel = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=n, n_mels=config.mels, fmin=config.low_hz, fmax=config.high_hz, dtype=np.float64)
+        bins = np.flatnonzero(mel.any(axis=0))
+        from_centre = np.arange(n // 2)
+        window = 0.5 + 0.5 * np.cos(2 * np.pi * from_centre / n)  # periodic Hann, seen from its centre; 0 at sample 0
+        angle = 2 * np.pi / n * np.outer(from_centre, bins)
+        cosine = window[:, None] * np.cos(angle)
+        cosine[0] /= 2  # the centre sample meets itself in the folding
+        self.register_buffer("cosine", torch.tensor(cosine, dtype=torch.float32), persistent=False)
+        self.register_buffer("sine", torch.tensor(window[:, None] * np.sin(angle), dtype=torch.float32), persistent=False)
+        self.register_buffer("mel", torch.tensor(mel[:, bins].T.copy(), dtype=torch.float32), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        frames = audio.unfold(-1, self.window_samples, self.hop_samples)
+        half = self.window_samples // 2
+        after, before = frames[..., half:], frames[..., 1 : half + 1].flip(-1)
+        real, imaginary = (after + before) @ self.cosine, (after - before) @ self.sine
+        return (((real**2 + imaginary**2) @ self.mel) + self.floor).log().transpose(-1, -2)
+
+
+class Convolution(nn.Module):
+    """Convolution over time and batch norm; takes its past from the state. [B, C, T] → [B, C', T / stride]."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1):
+        super().__init__()
+        self.keep = kernel - stride
+        self.conv = nn.Conv1d(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        if self.keep > 0:
+            x = past.extend(x, self.keep)
+        return self.norm(self.conv(x))
+
+
+class Block(nn.Module):
+    """Depthwise convolution over time, pointwise convolution over channels, residual: relu(x + pw(relu(dw(x))))."""
+
+    def __init__(self, channels: int, kernel: int):
+        super().__init__()
+        self.depthwise = Convolution(channels, channels, kernel, groups=channels)
+        self.pointwise = Convolution(channels, channels, 1)
+
+    def forward(self, x: Tensor, past: Past) -> Tensor:
+        y = self.pointwise(F.relu(self.depthwise(x, past)), past)
+        return F.relu(x[..., x.shape[-1] - y.shape[-1] :] + y)
+
+
+class ScanningCNN(nn.Module):
+    """The network. Shapes: B streams, N samples, W words, F frames."""
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config = config
+        self.logmel = LogMel(config)
+        self.input_norm = nn.BatchNorm1d(config.mels)
+        self.stem = Convolution(config.mels, config.channels, config.stem_kernel, stride=config.stride)
+        self.blocks = nn.ModuleList(Block(config.channels, kernel) for kernel in config.kernels)
+        self.head = nn.Conv1d(config.channels, 3 * len(config.words), 1)  # per word: logit, seconds back to its start and end
+        self.pooling = POOLINGS[config.pooling](config.pool_frames)
+        nn.init.constant_(self.head.bias[: len(config.words)], -3.0)  # words are rare: begin near "no"
+
+    @property
+    def state_shapes(self) -> list[tuple[int, int]]:
+        """(channels, length) of each layer's share of the state, in order."""
+        c = self.config
+        kernels = [(c.channels, k - 1) for k in c.kernels]
+        return [(1, c.window_samples - c.hop_samples), (c.mels, c.stem_kernel - c.stride), *kernels, (len(c.words), c.pool_frames - 1)]
+
+    def forward(self, audio: Tensor, state: Tensor | None = None) -> tuple[Output, Tensor]:
+        """Scores of new audio, and the state after it.
+
+        audio [B, N]: with a state, N is a multiple of `frame_samples` and F = N / frame_samples. Without one nothing is known
+        of the past: frame f ends at sample `config.clip_frame_samples` + f · `frame_samples`. state [B, S]: from the call
+        before, or `silence`.
+        """
+        past = Past(None if state is None else self._unpack(state))
+        x = self.logmel(past.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1))
+        x = F.relu(self.stem(self.input_norm(x), past))
+        for block in self.blocks:
+            x = block(x, past)
+        words = len(self.config.words)
+        logits, extents = self.head(x).split([words, 2 * words], dim=1)
+        logits = past.extend(logits, self.config.pool_frames - 1)
+        pooled = self.pooling(F.logsigmoid(logits))
+        frames = pooled.shape[-1]
+        output = Output(logits[..., -frames:], pooled, extents.unflatten(1, (words, 2))[..., -frames:])
+        return output, torch.cat([part.flatten(1) for part in past.new], dim=1)
+
+    def _unpack(self, state: Tensor) -> list[Tensor]:
+        shapes = self.state_shapes
+        parts = state.split([channels * length for channels, length in shapes], dim=1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    @torch.no_grad()
+    def silence(self, batch: int = 1) -> Tensor:
+        """State [B, S] after endless digital silence: what stands before the beginning of every stream."""
+        zeros = torch.zeros(1, self.config.clip_frame_samples, device=self.head.weight.device)
+        return self(zeros)[1].repeat(batch, 1)
+
+
+def fold(network: ScanningCNN) -> ScanningCNN:
+    """A copy with each batch norm folded into the convolution beside it: same scores in eval mode, fewer operations."""
+    folded = ScanningCNN(network.config)
+    folded.load_state_dict(network.state_dict())
+    folded.eval()
+    for module in folded.modules():
+        if isinstance(module, Convolution):
+            scale, shift = _affine(module.norm)
+            _replace(module, module.conv.weight * scale[:, None, None], shift)
+    scale, shift = _affine(folded.input_norm)
+    conv = folded.stem.conv
+    bias = conv.bias + (conv.weight * shift[None, :, None]).sum((1, 2))
+    _replace(folded.stem, conv.weight * scale[None, :, None], bias)
+    folded.input_norm = nn.Identity()
+    return folded
+
+
+def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return scale.detach(), (norm.bias - norm.running_mean * scale).detach()
+
+
+def _replace(module: Convolution, weight: Tensor, bias: Tensor) -> None:
+    module.conv.weight = nn.Parameter(weight.detach())
+    module.conv.bias = nn.Parameter(bias.detach())
+    module.norm = nn.Identity()

@@ -1,0 +1,144 @@
+"""One training session, from material to a calibrated model file. `kws train` is a thin layer over this."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from kws.engine import OnnxEngine
+from kws.events import EventSettings
+from kws.modelfile import FORMAT
+from kws.training import trials
+from kws.training.calibrate import calibrate, default_threshold
+from kws.training.export import export
+from kws.training.fit import Recipe, Run, fit
+from kws.training.material import Material, heldout_waves
+from kws.training.mixing import Mixer
+from kws.training.network import NetworkConfig, ScanningCNN
+
+VALIDATION_CLIPS = 200
+VALIDATION_SECONDS = 1200.0
+NOISY_SNR_DB = 10.0
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How a session tells what it does."""
+
+    step: Callable[[int, float], None] = lambda step, loss: None
+    epoch: Callable[[dict], None] = lambda entry: None
+    say: Callable[[str], None] = lambda text: None
+
+
+def train(
+    material: Material,
+    config: NetworkConfig,
+    recipe: Recipe,
+    path: Path,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    clip_seconds: float = 3.0,
+    hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
+    card: dict[str, Any] | None = None,
+    workers: int = 1,
+) -> dict:
+    """Trains, exports to `path` (.onnx; the checkpoint stands beside it as .pt), calibrates. Returns the model's document.
+
+    `card` adds to the document: sources with their licences, notes. With `resume` it goes on from the checkpoint.
+    """
+    run = Run(config, recipe, device, material.fingerprint())
+    checkpoint = path.with_suffix(".pt")
+    if resume:
+        run.restore(checkpoint)
+        hooks.say(f"resuming after epoch {len(run.history)} of {recipe.epochs}")
+    mixer = Mixer(
+        material.names,
+        material.words,
+        material.negatives,
+        material.noises,
+        clip_seconds=clip_seconds,
+        earliest_end_seconds=config.clip_frame_samples / 16_000,
+        seed=recipe.seed,
+    )
+    scratch = path.with_suffix(".epoch.onnx")
+    try:
+        fit(
+            run,
+            mixer,
+            material.rooms,
+            path=checkpoint,
+            validate=lambda network: _validate(network, material, scratch),
+            on_step=hooks.step,
+            on_epoch=hooks.epoch,
+            workers=workers,
+        )
+    finally:
+        scratch.unlink(missing_ok=True)
+    return finish(run, material, path, card or {}, hooks)
+
+
+def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks) -> dict:
+    """Exports the trained network, calibrates it on the held-out material and writes both into the model file."""
+    hooks.say("exporting and calibrating")
+    basis = describe(run.trained, EventSettings((0.5,) * len(material.names)))
+    export(run.trained, basis, path)
+    engine = OnnxEngine(str(path))
+    words = [_word_trials(engine, word, None) for word in material.heldout_words]
+    silence = trials.listen(engine, heldout_waves(material))
+    table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
+    settings = replace(engine.info.events, threshold=tuple(default_threshold(table, name) for name in material.names))
+    document = {
+        **describe(run.trained, settings),
+        "calibration": table,
+        "training": {"recipe": asdict(run.recipe), "config": run.network.config.to_dict(), "last_epoch": run.history[-1], "notes": material.notes},
+        "sources": list(material.sources),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
+        **card,
+    }
+    export(run.trained, document, path)
+    return document
+
+
+def describe(network: ScanningCNN, settings: EventSettings) -> dict:
+    """The part of a model's document that follows from the network itself."""
+    config = network.config
+    exponent = {name: float(getattr(network.pooling, name)) for name in ("q", "n") if hasattr(network.pooling, name)}
+    return {
+        "format": FORMAT,
+        "words": list(config.words),
+        "sample_rate": 16_000,
+        "frame_samples": config.frame_samples,
+        "hop_seconds": config.frame_samples / 16_000,
+        "receptive_field_seconds": config.receptive_field_samples / 16_000,
+        "past_samples": config.clip_frame_samples,
+        "state_size": sum(channels * length for channels, length in network.state_shapes),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "pooling": {"kind": config.pooling, "window_seconds": config.pool_frames * config.frame_samples / 16_000, **exponent},
+        "events": asdict(settings),
+    }
+
+
+def _validate(network: ScanningCNN, material: Material, scratch: Path) -> dict:
+    """Miss rate at 10 dB and false alarms per hour of the held-out material, at a threshold of one half."""
+    settings = EventSettings((0.5,) * len(material.names))
+    export(network, describe(network, settings), scratch)
+    engine = OnnxEngine(str(scratch))
+    missed = [
+        trials.miss_rate(_word_trials(engine, word, NOISY_SNR_DB, VALIDATION_CLIPS), i, material.names, settings)
+        for i, word in enumerate(material.heldout_words)
+    ]
+    waves = heldout_waves(material, VALIDATION_SECONDS)
+    hours = sum(map(len, waves)) / 16_000 / 3600
+    alarms = len(trials.events(trials.listen(engine, waves), material.names, settings))
+    return {"miss_rate": round(float(np.mean(missed)), 4), "false_alarms_per_hour": round(alarms / hours, 2) if hours else None}
+
+
+def _word_trials(engine: OnnxEngine, word, snr_db: float | None, most: int | None = None) -> list[trials.Trial]:
+    count = min(len(word.bank), most or len(word.bank))
+    return trials.word_trials(engine, [word.bank[i] for i in range(count)], word.placed[:count], snr_db)

@@ -1,0 +1,56 @@
+"""The same stateful step, run by torch from the checkpoint beside a model file: for a GPU, or to look inside."""
+
+import numpy as np
+import torch
+
+from kws.engine import State, Step
+from kws.errors import ModelError
+from kws.modelfile import ModelInfo, find, open_session
+from kws.training import checkpoint
+from kws.training.network import NetworkConfig, ScanningCNN, fold
+
+
+class TorchEngine:
+    """An engine (see `kws.engine.Engine`) on any torch device."""
+
+    def __init__(self, model: str, device: str):
+        path = find(model)
+        self.info: ModelInfo = open_session(path)[1]
+        self.device = pick_device(device)
+        self._network = fold(load_network(path.with_suffix(".pt"))).to(self.device)
+
+    def silence(self, batch: int = 1) -> State:
+        return State(np.zeros((batch, 0), np.float32), self._network.silence(batch).cpu().numpy())
+
+    @torch.inference_mode()
+    def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]:
+        audio = np.concatenate([state.waiting, audio], axis=1)
+        ready = audio.shape[1] - audio.shape[1] % self.info.frame_samples
+        if not ready:
+            words = len(self.info.words)
+            return Step(*(np.zeros((len(audio), 0, words, *rest), np.float32) for rest in ((), (), (2,)))), State(audio, state.memory)
+        output, memory = self._network(torch.from_numpy(audio[:, :ready]).to(self.device), torch.from_numpy(state.memory).to(self.device))
+        scores = (output.pooled.exp().mT, output.logits.sigmoid().mT, output.extents.permute(0, 3, 1, 2))
+        return Step(*(part.cpu().numpy() for part in scores)), State(audio[:, ready:], memory.cpu().numpy())
+
+
+def load_network(path) -> ScanningCNN:
+    """The averaged network of a checkpoint, in eval mode. Raises ModelError."""
+    saved = checkpoint.load(path)
+    try:
+        network = ScanningCNN(NetworkConfig.from_dict(saved["config"]))
+        network.load_state_dict(saved["average"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{path}: the checkpoint holds no network of this kind.") from error
+    return network.eval()
+
+
+def pick_device(name: str) -> torch.device:
+    """"auto" takes a GPU where there is one. Raises ModelError for a device this machine lacks."""
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(device for device in ("cuda", "mps", "cpu") if has[device])
+    if not has.get(name):
+        usable = ", ".join(device for device, there in has.items() if there)
+        raise ModelError(f"device '{name}' is not available here. Use one of: {usable}.")
+    return torch.device(name)

@@ -1,0 +1,110 @@
+"""Trials: what a model scores on words at known places and on hours without the word; events and misses at any threshold.
+
+Events come from the same state machine as everywhere, so a threshold chosen here means the same in `kws detect`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kws.audio import SAMPLE_RATE
+from kws.engine import Engine
+from kws.events import Detection, EventMachine, EventSettings, Scores
+from kws.spotter import join
+from kws.training.mixing import coloured_noise
+
+BLOCK_SAMPLES = 30 * SAMPLE_RATE
+GAP_SAMPLES = SAMPLE_RATE // 4  # between clips that are laid end to end
+LEAD_SECONDS = 2.0
+TAIL_SECONDS = 1.5
+EARLY_SECONDS = 0.35  # an event this much before the word's end, or this much after it, is the word's
+LATE_SECONDS = 0.75
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One word at a known place: its scores, and where it begins and ends in them (seconds)."""
+
+    scores: Scores
+    start: float
+    end: float
+
+
+def listen(engine: Engine, waves: Iterable[np.ndarray]) -> Scores:
+    """Scores of clips laid end to end in one stream."""
+    state, parts, seen = engine.silence(), [], 0
+    for block in _blocks(waves):
+        step, state = engine.step(block[None], state)
+        parts.append(_scores(step, 0, seen, engine.info.frame_seconds))
+        seen += step.pooled.shape[1]
+    return join(parts)
+
+
+def place(wave: np.ndarray, extent: np.ndarray, snr_db: float | None, seed: int, noise: np.ndarray | None = None) -> np.ndarray:
+    """A word after two seconds of silence and before a little more, in noise at this SNR (pink unless given) or in none.
+
+    The level of the word is that of its louder half.
+    """
+    audio = np.concatenate([np.zeros(int(LEAD_SECONDS * SAMPLE_RATE)), wave, np.zeros(int(TAIL_SECONDS * SAMPLE_RATE))]).astype(np.float32)
+    if snr_db is None:
+        return audio
+    start, end = (extent * SAMPLE_RATE).astype(int)
+    power = np.sort(wave[start:end].astype(np.float64) ** 2)[(end - start) // 2 :].mean()
+    noise = coloured_noise(len(audio), 1.0, np.random.default_rng(seed)) if noise is None else np.resize(noise, len(audio))
+    return audio + noise * np.float32(np.sqrt(power / np.mean(noise**2) * 10 ** (-snr_db / 10)))
+
+
+def word_trials(engine: Engine, waves: list[np.ndarray], extents: np.ndarray, snr_db: float | None = None, seed: int = 0) -> list[Trial]:
+    """One trial per clip of a word; extents [n, 2]: where the word lies in each clip, in seconds."""
+    trials = []
+    for i, (wave, extent) in enumerate(zip(waves, extents, strict=True)):
+        step, _ = engine.step(place(wave, extent, snr_db, seed + i)[None], engine.silence())
+        trials.append(Trial(_scores(step, 0, 0, engine.info.frame_seconds), *(LEAD_SECONDS + extent)))
+    return trials
+
+
+def events(scores: Scores, words: tuple[str, ...], settings: EventSettings) -> list[Detection]:
+    """Events of a whole score track."""
+    machine = EventMachine(words, settings)
+    portions = range(0, len(scores.times), 500)  # stretches without a score above the threshold are passed over as a whole
+    return [event for at in portions for event in machine.feed(_portion(scores, slice(at, at + 500)))]
+
+
+def found(trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings) -> list[Detection]:
+    """The events of this word that fall on its place."""
+    return [
+        event
+        for event in events(trial.scores, words, settings)
+        if event.word == words[word] and trial.end - EARLY_SECONDS <= event.peak <= trial.end + LATE_SECONDS
+    ]
+
+
+def miss_rate(trials: list[Trial], word: int, words: tuple[str, ...], settings: EventSettings) -> float:
+    return 1 - sum(bool(found(trial, word, words, settings)) for trial in trials) / max(len(trials), 1)
+
+
+def at_threshold(settings: EventSettings, threshold: float) -> EventSettings:
+    return replace(settings, threshold=(threshold,) * len(settings.threshold))
+
+
+def _scores(step, row: int, seen: int, frame_seconds: float) -> Scores:
+    times = np.arange(seen + 1, seen + 1 + step.pooled.shape[1]) * frame_seconds
+    return Scores(times, step.pooled[row], step.frames[row], step.extents[row])
+
+
+def _portion(scores: Scores, part: slice) -> Scores:
+    return Scores(scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part])
+
+
+def _blocks(waves: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Clips with gaps between them, in blocks of some seconds."""
+    waiting, length = [], 0
+    gap = np.zeros(GAP_SAMPLES, np.float32)
+    for wave in waves:
+        waiting += [wave, gap]
+        length += len(wave) + GAP_SAMPLES
+        if length >= BLOCK_SAMPLES:
+            yield np.concatenate(waiting)
+            waiting, length = [], 0
+    yield np.concatenate([*waiting, gap])
