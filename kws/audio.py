@@ -62,11 +62,11 @@ def excerpt(path: Path | str, start_seconds: float, end_seconds: float) -> np.nd
 
 
 def duration_seconds(path: Path | str) -> float | None:
-    """Length that the recording's header promises; None where only decoding would tell, or nothing can be read."""
+    """Length that the recording's header promises: None where only decoding would tell, 0 where there is nothing to decode."""
     try:
         return open_recording(Path(path), 1.0).seconds
     except AudioError:
-        return None
+        return 0.0
 
 
 def raw_blocks(stream: BinaryIO, rate: int = SAMPLE_RATE, encoding: str = "s16le", block_seconds: float = 0.08) -> Iterator[np.ndarray]:

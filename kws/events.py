@@ -49,9 +49,9 @@ class EventMachine:
         self._tracks = [_Track(word, threshold, settings) for word, threshold in zip(words, settings.threshold, strict=True)]
 
     def feed(self, scores: Scores) -> list[Detection]:
-        """Events that these frames complete, in order of time."""
-        found = [event for i, track in enumerate(self._tracks) for event in track.feed(scores, i)]
-        return sorted(found, key=lambda event: event.peak)
+        """Events that these frames complete, in the order in which they became known: the same for any portions."""
+        found = [pair for i, track in enumerate(self._tracks) for pair in track.feed(scores, i)]
+        return [event for _, event in sorted(found, key=lambda pair: pair[0])]
 
 
 @dataclass
@@ -63,18 +63,21 @@ class _Track:
     _closed_frames: int = 0  # frames since the last report
     _run: list[tuple[float, float, float, float]] = field(default_factory=list)  # (score, time, start, end) above threshold
 
-    def feed(self, scores: Scores, column: int) -> list[Detection]:
+    def feed(self, scores: Scores, column: int) -> list[tuple[int, Detection]]:
+        """Events, each with the number of the frame that completed it."""
         pooled = scores.pooled[:, column]
         if self._open and not self._run and not (pooled >= self.threshold).any():
             return []
         found = []
-        for score, time, (to_start, to_end) in zip(pooled.tolist(), scores.times.tolist(), scores.extents[:, column].tolist(), strict=True):
+        extents = scores.extents[:, column].clip(min=0)  # what a frame has not heard yet cannot be where its word ends
+        rows = zip(pooled.tolist(), scores.times.tolist(), extents.tolist(), strict=True)
+        for frame, (score, time, (to_start, to_end)) in enumerate(rows):
             if not self._open:
                 self._rest(score)
             if self._open and score >= self.threshold:
                 self._run.append((score, time, time - to_start, time - to_end))
                 if len(self._run) == self.settings.confirm_frames:
-                    found.append(self._report())
+                    found.append((frame, self._report()))
             else:
                 self._run.clear()
         return found
@@ -86,7 +89,7 @@ class _Track:
 
     def _report(self) -> Detection:
         score, peak, *_ = max(self._run)
-        start, end = (float(np.average([row[i] for row in self._run], weights=[row[0] for row in self._run])) for i in (2, 3))
+        start, end = (float(np.average([row[i] for row in self._run], weights=[row[0] + 1e-9 for row in self._run])) for i in (2, 3))
         self._open, self._closed_frames = False, 0
         self._run.clear()
         return Detection(self.word, round(max(start, 0.0), 3), round(max(end, 0.0), 3), round(peak, 3), round(score, 4))

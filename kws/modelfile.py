@@ -112,7 +112,9 @@ def _check(path: Path, metadata: dict[str, str]) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
     if version != FORMAT:
-        raise ModelError(f"{path}: model format {version}, this kws reads format {FORMAT}. Train it again, or install the kws that made it.")
+        raise ModelError(
+            f"{path}: model format {version}, this kws reads format {FORMAT}. Train it again, or install the kws that made it."
+        )
     return document
 
 

@@ -36,7 +36,12 @@ class Spotter:
 
     @classmethod
     def load(
-        cls, model: str | Path = "welcome", device: str = "cpu", *, threshold: float | None = None, false_alarms_per_hour: float | None = None
+        cls,
+        model: str | Path = "welcome",
+        device: str = "cpu",
+        *,
+        threshold: float | None = None,
+        false_alarms_per_hour: float | None = None,
     ) -> "Spotter":
         """A Spotter for a model name or path.
 

@@ -25,9 +25,11 @@ def augment(batch: Batch, rooms: Tensor, seed: tuple[int, int]) -> Tensor:
     return with_gain(audio, generator)
 
 
-def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float = 0.5) -> Tensor:
+def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float = 0.7) -> Tensor:
     """A fraction of the batch heard in a room. rooms [R, K]: impulse responses that begin at their direct sound."""
     chosen = (torch.rand(len(audio), generator=generator) < fraction).nonzero().squeeze(1).to(audio.device)
+    if not len(chosen):
+        return audio
     room = rooms[torch.randint(len(rooms), (len(chosen),), generator=generator).to(rooms.device)]
     # Transforms are several times faster at lengths with small factors.
     room = torch.nn.functional.pad(room, (0, -(audio.shape[1] + room.shape[1] - 1) % 4000))
@@ -91,7 +93,7 @@ def _through_microphone(response: np.ndarray, rng: np.random.Generator) -> np.nd
     magnitude = 10 ** (gain_db / 20) * band
     # Minimum phase, so that the response still begins at its direct sound.
     cepstrum = np.fft.irfft(np.log(np.maximum(magnitude, 1e-4)))
-    cepstrum[1 : RIR_SAMPLES] *= 2
+    cepstrum[1:RIR_SAMPLES] *= 2
     cepstrum[RIR_SAMPLES + 1 :] = 0
     microphone = np.exp(np.fft.rfft(cepstrum))
     return np.fft.irfft(np.fft.rfft(response, 2 * RIR_SAMPLES) * microphone)[:RIR_SAMPLES]

@@ -1,8 +1,8 @@
 """Checkpoints: plain dicts and tensors, read with `weights_only=True`, written beside and then renamed, so that a killed write
 leaves the one before."""
 
-import os
-import pickle
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,20 +18,21 @@ def save(checkpoint: dict, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"format": FORMAT, **checkpoint}, partial)
-        os.replace(partial, path)
+        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise ModelError(f"{path}: cannot be written ({error}). Free some space or choose another place with --out.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def load(path: Path) -> dict:
     """Raises ModelError for a missing, damaged or foreign file."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such checkpoint.")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such checkpoint.") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True) if zipfile.is_zipfile(path) else None
+    except Exception as error:  # torch has no common base for what it raises on a damaged file
         raise ModelError(f"{path}: not a checkpoint of kws, or a damaged one.") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise ModelError(f"{path}: not a checkpoint this kws can read (format {FORMAT}).")

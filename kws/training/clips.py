@@ -36,7 +36,7 @@ class Clip:
 
 
 def part_of(speaker: str) -> str:
-    """"train" (80 %), "validation" or "test" (10 % each), from the SHA-1 of the speaker's name."""
+    """ "train" (80 %), "validation" or "test" (10 % each), from the SHA-1 of the speaker's name."""
     percent = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % _HASH_SIZE * 100 / (_HASH_SIZE - 1)
     return "validation" if percent < 10 else "test" if percent < 20 else "train"
 
@@ -78,7 +78,7 @@ class Bank:
 
     def fingerprint(self) -> str:
         """Changes when any clip, or its place among the others, does."""
-        digest = hashlib.sha256(self.samples.tobytes())
+        digest = hashlib.sha256(self.samples.tobytes() + self.starts.tobytes())
         for clip in self.clips:
             digest.update(f"{clip.label}/{clip.path.name}\n".encode())
         return digest.hexdigest()[:16]
@@ -91,7 +91,11 @@ def pack(clips: Sequence[Clip], waves: Sequence[np.ndarray]) -> Bank:
 
 
 def read_bank(
-    clips: Sequence[Clip], *, longest_seconds: float = float("inf"), warn: Callable[[str], None], progress: Callable[[Iterable], Iterable] = iter
+    clips: Sequence[Clip],
+    *,
+    longest_seconds: float = float("inf"),
+    warn: Callable[[str], None],
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> Bank:
     """Decodes clips. Those that cannot be read, or last too long to be one word, are named with `warn` and left out.
 
@@ -106,7 +110,7 @@ def read_bank(
         seconds = len(wave) / audio.SAMPLE_RATE
         if seconds > longest_seconds:
             return f"{clip.path}: {seconds:.0f} s is too long for one word. Cut it, or put it among the negatives."
-        return np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
+        return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
 
     with ThreadPoolExecutor() as pool:
         waves = list(progress(pool.map(decode, clips)))

@@ -6,7 +6,7 @@ serves only those), batch norms folded away. Measured in `benchmarks/graph.py`.
 """
 
 import json
-import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +26,18 @@ TOLERANCE = 1e-4
 
 def export(network: ScanningCNN, document: dict, path: Path) -> None:
     """Write the model file, then run it beside torch; raises ModelError (and leaves no file) if they differ by more than 1e-4."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.onnx")
-    folded = fold(network.cpu())
+    folded = fold(network)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(_model(folded, document).SerializeToString())
         check(folded, partial)
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({error.strerror}). Free some space or choose another place.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 @torch.no_grad()
@@ -50,8 +51,12 @@ def check(network: ScanningCNN, path: Path) -> float:
     audio = torch.randn(2, samples, generator=generator) * level
     expected, _ = network(audio, network.silence(2))
     step, _ = engine.step(audio.numpy(), engine.silence(2))
-    pairs = [(expected.pooled.exp().mT, step.pooled), (expected.logits.sigmoid().mT, step.frames), (expected.extents.permute(0, 3, 1, 2), step.extents)]
-    difference = max(float(np.abs(a.numpy() - b).max()) for a, b in pairs)
+    pairs = [
+        (expected.pooled.exp().mT, step.pooled),
+        (expected.logits.sigmoid().mT, step.frames),
+        (expected.extents.permute(0, 3, 1, 2), step.extents),
+    ]
+    difference = float(np.max([np.abs(a.numpy() - b).max() for a, b in pairs]))  # not a number if any of them is
     if not difference <= TOLERANCE:
         raise ModelError(f"{path}: the exported graph differs from torch by {difference:.1e}; not saved.")
     return difference
@@ -136,10 +141,10 @@ class _Graph:
             return self._node("Squeeze", self._node("MaxPool", log_p, kernel_shape=[1, pooling.window_frames]), _ints(2))
         windows = self._windows(log_p, pooling.window_frames)
         if isinstance(pooling, PowerPooling):
-            n = float(pooling.n.detach())
+            n = pooling.n.item()
             return self._node("Sub", self._log_sum_exp(windows, n + 1), self._log_sum_exp(windows, n))
         assert isinstance(pooling, (GeMPooling, MeanPooling))
-        q = float(pooling.q.detach()) if isinstance(pooling, GeMPooling) else 1.0
+        q = pooling.q.item() if isinstance(pooling, GeMPooling) else 1.0
         mean = self._node("Sub", self._log_sum_exp(windows, q), np.float32(np.log(pooling.window_frames)))
         return self._node("Div", mean, np.float32(q))
 

@@ -24,10 +24,12 @@ from kws.training.network import NetworkConfig, ScanningCNN
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Times and sizes of the mixed clips belong to the Mixer."""
+    """How to train."""
 
     epochs: int = 30
     steps_per_epoch: int = 100
+    batch: int = 128
+    clip_seconds: float = 3.0
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     warmup: float = 0.05  # fraction of the steps

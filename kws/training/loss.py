@@ -18,9 +18,9 @@ from kws.training.network import NetworkConfig, Output
 class Targets:
     """Zones around the end of a word, in seconds."""
 
-    early_seconds: float = 0.08  # firing this much before the end is neither asked for nor punished
-    fire_from_seconds: float = 0.03
-    fire_until_seconds: float = 0.14
+    early_seconds: float = 0.1  # firing this much before the end is neither asked for nor punished
+    fire_from_seconds: float = 0.05
+    fire_until_seconds: float = 0.16
     late_seconds: float = 0.5  # nor is going on firing until then
     extent_weight: float = 2.0
     mean_weight: float = 0.5

@@ -51,17 +51,27 @@ class Material:
         return "-".join(bank.fingerprint()[:8] for bank in [*banks, self.noises, *self.heldout_negatives])
 
 
-def gather(names: Sequence[str], folders: Folders, *, warn: Callable[[str], None], progress: Callable[[Iterable], Iterable] = iter) -> Material:
+def gather(
+    names: Sequence[str], folders: Folders, *, warn: Callable[[str], None], progress: Callable[[Iterable], Iterable] = iter
+) -> Material:
     """Reads everything. Raises DataError where a word has too few clips, or nothing is there to tell it from."""
     everything = find_clips(folders.data)
     words = [_read_word(name, everything, folders.data, warn, progress) for name in names]
     others = [clip for clip in everything if clip.label not in (*names, BACKGROUND)]
     banks = [read_bank(clips, warn=warn, progress=progress) for clips in (others, *map(find_clips, folders.negatives)) if clips]
     if not banks:
-        raise DataError(f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR.")
-    noise_clips = [clip for clip in everything if clip.label == BACKGROUND] + [c for folder in folders.background for c in find_clips(folder)]
+        raise DataError(
+            f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR."
+        )
+    noise_clips = [clip for clip in everything if clip.label == BACKGROUND] + [
+        c for folder in folders.background for c in find_clips(folder)
+    ]
     phrases = [unplaced_word(name, bank) for name, bank in _phrases(names, folders, warn, progress)]
-    notes = tuple(f"'{w.name}' has no clips of validation speakers: its miss rates are of clips it learned from." for w in words if not _part(w, "validation").bank.clips)
+    notes = tuple(
+        f"'{w.name}' has no clips of validation speakers: its miss rates are of clips it learned from."
+        for w in words
+        if not _part(w, "validation").bank.clips
+    )
     for note in notes:
         warn(note)
     return Material(

@@ -106,7 +106,8 @@ class Mixer(Dataset):
         wave = _faded(wave[max(first - 800, 0) : last + 800])
         first, last = min(first, 800), min(first, 800) + last - first
         latest = self.samples - 3200  # room for the frames that are to fire
-        start = int(rng.integers(min(self.earliest_end, latest - 1), latest)) - last if last < latest else latest - last
+        earliest = min(max(self.earliest_end, last), latest - 1)  # a clip that fits is not cut off at its beginning
+        start = int(rng.integers(earliest, latest)) - last if last < latest else latest - last
         audio = self._surroundings(start + first, start + last, rng)
         _add(audio, wave, start)
         seconds = np.array([start + first, start + last]) / SAMPLE_RATE
@@ -160,7 +161,7 @@ def _at_speed(wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, f
     """Half the clips a little faster or slower (and higher or lower)."""
     if rng.random() < 0.5 or not len(wave):
         return wave, 1.0
-    rate = float(rng.uniform(0.88, 1.14))
+    rate = float(rng.uniform(0.82, 1.22))
     return np.interp(np.arange(0, len(wave) - 1, rate), np.arange(len(wave)), wave).astype(np.float32), rate
 
 

@@ -32,9 +32,9 @@ class NetworkConfig:
     mels: int = 40
     channels: int = 96
     stem_kernel: int = 5
-    kernels: tuple[int, ...] = (7, 9, 9, 11, 13, 13)
+    kernels: tuple[int, ...] = (9, 9, 11, 11, 13, 15)
     pooling: str = "gem"
-    pool_frames: int = 8
+    pool_frames: int = 5
     window_samples: int = 400  # 25 ms
     hop_samples: int = 160  # 10 ms
     stride: int = 2

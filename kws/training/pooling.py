@@ -82,4 +82,4 @@ POOLINGS: dict[str, type[Pooling]] = {"max": MaxPooling, "mean": MeanPooling, "g
 def _inverse_softplus(y: float) -> Tensor:
     # softplus is never 0: the smallest value stands for it. Above 20 it is the identity to float precision.
     y = max(y, 1e-6)
-    return torch.tensor(y if y > 20 else math.log(math.expm1(y)))
+    return torch.tensor(float(y) if y > 20 else math.log(math.expm1(y)))

@@ -43,8 +43,7 @@ def train(
     *,
     device: torch.device,
     resume: bool = False,
-    clip_seconds: float = 3.0,
-    hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
+    hooks: Hooks = Hooks(),
     card: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> dict:
@@ -62,8 +61,9 @@ def train(
         material.words,
         material.negatives,
         material.noises,
-        clip_seconds=clip_seconds,
+        clip_seconds=recipe.clip_seconds,
         earliest_end_seconds=config.clip_frame_samples / 16_000,
+        batch=recipe.batch,
         seed=recipe.seed,
     )
     scratch = path.with_suffix(".epoch.onnx")
@@ -96,7 +96,12 @@ def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks
     document = {
         **describe(run.trained, settings),
         "calibration": table,
-        "training": {"recipe": asdict(run.recipe), "config": run.network.config.to_dict(), "last_epoch": run.history[-1], "notes": material.notes},
+        "training": {
+            "recipe": asdict(run.recipe),
+            "config": run.network.config.to_dict(),
+            "last_epoch": run.history[-1],
+            "notes": material.notes,
+        },
         "sources": list(material.sources),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
         **card,
@@ -108,7 +113,7 @@ def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks
 def describe(network: ScanningCNN, settings: EventSettings) -> dict:
     """The part of a model's document that follows from the network itself."""
     config = network.config
-    exponent = {name: float(getattr(network.pooling, name)) for name in ("q", "n") if hasattr(network.pooling, name)}
+    exponent = {name: getattr(network.pooling, name).item() for name in ("q", "n") if hasattr(network.pooling, name)}
     return {
         "format": FORMAT,
         "words": list(config.words),

@@ -46,7 +46,7 @@ def load_network(path) -> ScanningCNN:
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto" takes a GPU where there is one. Raises ModelError for a device this machine lacks."""
+    """ "auto" takes a GPU where there is one. Raises ModelError for a device this machine lacks."""
     has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next(device for device in ("cuda", "mps", "cpu") if has[device])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kws.audio import SAMPLE_RATE
-from kws.engine import Engine
+from kws.engine import Engine, Step
 from kws.events import Detection, EventMachine, EventSettings, Scores
 from kws.spotter import join
 from kws.training.mixing import coloured_noise
@@ -36,7 +36,7 @@ def listen(engine: Engine, waves: Iterable[np.ndarray]) -> Scores:
     state, parts, seen = engine.silence(), [], 0
     for block in _blocks(waves):
         step, state = engine.step(block[None], state)
-        parts.append(_scores(step, 0, seen, engine.info.frame_seconds))
+        parts.append(_scores(step, seen, engine.info.frame_seconds))
         seen += step.pooled.shape[1]
     return join(parts)
 
@@ -57,18 +57,21 @@ def place(wave: np.ndarray, extent: np.ndarray, snr_db: float | None, seed: int,
 
 def word_trials(engine: Engine, waves: list[np.ndarray], extents: np.ndarray, snr_db: float | None = None, seed: int = 0) -> list[Trial]:
     """One trial per clip of a word; extents [n, 2]: where the word lies in each clip, in seconds."""
-    trials = []
-    for i, (wave, extent) in enumerate(zip(waves, extents, strict=True)):
-        step, _ = engine.step(place(wave, extent, snr_db, seed + i)[None], engine.silence())
-        trials.append(Trial(_scores(step, 0, 0, engine.info.frame_seconds), *(LEAD_SECONDS + extent)))
-    return trials
+    placed = (place(wave, extent, snr_db, seed + i) for i, (wave, extent) in enumerate(zip(waves, extents, strict=True)))
+    return [trial(engine, audio, *(LEAD_SECONDS + extent)) for audio, extent in zip(placed, extents, strict=True)]
+
+
+def trial(engine: Engine, audio: np.ndarray, start: float, end: float) -> Trial:
+    """The scores of a recording in which the word lies here."""
+    step, _ = engine.step(audio[None], engine.silence())
+    return Trial(_scores(step, 0, engine.info.frame_seconds), start, end)
 
 
 def events(scores: Scores, words: tuple[str, ...], settings: EventSettings) -> list[Detection]:
     """Events of a whole score track."""
     machine = EventMachine(words, settings)
     portions = range(0, len(scores.times), 500)  # stretches without a score above the threshold are passed over as a whole
-    return [event for at in portions for event in machine.feed(_portion(scores, slice(at, at + 500)))]
+    return [event for at in portions for event in machine.feed(portion(scores, slice(at, at + 500)))]
 
 
 def found(trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings) -> list[Detection]:
@@ -88,13 +91,14 @@ def at_threshold(settings: EventSettings, threshold: float) -> EventSettings:
     return replace(settings, threshold=(threshold,) * len(settings.threshold))
 
 
-def _scores(step, row: int, seen: int, frame_seconds: float) -> Scores:
-    times = np.arange(seen + 1, seen + 1 + step.pooled.shape[1]) * frame_seconds
-    return Scores(times, step.pooled[row], step.frames[row], step.extents[row])
-
-
-def _portion(scores: Scores, part: slice) -> Scores:
+def portion(scores: Scores, part: slice) -> Scores:
+    """The scores of some of the frames."""
     return Scores(scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part])
+
+
+def _scores(step: Step, seen: int, frame_seconds: float) -> Scores:
+    times = np.arange(seen + 1, seen + 1 + step.pooled.shape[1]) * frame_seconds
+    return Scores(times, step.pooled[0], step.frames[0], step.extents[0])
 
 
 def _blocks(waves: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

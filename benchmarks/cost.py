@@ -1,0 +1,135 @@
+"""What listening costs: CPU per second of audio live and on files, memory, cold start, size of the installation.
+
+    pip install pymicro-wakeword==2.5.0        # the peer, timed in the same run
+    python benchmarks/cost.py [--model models/welcome.onnx]
+
+Everything runs on one thread. Machines are noisy: the smallest of several repetitions counts, and the ratio to the peer says most.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import soundfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RATE = 16_000
+CHUNK_SAMPLES = 1280  # 80 ms
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=str(ROOT / "models" / "welcome.onnx"))
+    parser.add_argument("--memory-hours", type=float, default=10.0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        report = {
+            "machine": f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "date": time.strftime("%Y-%m-%d"),
+            "streaming": streaming(args.model),
+            "file": file_scan(args.model, speech(folder / "hour.wav", 1.0)),
+            "installed": installed(folder, args.memory_hours),
+        }
+    print(json.dumps(report, indent=2))
+
+
+def streaming(model: str) -> dict:
+    """CPU seconds per second of audio in 80 ms chunks: this engine, and the peer on the same samples."""
+    from kws import Spotter
+
+    stream = Spotter.load(model).stream()
+    chunks = _minute().reshape(-1, CHUNK_SAMPLES)
+    heard: dict[str, Callable[[np.ndarray], object]] = {"kws": stream.feed, "pymicro-wakeword": _peer()}
+    seconds = {name: [] for name in heard}
+    for _ in range(7):
+        for name, feed in heard.items():
+            start = time.process_time()
+            for chunk in chunks:
+                feed(chunk)
+            seconds[name].append((time.process_time() - start) / 60)
+    best = {name: round(min(times), 5) for name, times in seconds.items()}
+    return {**best, "kws / peer": round(best["kws"] / best["pymicro-wakeword"], 2)}
+
+
+def _peer() -> Callable[[np.ndarray], None]:
+    from pymicro_wakeword import MicroWakeWord, MicroWakeWordFeatures, Model
+
+    word, features = MicroWakeWord.from_builtin(Model.ALEXA), MicroWakeWordFeatures()
+
+    def feed(chunk: np.ndarray) -> None:
+        for part in features.process_streaming(chunk.tobytes()):
+            word.process_streaming(part)
+
+    return feed
+
+
+def file_scan(model: str, path: pathlib.Path) -> dict:
+    """Times real time at which one thread scans an hour of 16 kHz WAV."""
+    from kws import Spotter
+
+    spotter = Spotter.load(model)
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        events = len(list(spotter.detect(path)))
+        times.append(time.process_time() - start)
+    return {"times real time": round(3600 / min(times)), "events": events}
+
+
+def installed(folder: pathlib.Path, hours: float) -> dict:
+    """Size, cold start and peak memory of the light installation, in a virtual environment of its own."""
+    environment = folder / "environment"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    subprocess.run([environment / "bin" / "pip", "install", "-q", ROOT], check=True)
+    size = sum(path.lstat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
+    kws = str(environment / "bin" / "kws")
+    short = speech(folder / "short.wav", 10 / 3600)
+    walls = [_run(kws, "detect", str(short))[0] for _ in range(9)]
+    _, memory = _run(kws, "detect", str(speech(folder / "long.wav", hours)))
+    return {
+        "virtual environment, MB": round(size / 1e6),
+        "detect on 10 s, cold, wall s, median": round(statistics.median(walls), 2),
+        f"peak memory on {hours:g} h, MB": round(memory / 1e6),
+    }
+
+
+def _run(*command: str) -> tuple[float, int]:
+    """Wall seconds and peak resident bytes of a command."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, command
+    return time.perf_counter() - start, usage.ru_maxrss * 1024
+
+
+def speech(path: pathlib.Path, hours: float) -> pathlib.Path:
+    """A 16-bit WAV of the demo recordings, over and over."""
+    minute = _minute()
+    with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
+        for _ in range(max(round(hours * 60), 1)):
+            file.write(minute[: round(hours * 3600 * RATE)])
+    return path
+
+
+def _minute() -> np.ndarray:
+    parts = [soundfile.read(path, dtype="int16")[0] for path in sorted((ROOT / "recordings").glob("*.wav"))]
+    return np.resize(np.concatenate(parts), 60 * RATE)
+
+
+def _processor() -> str:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines() if pathlib.Path("/proc/cpuinfo").exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+
+
+if __name__ == "__main__":
+    main()

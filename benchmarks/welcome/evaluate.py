@@ -1,0 +1,180 @@
+"""Judges the shipped model on voices and engines it never heard, and on all real speech there is without the word.
+
+    python benchmarks/welcome/evaluate.py --data DATA --work WORK [--model models/welcome.onnx] [--out docs/welcome.json]
+
+DATA and WORK as for `train.py`. Prints a table; every threshold and every choice was made on validation audio, this is the test part.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from train import NEGATIVES, WORD, joined, read, unpack
+
+from kws import Detection, Spotter
+from kws.engine import Engine
+from kws.events import EventMachine, EventSettings
+from kws.training import trials
+from kws.training.calibrate import THRESHOLDS
+from kws.training.clips import BACKGROUND, Bank
+from kws.training.mixing import placed_word
+from kws.training.trials import Trial
+
+WORDS = (WORD,)
+Interval = tuple[float, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--model", default="models/welcome.onnx")
+    parser.add_argument("--recordings", type=pathlib.Path, default=pathlib.Path("recordings"))
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    spotter = Spotter.load(args.model)
+    data = unpack(args.data, args.work / "data")
+    report = judge(spotter, data, args.work / "spoken" / "test", args.recordings)
+    print(json.dumps(report, indent=2))
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def judge(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings: pathlib.Path) -> dict:
+    speech = {name: read(data / name).select(lambda clip: clip.label != BACKGROUND) for name in NEGATIVES}
+    noises = joined([read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")])
+    negatives = {
+        trained: [
+            bank.select(lambda clip, n=name, t=trained: (clip.part == "train" and NEGATIVES[n] > 0) == t) for name, bank in speech.items()
+        ]
+        for trained in (True, False)
+    }
+    silences = {
+        part: trials.listen(spotter.engine, (bank[i] for bank in banks for i in range(len(bank)))) for part, banks in negatives.items()
+    }
+    hours = {part: sum(bank.seconds for bank in banks) / 3600 for part, banks in negatives.items()}
+    alarms = {t: [_alarms(silence, spotter.events, t) for silence in silences.values()] for t in THRESHOLDS}
+    within = [t for t in THRESHOLDS if sum(alarms[t]) <= sum(hours.values())]
+    thresholds = {"default": spotter.events.threshold[0], "1 false alarm per hour of all": within[0] if within else THRESHOLDS[-1]}
+    return {
+        "negative speech": {
+            "hours": round(sum(hours.values()), 2),
+            "hours of speakers not trained on": round(hours[False], 2),
+            "files": sum(map(len, speech.values())),
+        },
+        "results": [
+            {
+                "threshold": f"{threshold:.4f} ({name})",
+                **_false_alarms(silences, hours, spotter.events, threshold),
+                **_at(spotter, threshold, spoken, noises),
+            }
+            for name, threshold in thresholds.items()
+        ],
+        "recordings": _recordings(spotter, recordings),
+    }
+
+
+def _alarms(silence, settings: EventSettings, threshold: float) -> int:
+    return len(trials.events(silence, WORDS, trials.at_threshold(settings, threshold)))
+
+
+def _false_alarms(silences: dict, hours: dict, settings: EventSettings, threshold: float) -> dict:
+    counts = {part: _alarms(silence, settings, threshold) for part, silence in silences.items()}
+    return {
+        "false alarms": sum(counts.values()),
+        "false alarms per hour": round(sum(counts.values()) / sum(hours.values()), 2),
+        "false alarms of speakers not trained on": counts[False],
+    }
+
+
+def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) -> dict:
+    engine, settings = spotter.engine, trials.at_threshold(spotter.events, threshold)
+    word = placed_word(WORD, read(spoken / "word"))
+    clean, noisy = _placed(engine, word, None, noises), _placed(engine, word, 10.0, noises)
+    decided = [_decision(trial, settings) for trial in clean]
+    hits = [(event, time, trial) for (event, time), trial in zip(decided, clean, strict=True) if event]
+    delay = [time - trial.end for _, time, trial in hits]
+    return {
+        "clips of the word": len(clean),
+        "found, clean": _share(bool(trials.found(t, 0, WORDS, settings)) for t in clean),
+        "found, 10 dB": _share(bool(trials.found(t, 0, WORDS, settings)) for t in noisy),
+        "found, 10 dB, by engine": _by_engine(word.bank, noisy, settings),
+        "found in phrases": _fires(engine, read(spoken / "spoken_in"), settings),
+        "neighbours that fire": _fires(engine, read(spoken / "neighbours"), settings),
+        "longer words that contain it and fire": _fires(engine, read(spoken / "containing"), settings),
+        "words 1 s apart that are one event each": _pairs(engine, word, settings),
+        "decision after the end, median / p95 (s)": [round(float(np.percentile(delay, p)), 3) for p in (50, 95)],
+        "start off by, median (s)": round(statistics.median(abs(event.start - trial.start) for event, _, trial in hits), 3),
+        "end off by, median (s)": round(statistics.median(abs(event.end - trial.end) for event, _, trial in hits), 3),
+    }
+
+
+def _placed(engine: Engine, word, snr_db: float | None, noises: Bank) -> list[Trial]:
+    made = []
+    for i in range(len(word.bank)):
+        noise = noises[i % len(noises)] if snr_db is not None else None
+        audio = trials.place(word.bank[i], word.placed[i], snr_db, seed=i, noise=noise)
+        made.append(trials.trial(engine, audio, *(trials.LEAD_SECONDS + word.placed[i])))
+    return made
+
+
+def _decision(trial: Trial, settings: EventSettings) -> tuple[Detection | None, float]:
+    """The word's event, and the time at which it became known."""
+    machine = EventMachine(WORDS, settings)
+    for at, time in enumerate(trial.scores.times):
+        for event in machine.feed(trials.portion(trial.scores, slice(at, at + 1))):
+            if event.peak >= trial.end - trials.EARLY_SECONDS:
+                return event, float(time)
+    return None, float("nan")
+
+
+def _by_engine(bank: Bank, made: list[Trial], settings: EventSettings) -> dict[str, float]:
+    engines = [clip.path.stem.split("_")[0] for clip in bank.clips]
+    return {
+        name: _share(bool(trials.found(t, 0, WORDS, settings)) for t, engine in zip(made, engines, strict=True) if engine == name)
+        for name in sorted(set(engines))
+    }
+
+
+def _fires(engine: Engine, bank: Bank, settings: EventSettings) -> float:
+    whole = np.array([0.0, 1.0])
+    return _share(
+        bool(trials.events(trials.trial(engine, trials.place(bank[i], whole, None, i), 0, 0).scores, WORDS, settings))
+        for i in range(len(bank))
+    )
+
+
+def _pairs(engine: Engine, word, settings: EventSettings) -> float:
+    """Of pairs of the same clip spoken 1 s apart (start to start, or end to start plus 0.1 s for longer ones): two events each."""
+
+    def count(i: int) -> int:
+        wave = word.bank[i]
+        audio = np.zeros(max(16_000, len(wave) + 1600) + len(wave), np.float32)
+        audio[: len(wave)] += wave
+        audio[-len(wave) :] += wave
+        return len(trials.events(trials.trial(engine, trials.place(audio, np.array([0, 1]), None, i), 0, 0).scores, WORDS, settings))
+
+    return _share(count(i) == 2 for i in range(len(word.bank)))
+
+
+def _recordings(spotter: Spotter, folder: pathlib.Path) -> dict:
+    truth: dict[str, list[Interval]] = {path.name: [] for path in sorted(folder.glob("*.wav"))}
+    for row in csv.DictReader((folder / "events.csv").open()):
+        truth[row["file"]].append((float(row["start"]), float(row["end"])))
+    found = {name: [(event.start, event.end) for event in spotter.detect(folder / name)] for name in truth}
+    return {name: {"truth": truth[name], "found": found[name]} for name in truth}
+
+
+def _share(hits: Iterable[bool]) -> float:
+    return round(statistics.fmean(hits), 4)
+
+
+if __name__ == "__main__":
+    main()

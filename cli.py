@@ -1,0 +1,250 @@
+"""The command `kws`. Commands say what is wished; all work is done in the package, which is imported only when a command runs."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from kws.spotter import Spotter
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class _Commands(click.Group):
+    """The one place where our errors become one line on stderr and exit status 1, and Ctrl-C exit status 130."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        from kws.errors import KwsError
+
+        try:
+            return super().invoke(ctx)
+        except KwsError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            return ctx.exit(130)
+
+
+def _options(*options: Callable) -> Callable[[Callable], Callable]:
+    """Options that several commands share, in the order in which help shows them."""
+    return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
+
+
+_MODEL = _options(
+    click.option("--model", default="welcome", show_default=True, help="Name of a model, or path of a model file."),
+    click.option("--threshold", type=click.FloatRange(0, 1), help="Score from which a word counts, instead of the model's own."),
+    click.option(
+        "--false-alarms-per-hour", type=click.FloatRange(0), help="Choose the threshold that gave at most this many in calibration."
+    ),
+    click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the model runs."),
+)
+_FORM = _options(
+    click.option("--json", "form", flag_value="json", default="text", help="JSON Lines: file, word, start, end, peak, score."),
+    click.option("--csv", "form", flag_value="csv", default="text", help="CSV with a header."),
+    click.option("--labels", "form", flag_value="labels", default="text", help="Audacity label track."),
+)
+
+
+def _load(model: str, threshold: float | None, false_alarms_per_hour: float | None, device: str) -> "Spotter":
+    from kws.spotter import Spotter
+
+    if threshold is not None and false_alarms_per_hour is not None:
+        raise click.UsageError("--threshold and --false-alarms-per-hour exclude each other.")
+    return Spotter.load(model, device, threshold=threshold, false_alarms_per_hour=false_alarms_per_hour)
+
+
+def _complain(problem: object) -> None:
+    click.echo(f"Error: {problem}", err=True)
+
+
+@click.group(name="kws", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kws", prog_name="kws")
+def main() -> None:
+    """Hear one word, wherever it is said: in recordings and in live audio.
+
+    \b
+    kws detect meeting.flac
+    kws stream
+    """
+
+
+@main.command(epilog="Exit status: 0 done, 1 a recording could not be read (the others were), 2 wrong usage.")
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|-...")
+@_MODEL
+@_FORM
+@click.option("--plot", type=_FILE, metavar="PNG", help="Draw waveform, log-mel, score and events to this PNG.")
+@click.option("--save-clips", type=_FOLDER, metavar="DIR", help="Save the audio around each event in this folder.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Recordings heard at once.")
+@click.option("-q", "quiet", is_flag=True, help="Print nothing; exit status 0 if a word was found, 1 if not.")
+def detect(
+    paths: tuple[str, ...],
+    model: str,
+    threshold: float | None,
+    false_alarms_per_hour: float | None,
+    device: str,
+    form: str,
+    plot: Path | None,
+    save_clips: Path | None,
+    jobs: int,
+    quiet: bool,
+) -> None:
+    """Find the word in recordings.
+
+    Prints file, word, start, end (seconds) and score of each event. A folder stands for all recordings below it, '-' for a
+    recording on standard input.
+
+    \b
+    kws detect meeting.flac
+    kws detect recordings/ --json | jq .start
+    kws detect talk.mp3 --plot talk.png --save-clips clips/
+    curl -s https://example.org/talk.ogg | kws detect -
+    """
+    if (plot or form == "labels") and (len(paths) > 1 or Path(paths[0]).is_dir()):
+        raise click.UsageError("--plot and --labels describe one recording; give one FILE.")
+    spotter = _load(model, threshold, false_alarms_per_hour, device)
+    from kws import detecting
+
+    options = detecting.Options(form, plot, save_clips, jobs, quiet)
+    outcome = detecting.run(spotter, paths, options, _complain)
+    failed = not outcome.events if quiet else outcome.faults > 0
+    sys.exit(int(failed))
+
+
+@main.command(epilog="Exit status: 0 the audio ended, 1 it broke off, 2 wrong usage, 130 stopped with Ctrl-C.")
+@click.argument("source", required=False, metavar="[FILE|-]")
+@_MODEL
+@_FORM
+@click.option("--list-devices", is_flag=True, help="Print the microphones and stop.")
+@click.option("--input-device", help="Microphone, by its name or a part of it.")
+@click.option("--rate", type=click.IntRange(1_000, 1_000_000), help="Samples per second of raw audio on '-'.  [default: 16000]")
+@click.option("--format", "encoding", type=click.Choice(["s16le", "f32le"]), help="Sample format of raw audio on '-'.  [default: s16le]")
+@click.option("--realtime", is_flag=True, help="Play FILE at the pace it was spoken.")
+def stream(
+    source: str | None,
+    model: str,
+    threshold: float | None,
+    false_alarms_per_hour: float | None,
+    device: str,
+    form: str,
+    list_devices: bool,
+    input_device: str | None,
+    rate: int | None,
+    encoding: str | None,
+    realtime: bool,
+) -> None:
+    """Listen to live audio.
+
+    Prints each event as it happens. Without an argument the microphone is heard; '-' is raw mono audio from a pipe; a FILE is
+    heard as if it were live.
+
+    \b
+    kws stream
+    arecord -q -t raw -f S16_LE -r 16000 | kws stream -
+    kws stream talk.wav --realtime
+    """
+    if list_devices:
+        from kws import microphone
+
+        click.echo("\n".join(microphone.devices()))
+        return
+    wrong = _misplaced(source, {"--input-device": input_device, "--rate": rate, "--format": encoding, "--realtime": realtime})
+    if wrong:
+        raise click.UsageError(wrong)
+    spotter = _load(model, threshold, false_alarms_per_hour, device)
+    from kws import streaming
+
+    if source is None:
+        heard = streaming.from_microphone(input_device, _complain)
+    elif source == "-":
+        heard = streaming.from_pipe(rate or spotter.sample_rate, encoding or "s16le")
+    else:
+        heard = streaming.from_file(source, realtime)
+    streaming.run(spotter, heard, form)
+
+
+def _misplaced(source: str | None, given: dict[str, object]) -> str | None:
+    """Names an option that says nothing about this source."""
+    kind = {None: "the microphone", "-": "raw audio on '-'"}.get(source, "a FILE")
+    fitting = {None: ["--input-device"], "-": ["--rate", "--format"]}.get(source, ["--realtime"])
+    return next((f"{option} does not apply to {kind}." for option, value in given.items() if value and option not in fitting), None)
+
+
+@main.command(epilog="Exit status: 0 done, 1 the data cannot be used, 2 wrong usage, 130 stopped with Ctrl-C (go on with --resume).")
+@click.argument("words", nargs=-1, required=True, metavar="WORD...")
+@click.option("--data", type=_FOLDER, required=True, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
+@click.option("--negatives", type=_FOLDER, multiple=True, help="More recordings without the words, of any length.")
+@click.option("--background", type=_FOLDER, multiple=True, help="More noise to mix in.")
+@click.option("--phrases", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: longer recordings with the word somewhere in them.")
+@click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
+@click.option("--pooling", type=click.Choice(["gem", "max", "mean", "power"]), default="gem", show_default=True, help="Pooling head.")
+@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Times the held-out recordings are heard.")
+@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Batches of 128 mixed clips per epoch.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same model.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the model file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per epoch on standard output.")
+def train(
+    words: tuple[str, ...],
+    data: Path,
+    negatives: tuple[Path, ...],
+    background: tuple[Path, ...],
+    phrases: tuple[Path, ...],
+    out: Path | None,
+    pooling: str,
+    epochs: int,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    device: str,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train a detector for one or several words.
+
+    Everything in --data that is not one of the words is what they are told from. Writes a model file, calibrated on speakers
+    that were held out, and a checkpoint beside it.
+
+    \b
+    kws train marvin --data speech_commands/
+    kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.onnx
+    kws train marvin --data speech_commands/ --resume
+    """
+    try:
+        from kws.training import command
+        from kws.training.fit import Recipe
+        from kws.training.material import Folders
+        from kws.training.network import NetworkConfig
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"training needs {error.name}, which is not installed. Install it with: pip install 'kws[train]'"
+        ) from error
+    folders = Folders(data, negatives, background, phrases)
+    config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling)
+    recipe = Recipe(epochs=epochs, steps_per_epoch=steps, learning_rate=learning_rate, seed=seed)
+    command.run(command.Options(folders, out, config, recipe, device, resume, as_json), _complain)
+
+
+@main.command()
+@click.argument("model", default="welcome")
+def info(model: str) -> None:
+    """Describe a model.
+
+    Prints words, sizes, latency, thresholds, training sources and licences.
+
+    \b
+    kws info
+    kws info models/yes.onnx
+    """
+    from kws.describe import describe
+    from kws.modelfile import find, open_session
+
+    click.echo(describe(open_session(find(model))[1]))
+
+
+if __name__ == "__main__":
+    main()

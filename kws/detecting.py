@@ -1,0 +1,213 @@
+"""Words in many recordings: folders are expanded, several recordings are heard at once, results keep the order of the input,
+and a recording that cannot be read stops none of the others.
+"""
+
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from kws import audio
+from kws.errors import AudioError, KwsError
+from kws.events import Detection
+from kws.output import ClipFolder, EventWriter
+from kws.spotter import Spotter, Stream
+from kws.terminal import Progress
+
+STANDARD_INPUT = "-"
+_PLOT_SECONDS = 15 * 60  # a longer recording shows nothing on one picture
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording under the name that the user gave it."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to do with the events, as wished on the command line."""
+
+    form: str = "text"  # one of kws.output.FORMATS
+    plot: Path | None = None
+    clips: Path | None = None
+    jobs: int = 1
+    quiet: bool = False  # print nothing, stop at the first event
+
+
+@dataclass
+class Outcome:
+    """How many events were found, and how many recordings or writings failed."""
+
+    events: int = 0
+    faults: int = 0
+
+
+Result = tuple[Recording, Detection | KwsError]
+
+
+def run(spotter: Spotter, names: Sequence[str], options: Options, complain: Callable[[KwsError], None]) -> Outcome:
+    """Hears all recordings and writes their events to stdout; each fault goes to `complain`. `names` are files, folders or '-'.
+
+    Raises KwsError when events, clips or the plot cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="kws-") as scratch:
+        recordings, faults = gather(names, Path(scratch))
+        outcome = Outcome(faults=len(faults))
+        for fault in faults:
+            complain(fault)
+        _hear(spotter, recordings, options, outcome, complain)
+    return outcome
+
+
+def gather(names: Sequence[str], scratch: Path) -> tuple[list[Recording], list[KwsError]]:
+    """All recordings that `names` stand for, and a fault for each name without any. Standard input is copied to `scratch`."""
+    recordings, faults = [], []
+    for name in names:
+        try:
+            recordings += [_from_standard_input(scratch)] if name == STANDARD_INPUT else _below(name)
+        except KwsError as fault:
+            faults.append(fault)
+    return recordings, faults
+
+
+def _from_standard_input(scratch: Path) -> Recording:
+    path = scratch / "stdin"  # decoders seek, a pipe cannot
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return Recording(STANDARD_INPUT, path)
+
+
+def _below(name: str) -> list[Recording]:
+    return [Recording(_printable(path), path) for path in audio.find_recordings(name)]
+
+
+def _printable(path: Path) -> str:
+    return str(path).encode("utf-8", "replace").decode()  # a name that is not UTF-8 would stop the output
+
+
+def _hear(spotter: Spotter, recordings: list[Recording], options: Options, outcome: Outcome, complain: Callable[[KwsError], None]) -> None:
+    outlet = _Outlet(spotter, recordings, options)
+    progress = Progress(audio.duration_seconds(recording.path) for recording in recordings)
+    try:
+        for recording, result in results(spotter, recordings, options.jobs, progress.heard):
+            with progress.aside():
+                if isinstance(result, KwsError):
+                    outcome.faults += 1
+                    complain(result)
+                else:
+                    outcome.events += 1
+                    outlet.take(recording, result)
+            if options.quiet and outcome.events:
+                break
+    finally:
+        progress.close()
+    outlet.finish(recordings)
+
+
+class _Outlet:
+    """Where events go: lines on stdout, clips, and at the end the plot."""
+
+    def __init__(self, spotter: Spotter, recordings: list[Recording], options: Options):
+        self._spotter = spotter
+        names = [recording.name for recording in recordings]
+        self._writer = None if options.quiet else EventWriter(sys.stdout, options.form, names, spotter.words)
+        self._clips = options.clips and ClipFolder(options.clips)
+        self._plot = options.plot
+        self._events: list[Detection] = []  # kept for the plot alone
+
+    def take(self, recording: Recording, event: Detection) -> None:
+        if self._writer:
+            self._writer.write(recording.name, event)
+        if self._clips:
+            self._clips.save(recording.path, event)
+        if self._plot:
+            self._events.append(event)
+
+    def finish(self, recordings: list[Recording]) -> None:
+        if self._plot and recordings:
+            draw(self._spotter, recordings[0], self._events, self._plot)
+
+
+def draw(spotter: Spotter, recording: Recording, events: Sequence[Detection], picture: Path) -> None:
+    """Plots one recording and its events. Raises KwsError when it is too long for a picture, or matplotlib is missing."""
+    from kws.plot import plot
+
+    samples = audio.excerpt(recording.path, 0, _PLOT_SECONDS + 1)
+    if len(samples) > _PLOT_SECONDS * audio.SAMPLE_RATE:
+        minutes = _PLOT_SECONDS // 60
+        raise KwsError(f"{recording.name}: longer than {minutes} minutes, too long for one plot. Cut out the part to look at.")
+    plot(picture, samples, spotter.scores(samples), events, dict(zip(spotter.words, spotter.events.threshold, strict=True)))
+
+
+def results(spotter: Spotter, recordings: Sequence[Recording], jobs: int, heard: Callable[[float], None]) -> Iterator[Result]:
+    """Events of each recording, then its fault if it has one, in the order of `recordings`; `jobs` are heard at once.
+
+    `heard` is told the seconds of audio done. With one job, events come as they are found.
+    """
+    if jobs == 1:
+        for recording in recordings:
+            yield from _results_of(spotter, recording, heard)
+        return
+    stop = _Stop(heard)
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for found in pool.map(partial(_collected, spotter, stop.heard), recordings):
+            yield from found
+    finally:  # Ctrl-C, or nobody reads on
+        stop.wished.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _collected(spotter: Spotter, heard: Callable[[float], None], recording: Recording) -> list[Result]:
+    return list(_results_of(spotter, recording, heard))
+
+
+class _StoppedError(Exception):
+    """Leaves the middle of a recording that nobody waits for any more."""
+
+
+class _Stop:
+    def __init__(self, heard: Callable[[float], None]):
+        self._heard = heard
+        self.wished = threading.Event()
+
+    def heard(self, seconds: float) -> None:
+        if self.wished.is_set():
+            raise _StoppedError
+        self._heard(seconds)
+
+
+def _results_of(spotter: Spotter, recording: Recording, heard: Callable[[float], None]) -> Iterator[Result]:
+    def after_block(_: Stream, block: np.ndarray) -> None:
+        heard(len(block) / audio.SAMPLE_RATE)
+
+    try:
+        for event in listen(spotter.stream(), audio.blocks(recording.path), after_block):
+            yield recording, event
+    except AudioError as fault:
+        yield recording, AudioError(str(fault).replace(str(recording.path), recording.name))
+
+
+def listen(stream: Stream, blocks: Iterable[np.ndarray], after_block: Callable[[Stream, np.ndarray], None]) -> Iterator[Detection]:
+    """Events of a whole stream of blocks. What was heard before the blocks end in an AudioError is decided before it is raised."""
+    fault = None
+    try:
+        for block in blocks:
+            events = stream.feed(block)
+            after_block(stream, block)
+            yield from events
+    except AudioError as error:
+        fault = error
+    yield from stream.finish()
+    if fault:
+        raise fault

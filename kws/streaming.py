@@ -1,0 +1,75 @@
+"""Live listening: samples from a microphone, a pipe, or a file at its own pace, and events the moment they are decided."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kws import audio
+from kws.detecting import STANDARD_INPUT, listen
+from kws.output import EventWriter
+from kws.spotter import Spotter, Stream
+from kws.terminal import Meter
+
+BLOCK_SECONDS = 0.08
+MICROPHONE = "microphone"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Live audio and the name that its events carry; `blocks` are float32 mono 16 kHz arrays."""
+
+    name: str
+    blocks: Iterator[np.ndarray]
+
+
+def from_microphone(device: str | None, complain: Callable[[str], None]) -> Source:
+    """The microphone whose name contains `device`, or the default one. Samples lost are told to `complain` once."""
+    from kws import microphone
+
+    told = False
+
+    def on_loss(seconds: float) -> None:
+        nonlocal told
+        if not told:
+            complain(f"{seconds:.1f} s of sound were lost: this machine is too busy to keep up. Events may be missed.")
+        told = True
+
+    return Source(device or MICROPHONE, microphone.blocks(device, block_seconds=BLOCK_SECONDS, on_loss=on_loss))
+
+
+def from_pipe(rate: int, encoding: str) -> Source:
+    """Raw mono PCM on standard input."""
+    return Source(STANDARD_INPUT, audio.raw_blocks(sys.stdin.buffer, rate, encoding, BLOCK_SECONDS))
+
+
+def from_file(name: str, realtime: bool) -> Source:
+    """A recording, at the pace it was spoken or as fast as it goes."""
+    blocks = audio.blocks(name, BLOCK_SECONDS)
+    return Source(name, _paced(blocks) if realtime else blocks)
+
+
+def _paced(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    due = time.monotonic()
+    for block in blocks:
+        due += len(block) / audio.SAMPLE_RATE
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield block
+
+
+def run(spotter: Spotter, source: Source, form: str) -> None:
+    """Writes the events of `source` to stdout until it ends. Raises AudioError where it breaks off, KwsError where stdout does."""
+    writer = EventWriter(sys.stdout, form, [source.name], spotter.words)
+    meter = Meter(spotter.words, spotter.events.threshold)
+
+    def show(stream: Stream, block: np.ndarray) -> None:
+        meter.show(stream.seconds, block, stream.scores)
+
+    try:
+        for event in listen(spotter.stream(), source.blocks, show):
+            meter.clear()
+            writer.write(source.name, event)
+    finally:
+        meter.clear()

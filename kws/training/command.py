@@ -1,0 +1,99 @@
+"""What `kws train` does with its options: reads the folders, trains, and tells a person or a program how it goes."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kws.errors import DataError
+from kws.training.fit import Recipe
+from kws.training.material import Folders, gather
+from kws.training.network import NetworkConfig
+from kws.training.session import Hooks, train
+from kws.training.torch_engine import pick_device
+
+
+@dataclass(frozen=True)
+class Options:
+    """The wishes of one `kws train`."""
+
+    folders: Folders
+    out: Path | None
+    config: NetworkConfig
+    recipe: Recipe
+    device: str
+    resume: bool
+    as_json: bool
+
+
+def run(options: Options, warn: Callable[[str], None]) -> Path:
+    """Trains as wished; returns the path of the model file. Raises KwsError."""
+    path = options.out or Path("models") / f"{'_'.join(options.config.words)}.onnx"
+    if path.suffix != ".onnx":
+        raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
+    device = pick_device(options.device)
+    teller = _Teller(options.recipe, options.as_json)
+    material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
+    seconds = sum(word.bank.seconds for word in material.words), sum(source.bank.seconds for source in material.negatives)
+    teller.say(f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds, on {device.type}")
+    try:
+        document = train(
+            material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        teller.say(f"stopped; {path.with_suffix('.pt')} holds the last whole epoch, go on with --resume")
+        raise
+    finally:
+        teller.close()
+    teller.say(_summary(document, path))
+    return path
+
+
+class _Teller:
+    """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout."""
+
+    def __init__(self, recipe: Recipe, as_json: bool):
+        self._as_json = as_json
+        self._epochs = recipe.epochs
+        self._visible = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=recipe.epochs * recipe.steps_per_epoch, unit="step", file=sys.stderr, disable=not self._visible, leave=False, delay=0.1
+        )
+        self.hooks = Hooks(step=self._step, epoch=self._epoch, say=self.say)
+
+    def reading(self, clips: Iterable) -> Iterable:
+        return tqdm(clips, desc="reading", unit="clip", file=sys.stderr, disable=not self._visible, leave=False)
+
+    def say(self, text: str) -> None:
+        self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _step(self, step: int, loss: float) -> None:
+        self._bar.n = step + 1
+        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self._bar.update(0)
+
+    def _epoch(self, entry: dict) -> None:
+        if self._as_json:
+            print(json.dumps(entry), flush=True)
+            return
+        alarms = entry["false_alarms_per_hour"]
+        told = "no other speech held out" if alarms is None else f"{alarms:.1f} false alarms/h"
+        self.say(f"epoch {entry['epoch']:3d} of {self._epochs}  loss {entry['loss']:.3f}  misses {entry['miss_rate']:.1%}  {told}")
+
+
+def _summary(document: dict, path: Path) -> str:
+    rows = document["calibration"]["rows"]
+    table = [
+        f"  {row['word']}: {row['false_alarms_per_hour']:g} false alarms/h at {row['threshold']:.3f}, {row['miss_rate']:.1%} missed"
+        for row in rows
+    ]
+    hours = document["calibration"]["hours"]
+    if not table:
+        table = [f"  too little held-out speech ({hours:.2f} h) to say how often it fires for nothing: add --negatives"]
+    return "\n".join([f"{path} (calibrated on {hours:.2f} h)", *table])

@@ -1,0 +1,91 @@
+"""Tones that stand for words: "rise" is a low tone and then a high one, "fall" the reverse, "flat" either of them alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+RATE = 16_000
+
+
+def tone_word(word: str, rng: np.random.Generator) -> np.ndarray:
+    """One utterance of about 0.3 s: pitch, speed and level vary as voices do."""
+    low = 600 * rng.uniform(0.9, 1.1)
+    pitches = {"rise": (low, 2 * low), "fall": (2 * low, low), "flat": (low * rng.integers(1, 3),)}[word]
+    time = np.arange(int(0.15 * rng.uniform(0.85, 1.15) * RATE)) / RATE
+    fade = np.minimum(1, np.minimum(time, time[::-1]) / 0.01)
+    tones = [np.sin(2 * np.pi * pitch * time) * fade for pitch in pitches]
+    return (rng.uniform(0.2, 0.6) * np.concatenate(tones)).astype(np.float32)
+
+
+def write_tone_folder(folder: Path, clips: int = 60) -> Path:
+    """A folder in Speech Commands layout; every clip has a speaker of its own."""
+    rng = np.random.default_rng(7)
+    for word in ("rise", "fall", "flat"):
+        (folder / word).mkdir(parents=True)
+        for number in range(clips):
+            quiet = np.zeros(800, np.float32)
+            soundfile.write(folder / word / f"s{number:03d}_nohash_0.wav", np.concatenate([quiet, tone_word(word, rng), quiet]), RATE)
+    (folder / "_background_noise_").mkdir()
+    soundfile.write(folder / "_background_noise_" / "hiss.wav", 0.1 * rng.standard_normal(5 * RATE), RATE)
+    return folder
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A model of "rise" trained in seconds, its document, and the epochs it told of."""
+
+    path: Path
+    data: Path
+    document: dict
+    epochs: list[dict]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    import torch
+
+    torch.set_num_threads(1)  # the networks are tiny: more threads only wait for one another
+
+    from kws.training.fit import Recipe
+    from kws.training.material import Folders, gather
+    from kws.training.network import NetworkConfig
+    from kws.training.session import Hooks, train
+
+    folder = tmp_path_factory.mktemp("tones")
+    data = write_tone_folder(folder / "data")
+    material = gather(["rise"], Folders(data), warn=lambda text: None)
+    config = NetworkConfig(("rise",), channels=16, kernels=(7, 9, 9))
+    recipe = Recipe(epochs=3, steps_per_epoch=50, batch=32, clip_seconds=1.6, learning_rate=6e-3, averaging=0.9)
+    epochs: list[dict] = []
+    path = folder / "models" / "rise.onnx"
+    document = train(material, config, recipe, path, device=torch.device("cpu"), hooks=Hooks(epoch=epochs.append), workers=0)
+    return TinyModel(path, data, document, epochs)
+
+
+@pytest.fixture(scope="session")
+def model_path(tiny_model: TinyModel) -> Path:
+    return tiny_model.path
+
+
+@pytest.fixture
+def tone_recording() -> Callable[..., Path]:
+    """`tone_recording(path, at_seconds, ...)` writes a recording with the word at these times, and hiss 30 dB below it."""
+
+    def write(path: Path, at_seconds: Sequence[float], *, seconds: float = 5.0, word: str = "rise", rate: int = RATE, **options) -> Path:
+        rng = np.random.default_rng(len(at_seconds))
+        audio = 0.005 * rng.standard_normal(int(seconds * RATE)).astype(np.float32)
+        for at in at_seconds:
+            wave = tone_word(word, rng)
+            audio[int(at * RATE) : int(at * RATE) + len(wave)] += wave
+        if rate != RATE:
+            import soxr
+
+            audio = soxr.resample(audio, RATE, rate)
+        soundfile.write(path, audio, rate, **options)
+        return path
+
+    return write

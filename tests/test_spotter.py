@@ -1,0 +1,233 @@
+"""One spotter, however the audio reaches it: whole, in any chunks, in several streams, as floats or integers, from a file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from factories import make_audio, make_document, make_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kws import Detection, KwsError, Scores, Spotter
+from kws.errors import AudioError, ModelError
+from kws.spotter import join
+from kws.training.export import export
+
+SECONDS = 8
+THRESHOLD = 0.6
+CALIBRATION = {
+    "hours": 2.0,
+    "rows": [
+        {"word": word, "false_alarms_per_hour": rate, "threshold": threshold}
+        for word, offset in (("word0", 0.0), ("word1", 0.01))
+        for rate, threshold in ((0.5, 0.9 + offset), (2.0, 0.7 + offset))
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two words with random weights, which is quiet in silence and fires now and then in `make_audio`."""
+    path = tmp_path_factory.mktemp("spotter") / "random.onnx"
+    network = make_network(2, seed=4)
+    export(network, {**make_document(network, THRESHOLD), "calibration": CALIBRATION}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def spotter(model) -> Spotter:
+    return Spotter.load(model)
+
+
+@pytest.fixture(scope="session")
+def audio() -> np.ndarray:
+    """Noise of changing level, in steps of 16 bits, that ends in the middle of a frame."""
+    samples = make_audio(SECONDS, seed=1)[0, :-77]
+    return (np.round(np.clip(samples, -1, 1) * 32767) / 32768).astype(np.float32)
+
+
+def run(spotter: Spotter, audio: np.ndarray, chunk_samples: list[int]) -> tuple[list[Detection], Scores]:
+    """All of the audio in chunks of these lengths, and a last one of the rest."""
+    stream, events, parts = spotter.stream(), [], []
+    for part in np.split(audio, np.minimum(np.cumsum(chunk_samples, dtype=int), len(audio))):
+        events += stream.feed(part)
+        parts.append(stream.scores)
+    return events + stream.finish(), join(parts)
+
+
+def assert_same_events(actual: list[Detection], expected: list[Detection]) -> None:
+    """Equal, but for the last digit of numbers that were rounded."""
+    assert [event.word for event in actual] == [event.word for event in expected]
+    for a, b in zip(actual, expected, strict=True):
+        assert (a.start, a.end, a.peak) == pytest.approx((b.start, b.end, b.peak), abs=1.01e-3)
+        assert a.score == pytest.approx(b.score, abs=1.01e-4)
+
+
+def assert_same_scores(actual: Scores, expected: Scores) -> None:
+    for name in ("times", "pooled", "frames", "extents"):
+        np.testing.assert_allclose(getattr(actual, name), getattr(expected, name), rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_the_other_tests_have_events_and_scores_away_from_the_threshold(spotter, audio):
+    events = list(spotter.detect(audio))
+    assert [event.word for event in events].count("word0") >= 3
+    assert [event.word for event in events].count("word1") >= 3
+    pooled = spotter.scores(audio).pooled
+    for level in (THRESHOLD, THRESHOLD * spotter.events.release_ratio):
+        assert np.abs(pooled - level).min() > 1e-5
+
+
+@given(chunks=st.lists(st.one_of(st.integers(0, 400), st.integers(0, 20_000)), max_size=60))
+@settings(deadline=None, max_examples=40)
+def test_any_chunking_equals_detect_and_scores(spotter, audio, chunks):
+    events, scores = run(spotter, audio, chunks)
+    assert_same_events(events, list(spotter.detect(audio)))
+    assert_same_scores(scores, spotter.scores(audio))
+
+
+@pytest.mark.parametrize("chunk", [1, 319, 320, 1280, 16_000])
+def test_equal_chunks_equal_detect(spotter, audio, chunk):
+    audio = audio[: 2 * 16_000] if chunk == 1 else audio
+    assert_same_events(run(spotter, audio, [chunk] * (len(audio) // chunk))[0], list(spotter.detect(audio)))
+
+
+@pytest.mark.parametrize("cut", range(16_000, 48_000, 3_210))
+def test_stream_in_small_chunks_equals_detect_wherever_the_audio_ends(spotter, audio, cut):
+    assert_same_events(run(spotter, audio[:cut], [160] * (cut // 160))[0], list(spotter.detect(audio[:cut])))
+
+
+def test_audio_longer_than_a_block_equals_one_feed(spotter):
+    audio = make_audio(25, seed=4)[0]
+    assert_same_events(list(spotter.detect(audio)), run(spotter, audio, [])[0])
+
+
+def test_streams_of_one_spotter_do_not_mix(spotter):
+    audios = [make_audio(4, seed=seed)[0] for seed in (1, 2)]
+    streams, events = [spotter.stream(), spotter.stream()], [[], []]
+    for at in range(0, 4 * 16_000, 1000):
+        for stream, found, audio in zip(streams, events, audios, strict=True):
+            found += stream.feed(audio[at : at + 1000])
+    for stream, found, audio in zip(streams, events, audios, strict=True):
+        assert_same_events(found + stream.finish(), list(spotter.detect(audio)))
+    assert events[0] != events[1]
+
+
+def test_a_second_stream_begins_anew(spotter, audio):
+    first, second = run(spotter, audio, [1000])[0], run(spotter, audio, [1000])[0]
+    assert first == second != []
+
+
+@pytest.mark.parametrize(
+    "convert", [lambda x: np.round(x * 32768).astype(np.int16), lambda x: x.astype(np.float64)], ids=["int16", "float64"]
+)
+def test_samples_of_other_types_equal_float32(spotter, audio, convert):
+    assert list(spotter.detect(convert(audio))) == list(spotter.detect(audio)) != []
+    assert_same_scores(spotter.scores(convert(audio)), spotter.scores(audio))
+
+
+def test_file_equals_samples(spotter, audio, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.round(audio * 32768).astype(np.int16), 16_000)
+    assert_same_events(list(spotter.detect(tmp_path / "a.wav")), list(spotter.detect(audio)))
+    assert_same_events(list(spotter.detect(str(tmp_path / "a.wav"))), list(spotter.detect(audio)))
+
+
+def test_channels_are_averaged(spotter, audio):
+    other = make_audio(SECONDS, seed=2)[0, : len(audio)]
+    assert_same_events(list(spotter.detect(np.stack([audio + other, audio - other], axis=1))), list(spotter.detect(audio)))
+
+
+def test_sample_rate_is_converted(spotter):
+    time = np.arange(48_000) / 48_000
+    sound = (np.sin(2 * np.pi * 700 * time) * np.sin(2 * np.pi * 3 * time)).astype(np.float32)
+    assert_same_events(list(spotter.detect(sound, 48_000)), list(spotter.detect(sound[::3].copy(), 16_000)))
+
+
+def test_finished_stream_takes_no_more(spotter):
+    stream = spotter.stream()
+    stream.finish()
+    with pytest.raises(KwsError, match=r"this stream is finished; start a new one with Spotter\.stream\(\)"):
+        stream.feed(np.zeros(10, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros(100, np.int32), "samples must be float32"),
+        (np.zeros(100, bool), "not bool"),
+        (np.zeros(100, np.complex64), "not complex64"),
+        (["a"], "samples must be float32"),
+        (np.zeros((100, 2), np.float32), r"shape \[n\], got \[100, 2\]"),
+        (np.float32(0.5), r"shape \[n\], got \[\]"),
+    ],
+    ids=["int32", "bool", "complex", "text", "two channels", "one number"],
+)
+def test_samples_that_are_no_mono_audio_are_refused(spotter, samples, message):
+    with pytest.raises(AudioError, match=message):
+        spotter.stream().feed(samples)
+
+
+@pytest.mark.parametrize("cut", range(800, 64_000, 2_357))
+def test_no_event_lies_outside_the_audio(spotter, audio, cut):
+    for event in spotter.detect(audio[:cut]):
+        assert 0 <= event.start <= cut / 16_000 + 1e-3
+        assert 0 <= event.end <= cut / 16_000 + 1e-3
+        assert 0 <= event.peak <= cut / 16_000 + 1e-3
+
+
+def test_word_that_ends_the_audio_is_still_decided(spotter, audio):
+    """Cut at any time, a recording holds the events that the whole one told of until then."""
+    stream, told = spotter.stream(), []
+    for at in range(0, len(audio) - 320, 320):
+        told += stream.feed(audio[at : at + 320])
+        if at % 12_800 == 0:
+            assert_same_events(list(spotter.detect(audio[: at + 320]))[: len(told)], told)
+    assert told
+
+
+@pytest.mark.parametrize("samples", [0, 1, 319, 320, 15_999, 16_000])
+def test_times_are_the_ends_of_the_frames(spotter, samples):
+    scores = spotter.scores(make_audio(1)[0, :samples])
+    frames = samples // 320
+    np.testing.assert_allclose(scores.times, 0.02 * np.arange(1, frames + 1))
+    assert (scores.pooled.shape, scores.frames.shape, scores.extents.shape) == ((frames, 2), (frames, 2), (frames, 2, 2))
+
+
+def test_times_go_on_from_feed_to_feed(spotter):
+    stream, times = spotter.stream(), []
+    for samples in (100, 1000, 0, 5000):
+        stream.feed(np.zeros(samples, np.float32))
+        times += stream.scores.times.tolist()
+    assert times == pytest.approx([0.02 * i for i in range(1, 6100 // 320 + 1)])
+    assert stream.seconds == 6100 / 16_000
+
+
+@pytest.mark.parametrize("samples", [0, 1, 100])
+def test_next_to_nothing_has_no_events(spotter, samples):
+    assert list(spotter.detect(np.zeros(samples, np.float32))) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (THRESHOLD, THRESHOLD)),
+        ({"threshold": 0.8}, (0.8, 0.8)),
+        ({"false_alarms_per_hour": 1.0}, (0.9, 0.91)),
+        ({"false_alarms_per_hour": 5.0}, (0.7, 0.71)),
+    ],
+    ids=["the model's own", "threshold", "one alarm per hour", "five alarms per hour"],
+)
+def test_thresholds(model, options, expected):
+    spotter = Spotter.load(model, **options)
+    assert spotter.events.threshold == pytest.approx(expected)
+    assert spotter.words == ("word0", "word1")
+
+
+def test_fewer_false_alarms_than_the_calibration_heard_are_not_promised(model):
+    with pytest.raises(ModelError, match=r"cannot promise 0\.1 false alarms per hour for 'word0': its lowest row is 0\.5"):
+        Spotter.load(model, false_alarms_per_hour=0.1)
+
+
+def test_higher_threshold_finds_fewer_events(model, audio):
+    counts = [len(list(Spotter.load(model, threshold=threshold).detect(audio))) for threshold in (0.3, 0.6, 0.8, 0.999)]
+    assert counts[-1] == 0 < counts[-2] <= counts[1]

@@ -1,0 +1,172 @@
+"""Training end to end on tones: it learns, it resumes bit for bit, it says what is wrong with its data."""
+
+import contextlib
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_tone_folder
+
+from kws import Spotter
+from kws.errors import DataError, KwsError
+from kws.training import checkpoint
+from kws.training.fit import Recipe, Run, fit, learning_rate
+from kws.training.material import Folders, Material, gather
+from kws.training.mixing import Mixer
+from kws.training.network import NetworkConfig
+from kws.training.session import train
+from kws.training.torch_engine import TorchEngine
+
+SMALL = NetworkConfig(("rise",), channels=8, kernels=(5, 5))
+SHORT = Recipe(epochs=4, steps_per_epoch=3, batch=8, clip_seconds=1.2)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def material(tiny_model) -> Material:
+    return gather(["rise"], Folders(tiny_model.data), warn=lambda text: None)
+
+
+def mixer(material: Material, recipe: Recipe) -> Mixer:
+    earliest = SMALL.clip_frame_samples / 16_000
+    return Mixer(
+        material.names, material.words, material.negatives, material.noises,
+        clip_seconds=recipe.clip_seconds, earliest_end_seconds=earliest, batch=recipe.batch, seed=recipe.seed,
+    )  # fmt: skip
+
+
+def run_to(epochs: int, material: Material, path: Path, resume: bool = False) -> Run:
+    """Trains until this many epochs are done, of a run planned for all of them."""
+
+    def stop(entry: dict) -> None:
+        if entry["epoch"] == epochs:
+            raise KeyboardInterrupt
+
+    run = Run(SMALL, SHORT, CPU, material.fingerprint())
+    if resume:
+        run.restore(path)
+    with contextlib.suppress(KeyboardInterrupt):
+        fit(run, mixer(material, SHORT), material.rooms, path=path, validate=lambda network: {}, on_epoch=stop, workers=0)
+    return run
+
+
+def test_tones_are_learnt(tiny_model, tone_recording, tmp_path):
+    spotter = Spotter.load(tiny_model.path)
+    times = [1.0, 2.0, 3.5]
+    events = list(spotter.detect(tone_recording(tmp_path / "a.wav", times)))
+    assert [event.start for event in events] == pytest.approx(times, abs=0.12)
+    assert [event.end for event in events] == pytest.approx([time + 0.3 for time in times], abs=0.12)
+
+
+@pytest.mark.parametrize("word", ["fall", "flat"])
+def test_other_tones_are_not_the_word(tiny_model, tone_recording, tmp_path, word):
+    recording = tone_recording(tmp_path / "a.wav", [1.0, 2.0, 3.5], word=word)
+    assert list(Spotter.load(tiny_model.path).detect(recording)) == []
+
+
+def test_validation_of_the_last_epoch(tiny_model):
+    assert [entry["epoch"] for entry in tiny_model.epochs] == [1, 2, 3]
+    assert tiny_model.epochs[-1]["loss"] < tiny_model.epochs[0]["loss"] / 2
+    assert tiny_model.epochs[-1]["miss_rate"] < 0.1
+
+
+def test_document_tells_all(tiny_model):
+    document = tiny_model.document
+    assert document["words"] == ["rise"]
+    assert document["parameters"] == sum(
+        p.numel() for p in torch.load(tiny_model.path.with_suffix(".pt"), weights_only=True)["average"].values() if p.is_floating_point()
+    ) - norms(document)
+    assert document["sources"] == [{"folder": str(tiny_model.data)}]
+    assert document["calibration"]["clips"][0] > 0
+
+
+def norms(document: dict) -> int:
+    """Numbers of the running statistics, which are no parameters."""
+    config = document["training"]["config"]
+    convolutions = 1 + 2 * len(config["kernels"])
+    return 2 * (config["mels"] + convolutions * config["channels"])
+
+
+def test_torch_engine_gives_the_same_scores(tiny_model):
+    audio = (0.1 * np.random.default_rng(0).standard_normal((2, 20_000))).astype(np.float32)
+    onnx = Spotter.load(tiny_model.path).engine
+    torch_engine = TorchEngine(str(tiny_model.path), "cpu")
+    ours, theirs = (engine.step(audio, engine.silence(2))[0] for engine in (onnx, torch_engine))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5)
+
+
+def test_resumed_run_equals_uninterrupted_run(material, tmp_path):
+    whole = run_to(4, material, tmp_path / "whole.pt")
+    run_to(2, material, tmp_path / "parts.pt")
+    parts = run_to(4, material, tmp_path / "parts.pt", resume=True)
+    assert parts.history == whole.history
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, parts.network.state_dict()[name]), name
+    for name, tensor in whole.trained.state_dict().items():
+        assert torch.equal(tensor, parts.trained.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda config, recipe, data: (replace(config, channels=16), recipe, data), "another network"),
+        (lambda config, recipe, data: (config, replace(recipe, seed=1), data), "other training settings"),
+        (lambda config, recipe, data: (config, recipe, "changed"), "other data"),
+    ],
+    ids=["network", "recipe", "data"],
+)
+def test_resume_refuses_what_would_not_go_on_as_it_began(material, tmp_path, change, what):
+    run_to(1, material, tmp_path / "a.pt")
+    with pytest.raises(DataError, match=what):
+        Run(*change(SMALL, SHORT, material.fingerprint())[:2], CPU, change(SMALL, SHORT, material.fingerprint())[2]).restore(
+            tmp_path / "a.pt"
+        )
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_path):
+    run = run_to(1, material, tmp_path / "a.pt")
+    with torch.no_grad():
+        run.network.head.weight.fill_(float("nan"))
+    with pytest.raises(KwsError, match="the last checkpoint is still good"):
+        fit(run, mixer(material, SHORT), material.rooms, path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
+    assert len(checkpoint.load(tmp_path / "a.pt")["history"]) == 1
+
+
+def test_several_words_in_one_model(tiny_model, tmp_path):
+    material = gather(["rise", "fall"], Folders(tiny_model.data), warn=lambda text: None)
+    config = replace(SMALL, words=("rise", "fall"))
+    document = train(material, config, replace(SHORT, epochs=1), tmp_path / "both.onnx", device=CPU, workers=0)
+    assert document["words"] == ["rise", "fall"]
+    assert len(document["events"]["threshold"]) == 2
+    assert Spotter.load(tmp_path / "both.onnx").words == ("rise", "fall")
+
+
+def test_learning_rate_warms_up_and_falls_to_nothing():
+    recipe = Recipe(epochs=10, steps_per_epoch=10, warmup=0.1, learning_rate=1.0)
+    rates = [learning_rate(step, recipe) for step in range(100)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
+    assert rates[-1] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("names", "clips", "message"),
+    [(["hello"], 12, "no clips of 'hello'. Words there: fall, flat, rise"), (["rise"], 5, "5 clips, need at least 10")],
+    ids=["word without clips", "too few clips"],
+)
+def test_unusable_data(tmp_path, names, clips, message):
+    with pytest.raises(DataError, match=message):
+        gather(names, Folders(write_tone_folder(tmp_path / "data", clips)), warn=lambda text: None)
+
+
+def test_word_alone_is_not_enough(tmp_path):
+    data = write_tone_folder(tmp_path / "data", 12)
+    for other in ("fall", "flat"):
+        for path in (data / other).iterdir():
+            path.unlink()
+    with pytest.raises(DataError, match="nothing but rise"):
+        gather(["rise"], Folders(data), warn=lambda text: None)
