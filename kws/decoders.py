@@ -5,6 +5,7 @@ it guesses for files without a length tag (a third of a variable-rate file was l
 libsndfile does not know goes to the `ffmpeg` program, where it is installed.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -47,7 +48,7 @@ def open_recording(path: Path, block_seconds: float, start_seconds: float = 0.0)
     if path.suffix.lower() == ".mp3":
         return _open_mp3(path, block_seconds, start_seconds)
     try:
-        sound = soundfile.SoundFile(path)
+        sound = soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path))  # soundfile itself refuses names that are not UTF-8
     except soundfile.LibsndfileError as error:
         return _open_ffmpeg(path, block_seconds, start_seconds, error.error_string.rstrip(" ."))
     sound.seek(min(round(start_seconds * sound.samplerate), sound.frames))
@@ -110,7 +111,7 @@ def _open_mp3(path: Path, block_seconds: float, start_seconds: float) -> Decoded
 
     try:
         info = miniaudio.mp3_get_file_info(str(path))
-    except miniaudio.DecodeError:
+    except (miniaudio.DecodeError, UnicodeEncodeError):  # no MP3, or a name that is not UTF-8, which miniaudio cannot open
         return _open_ffmpeg(path, block_seconds, start_seconds, "not an MP3 file")
     return Decoded(info.sample_rate, info.num_frames / info.sample_rate, _mp3_chunks(path, info, block_seconds, start_seconds))
 

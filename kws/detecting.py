@@ -92,7 +92,8 @@ def _below(name: str) -> list[Recording]:
 
 
 def _printable(path: Path) -> str:
-    return str(path).encode("utf-8", "replace").decode()  # a name that is not UTF-8 would stop the output
+    encoding = sys.stdout.encoding or "utf-8"
+    return str(path).encode(encoding, "backslashreplace").decode(encoding)  # a name that stdout cannot take would stop it
 
 
 def _hear(spotter: Spotter, recordings: list[Recording], options: Options, outcome: Outcome, complain: Callable[[KwsError], None]) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 METADATA_KEY = "kws"
+_NEEDED = ("words", "sample_rate", "frame_samples", "past_samples", "state_size", "events")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,9 @@ def _check(path: Path, metadata: dict[str, str]) -> dict:
         raise ModelError(
             f"{path}: model format {version}, this kws reads format {FORMAT}. Train it again, or install the kws that made it."
         )
+    missing = [key for key in _NEEDED if key not in document]
+    if missing:
+        raise ModelError(f"{path}: its description lacks {', '.join(missing)}. Copy or train it again.")
     return document
 
 
@@ -124,4 +128,4 @@ def _folders() -> list[Path]:
 
 
 def _known() -> str:
-    return ", ".join(sorted({path.stem for folder in _folders() for path in folder.glob("*.onnx")})) or "none"
+    return ", ".join(sorted({path.stem for folder in _folders() for path in folder.glob("*.onnx") if "." not in path.stem})) or "none"

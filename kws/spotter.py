@@ -95,6 +95,8 @@ class Stream:
         self._frames_seen = 0
         self._samples_fed = 0
         self._finished = False
+        words = len(spotter.words)
+        self.scores = Scores(np.zeros(0), np.zeros((0, words)), np.zeros((0, words)), np.zeros((0, words, 2)))
 
     @property
     def seconds(self) -> float:
@@ -112,7 +114,9 @@ class Stream:
         return self._advance(samples)
 
     def finish(self) -> list[Detection]:
-        """Events still open at the end of the audio. The stream takes no more samples."""
+        """Events still open at the end of the audio. The stream takes no more samples; finishing it again finds nothing."""
+        if self._finished:
+            return []
         self._finished = True
         return self._advance(np.zeros(int(FLUSH_SECONDS * Spotter.sample_rate), np.float32))
 

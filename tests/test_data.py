@@ -305,7 +305,7 @@ class TestMixer:
     def test_half_of_the_words_change_their_speed(self, positives):
         lengths = (positives.place[:, 1] - positives.place[:, 0]) / (TONE_PLACE[1] - TONE_PLACE[0])
         assert 0.3 < (lengths.sub(1).abs() < 0.005).float().mean() < 0.7
-        assert 1 / 1.15 < lengths.min() < 0.97 < 1.03 < lengths.max() < 1 / 0.87
+        assert 0.7 < lengths.min() < 0.97 < 1.03 < lengths.max() < 1.4
 
     @pytest.mark.parametrize("make", [placed_word, unplaced_word])
     @pytest.mark.parametrize("seconds", [0.8, 1.2, 1.5])
@@ -315,7 +315,7 @@ class TestMixer:
         audio = make_mixer([make("word", make_bank(wave))], positive_fraction=1.0)[0].audio
         for each in audio:
             first, last = loud(each)
-            assert last - first == pytest.approx(seconds, rel=0.15)
+            assert last - first == pytest.approx(seconds, rel=0.3)  # its speed varies; without its first tone next to nothing would be left
 
     def test_unplaced_word_has_no_place(self):
         batch = make_mixer([unplaced_word("word", make_bank(tone(0.5)))], positive_fraction=1.0)[0]

@@ -49,7 +49,7 @@ def with_noise(audio: Tensor, noise: Tensor, generator: torch.Generator, fractio
 
 
 def speech_level(audio: Tensor) -> Tensor:
-    """Root mean square [B, 1] over the louder half of the 20 ms frames: of the speech, not of the pauses around it."""
+    """Root mean square [B, 1] over the loudest third of the 20 ms frames: of the speech, not of the pauses around it."""
     frames = audio[:, : audio.shape[1] // 320 * 320].unflatten(1, (-1, 320)).square().mean(-1)
     return frames.topk(max(frames.shape[1] // 3, 1), dim=1).values.mean(1, keepdim=True).sqrt()
 

@@ -15,6 +15,7 @@ from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, fin
 from kws.training.mixing import Source, Word, placed_word, unplaced_word
 
 FEWEST_CLIPS = 10
+LONGEST_PHRASE_SECONDS = 2.8  # it must fit into a mixed clip, or the word may be cut off
 ROOMS = 400
 
 
@@ -102,7 +103,7 @@ def _phrases(names: Sequence[str], folders: Folders, warn, progress) -> list[tup
     found = [(folder / name, name) for folder in folders.phrases for name in names if (folder / name).is_dir()]
     if folders.phrases and not found:
         raise DataError(f"{folders.phrases[0]}: no folder named after a word ({', '.join(names)}).")
-    return [(name, read_bank(find_clips(path), longest_seconds=LONGEST_WORD_SECONDS, warn=warn, progress=progress)) for path, name in found]
+    return [(name, read_bank(find_clips(path), longest_seconds=LONGEST_PHRASE_SECONDS, warn=warn, progress=progress)) for path, name in found]
 
 
 def _part(word: Word, part: str) -> Word:

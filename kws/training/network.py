@@ -42,6 +42,10 @@ class NetworkConfig:
     high_hz: float = 7600.0
     log_floor: float = 1e-7
 
+    def __post_init__(self) -> None:
+        if self.pool_frames < 2 or min(self.kernels) < 2 or self.stem_kernel <= self.stride:
+            raise ValueError("every layer must need some past: pool_frames and kernels ≥ 2, stem_kernel > stride")
+
     @property
     def frame_samples(self) -> int:
         """Samples from one score to the next."""
@@ -197,7 +201,10 @@ class ScanningCNN(nn.Module):
     def silence(self, batch: int = 1) -> Tensor:
         """State [B, S] after endless digital silence: what stands before the beginning of every stream."""
         zeros = torch.zeros(1, self.config.clip_frame_samples, device=self.head.weight.device)
-        return self(zeros)[1].repeat(batch, 1)
+        training = self.training
+        state = self.eval()(zeros)[1]
+        self.train(training)
+        return state.repeat(batch, 1)
 
 
 def fold(network: ScanningCNN) -> ScanningCNN:

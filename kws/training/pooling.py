@@ -11,6 +11,8 @@ With y the probabilities in a window of n frames:
     gem     (Σ y^q / n)^(1/q)      q ≥ 1 learned: q = 1 is the mean, q → ∞ the maximum    Radenović et al., arXiv 1711.02512
     power   Σ y^(n+1) / Σ y^n      n ≥ 0 learned: n = 0 is the mean, n → ∞ the maximum    Liu et al., arXiv 2010.09985
 
+Power pooling is not monotone in y: a window that misses the weaker frames of a hit scores higher than one that holds them all.
+
 Working with logsumexp of q · log y keeps values and gradients finite for probabilities down to 1e-30 and q up to 1 000.
 """
 
