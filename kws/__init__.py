@@ -4,8 +4,23 @@ The map: `spotter` (load a model, listen) uses `engine` (one stateful step), `ev
 `microphone`, `output` and `plot` serve the command line in `cli.py`. `kws.training` makes models; it needs the extra `train`.
 """
 
+from typing import TYPE_CHECKING
+
 from kws.errors import KwsError
-from kws.events import Detection, Scores
-from kws.spotter import Spotter, Stream
+
+if TYPE_CHECKING:
+    from kws.events import Detection, Scores
+    from kws.spotter import Spotter, Stream
 
 __all__ = ["Detection", "KwsError", "Scores", "Spotter", "Stream"]
+
+_HOMES = {"Detection": "kws.events", "Scores": "kws.events", "Spotter": "kws.spotter", "Stream": "kws.spotter"}
+
+
+def __getattr__(name: str) -> object:
+    """Loads the front door when it is opened: `kws --help` and errors in usage should not wait for numpy (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kws' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

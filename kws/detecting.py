@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -193,22 +193,7 @@ def _results_of(spotter: Spotter, recording: Recording, heard: Callable[[float],
         heard(len(block) / audio.SAMPLE_RATE)
 
     try:
-        for event in listen(spotter.stream(), audio.blocks(recording.path), after_block):
+        for event in spotter.stream().listen(audio.blocks(recording.path), after_block):
             yield recording, event
     except AudioError as fault:
         yield recording, AudioError(str(fault).replace(str(recording.path), recording.name))
-
-
-def listen(stream: Stream, blocks: Iterable[np.ndarray], after_block: Callable[[Stream, np.ndarray], None]) -> Iterator[Detection]:
-    """Events of a whole stream of blocks. What was heard before the blocks end in an AudioError is decided before it is raised."""
-    fault = None
-    try:
-        for block in blocks:
-            events = stream.feed(block)
-            after_block(stream, block)
-            yield from events
-    except AudioError as error:
-        fault = error
-    yield from stream.finish()
-    if fault:
-        raise fault

@@ -7,7 +7,7 @@
 A file is a stream whose samples are all there: `detect` feeds it in blocks to the same `Stream` that serves a microphone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,12 +67,9 @@ class Spotter:
         """Events of a recording, as they are found.
 
         recording: a path, or samples [N] or [N, channels] (float in ±1, or int16) at `sample_rate` (16 kHz when not given).
-        Raises AudioError where the recording cannot be read.
+        Raises AudioError where the recording cannot be read, or at its end if it is damaged: after all that could be heard.
         """
-        stream = self.stream()
-        for block in _blocks(recording, sample_rate or self.sample_rate):
-            yield from stream.feed(block)
-        yield from stream.finish()
+        yield from self.stream().listen(_blocks(recording, sample_rate or self.sample_rate))
 
     def scores(self, samples: np.ndarray) -> Scores:
         """All scores of samples [N] (16 kHz mono): for plots, evaluation and other programs."""
@@ -119,6 +116,22 @@ class Stream:
             return []
         self._finished = True
         return self._advance(np.zeros(int(FLUSH_SECONDS * Spotter.sample_rate), np.float32))
+
+    def listen(
+        self, blocks: Iterable[np.ndarray], after_block: "Callable[[Stream, np.ndarray], None]" = lambda stream, block: None
+    ) -> Iterator[Detection]:
+        """Events of all blocks, to the end. What was heard before the blocks break off in an AudioError is decided before it is raised."""
+        fault = None
+        try:
+            for block in blocks:
+                events = self.feed(block)
+                after_block(self, block)
+                yield from events
+        except AudioError as error:
+            fault = error
+        yield from self.finish()
+        if fault:
+            raise fault
 
     def _advance(self, samples: np.ndarray) -> list[Detection]:
         step, self._state = self._engine.step(samples[None], self._state)

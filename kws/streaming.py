@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kws import audio
-from kws.detecting import STANDARD_INPUT, listen
+from kws.detecting import STANDARD_INPUT
 from kws.output import EventWriter
 from kws.spotter import Spotter, Stream
 from kws.terminal import Meter
@@ -68,7 +68,7 @@ def run(spotter: Spotter, source: Source, form: str) -> None:
         meter.show(stream.seconds, block, stream.scores)
 
     try:
-        for event in listen(spotter.stream(), source.blocks, show):
+        for event in spotter.stream().listen(source.blocks, show):
             meter.clear()
             writer.write(source.name, event)
     finally:

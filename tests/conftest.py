@@ -1,5 +1,6 @@
 """Tones that stand for words: "rise" is a low tone and then a high one, "fall" the reverse, "flat" either of them alone."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,22 @@ import pytest
 import soundfile
 
 RATE = 16_000
+TOOLS = {"ffmpeg": ("ffmpeg",), "pulse": ("pulseaudio", "pactl", "paplay", "pacat")}
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests whose programs are not installed are left out, and named at the end."""
+    absent = [mark for mark, programs in TOOLS.items() if not all(map(shutil.which, programs))]
+    left_out = [item for item in items if any(map(item.get_closest_marker, absent))]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[LEFT_OUT] = [item.nodeid for item in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for name in config.stash.get(LEFT_OUT, []):
+        terminalreporter.line(f"not run, its program is not installed: {name}")
 
 
 def tone_word(word: str, rng: np.random.Generator) -> np.ndarray:

@@ -71,7 +71,16 @@ def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):
         (["rise"], 2, "Missing option '--data'"),
         (["--data", "{data}"], 2, "Missing argument 'WORD...'"),
     ],
-    ids=["unknown word", "empty data", "empty negatives", "phrases of no word", "name of the model", "nothing to resume", "no data", "no word"],
+    ids=[
+        "unknown word",
+        "empty data",
+        "empty negatives",
+        "phrases of no word",
+        "name of the model",
+        "nothing to resume",
+        "no data",
+        "no word",
+    ],
 )
 def test_refusals(tiny_model, tmp_path, args, code, message):
     result = kws("train", *(arg.format(data=tiny_model.data, empty=tmp_path) for arg in args), *QUICK)

@@ -1,14 +1,16 @@
 """What `kws train` does with its options: reads the folders, trains, and tells a person or a program how it goes."""
 
 import json
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from kws.errors import DataError
+from kws.errors import DataError, ModelError
 from kws.training.fit import Recipe
 from kws.training.material import Folders, gather
 from kws.training.network import NetworkConfig
@@ -35,14 +37,14 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
     if path.suffix != ".onnx":
         raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
     device = pick_device(options.device)
+    _make_room(path.parent)
     teller = _Teller(options.recipe, options.as_json)
     material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
     seconds = sum(word.bank.seconds for word in material.words), sum(source.bank.seconds for source in material.negatives)
     teller.say(f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds, on {device.type}")
     try:
-        document = train(
-            material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks
-        )  # fmt: skip
+        with _interrupts_between_steps(teller):
+            document = train(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
     except KeyboardInterrupt:
         teller.say(f"stopped; {path.with_suffix('.pt')} holds the last whole epoch, go on with --resume")
         raise
@@ -52,10 +54,35 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
     return path
 
 
+def _make_room(folder: Path) -> None:
+    """Hours of training should not end at a folder that cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be written ({error.strerror}). Choose another place with --out.") from error
+
+
+@contextmanager
+def _interrupts_between_steps(teller: "_Teller") -> Iterator[None]:
+    """The first Ctrl-C waits for the end of a step: raised anywhere, it can be lost in a callback. The second does not wait."""
+
+    def on_interrupt(number: int, frame: object) -> None:
+        if teller.stop_wished:
+            raise KeyboardInterrupt
+        teller.stop_wished = True
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class _Teller:
     """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout."""
 
     def __init__(self, recipe: Recipe, as_json: bool):
+        self.stop_wished = False
         self._as_json = as_json
         self._epochs = recipe.epochs
         self._visible = sys.stderr.isatty()
@@ -74,6 +101,8 @@ class _Teller:
         self._bar.close()
 
     def _step(self, step: int, loss: float) -> None:
+        if self.stop_wished:
+            raise KeyboardInterrupt
         self._bar.n = step + 1
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self._bar.update(0)

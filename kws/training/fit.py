@@ -5,6 +5,7 @@ weights, bit for bit, as one that was not. `history` has one entry per epoch, an
 """
 
 import math
+import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,13 +108,19 @@ def fit(
     for epoch in range(len(run.history), run.recipe.epochs):
         steps = range(epoch * run.recipe.steps_per_epoch, (epoch + 1) * run.recipe.steps_per_epoch)
         losses = []
-        for step, batch in zip(steps, DataLoader(mixer, batch_size=None, sampler=steps, num_workers=workers), strict=True):
+        batches = DataLoader(mixer, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_deaf_to_interrupts)
+        for step, batch in zip(steps, batches, strict=True):
             losses.append(_step(run, batch, rooms, step, targets))
             on_step(step, losses[-1])
         entry = {"epoch": epoch + 1, "loss": round(sum(losses) / len(losses), 5), **validate(run.trained.eval())}
         run.history.append(entry)
         run.save(path)
         on_epoch(entry)
+
+
+def _deaf_to_interrupts(_: int) -> None:
+    """Ctrl-C reaches the workers too; only the loop decides when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _step(run: Run, batch: Batch, rooms: Tensor, step: int, targets: Targets) -> float:

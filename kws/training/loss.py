@@ -33,8 +33,8 @@ def frame_ends(config: NetworkConfig, frames: int, device: torch.device) -> Tens
 
 def detection_loss(output: Output, word: Tensor, place: Tensor, config: NetworkConfig, targets: Targets) -> Tensor:
     """Loss of a batch. word [B]: index or -1; place [B, 2]: start and end in seconds, NaN where unknown."""
-    log_p = output.pooled.clamp_max(-1e-7)  # [B, W, F]
-    log_not_p = torch.log(-torch.expm1(log_p))
+    log_p = output.pooled  # [B, W, F]
+    log_not_p = torch.log(-torch.expm1(log_p - 1e-9))  # the shift keeps it finite, and its gradient alive, where p is 1
     ends = frame_ends(config, log_p.shape[-1], log_p.device)
     after = ends - place[:, 1:].float()  # [B, F]: how long the word has been over; NaN where unknown
     mine = F.one_hot(word + 1, len(config.words) + 1)[:, 1:].bool()[..., None]  # [B, W, 1]

@@ -103,7 +103,9 @@ def _phrases(names: Sequence[str], folders: Folders, warn, progress) -> list[tup
     found = [(folder / name, name) for folder in folders.phrases for name in names if (folder / name).is_dir()]
     if folders.phrases and not found:
         raise DataError(f"{folders.phrases[0]}: no folder named after a word ({', '.join(names)}).")
-    return [(name, read_bank(find_clips(path), longest_seconds=LONGEST_PHRASE_SECONDS, warn=warn, progress=progress)) for path, name in found]
+    return [
+        (name, read_bank(find_clips(path), longest_seconds=LONGEST_PHRASE_SECONDS, warn=warn, progress=progress)) for path, name in found
+    ]
 
 
 def _part(word: Word, part: str) -> Word:
