@@ -40,7 +40,7 @@ NEGATIVES = {
 }
 SPOKEN_NEGATIVES = {"neighbours": 0.28, "sentences": 0.08}
 CONFIG = NetworkConfig((WORD,))
-RECIPE = Recipe(epochs=40, steps_per_epoch=100)
+RECIPE = Recipe(epochs=36, steps_per_epoch=100)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """A trained network as a model file: the folded graph written node by node, checked against torch.
 
 Writing the graph ourselves, rather than tracing, keeps it independent of torch's exporters and lets it be shaped for small
-chunks, where every node costs more than its arithmetic: one flat state, 4-D convolutions (ONNX Runtime's blocked layout
-serves only those), batch norms folded away. Measured in `benchmarks/graph.py`.
+chunks, where a node costs more than its arithmetic. Convolutions are 4-D, because only those get ONNX Runtime's blocked layout:
+3-D ones cost 1.7 times as much at 80 ms (`benchmarks/graph.py`). The state is one flat tensor, because that is simple to keep.
 """
 
 import json

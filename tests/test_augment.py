@@ -1,0 +1,149 @@
+"""What the world does to speech: rooms, microphones, noise and gain."""
+
+import numpy as np
+import pytest
+import torch
+from sounds import RATE, quiet, tone
+from torch import Tensor
+
+from kws.training import augment
+from kws.training.mixing import Batch
+
+
+def make_batch(audio: Tensor, noise: Tensor) -> Batch:
+    return Batch(audio, torch.full((len(audio),), -1), torch.full((len(audio), 2), torch.nan), noise)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def bursts(batch: int = 64) -> Tensor:
+    """A second of tone between two of silence; levels differ."""
+    one = np.concatenate([quiet(1), tone(1, amplitude=1.0), quiet(1)])
+    return torch.from_numpy(one) * torch.logspace(-2, 0, batch)[:, None]
+
+
+def unit_noise(batch: int = 64, samples: int = 3 * RATE) -> Tensor:
+    noise = torch.randn(batch, samples, generator=generator(1))
+    return noise / noise.square().mean(1, keepdim=True).sqrt()
+
+
+def decibels(ratio: Tensor) -> Tensor:
+    return 20 * ratio.log10()
+
+
+class TestAugment:
+    rooms = torch.from_numpy(augment.simulated_rooms(20, np.random.default_rng(0)))
+
+    @pytest.mark.parametrize("snr_db", [0.0, 7.0, 30.0])
+    def test_signal_to_noise_ratio_is_achieved(self, snr_db, monkeypatch):
+        monkeypatch.setattr(augment, "SNR_DB", (snr_db, snr_db))
+        audio = bursts()
+        added = augment.with_noise(audio, unit_noise(), generator(), fraction=1.0) - audio
+        tone_level = audio[:, RATE : 2 * RATE].square().mean(1).sqrt()
+        achieved = decibels(tone_level / added.square().mean(1).sqrt())
+        torch.testing.assert_close(achieved, torch.full((64,), snr_db), rtol=0, atol=0.1)
+
+    def test_signal_to_noise_ratios_fill_their_range(self):
+        audio = bursts(400)
+        added = augment.with_noise(audio, unit_noise(400), generator()) - audio
+        achieved = decibels(audio[:, RATE : 2 * RATE].square().mean(1).sqrt() / added.square().mean(1).sqrt())
+        noisy = achieved[achieved < 50]
+        assert len(noisy) / 400 == pytest.approx(0.85, abs=0.06)
+        assert -0.1 < noisy.min() < 1
+        assert 29 < noisy.max() < 30.1
+        assert noisy.mean().item() == pytest.approx(15, abs=1.5)
+
+    def test_silence_gets_noise_too(self):
+        added = augment.with_noise(torch.zeros(64, 3 * RATE), unit_noise(), generator(), fraction=1.0)
+        level = decibels(added.square().mean(1).sqrt())
+        assert (level.min() > -50.1) & (level.max() < -19.9)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_result_is_audio(self, seed):
+        audio = torch.cat([bursts(30), torch.zeros(2, 3 * RATE)])
+        result = augment.augment(make_batch(audio, unit_noise(32)), self.rooms, (0, seed))
+        assert result.shape == audio.shape
+        assert result.dtype == torch.float32
+        assert result.isfinite().all()
+        assert result.abs().max() <= 1
+
+    def test_depends_on_seed_and_step_alone(self):
+        batch = make_batch(bursts(8), unit_noise(8))
+        first = augment.augment(batch, self.rooms, (0, 5))
+        torch.manual_seed(123)
+        assert torch.equal(augment.augment(batch, self.rooms, (0, 5)), first)
+        assert not torch.equal(augment.augment(batch, self.rooms, (0, 6)), first)
+        assert not torch.equal(augment.augment(batch, self.rooms, (1, 5)), first)
+
+    def test_leaves_its_arguments_as_they_were(self):
+        batch = make_batch(bursts(8), unit_noise(8))
+        before = [part.clone() for part in (*batch, self.rooms)]
+        augment.augment(batch, self.rooms, (0, 0))
+        assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip((*batch, self.rooms), before, strict=True))
+
+    def test_peaks_lie_in_their_range(self):
+        result = augment.with_gain(bursts(400), generator())
+        peak = decibels(result.abs().amax(1))
+        clipped = (result.abs() >= 1).float().mean(1) > 0.01
+        assert 0.01 < clipped.float().mean() < 0.12
+        assert (peak >= -35.01).all()
+        assert (peak <= 0).all()
+        assert peak.min() < -33
+        assert peak[~clipped].max() > -2
+
+    def test_gain_of_silence_is_silence(self):
+        assert torch.equal(augment.with_gain(torch.zeros(4, 100), generator()), torch.zeros(4, 100))
+
+
+class TestRooms:
+    @staticmethod
+    def recorded() -> np.ndarray:
+        rng = np.random.default_rng(1)
+        late = [np.concatenate([np.zeros(700), [1.0], 0.1 * rng.standard_normal(n) * np.exp(-np.arange(n) / 2000)]) for n in (3000, 20_000)]
+        return augment.recorded_rooms([wave.astype(np.float32) for wave in late])
+
+    @pytest.mark.parametrize("kind", ["simulated", "recorded"])
+    def test_onset_stays_where_it_was(self, kind):
+        rooms = torch.from_numpy(augment.simulated_rooms(40, np.random.default_rng(3)) if kind == "simulated" else self.recorded())
+        audio = torch.zeros(64, 2 * RATE)
+        audio[:, RATE : RATE + 1600] = torch.randn(64, 1600, generator=generator(2))
+        wet = augment.reverberated(audio, rooms, generator(), fraction=1.0)
+        before = wet[:, :RATE].abs().amax(1)
+        first = wet[:, RATE : RATE + 160].square().mean(1).sqrt()  # 10 ms
+        loudest = wet.unflatten(1, (-1, 160)).square().mean(-1).sqrt().amax(1)
+        assert (before < 1e-4 * loudest).all()
+        assert (first > 0.2 * loudest).all()
+
+    def test_level_is_kept(self):
+        audio = bursts(16)
+        wet = augment.reverberated(audio, torch.from_numpy(self.recorded()), generator(), fraction=1.0)
+        torch.testing.assert_close(wet.square().mean(1), audio.square().mean(1), rtol=1e-3, atol=0)
+
+    @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+    def test_fraction_of_the_batch(self, fraction):
+        audio = bursts(100)
+        wet = augment.reverberated(audio, torch.from_numpy(self.recorded()), generator(), fraction=fraction)
+        changed = (wet != audio).any(1).float().mean().item()
+        assert changed == pytest.approx(fraction, abs=0.15 if fraction == 0.5 else 0)
+
+    def test_room_without_echoes_changes_nothing(self):
+        room = torch.zeros(1, 8000)
+        room[0, 0] = 0.3
+        audio = bursts(4)
+        torch.testing.assert_close(augment.reverberated(audio, room, generator(), fraction=1.0), audio, rtol=0, atol=1e-5)
+
+    def test_simulated_rooms_differ_and_die_away(self):
+        rooms = augment.simulated_rooms(10, np.random.default_rng(0))
+        assert rooms.shape == (10, augment.RIR_SAMPLES)
+        assert rooms.dtype == np.float32
+        assert np.isfinite(rooms).all()
+        energy = (rooms**2).reshape(10, 2, -1).sum(2)
+        assert (energy[:, 1] < 0.1 * energy[:, 0]).all()
+        assert len({room.tobytes() for room in rooms}) == 10
+
+    def test_recorded_rooms_begin_at_their_direct_sound(self):
+        rooms = self.recorded()
+        assert rooms.shape == (2, augment.RIR_SAMPLES)
+        assert (np.abs(rooms).argmax(axis=1) == 0).all()

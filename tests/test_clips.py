@@ -1,0 +1,207 @@
+"""Clips from folders: their split, their extent, and what happens to those that cannot be used."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from sounds import RATE, make_bank, quiet, tone
+
+from kws.errors import AudioError, DataError
+from kws.training.clips import Clip, extent, find_clips, pack, part_of, read_bank, speaker_of
+
+
+def write_folder(folder: Path, names: list[str], seconds: float = 0.1) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        soundfile.write(folder / name, tone(seconds, 300 + 10 * i), RATE)
+    return folder
+
+
+class TestSplit:
+    @staticmethod
+    def which_set(filename: str) -> str:
+        """The rule as published with the Speech Commands dataset, with a tenth each for validation and test."""
+        most_wavs_per_class = 2**27 - 1
+        hash_name = re.sub(r"_nohash_.*$", "", filename)
+        hashed = int(hashlib.sha1(hash_name.encode()).hexdigest(), 16)
+        percentage = (hashed % (most_wavs_per_class + 1)) * (100.0 / most_wavs_per_class)
+        if percentage < 10:
+            return "validation"
+        return "test" if percentage < 20 else "train"
+
+    @given(st.text("0123456789abcdef", min_size=8, max_size=8), st.integers(0, 9))
+    def test_follows_the_published_rule(self, speaker, number):
+        name = f"{speaker}_nohash_{number}.wav"
+        assert part_of(speaker_of(Path("yes") / name)) == self.which_set(name)
+
+    def test_parts_have_their_shares(self):
+        parts = [part_of(f"{i:08x}") for i in range(10_000)]
+        assert parts.count("validation") / 10_000 == pytest.approx(0.1, abs=0.015)
+        assert parts.count("test") / 10_000 == pytest.approx(0.1, abs=0.015)
+
+    @pytest.mark.parametrize(
+        ("name", "speaker"),
+        [
+            ("0a7c2a8d_nohash_0.wav", "0a7c2a8d"),
+            ("0a7c2a8d_nohash_12.flac", "0a7c2a8d"),
+            ("anna-maria_nohash_1_loud.wav", "anna-maria"),
+            ("84-121123-0003.flac", "84"),
+            ("84-121123.flac", "84-121123"),
+            ("hello there.wav", "hello there"),
+            ("_nohash_0.wav", "_nohash_0"),
+        ],
+    )
+    def test_speaker(self, name, speaker):
+        assert speaker_of(Path("word") / name) == speaker
+
+    def test_no_speaker_stands_in_two_parts(self, tmp_path):
+        names = [f"speaker{s}_nohash_{n}.wav" for s in range(40) for n in range(3)]
+        clips = [clip for word in ("yes", "no") for clip in find_clips(write_folder(tmp_path / word, names, 0.01))]
+        parts = {clip.speaker: {other.part for other in clips if other.speaker == clip.speaker} for clip in clips}
+        assert len(parts) == 40
+        assert all(len(found) == 1 for found in parts.values())
+        assert set().union(*parts.values()) == {"train", "validation", "test"}
+
+    def test_adding_files_moves_none(self, tmp_path):
+        folder = write_folder(tmp_path / "yes", [f"a{i}_nohash_0.wav" for i in range(30)], 0.01)
+        before = {clip.path: clip.part for clip in find_clips(tmp_path)}
+        write_folder(folder, [f"b{i}_nohash_0.wav" for i in range(30)] + [f"a{i}_nohash_1.wav" for i in range(30)], 0.01)
+        after = {clip.path: clip.part for clip in find_clips(tmp_path)}
+        assert len(after) == 90
+        assert before.items() <= after.items()
+
+    def test_label_is_the_folder(self, tmp_path):
+        write_folder(tmp_path / "yes", ["a.wav"])
+        write_folder(tmp_path / "deep" / "no", ["b.flac"])
+        assert {clip.label for clip in find_clips(tmp_path)} == {"yes", "no"}
+
+
+class TestExtent:
+    @pytest.mark.parametrize(
+        ("samples", "expected"),
+        [
+            (np.concatenate([quiet(0.3), tone(0.4), quiet(0.3)]), (0.3, 0.7)),
+            (np.concatenate([tone(0.2), quiet(0.8)]), (0.0, 0.2)),
+            (np.concatenate([quiet(0.5), tone(0.5)]), (0.5, 1.0)),
+            (np.concatenate([quiet(0.2), tone(0.2), quiet(0.1), tone(0.2), quiet(0.3)]), (0.2, 0.7)),
+            (np.concatenate([quiet(0.2), tone(0.2), quiet(0.1), tone(0.2, amplitude=0.05), quiet(0.3)]), (0.2, 0.7)),
+            (np.concatenate([quiet(0.2), tone(0.2), quiet(0.1), tone(0.2, amplitude=0.005), quiet(0.3)]), (0.2, 0.4)),
+            (np.concatenate([tone(0.02), quiet(0.28), tone(0.4), quiet(0.3)]), (0.3, 0.7)),
+            (np.concatenate([tone(0.04), quiet(0.26), tone(0.4), quiet(0.3)]), (0.0, 0.7)),
+            (np.concatenate([quiet(0.3), tone(0.4), quiet(0.08), tone(0.02), quiet(0.2)]), (0.3, 0.8)),
+            (quiet(1.0), (0.0, 1.0)),
+            (tone(0.01), (0.0, 0.01)),
+            (quiet(0), (0.0, 0.0)),
+        ],
+        ids=[
+            "in the middle", "at the beginning", "at the end", "with a pause", "20 dB weaker second part", "40 dB weaker second part",
+            "far short blip", "far longer sound", "near short blip", "silence", "shorter than two frames", "nothing",
+        ],
+    )  # fmt: skip
+    def test_of_bursts(self, samples, expected):
+        assert extent(samples) == pytest.approx(expected, abs=1e-9)
+
+    @pytest.mark.parametrize("noise", [1e-4, 3e-3, 0.02])
+    @pytest.mark.parametrize("gain", [1.0, 0.01])
+    def test_is_found_in_noise_and_at_any_level(self, noise, gain):
+        rng = np.random.default_rng(0)
+        samples = np.concatenate([quiet(0.4), tone(0.3), quiet(0.5)])
+        samples = gain * (samples + noise * rng.standard_normal(len(samples)))
+        assert extent(samples) == pytest.approx((0.4, 0.7), abs=0.011)
+
+
+class TestBank:
+    def test_packed_clips_come_back(self):
+        rng = np.random.default_rng(0)
+        waves = [rng.integers(-32768, 32768, length).astype(np.int16) for length in (5, 0, 1, 1000)]
+        bank = pack([Clip(Path(f"{i}.wav"), "a", str(i)) for i in range(4)], waves)
+        assert len(bank) == 4
+        assert bank.seconds == 1006 / RATE
+        for i, wave in enumerate(waves):
+            assert bank[i].dtype == np.float32
+            assert np.array_equal(bank[i] * 32768, wave)
+
+    def test_empty_bank(self):
+        bank = pack([], [])
+        assert (len(bank), bank.seconds, bank.samples.dtype) == (0, 0.0, np.int16)
+        assert len(bank.select(lambda clip: True)) == 0
+
+    def test_select_keeps_clips_with_their_samples(self):
+        bank = make_bank(tone(0.1), tone(0.2, 500), tone(0.3, 700))
+        chosen = bank.select(lambda clip: clip.speaker != "s1")
+        assert [clip.speaker for clip in chosen.clips] == ["s0", "s2"]
+        assert np.array_equal(chosen[1], bank[2])
+        assert bank.select(lambda clip: True).fingerprint() == bank.fingerprint()
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            make_bank(tone(0.1), tone(0.2, 501)),
+            make_bank(tone(0.2, 500), tone(0.1)),
+            make_bank(tone(0.1)),
+            make_bank(tone(0.1), tone(0.2, 500), quiet(0)),
+            make_bank(tone(0.1), tone(0.2, 500), label="other"),
+            make_bank(np.concatenate([tone(0.1), tone(0.2, 500)[:1]]), tone(0.2, 500)[1:]),
+        ],
+        ids=["other samples", "other order", "a clip less", "an empty clip more", "other label", "cut elsewhere"],
+    )
+    def test_fingerprint_changes(self, other):
+        bank = make_bank(tone(0.1), tone(0.2, 500))
+        assert bank.fingerprint() == make_bank(tone(0.1), tone(0.2, 500)).fingerprint() != other.fingerprint()
+
+
+class TestReading:
+    def test_samples_of_16_bit_recordings_are_kept_exactly(self, tmp_path):
+        samples = np.array([-32768, -32767, -20_000, -1, 0, 1, 20_000, 32766, 32767] * 100, np.int16)
+        soundfile.write(tmp_path / "a.wav", samples, RATE)
+        bank = read_bank(find_clips(tmp_path), warn=pytest.fail)
+        assert np.array_equal(bank.samples, samples)
+
+    def test_samples_over_full_scale_are_clipped(self, tmp_path):
+        soundfile.write(tmp_path / "a.wav", np.full(1000, 1.5, np.float32), RATE, subtype="FLOAT")
+        assert read_bank(find_clips(tmp_path), warn=pytest.fail).samples.tolist() == [32767] * 1000
+
+    def test_clips_that_cannot_be_read_are_named_and_left_out(self, tmp_path):
+        write_folder(tmp_path, [f"good{i:02d}.wav" for i in range(18)])
+        (tmp_path / "bad.wav").write_text("no sound")
+        (tmp_path / "empty.wav").touch()
+        warnings = []
+        bank = read_bank(find_clips(tmp_path), warn=warnings.append)
+        assert [clip.path.stem for clip in bank.clips] == [f"good{i:02d}" for i in range(18)]
+        np.testing.assert_allclose(bank[3], tone(0.1, 330), atol=1e-4)
+        assert len(warnings) == 2
+        assert all(
+            warning.startswith(f"left out: {tmp_path / name}") for warning, name in zip(warnings, ("bad.wav", "empty.wav"), strict=True)
+        )
+
+    def test_too_many_unreadable_clips_are_an_error(self, tmp_path):
+        write_folder(tmp_path, [f"good{i}.wav" for i in range(7)])
+        (tmp_path / "bad.wav").write_text("no sound")
+        warnings = []
+        with pytest.raises(DataError, match=r"1 of 8 clips cannot be used, the first: .*bad\.wav.*Repair or remove them\."):
+            read_bank(find_clips(tmp_path), warn=warnings.append)
+        assert len(warnings) == 1
+
+    def test_clip_too_long_for_a_word_is_left_out(self, tmp_path):
+        write_folder(tmp_path, [f"good{i:02d}.wav" for i in range(10)])
+        soundfile.write(tmp_path / "long.wav", np.zeros(61 * 1000, np.int16), 1000)
+        warnings = []
+        bank = read_bank(find_clips(tmp_path), longest_seconds=60, warn=warnings.append)
+        assert len(bank) == 10
+        assert warnings == [f"left out: {tmp_path / 'long.wav'}: 61 s is too long for one word. Cut it, or put it among the negatives."]
+        assert len(read_bank(find_clips(tmp_path), warn=pytest.fail)) == 11
+
+    def test_progress_sees_every_clip(self, tmp_path):
+        write_folder(tmp_path, [f"{i}.wav" for i in range(5)])
+        seen = []
+        read_bank(find_clips(tmp_path), warn=pytest.fail, progress=lambda waves: (seen.append(1) or wave for wave in waves))
+        assert len(seen) == 5
+
+    def test_folder_without_recordings(self, tmp_path):
+        with pytest.raises(AudioError, match="no recordings"):
+            find_clips(tmp_path)
