@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 RATE = 16_000
 TOOLS = {"ffmpeg": ("ffmpeg",), "pulse": ("pulseaudio", "pactl", "paplay", "pacat")}
@@ -15,8 +16,10 @@ LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests whose programs are not installed are left out, and named at the end."""
+    """Tests whose programs (or GPU) this machine lacks are left out, and named at the end."""
     absent = [mark for mark, programs in TOOLS.items() if not all(map(shutil.which, programs))]
+    if not torch.cuda.is_available():
+        absent.append("gpu")
     left_out = [item for item in items if any(map(item.get_closest_marker, absent))]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
@@ -25,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for name in config.stash.get(LEFT_OUT, []):
-        terminalreporter.line(f"not run, its program is not installed: {name}")
+        terminalreporter.line(f"not run, this machine lacks what it needs: {name}")
 
 
 def tone_word(word: str, rng: np.random.Generator) -> np.ndarray:
@@ -63,8 +66,6 @@ class TinyModel:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    import torch
-
     torch.set_num_threads(1)  # the networks are tiny: more threads only wait for one another
 
     from kws.training.fit import Recipe

@@ -90,13 +90,14 @@ def norms(document: dict) -> int:
     return 2 * (config["mels"] + convolutions * config["channels"])
 
 
-def test_torch_engine_gives_the_same_scores(tiny_model):
+@pytest.mark.parametrize(("device", "tolerance"), [("cpu", 1e-5), pytest.param("cuda", 1e-4, marks=pytest.mark.gpu)])
+def test_torch_engine_gives_the_same_scores(tiny_model, device, tolerance):
     audio = (0.1 * np.random.default_rng(0).standard_normal((2, 20_000))).astype(np.float32)
     onnx = Spotter.load(tiny_model.path).engine
-    torch_engine = TorchEngine(str(tiny_model.path), "cpu")
+    torch_engine = TorchEngine(str(tiny_model.path), device)
     ours, theirs = (engine.step(audio, engine.silence(2))[0] for engine in (onnx, torch_engine))
     for mine, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(mine, other, atol=1e-5)
+        np.testing.assert_allclose(mine, other, atol=tolerance)
 
 
 def test_resumed_run_equals_uninterrupted_run(material, tmp_path):

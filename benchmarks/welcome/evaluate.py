@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from train import NEGATIVES, WORD, joined, read, unpack
+from train import NEGATIVES, WORD, is_learned, joined, read, unpack
 
 from kws import Detection, Spotter
 from kws.engine import Engine
@@ -51,10 +51,8 @@ def judge(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings
     speech = {name: read(data / name).select(lambda clip: clip.label != BACKGROUND) for name in NEGATIVES}
     noises = joined([read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")])
     negatives = {
-        trained: [
-            bank.select(lambda clip, n=name, t=trained: (clip.part == "train" and NEGATIVES[n] > 0) == t) for name, bank in speech.items()
-        ]
-        for trained in (True, False)
+        learned: [bank.select(lambda clip, learned=learned: is_learned(clip) == learned) for bank in speech.values()]
+        for learned in (True, False)
     }
     silences = {
         part: trials.listen(spotter.engine, (bank[i] for bank in banks for i in range(len(bank)))) for part, banks in negatives.items()
