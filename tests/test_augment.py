@@ -37,17 +37,16 @@ class TestAugment:
     rooms = torch.from_numpy(augment.simulated_rooms(20, np.random.default_rng(0)))
 
     @pytest.mark.parametrize("snr_db", [0.0, 7.0, 30.0])
-    def test_signal_to_noise_ratio_is_achieved(self, snr_db, monkeypatch):
-        monkeypatch.setattr(augment, "SNR_DB", (snr_db, snr_db))
+    def test_signal_to_noise_ratio_is_achieved(self, snr_db):
         audio = bursts()
-        added = augment.with_noise(audio, unit_noise(), generator(), fraction=1.0) - audio
+        added = augment.with_noise(audio, unit_noise(), (snr_db, snr_db), generator(), fraction=1.0) - audio
         tone_level = audio[:, RATE : 2 * RATE].square().mean(1).sqrt()
         achieved = decibels(tone_level / added.square().mean(1).sqrt())
         torch.testing.assert_close(achieved, torch.full((64,), snr_db), rtol=0, atol=0.1)
 
     def test_signal_to_noise_ratios_fill_their_range(self):
         audio = bursts(400)
-        added = augment.with_noise(audio, unit_noise(400), generator()) - audio
+        added = augment.with_noise(audio, unit_noise(400), (0.0, 30.0), generator()) - audio
         achieved = decibels(audio[:, RATE : 2 * RATE].square().mean(1).sqrt() / added.square().mean(1).sqrt())
         noisy = achieved[achieved < 50]
         assert len(noisy) / 400 == pytest.approx(0.85, abs=0.06)
@@ -56,14 +55,14 @@ class TestAugment:
         assert noisy.mean().item() == pytest.approx(15, abs=1.5)
 
     def test_silence_gets_noise_too(self):
-        added = augment.with_noise(torch.zeros(64, 3 * RATE), unit_noise(), generator(), fraction=1.0)
+        added = augment.with_noise(torch.zeros(64, 3 * RATE), unit_noise(), (0.0, 30.0), generator(), fraction=1.0)
         level = decibels(added.square().mean(1).sqrt())
         assert (level.min() > -50.1) & (level.max() < -19.9)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_result_is_audio(self, seed):
         audio = torch.cat([bursts(30), torch.zeros(2, 3 * RATE)])
-        result = augment.augment(make_batch(audio, unit_noise(32)), self.rooms, (0, seed))
+        result = augment.augment(make_batch(audio, unit_noise(32)), self.rooms, (0.0, 30.0), (0, seed))
         assert result.shape == audio.shape
         assert result.dtype == torch.float32
         assert result.isfinite().all()
@@ -71,16 +70,16 @@ class TestAugment:
 
     def test_depends_on_seed_and_step_alone(self):
         batch = make_batch(bursts(8), unit_noise(8))
-        first = augment.augment(batch, self.rooms, (0, 5))
+        first = augment.augment(batch, self.rooms, (0.0, 30.0), (0, 5))
         torch.manual_seed(123)
-        assert torch.equal(augment.augment(batch, self.rooms, (0, 5)), first)
-        assert not torch.equal(augment.augment(batch, self.rooms, (0, 6)), first)
-        assert not torch.equal(augment.augment(batch, self.rooms, (1, 5)), first)
+        assert torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), (0, 5)), first)
+        assert not torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), (0, 6)), first)
+        assert not torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), (1, 5)), first)
 
     def test_leaves_its_arguments_as_they_were(self):
         batch = make_batch(bursts(8), unit_noise(8))
         before = [part.clone() for part in (*batch, self.rooms)]
-        augment.augment(batch, self.rooms, (0, 0))
+        augment.augment(batch, self.rooms, (0.0, 30.0), (0, 0))
         assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip((*batch, self.rooms), before, strict=True))
 
     def test_peaks_lie_in_their_range(self):

@@ -1,8 +1,8 @@
 """Speak the clips that the shipped "welcome" model learns from and is judged by.
 
-Three parts that share no voice: `train`, `validation` (Piper joe and five Kokoro voices) and `test` (festival and seven other
-Kokoro voices). Within a part every kind of phrase is spoken by the same engines in the same proportions, so that
-"synthetic" never means "the word".
+Parts that share no voice: `train` and `more` (engines that cost little), `validation` (Piper joe and five Kokoro voices) and
+`test` (festival and seven other Kokoro voices). Within a part every kind of phrase is spoken by the same engines in the same
+proportions, so that "synthetic" never means "the word".
 
     python benchmarks/welcome/speak.py --synth SYNTH.py --voices KOKORO_VOICES --out SPOKEN
 """
@@ -27,12 +27,14 @@ ENGINES = {
     "train": {"kokoro": 0.62, "flite": 0.12, "espeak": 0.10, "pico": 0.10, "hibari": 0.06},
     "validation": {"kokoro": 0.7, "piper": 0.3},
     "test": {"kokoro": 0.7, "festival": 0.3},
+    "more": {"espeak": 0.34, "flite": 0.28, "pico": 0.2, "hibari": 0.18},
 }
 # Clips of each phrase of a kind.
 CLIPS = {
     "train": {"word": 1800, "spoken_in": 25, "neighbours": 22, "sentences": 6},
     "validation": {"word": 150, "spoken_in": 3, "neighbours": 2, "sentences": 1},
     "test": {"word": 400, "spoken_in": 8, "neighbours": 5, "sentences": 1, "containing": 20},
+    "more": {"word": 1200, "spoken_in": 10, "neighbours": 14, "sentences": 4},
 }
 
 
@@ -75,7 +77,7 @@ def load_script(path: pathlib.Path):
 def link_voices(part: str, source: pathlib.Path, target: pathlib.Path) -> None:
     held_out = {voice for voices in HELD_OUT_VOICES.values() for voice in voices}
     for path in source.resolve().glob("*.bin"):
-        wanted = path.stem not in held_out if part == "train" else path.stem in HELD_OUT_VOICES[part]
+        wanted = path.stem in HELD_OUT_VOICES[part] if part in HELD_OUT_VOICES else path.stem not in held_out
         if wanted:
             (target / path.name).symlink_to(path)
 

@@ -12,16 +12,15 @@ from torch import Tensor
 from kws.audio import SAMPLE_RATE
 from kws.training.mixing import Batch
 
-SNR_DB = (0.0, 30.0)
 PEAK_DB = (-35.0, 0.0)
 RIR_SAMPLES = SAMPLE_RATE // 2
 
 
-def augment(batch: Batch, rooms: Tensor, seed: tuple[int, int]) -> Tensor:
+def augment(batch: Batch, rooms: Tensor, snr_db: tuple[float, float], seed: tuple[int, int]) -> Tensor:
     """Audio [B, N] of a batch as a microphone might have heard it. Depends on nothing but its arguments."""
     generator = torch.Generator().manual_seed(seed[0] * 1_000_003 + seed[1])
     audio = reverberated(batch.audio, rooms, generator)
-    audio = with_noise(audio, batch.noise, generator)
+    audio = with_noise(audio, batch.noise, snr_db, generator)
     return with_gain(audio, generator)
 
 
@@ -38,14 +37,14 @@ def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fract
     return audio.index_put((chosen,), wet * level)
 
 
-def with_noise(audio: Tensor, noise: Tensor, generator: torch.Generator, fraction: float = 0.85) -> Tensor:
-    """Noise [B, N] added to a fraction of the batch, 0 to 30 dB below the speech. Where there is only silence the noise
-    stands at the level it would have under ordinary speech."""
-    snr_db = torch.empty(len(audio), 1).uniform_(*SNR_DB, generator=generator)
-    snr_db[torch.rand(len(audio), 1, generator=generator) >= fraction] = 100.0
+def with_noise(audio: Tensor, noise: Tensor, snr_db: tuple[float, float], generator: torch.Generator, fraction: float = 0.85) -> Tensor:
+    """Noise [B, N] added to a fraction of the batch, this much below the speech. Where there is only silence the noise stands
+    at the level it would have under ordinary speech."""
+    drawn_db = torch.empty(len(audio), 1).uniform_(*snr_db, generator=generator)
+    drawn_db[torch.rand(len(audio), 1, generator=generator) >= fraction] = 100.0
     level = speech_level(audio)
     reference = torch.where(level > 0, level, 0.1)
-    return audio + noise * reference * 10 ** (-snr_db.to(audio.device) / 20)
+    return audio + noise * reference * 10 ** (-drawn_db.to(audio.device) / 20)
 
 
 def speech_level(audio: Tensor) -> Tensor:

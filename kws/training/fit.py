@@ -35,6 +35,7 @@ class Recipe:
     weight_decay: float = 0.01
     warmup: float = 0.05  # fraction of the steps
     averaging: float = 0.99  # decay of the running average of the weights, per step
+    snr_db: tuple[float, float] = (0.0, 30.0)  # of the noise mixed in
     seed: int = 0
 
 
@@ -126,7 +127,7 @@ def _deaf_to_interrupts(_: int) -> None:
 def _step(run: Run, batch: Batch, rooms: Tensor, step: int, targets: Targets) -> float:
     run.network.train()
     batch = Batch(*(part.to(run.device) for part in batch))
-    audio = augment(batch, rooms, (run.recipe.seed, step))
+    audio = augment(batch, rooms, run.recipe.snr_db, (run.recipe.seed, step))
     output, _ = run.network(audio)
     loss = detection_loss(output, batch.word, batch.place, run.network.config, targets)
     if not loss.isfinite():
