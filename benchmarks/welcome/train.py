@@ -45,7 +45,7 @@ HELD_OUT_PHRASES = ("snowboy", "view_glass")  # of wake_words: more hours to cal
 SPOKEN_NEGATIVES = {"neighbours": 0.28, "sentences": 0.08}
 CONFIG = NetworkConfig((WORD,))
 FIRST = Recipe(epochs=14, steps_per_epoch=200)
-SECOND = Recipe(epochs=8, steps_per_epoch=200, learning_rate=1.5e-3, snr_db=(-3.0, 20.0), seed=1)
+SECOND = Recipe(epochs=7, steps_per_epoch=200, learning_rate=1.5e-3, snr_db=(-2.0, 25.0), seed=1)
 MINED_SHARE = 0.25
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     data, spoken = unpack(args.data, args.work / "data"), args.work / "spoken"
-    if not (spoken / "more" / "clips.csv").exists():
+    if not (spoken / "fast" / "clips.csv").exists():
         speak = [sys.executable, HERE / "speak.py", "--synth", args.synth, "--voices", args.voices, "--out", spoken]
         subprocess.run(speak, check=True)
     card = {"sources": json.loads((HERE / "sources.json").read_text())}
@@ -69,7 +69,7 @@ def main() -> None:
         session.train(material, CONFIG, FIRST, first, device=torch.device("cpu"), resume=resumes(args, first), hooks=hooks)
     mined = mine(OnnxEngine(str(first)), [source.bank for source in material.negatives])
     print(f"{len(mined)} pieces of the negatives fire and are learned from again")
-    material = with_mined_and_more(material, mined, spoken / "more")
+    material = with_mined_and_fast(material, mined, spoken / "fast")
     start = load_network(first.with_suffix(".pt"))
     session.train(
         material, CONFIG, SECOND, args.out, device=torch.device("cpu"), resume=resumes(args, args.out), start=start, hooks=hooks, card=card
@@ -121,10 +121,10 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> Material:
     )
 
 
-def with_mined_and_more(material: Material, mined: Bank, more: pathlib.Path) -> Material:
-    """What the second round learns from: the mined pieces, and more clips of the engines that cost little."""
-    words = placed_word(WORD, read(more / "word")), unplaced_word(WORD, read(more / "spoken_in"))
-    sources = [Source(read(more / kind), weight / 2) for kind, weight in SPOKEN_NEGATIVES.items()]
+def with_mined_and_fast(material: Material, mined: Bank, fast: pathlib.Path) -> Material:
+    """What the second round learns from: the mined pieces, and hurried speech."""
+    words = placed_word(WORD, read(fast / "word")), unplaced_word(WORD, read(fast / "spoken_in"))
+    sources = [Source(read(fast / kind), weight / 2) for kind, weight in SPOKEN_NEGATIVES.items()]
     return replace(material, words=(*material.words, *words), negatives=with_mined([*material.negatives, *sources], mined, MINED_SHARE))
 
 
