@@ -36,11 +36,34 @@ def main() -> None:
         report = {
             "machine": f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}",
             "date": time.strftime("%Y-%m-%d"),
-            "streaming": streaming(args.model),
+            "largest difference of scores, file against chunks": chunking(args.model),
+            "streaming, CPU s per s": streaming(args.model),
             "file": file_scan(args.model, speech(folder / "hour.wav", 1.0)),
             "installed": installed(folder, args.memory_hours),
         }
     print(json.dumps(report, indent=2))
+
+
+def chunking(model: str) -> float:
+    """A minute in one piece, and in chunks of 80 ms, of 1 to 3 000 samples, and of one sample (its first second)."""
+    from kws import Spotter
+
+    spotter, samples, rng = Spotter.load(model), _minute(), np.random.default_rng(0)
+    cuts = {
+        "80 ms": np.arange(CHUNK_SAMPLES, len(samples), CHUNK_SAMPLES),
+        "random": np.cumsum(rng.integers(1, 3000, len(samples) // 1500)),
+        "single": np.arange(1, RATE),
+    }
+    whole = spotter.scores(samples.astype(np.float32) / 32768).pooled
+    return max(float(np.abs(whole - _fed(spotter, np.split(samples, cut[cut < len(samples)]))).max()) for cut in cuts.values())
+
+
+def _fed(spotter, chunks: list[np.ndarray]) -> np.ndarray:
+    stream, parts = spotter.stream(), []
+    for chunk in chunks:
+        stream.feed(chunk)
+        parts.append(stream.scores.pooled)
+    return np.concatenate(parts)
 
 
 def streaming(model: str) -> dict:

@@ -79,6 +79,7 @@ def test_document_tells_all(tiny_model):
     assert document["parameters"] == sum(
         p.numel() for p in torch.load(tiny_model.path.with_suffix(".pt"), weights_only=True)["average"].values() if p.is_floating_point()
     ) - norms(document)
+    assert 0 < document["latency_seconds"] < 0.4
     assert document["sources"] == [{"folder": str(tiny_model.data)}]
     assert document["calibration"]["clips"][0] > 0
 

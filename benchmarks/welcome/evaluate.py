@@ -18,9 +18,9 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from train import NEGATIVES, WORD, is_learned, joined, read, unpack
 
-from kws import Detection, Spotter
+from kws import Spotter
 from kws.engine import Engine
-from kws.events import EventMachine, EventSettings
+from kws.events import EventSettings
 from kws.training import trials
 from kws.training.calibrate import THRESHOLDS
 from kws.training.clips import BACKGROUND, Bank
@@ -96,8 +96,8 @@ def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) 
     engine, settings = spotter.engine, trials.at_threshold(spotter.events, threshold)
     word = placed_word(WORD, read(spoken / "word"))
     clean, noisy = _placed(engine, word, None, noises), _placed(engine, word, 10.0, noises)
-    decided = [_decision(trial, settings) for trial in clean]
-    hits = [(event, time, trial) for (event, time), trial in zip(decided, clean, strict=True) if event]
+    decided = [trials.decision(trial, 0, WORDS, settings) for trial in clean]
+    hits = [(*known, trial) for known, trial in zip(decided, clean, strict=True) if known]
     delay = [time - trial.end for _, time, trial in hits]
     return {
         "clips of the word": len(clean),
@@ -121,16 +121,6 @@ def _placed(engine: Engine, word, snr_db: float | None, noises: Bank) -> list[Tr
         audio = trials.place(word.bank[i], word.placed[i], snr_db, seed=i, noise=noise)
         made.append(trials.trial(engine, audio, *(trials.LEAD_SECONDS + word.placed[i])))
     return made
-
-
-def _decision(trial: Trial, settings: EventSettings) -> tuple[Detection | None, float]:
-    """The word's event, and the time at which it became known."""
-    machine = EventMachine(WORDS, settings)
-    for at, time in enumerate(trial.scores.times):
-        for event in machine.feed(trials.portion(trial.scores, slice(at, at + 1))):
-            if event.peak >= trial.end - trials.EARLY_SECONDS:
-                return event, float(time)
-    return None, float("nan")
 
 
 def _by_engine(bank: Bank, made: list[Trial], settings: EventSettings) -> dict[str, float]:

@@ -102,6 +102,7 @@ def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks
     settings = replace(engine.info.events, threshold=tuple(default_threshold(table, name) for name in material.names))
     document = {
         **describe(run.trained, settings),
+        "latency_seconds": _latency_seconds(words, material.names, settings),
         "calibration": table,
         "training": {
             "recipe": asdict(run.recipe),
@@ -115,6 +116,13 @@ def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks
     }
     export(run.trained, document, path)
     return document
+
+
+def _latency_seconds(words: list[list[trials.Trial]], names: tuple[str, ...], settings: EventSettings) -> float | None:
+    """How long after a held-out word is over it is reported: the median."""
+    decided = [(trial, trials.decision(trial, i, names, settings)) for i, made in enumerate(words) for trial in made]
+    delays = [known[1] - trial.end for trial, known in decided if known]
+    return round(float(np.median(delays)), 3) if delays else None
 
 
 def describe(network: ScanningCNN, settings: EventSettings) -> dict:

@@ -83,6 +83,16 @@ def found(trial: Trial, word: int, words: tuple[str, ...], settings: EventSettin
     ]
 
 
+def decision(trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings) -> tuple[Detection, float] | None:
+    """The word's event and the time (seconds) at which it became known; None where it was missed."""
+    machine = EventMachine(words, settings)
+    for at, time in enumerate(trial.scores.times):
+        for event in machine.feed(portion(trial.scores, slice(at, at + 1))):
+            if event.word == words[word] and event.peak >= trial.end - EARLY_SECONDS:
+                return event, float(time)
+    return None
+
+
 def miss_rate(trials: list[Trial], word: int, words: tuple[str, ...], settings: EventSettings) -> float:
     return 1 - sum(bool(found(trial, word, words, settings)) for trial in trials) / max(len(trials), 1)
 
