@@ -36,6 +36,7 @@ class Recipe:
     warmup: float = 0.05  # fraction of the steps
     averaging: float = 0.99  # decay of the running average of the weights, per step
     snr_db: tuple[float, float] = (0.0, 30.0)  # of the noise mixed in
+    speeds: tuple[float, float] = (0.82, 1.22)  # of clips, times their own
     seed: int = 0
 
 

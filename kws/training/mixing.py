@@ -30,11 +30,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Word:
-    """Recordings of one word. `placed` [n, 2]: where the word begins and ends in each clip, in seconds; NaN where unknown."""
+    """Recordings of one word. `placed` [n, 2]: where the word begins and ends in each clip, in seconds; NaN where unknown.
+
+    Recordings are drawn in proportion to `weight` times the square root of their number.
+    """
 
     name: str
     bank: Bank
     placed: np.ndarray
+    weight: float = 1.0
 
 
 def placed_word(name: str, bank: Bank) -> Word:
@@ -71,15 +75,16 @@ class Mixer(Dataset):
         earliest_end_seconds: float,
         batch: int = 128,
         positive_fraction: float = 0.4,
+        speeds: tuple[float, float] = (0.82, 1.22),
         seed: int = 0,
     ):
         self.names, self.words, self.negatives, self.noises = list(names), words, negatives, noises
         self.samples = round(clip_seconds * SAMPLE_RATE)
         self.earliest_end = round(earliest_end_seconds * SAMPLE_RATE)
-        self.batch, self.positive_fraction, self.seed = batch, positive_fraction, seed
+        self.batch, self.positive_fraction, self.speeds, self.seed = batch, positive_fraction, speeds, seed
         slopes = np.linspace(0, 2, 16)  # 10 s of each, made once: the transform would cost more than all else in a mix
         self._coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed)) for slope in slopes]
-        self._word_odds = _odds([len(word.bank) ** 0.5 for word in words])
+        self._word_odds = _odds([word.weight * len(word.bank) ** 0.5 for word in words])
         self._negative_odds = _odds([source.weight for source in negatives])
 
     def __getitem__(self, step: int) -> Batch:
@@ -100,7 +105,7 @@ class Mixer(Dataset):
 
     def _around(self, word: Word, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The clip of a word at a random place; its surroundings end and begin some way off, or are silence."""
-        wave, rate = _at_speed(word.bank[index], rng)
+        wave, rate = self._at_speed(word.bank[index], rng)
         place = word.placed[index] / rate
         first, last = (0, len(wave)) if np.isnan(place).any() else (round(t * SAMPLE_RATE) for t in place)
         wave = _faded(wave[max(first - 800, 0) : last + 800])
@@ -128,10 +133,17 @@ class Mixer(Dataset):
         at = -int(rng.integers(0, SAMPLE_RATE // 2))
         while at < length:
             bank = self.negatives[rng.choice(len(self.negatives), p=self._negative_odds)].bank
-            wave, _ = _at_speed(_cut(bank[int(rng.integers(len(bank)))], self.samples, rng), rng)
+            wave, _ = self._at_speed(_cut(bank[int(rng.integers(len(bank)))], self.samples, rng), rng)
             _add(audio, _faded(wave), at)
             at += len(wave) + int(rng.integers(0, SAMPLE_RATE // 3))
         return audio
+
+    def _at_speed(self, wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """Half the clips a little faster or slower, and so from a smaller or larger speaker."""
+        if rng.random() < 0.5 or not len(wave):
+            return wave, 1.0
+        rate = float(rng.uniform(*self.speeds))
+        return np.interp(np.arange(0, len(wave) - 1, rate), np.arange(len(wave)), wave).astype(np.float32), rate
 
     def _noise(self, rng: np.random.Generator) -> np.ndarray:
         """A stretch of recorded noise, of babble, or of coloured noise, at unit level."""
@@ -155,14 +167,6 @@ def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> np.n
 
 def _odds(weights: list[float]) -> np.ndarray:
     return np.array(weights) / sum(weights)
-
-
-def _at_speed(wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Half the clips a little faster or slower (and higher or lower)."""
-    if rng.random() < 0.5 or not len(wave):
-        return wave, 1.0
-    rate = float(rng.uniform(0.82, 1.22))
-    return np.interp(np.arange(0, len(wave) - 1, rate), np.arange(len(wave)), wave).astype(np.float32), rate
 
 
 def _cut(wave: np.ndarray, longest: int, rng: np.random.Generator) -> np.ndarray:

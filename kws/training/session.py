@@ -70,6 +70,7 @@ def train(
         clip_seconds=recipe.clip_seconds,
         earliest_end_seconds=config.clip_frame_samples / 16_000,
         batch=recipe.batch,
+        speeds=recipe.speeds,
         seed=recipe.seed,
     )
     scratch = path.with_suffix(".epoch.onnx")
