@@ -22,7 +22,7 @@ RUNTIME = [
 ]
 TRAINING = [
     *("pooling", "network", "cost", "clips", "mixing", "augment", "loss", "checkpoint", "fit", "torch_engine", "export"),
-    *("trials", "calibrate", "material", "mining", "session", "command"),
+    *("trials", "calibrate", "material", "session", "command"),
 ]
 ORDER = [*(f"kws.{name}" for name in RUNTIME), "kws", *(f"kws.training.{name}" for name in TRAINING), "kws.training", "cli"]
 

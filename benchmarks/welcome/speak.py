@@ -1,7 +1,7 @@
 """Speak the clips that the shipped "welcome" model learns from and is judged by.
 
-Parts that share no voice: `train` and `fast` (the same voices in a hurry), `validation` (Piper joe and five Kokoro voices) and
-`test` (festival and seven other Kokoro voices). Within a part every kind of phrase is spoken by the same engines in the same
+Three parts that share no voice: `train`, `validation` (Piper joe and five Kokoro voices) and `test` (festival and seven other Kokoro
+voices). Within a part every kind of phrase is spoken by the same engines in the same
 proportions, so that "synthetic" never means "the word".
 
     python benchmarks/welcome/speak.py --synth SYNTH.py --voices KOKORO_VOICES --out SPOKEN
@@ -27,16 +27,13 @@ ENGINES = {
     "train": {"kokoro": 0.62, "flite": 0.12, "espeak": 0.10, "pico": 0.10, "hibari": 0.06},
     "validation": {"kokoro": 0.7, "piper": 0.3},
     "test": {"kokoro": 0.7, "festival": 0.3},
-    "fast": {"kokoro": 0.62, "flite": 0.14, "pico": 0.12, "hibari": 0.12},
 }
 # Clips of each phrase of a kind.
 CLIPS = {
     "train": {"word": 1800, "spoken_in": 25, "neighbours": 22, "sentences": 6},
     "validation": {"word": 150, "spoken_in": 3, "neighbours": 2, "sentences": 1},
     "test": {"word": 400, "spoken_in": 8, "neighbours": 5, "sentences": 1, "containing": 20},
-    "fast": {"word": 600, "spoken_in": 8, "neighbours": 6, "sentences": 1},
 }
-FASTER = {"fast": (1.2, 1.7)}  # than the synthesis script plans: people say the word in 0.3 s too
 
 
 def main() -> None:
@@ -92,18 +89,9 @@ def plan(synth, part: str, rng: np.random.Generator, out: pathlib.Path) -> list[
             folder.mkdir(parents=True, exist_ok=True)
             engines = rng.choice([*ENGINES[part]], count, p=[*ENGINES[part].values()])
             for engine in sorted(set(engines)):
-                clips = [
-                    (str(folder / f"{engine}_{i:04d}.wav"), settings(synth, part, engine, rng)) for i in np.flatnonzero(engines == engine)
-                ]
+                clips = [(str(folder / f"{engine}_{i:04d}.wav"), synth.ENGINES[engine][0](rng)) for i in np.flatnonzero(engines == engine)]
                 jobs += [(kind, text, str(engine), clips[i : i + 8]) for i in range(0, len(clips), 8)]
     return jobs
-
-
-def settings(synth, part: str, engine: str, rng: np.random.Generator) -> dict:
-    planned = synth.ENGINES[engine][0](rng)
-    if part in FASTER:
-        planned["speed"] = round(planned["speed"] * rng.uniform(*FASTER[part]), 3)
-    return planned
 
 
 def adopt(synth) -> None:

@@ -14,21 +14,17 @@ import pathlib
 import subprocess
 import sys
 import tarfile
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from kws.engine import OnnxEngine
 from kws.training import checkpoint, session
 from kws.training.augment import recorded_rooms, simulated_rooms
 from kws.training.clips import BACKGROUND, Bank, Clip, find_clips, pack, read_bank
 from kws.training.fit import Recipe
 from kws.training.material import Material
-from kws.training.mining import mine, with_mined
 from kws.training.mixing import Source, placed_word, unplaced_word
 from kws.training.network import NetworkConfig
-from kws.training.torch_engine import load_network
 
 HERE = pathlib.Path(__file__).parent
 WORD = "welcome"
@@ -44,11 +40,7 @@ NEGATIVES = {
 HELD_OUT_PHRASES = ("snowboy", "view_glass")  # of wake_words: more hours to calibrate on, and of words that were never learned
 SPOKEN_NEGATIVES = {"neighbours": 0.28, "sentences": 0.08}
 CONFIG = NetworkConfig((WORD,))
-FIRST = Recipe(epochs=14, steps_per_epoch=200)
-# Hurried and deep voices together: speed moves pace and formants alike, so one needs fast clips and slow speeds at once.
-SECOND = Recipe(epochs=8, steps_per_epoch=200, learning_rate=2e-3, snr_db=(0.0, 25.0), speeds=(0.72, 1.25), seed=1)
-MINED_SHARE = 0.08
-FAST_WEIGHT = 2.0
+RECIPE = Recipe(epochs=14, steps_per_epoch=200)
 
 
 def main() -> None:
@@ -60,27 +52,14 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     data, spoken = unpack(args.data, args.work / "data"), args.work / "spoken"
-    if not (spoken / "fast" / "clips.csv").exists():
+    if not (spoken / "test" / "clips.csv").exists():
         speak = [sys.executable, HERE / "speak.py", "--synth", args.synth, "--voices", args.voices, "--out", spoken]
         subprocess.run(speak, check=True)
     card = {"sources": json.loads((HERE / "sources.json").read_text())}
     hooks = session.Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True), say=print)
     material = gather(data, spoken)
-    first = args.work / "first.onnx"
-    if not (first.exists() and args.resume):
-        session.train(material, CONFIG, FIRST, first, device=torch.device("cpu"), resume=resumes(args, first), hooks=hooks)
-    mined = mine(OnnxEngine(str(first)), [source.bank for source in material.negatives])
-    print(f"{len(mined)} pieces of the negatives fire and are learned from again")
-    material = with_mined_and_fast(material, mined, spoken / "fast")
-    start = load_network(first.with_suffix(".pt"))
-    session.train(
-        material, CONFIG, SECOND, args.out, device=torch.device("cpu"), resume=resumes(args, args.out), start=start, hooks=hooks, card=card
-    )
+    session.train(material, CONFIG, RECIPE, args.out, device=torch.device("cpu"), resume=args.resume, hooks=hooks, card=card)
     shed_optimiser(args.out.with_suffix(".pt"))
-
-
-def resumes(args: argparse.Namespace, model: pathlib.Path) -> bool:
-    return args.resume and model.with_suffix(".pt").exists()
 
 
 def shed_optimiser(path: pathlib.Path) -> None:
@@ -121,14 +100,6 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> Material:
         heldout_negatives=tuple(bank.select(is_validation) for bank in speech.values()),
         rooms=torch.from_numpy(np.concatenate(rooms)),
     )
-
-
-def with_mined_and_fast(material: Material, mined: Bank, fast: pathlib.Path) -> Material:
-    """What the second round learns from: the mined pieces, and hurried speech."""
-    words = placed_word(WORD, read(fast / "word")), unplaced_word(WORD, read(fast / "spoken_in"))
-    words = tuple(replace(word, weight=FAST_WEIGHT) for word in words)
-    sources = [Source(read(fast / kind), weight / 2) for kind, weight in SPOKEN_NEGATIVES.items()]
-    return replace(material, words=material.words + words, negatives=with_mined([*material.negatives, *sources], mined, MINED_SHARE))
 
 
 def is_learned(clip: Clip) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from train import CONFIG, FIRST, WORD, gather
+from train import CONFIG, RECIPE, WORD, gather
 
 from kws.engine import OnnxEngine
 from kws.training import session, trials
@@ -36,7 +36,7 @@ VARIANTS = {
     "10 ms frames (stride 1)": {"stride": 1, "kernels": (17, 19, 21, 23, 25, 27), "pool_frames": 10},
 }
 FALSE_ALARMS_PER_HOUR = 10.0
-SHORT = replace(FIRST, epochs=1, steps_per_epoch=600)
+SHORT = replace(RECIPE, epochs=1, steps_per_epoch=400)
 
 
 def main() -> None:

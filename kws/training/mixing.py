@@ -32,13 +32,12 @@ class Source:
 class Word:
     """Recordings of one word. `placed` [n, 2]: where the word begins and ends in each clip, in seconds; NaN where unknown.
 
-    Recordings are drawn in proportion to `weight` times the square root of their number.
+    Of several, each is drawn from in proportion to the square root of the number of its clips.
     """
 
     name: str
     bank: Bank
     placed: np.ndarray
-    weight: float = 1.0
 
 
 def placed_word(name: str, bank: Bank) -> Word:
@@ -84,7 +83,7 @@ class Mixer(Dataset):
         self.batch, self.positive_fraction, self.speeds, self.seed = batch, positive_fraction, speeds, seed
         slopes = np.linspace(0, 2, 16)  # 10 s of each, made once: the transform would cost more than all else in a mix
         self._coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed)) for slope in slopes]
-        self._word_odds = _odds([word.weight * len(word.bank) ** 0.5 for word in words])
+        self._word_odds = _odds([len(word.bank) ** 0.5 for word in words])
         self._negative_odds = _odds([source.weight for source in negatives])
 
     def __getitem__(self, step: int) -> Batch:
