@@ -128,11 +128,15 @@ def installed(folder: pathlib.Path, hours: float) -> dict:
 
 def _run(*command: str) -> tuple[float, int]:
     """Wall seconds and peak resident bytes of a command."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, command
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
+    # From a process of its own: a child's peak begins at the size of whoever started it, and this one has numpy and a model loaded.
+    starter = (
+        "import os, subprocess, sys, time; start = time.perf_counter(); child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL); "
+        "_, status, usage = os.wait4(child.pid, 0); print(time.perf_counter() - start, usage.ru_maxrss * 1024, status)"
+    )
+    told = subprocess.run([sys.executable, "-S", "-c", starter, *command], check=True, capture_output=True, text=True).stdout
+    seconds, peak, status = told.split()
+    assert status == "0", command
+    return float(seconds), int(peak)
 
 
 def speech(path: pathlib.Path, hours: float) -> pathlib.Path:
