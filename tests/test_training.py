@@ -13,6 +13,7 @@ from conftest import write_tone_folder
 from kws import Spotter
 from kws.errors import DataError, KwsError
 from kws.training import checkpoint
+from kws.training.clips import part_of
 from kws.training.fit import Recipe, Run, fit, learning_rate
 from kws.training.material import Folders, Material, gather
 from kws.training.mixing import Mixer
@@ -163,6 +164,27 @@ def test_learning_rate_warms_up_and_falls_to_nothing():
 def test_unusable_data(tmp_path, names, clips, message):
     with pytest.raises(DataError, match=message):
         gather(names, Folders(write_tone_folder(tmp_path / "data", clips)), warn=lambda text: None)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_one_speaker_is_learned_from_and_said_so(tmp_path, part):
+    data = write_tone_folder(tmp_path / "data", 12)
+    speaker = next(name for name in map(str, range(1000)) if part_of(name) == part)
+    for number, path in enumerate(sorted((data / "rise").iterdir())):
+        path.rename(path.with_name(f"{speaker}_nohash_{number}.wav"))
+    notes: list[str] = []
+    material = gather(["rise"], Folders(data), warn=notes.append)
+    assert [len(word.bank) for word in (*material.words, *material.heldout_words)] == [12, 12]
+    assert notes == ["'rise' has too few speakers to hold some out: its miss rates are of clips it learned from."]
+
+
+def test_negatives_that_are_all_held_out(tmp_path):
+    data = write_tone_folder(tmp_path / "data", 12)
+    heldout = next(name for name in map(str, range(1000)) if part_of(name) == "test")
+    for number, path in enumerate(path for word in ("fall", "flat") for path in sorted((data / word).iterdir())):
+        path.rename(path.with_name(f"{heldout}_nohash_{number}.wav"))
+    with pytest.raises(DataError, match="were held out"):
+        gather(["rise"], Folders(data), warn=lambda text: None)
 
 
 def test_word_alone_is_not_enough(tmp_path):

@@ -69,18 +69,18 @@ def gather(
     ]
     phrases = [unplaced_word(name, bank) for name, bank in _phrases(names, folders, warn, progress)]
     notes = tuple(
-        f"'{w.name}' has no clips of validation speakers: its miss rates are of clips it learned from."
-        for w in words
-        if not _part(w, "validation").bank.clips
+        f"'{word.name}' has too few speakers to hold some out: its miss rates are of clips it learned from."
+        for word in words
+        if not all(len(_part(word, part).bank) for part in ("train", "validation"))
     )
     for note in notes:
         warn(note)
     return Material(
         names=tuple(names),
-        words=tuple(_part(word, "train") for word in (*words, *phrases)),
-        negatives=tuple(Source(bank, bank.seconds**0.5) for bank in (_bank_part(bank, "train") for bank in banks) if len(bank)),
+        words=tuple(_part_or_all(word, "train") for word in (*words, *phrases)),
+        negatives=_learned(banks, folders),
         noises=read_bank(noise_clips, warn=warn, progress=progress),
-        heldout_words=tuple(_part(word, "validation") if _part(word, "validation").bank.clips else word for word in words),
+        heldout_words=tuple(_part_or_all(word, "validation") for word in words),
         heldout_negatives=tuple(_bank_part(bank, "validation") for bank in banks),
         rooms=torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))),
         sources=tuple({"folder": str(folder)} for folder in (folders.data, *folders.negatives, *folders.background, *folders.phrases)),
@@ -106,6 +106,21 @@ def _phrases(names: Sequence[str], folders: Folders, warn, progress) -> list[tup
     return [
         (name, read_bank(find_clips(path), longest_seconds=LONGEST_PHRASE_SECONDS, warn=warn, progress=progress)) for path, name in found
     ]
+
+
+def _learned(banks: list[Bank], folders: Folders) -> tuple[Source, ...]:
+    learned = [bank for bank in (_bank_part(bank, "train") for bank in banks) if len(bank)]
+    if not learned:
+        raise DataError(
+            f"{folders.data}: all recordings of other sounds were held out (one in five is, by its name). Add more with --negatives DIR."
+        )
+    return tuple(Source(bank, bank.seconds**0.5) for bank in learned)
+
+
+def _part_or_all(word: Word, part: str) -> Word:
+    """One part of a word's clips; all of them where that part is empty, as with the recordings of a single speaker."""
+    chosen = _part(word, part)
+    return chosen if len(chosen.bank) else word
 
 
 def _part(word: Word, part: str) -> Word:
