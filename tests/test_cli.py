@@ -347,7 +347,7 @@ def test_ctrl_c_ends_quietly(place: Place, arguments: str) -> None:
             process.stdin.flush()
         assert b"rise" in process.stdout.readline()  # it is at work now
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=10)
     assert (process.returncode, out, err) == (130, b"", b"")
 
 

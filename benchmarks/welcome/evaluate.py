@@ -107,6 +107,8 @@ def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) 
         "found in phrases": _fires(engine, read(spoken / "spoken_in"), settings),
         "neighbours that fire": _fires(engine, read(spoken / "neighbours"), settings),
         "longer words that contain it and fire": _fires(engine, read(spoken / "containing"), settings),
+        "neighbours that fire, by phrase": _firing_phrases(engine, read(spoken / "neighbours"), settings),
+        "words with more than one event": sum(len(trials.events(t.scores, WORDS, settings)) > 1 for t in clean),
         "words 1 s apart that are one event each": _pairs(engine, word, settings),
         "decision after the end, median / p95 (s)": [round(float(np.percentile(delay, p)), 3) for p in (50, 95)],
         "start off by, median (s)": round(statistics.median(abs(event.start - trial.start) for event, _, trial in hits), 3),
@@ -137,6 +139,12 @@ def _fires(engine: Engine, bank: Bank, settings: EventSettings) -> float:
         bool(trials.events(trials.trial(engine, trials.place(bank[i], whole, None, i), 0, 0).scores, WORDS, settings))
         for i in range(len(bank))
     )
+
+
+def _firing_phrases(engine: Engine, bank: Bank, settings: EventSettings) -> dict[str, int]:
+    phrases = sorted({clip.label for clip in bank.clips})
+    chosen = {phrase: bank.select(lambda clip, phrase=phrase: clip.label == phrase) for phrase in phrases}
+    return {phrase: round(_fires(engine, some, settings) * len(some)) for phrase, some in chosen.items() if _fires(engine, some, settings)}
 
 
 def _pairs(engine: Engine, word, settings: EventSettings) -> float:
