@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kws.training.cli import complain, train
+
 if TYPE_CHECKING:
     from kws.spotter import Spotter
 
@@ -55,10 +57,6 @@ def _load(model: str, threshold: float | None, false_alarms_per_hour: float | No
     if threshold is not None and false_alarms_per_hour is not None:
         raise click.UsageError("--threshold and --false-alarms-per-hour exclude each other.")
     return Spotter.load(model, device, threshold=threshold, false_alarms_per_hour=false_alarms_per_hour)
-
-
-def _complain(problem: object) -> None:
-    click.echo(f"Error: {problem}", err=True)
 
 
 @click.group(name="kws", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -109,7 +107,7 @@ def detect(
     from kws import detecting
 
     options = detecting.Options(form, plot, save_clips, jobs, quiet)
-    outcome = detecting.run(spotter, paths, options, _complain)
+    outcome = detecting.run(spotter, paths, options, complain)
     failed = not outcome.events if quiet else outcome.faults > 0
     sys.exit(int(failed))
 
@@ -158,7 +156,7 @@ def stream(
     from kws import streaming
 
     if source is None:
-        heard = streaming.from_microphone(input_device, _complain)
+        heard = streaming.from_microphone(input_device, complain)
     elif source == "-":
         heard = streaming.from_pipe(rate or spotter.sample_rate, encoding or "s16le")
     else:
@@ -171,62 +169,6 @@ def _misplaced(source: str | None, given: dict[str, object]) -> str | None:
     kind = {None: "the microphone", "-": "raw audio on '-'"}.get(source, "a FILE")
     fitting = {None: ["--input-device"], "-": ["--rate", "--format"]}.get(source, ["--realtime"])
     return next((f"{option} does not apply to {kind}." for option, value in given.items() if value and option not in fitting), None)
-
-
-@main.command(epilog="Exit status: 0 done, 1 the data cannot be used, 2 wrong usage, 130 stopped with Ctrl-C (go on with --resume).")
-@click.argument("words", nargs=-1, required=True, metavar="WORD...")
-@click.option("--data", type=_FOLDER, required=True, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
-@click.option("--negatives", type=_FOLDER, multiple=True, help="More recordings without the words, of any length.")
-@click.option("--background", type=_FOLDER, multiple=True, help="More noise to mix in.")
-@click.option("--phrases", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: longer recordings with the word somewhere in them.")
-@click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
-@click.option("--pooling", type=click.Choice(["gem", "max", "mean", "power"]), default="gem", show_default=True, help="Pooling head.")
-@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Times the held-out recordings are heard.")
-@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Batches of 128 mixed clips per epoch.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same model.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the model file.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per epoch on standard output.")
-def train(
-    words: tuple[str, ...],
-    data: Path,
-    negatives: tuple[Path, ...],
-    background: tuple[Path, ...],
-    phrases: tuple[Path, ...],
-    out: Path | None,
-    pooling: str,
-    epochs: int,
-    steps: int,
-    learning_rate: float,
-    seed: int,
-    device: str,
-    resume: bool,
-    as_json: bool,
-) -> None:
-    """Train a detector for one or several words.
-
-    Everything in --data that is not one of the words is what they are told from. Writes a model file, calibrated on speakers
-    that were held out, and a checkpoint beside it.
-
-    \b
-    kws train marvin --data speech_commands/
-    kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.onnx
-    kws train marvin --data speech_commands/ --resume
-    """
-    try:
-        from kws.training import command
-        from kws.training.fit import Recipe
-        from kws.training.material import Folders
-        from kws.training.network import NetworkConfig
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"training needs {error.name}, which is not installed. Install it with: pip install 'kws[train]'"
-        ) from error
-    folders = Folders(data, negatives, background, phrases)
-    config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling)
-    recipe = Recipe(epochs=epochs, steps_per_epoch=steps, learning_rate=learning_rate, seed=seed)
-    command.run(command.Options(folders, out, config, recipe, device, resume, as_json), _complain)
 
 
 @main.command()
@@ -244,6 +186,10 @@ def info(model: str) -> None:
     from kws.modelfile import find, open_session
 
     click.echo(describe(open_session(find(model))[1]))
+
+
+for _command in (train,):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

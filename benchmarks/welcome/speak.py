@@ -1,8 +1,8 @@
 """Speak the clips that the shipped "welcome" model learns from and is judged by.
 
 Three parts that share no voice: `train`, `validation` (Piper joe and five Kokoro voices) and `test` (festival and seven other Kokoro
-voices). Within a part every kind of phrase is spoken by the same engines in the same
-proportions, so that "synthetic" never means "the word".
+voices). `wide` is more of `train`: deeper and higher, hurried and drawn out, each apart from the others, as people are. Within a part
+every kind of phrase is spoken by the same engines in the same proportions, so that "synthetic" never means "the word".
 
     python benchmarks/welcome/speak.py --synth SYNTH.py --voices KOKORO_VOICES --out SPOKEN
 """
@@ -27,13 +27,17 @@ ENGINES = {
     "train": {"kokoro": 0.62, "flite": 0.12, "espeak": 0.10, "pico": 0.10, "hibari": 0.06},
     "validation": {"kokoro": 0.7, "piper": 0.3},
     "test": {"kokoro": 0.7, "festival": 0.3},
+    "wide": {"kokoro": 1.0},
 }
 # Clips of each phrase of a kind.
 CLIPS = {
     "train": {"word": 1800, "spoken_in": 25, "neighbours": 22, "sentences": 6},
     "validation": {"word": 150, "spoken_in": 3, "neighbours": 2, "sentences": 1},
     "test": {"word": 400, "spoken_in": 8, "neighbours": 5, "sentences": 1, "containing": 20},
+    "wide": {"word": 1500, "spoken_in": 15, "neighbours": 20, "sentences": 2},
 }
+WIDE_SPEEDS = (0.85, 1.7)
+WIDE_FORMANTS = (0.82, 1.22)  # times the voice's own: a larger or smaller speaker, at the same tempo
 
 
 def main() -> None:
@@ -89,9 +93,18 @@ def plan(synth, part: str, rng: np.random.Generator, out: pathlib.Path) -> list[
             folder.mkdir(parents=True, exist_ok=True)
             engines = rng.choice([*ENGINES[part]], count, p=[*ENGINES[part].values()])
             for engine in sorted(set(engines)):
-                clips = [(str(folder / f"{engine}_{i:04d}.wav"), synth.ENGINES[engine][0](rng)) for i in np.flatnonzero(engines == engine)]
+                draw = wide if part == "wide" else lambda settings, rng: settings
+                settings = [draw(synth.ENGINES[engine][0](rng), rng) for _ in range(np.sum(engines == engine))]
+                paths = [str(folder / f"{engine}_{i:04d}.wav") for i in np.flatnonzero(engines == engine)]
+                clips = list(zip(paths, settings, strict=True))
                 jobs += [(kind, text, str(engine), clips[i : i + 8]) for i in range(0, len(clips), 8)]
     return jobs
+
+
+def wide(settings: dict, rng: np.random.Generator) -> dict:
+    """A Kokoro plan with tempo and formants drawn from wider ranges."""
+    speed, formants = (round(float(np.exp(rng.uniform(*np.log(span)))), 3) for span in (WIDE_SPEEDS, WIDE_FORMANTS))
+    return {**settings, "speed": speed, "vtl": formants}
 
 
 def adopt(synth) -> None:
