@@ -21,7 +21,8 @@ RUNTIME = [
     *("microphone", "describe", "output", "plot", "terminal", "detecting", "streaming"),  # what the command line needs besides
 ]
 TRAINING = [
-    *("pooling", "network", "cost", "clips", "mixing", "augment", "loss", "checkpoint", "fit", "torch_engine", "export"),
+    *("pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols"),
+    *("mixing", "augment", "loss", "checkpoint", "fit", "torch_engine", "export"),
     *("trials", "calibrate", "material", "session", "command", "cli"),
 ]
 ORDER = [*(f"kws.{name}" for name in RUNTIME), "kws", *(f"kws.training.{name}" for name in TRAINING), "kws.training", "cli"]
