@@ -11,7 +11,7 @@ from kws.training.mixing import Batch
 
 
 def make_batch(audio: Tensor, noise: Tensor) -> Batch:
-    return Batch(audio, torch.full((len(audio),), -1), torch.full((len(audio), 2), torch.nan), noise)
+    return Batch(audio, torch.full((len(audio),), -1), torch.full((len(audio), 2, 2), torch.nan), noise)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -94,6 +94,29 @@ class TestAugment:
 
     def test_gain_of_silence_is_silence(self):
         assert torch.equal(augment.with_gain(torch.zeros(4, 100), generator()), torch.zeros(4, 100))
+
+
+class TestBandLimits:
+    noise = torch.randn(64, RATE, generator=torch.Generator().manual_seed(4))
+
+    def spectrum(self, audio: Tensor) -> Tensor:
+        """Power in eight bands of 1 kHz."""
+        return torch.fft.rfft(audio).abs().square()[:, :8000].unflatten(1, (8, 1000)).mean(2)
+
+    def test_low_bands_stay_and_the_highest_goes(self):
+        before, after = self.spectrum(self.noise), self.spectrum(augment.band_limited(self.noise, generator(), fraction=1.0))
+        torch.testing.assert_close(after[:, :2], before[:, :2], rtol=0.02, atol=0)
+        assert (after[:, 7] < 0.2 * before[:, 7]).all()
+
+    def test_speech_does_not_move(self):
+        audio = torch.zeros(8, RATE)
+        audio[:, 8000] = 1
+        assert (augment.band_limited(audio, generator(), fraction=1.0).argmax(1) == 8000).all()
+
+    @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+    def test_fraction_of_the_batch(self, fraction):
+        changed = (augment.band_limited(self.noise, generator(), fraction=fraction) != self.noise).any(1).float().mean().item()
+        assert changed == pytest.approx(fraction, abs=0.2 if fraction == 0.5 else 0)
 
 
 class TestRooms:

@@ -6,6 +6,7 @@ import torch
 from sounds import RATE, make_bank, quiet, tone
 from torch import Tensor
 
+from kws.training import mixing
 from kws.training.mixing import Batch, Mixer, Source, Word, coloured_noise, placed_word, unplaced_word
 
 CLIP_SECONDS, EARLIEST_SECONDS = 2.0, 0.9
@@ -42,7 +43,7 @@ class TestMixer:
     def test_shapes_and_types(self, mixer):
         batch = mixer[0]
         assert batch.audio.shape == batch.noise.shape == (40, 32_000)
-        assert (batch.word.shape, batch.place.shape) == ((40,), (40, 2))
+        assert (batch.word.shape, batch.places.shape) == ((40,), (40, 2, 2))
         assert batch.audio.dtype == batch.noise.dtype == torch.float32
         assert batch.audio.isfinite().all()
         assert batch.noise.isfinite().all()
@@ -68,21 +69,39 @@ class TestMixer:
         mixer = make_mixer(positive_fraction=fraction, batch=400, clip_seconds=1.2, earliest_end_seconds=0.5)
         batch = mixer[0]
         assert (batch.word >= 0).float().mean().item() == pytest.approx(fraction, abs=0.08 if fraction == 0.4 else 0)
-        assert torch.equal(batch.word < 0, batch.place.isnan().all(1))
+        assert torch.equal(batch.word < 0, batch.places.isnan().all(2).all(1))
 
-    def test_place_points_at_the_samples_of_the_word(self, positives):
-        for audio, place in zip(positives.audio, positives.place.tolist(), strict=True):
-            assert loud(audio) == pytest.approx(place, abs=0.002)
+    def test_places_point_at_the_samples_of_the_word(self, positives):
+        repeated = 0
+        for audio, (last, first) in zip(positives.audio, positives.places.tolist(), strict=True):
+            heard_from = first[0] if first[1] > 0 else last[0]  # NaN, or over before the clip begins
+            assert loud(audio) == pytest.approx((max(heard_from, 0), last[1]), abs=0.002)
+            repeated += first[1] > 0
+        assert 0 < repeated < len(positives.audio) / 2
+
+    def test_repeated_words_do_not_overlap(self):
+        places = make_mixer(positive_fraction=1.0, batch=400)[0].places
+        pause = places[:, 0, 0] - places[:, 1, 1]
+        assert pause.isnan().float().mean() == pytest.approx(1 - mixing.REPEATS, abs=0.06)
+        assert pause[~pause.isnan()].min() >= 0
+
+    def test_negatives_stand_alone_as_often_as_words(self):
+        """What surrounds a clip does not tell whether it is the word."""
+        tones = Source(make_bank(tone(0.3)), 1.0)
+        mixer = Mixer(["word"], [placed_word("word", make_bank(tone(0.3)))], [tones], None, clip_seconds=2.0, earliest_end_seconds=0.5)
+        silent = (mixer[0].audio.abs() < 1e-4).float().mean(1)
+        word = mixer[0].word >= 0
+        assert silent[word].quantile(0.95).item() == pytest.approx(silent[~word].quantile(0.95).item(), abs=0.1)
 
     def test_word_lies_within_the_clip_and_leaves_room_after_it(self, positives):
-        start, end = positives.place.unbind(1)
+        start, end = positives.places[:, 0].unbind(1)
         assert (start >= 0).all()
         assert (end >= EARLIEST_SECONDS - 1e-6).all()
         assert (end <= CLIP_SECONDS - 0.2).all()
         assert end.max() - end.min() > 0.6  # anywhere between
 
     def test_half_of_the_words_change_their_speed(self, positives):
-        lengths = (positives.place[:, 1] - positives.place[:, 0]) / (TONE_PLACE[1] - TONE_PLACE[0])
+        lengths = (positives.places[:, 0, 1] - positives.places[:, 0, 0]) / (TONE_PLACE[1] - TONE_PLACE[0])
         assert 0.3 < (lengths.sub(1).abs() < 0.005).float().mean() < 0.7
         assert 0.7 < lengths.min() < 0.97 < 1.03 < lengths.max() < 1.4
 
@@ -91,15 +110,15 @@ class TestMixer:
     def test_clip_that_fits_is_never_cut(self, make, seconds):
         """Both ends of it are heard, though it may be longer than the earliest end."""
         wave = np.concatenate([tone(0.1), quiet(seconds - 0.2), tone(0.1)])
-        audio = make_mixer([make("word", make_bank(wave))], positive_fraction=1.0)[0].audio
-        for each in audio:
+        batch = make_mixer([make("word", make_bank(wave))], positive_fraction=1.0)[0]
+        for each in batch.audio[batch.places[:, 1].isnan().all(1)]:  # said once
             first, last = loud(each)
             assert last - first == pytest.approx(seconds, rel=0.3)  # its speed varies; without its first tone next to nothing would be left
 
     def test_unplaced_word_has_no_place(self):
         batch = make_mixer([unplaced_word("word", make_bank(tone(0.5)))], positive_fraction=1.0)[0]
         assert (batch.word == 0).all()
-        assert batch.place.isnan().all()
+        assert batch.places.isnan().all()
 
     def test_several_words_keep_their_names(self):
         words = [placed_word(name, make_bank(tone(0.3, pitch))) for name, pitch in (("low", 400), ("high", 3000), ("low", 450))]

@@ -38,9 +38,11 @@ NEGATIVES = {
     "honk": 0.04,
 }
 HELD_OUT_PHRASES = ("snowboy", "view_glass")  # of wake_words: more hours to calibrate on, and of words that were never learned
-SPOKEN_NEGATIVES = {"neighbours": 0.28, "sentences": 0.08}
+SPOKEN_NEGATIVES = {("train", "neighbours"): 0.2, ("wide", "neighbours"): 0.16, ("train", "sentences"): 0.05, ("wide", "sentences"): 0.03}
+SPOKEN_WORDS = {"word": placed_word, "spoken_in": unplaced_word}
+LEARNED, PARTS = ("train", "wide"), ("train", "wide", "validation", "test")  # of the spoken clips
 CONFIG = NetworkConfig((WORD,))
-RECIPE = Recipe(epochs=14, steps_per_epoch=200)
+RECIPE = Recipe(epochs=28, steps_per_epoch=200)
 
 
 def main() -> None:
@@ -52,7 +54,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     data, spoken = unpack(args.data, args.work / "data"), args.work / "spoken"
-    if not (spoken / "test" / "clips.csv").exists():
+    if not all((spoken / part / "clips.csv").exists() for part in PARTS):
         speak = [sys.executable, HERE / "speak.py", "--synth", args.synth, "--voices", args.voices, "--out", spoken]
         subprocess.run(speak, check=True)
     card = {"sources": json.loads((HERE / "sources.json").read_text())}
@@ -90,10 +92,10 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> Material:
     responses = room_and_noise.select(lambda clip: clip.label == "rir")
     rooms = [simulated_rooms(400, np.random.default_rng(0)), recorded_rooms([responses[i] for i in range(len(responses))])]
     negatives = [Source(bank.select(is_learned), NEGATIVES[name]) for name, bank in speech.items()]
-    negatives += [Source(read(spoken / "train" / kind), weight) for kind, weight in SPOKEN_NEGATIVES.items()]
+    negatives += [Source(read(spoken / part / kind), weight) for (part, kind), weight in SPOKEN_NEGATIVES.items()]
     return Material(
         names=(WORD,),
-        words=(placed_word(WORD, read(spoken / "train" / "word")), unplaced_word(WORD, read(spoken / "train" / "spoken_in"))),
+        words=tuple(make(WORD, read(spoken / part / kind)) for part in LEARNED for kind, make in SPOKEN_WORDS.items()),
         negatives=tuple(negatives),
         noises=joined(noises),
         heldout_words=(placed_word(WORD, read(spoken / "validation" / "word")),),

@@ -21,7 +21,7 @@ def augment(batch: Batch, rooms: Tensor, snr_db: tuple[float, float], seed: tupl
     generator = torch.Generator().manual_seed(seed[0] * 1_000_003 + seed[1])
     audio = reverberated(batch.audio, rooms, generator)
     audio = with_noise(audio, batch.noise, snr_db, generator)
-    return with_gain(audio, generator)
+    return with_gain(band_limited(audio, generator), generator)
 
 
 def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float = 0.7) -> Tensor:
@@ -51,6 +51,17 @@ def speech_level(audio: Tensor) -> Tensor:
     """Root mean square [B, 1] over the loudest third of the 20 ms frames: of the speech, not of the pauses around it."""
     frames = audio[:, : audio.shape[1] // 320 * 320].unflatten(1, (-1, 320)).square().mean(-1)
     return frames.topk(max(frames.shape[1] // 3, 1), dim=1).values.mean(1, keepdim=True).sqrt()
+
+
+def band_limited(audio: Tensor, generator: torch.Generator, fraction: float = 0.2) -> Tensor:
+    """A fraction of the batch with nothing above 3 to 7 kHz: telephones, codecs, speech recorded at lower rates."""
+    chosen = (torch.rand(len(audio), generator=generator) < fraction).nonzero().squeeze(1).to(audio.device)
+    if not len(chosen):
+        return audio
+    highest_hz = torch.empty(len(chosen), 1).uniform_(3000, 7000, generator=generator).to(audio.device)
+    frequency = torch.fft.rfftfreq(audio.shape[1], 1 / SAMPLE_RATE, device=audio.device)
+    spectrum = torch.fft.rfft(audio[chosen]) / (1 + (frequency / highest_hz) ** 24).sqrt()
+    return audio.index_put((chosen,), torch.fft.irfft(spectrum, audio.shape[1]))
 
 
 def with_gain(audio: Tensor, generator: torch.Generator) -> Tensor:

@@ -130,7 +130,7 @@ def _step(run: Run, batch: Batch, rooms: Tensor, step: int, targets: Targets) ->
     batch = Batch(*(part.to(run.device) for part in batch))
     audio = augment(batch, rooms, run.recipe.snr_db, (run.recipe.seed, step))
     output, _ = run.network(audio)
-    loss = detection_loss(output, batch.word, batch.place, run.network.config, targets)
+    loss = detection_loss(output, batch.word, batch.places, run.network.config, targets)
     if not loss.isfinite():
         raise KwsError(f"the loss became {loss.item()} at step {step}; the last checkpoint is still good. Try a lower --learning-rate.")
     for group in run.optimiser.param_groups:

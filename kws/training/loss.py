@@ -31,25 +31,24 @@ def frame_ends(config: NetworkConfig, frames: int, device: torch.device) -> Tens
     return (config.clip_frame_samples + torch.arange(frames, device=device) * config.frame_samples) / 16_000
 
 
-def detection_loss(output: Output, word: Tensor, place: Tensor, config: NetworkConfig, targets: Targets) -> Tensor:
-    """Loss of a batch. word [B]: index or -1; place [B, 2]: start and end in seconds, NaN where unknown."""
+def detection_loss(output: Output, word: Tensor, places: Tensor, config: NetworkConfig, targets: Targets) -> Tensor:
+    """Loss of a batch. word [B]: index or -1; places [B, P, 2]: start and end in seconds, NaN where there is none or none is known."""
     log_p = output.pooled  # [B, W, F]
     log_not_p = torch.log(-torch.expm1(log_p - 1e-9))  # the shift keeps it finite, and its gradient alive, where p is 1
     ends = frame_ends(config, log_p.shape[-1], log_p.device)
-    after = ends - place[:, 1:].float()  # [B, F]: how long the word has been over; NaN where unknown
+    places = places.float()
+    after = ends - places[:, :, 1:]  # [B, P, F]: how long the word has been over; NaN where unknown
+    unknown = after.isnan().all(2).all(1)[:, None]  # [B, 1]
     mine = F.one_hot(word + 1, len(config.words) + 1)[:, 1:].bool()[..., None]  # [B, W, 1]
     fire = (after >= targets.fire_from_seconds) & (after <= targets.fire_until_seconds)
-    free = (after >= -targets.early_seconds) & (after <= targets.late_seconds) | after.isnan()
+    free = ((after >= -targets.early_seconds) & (after <= targets.late_seconds)).any(1) | unknown
+    fires = mine & fire.any(1)[:, None]
     return (
-        _placed_loss(log_p, mine & fire[:, None])
-        + _unplaced_loss(log_p, mine.squeeze(-1) & after.isnan().all(1)[:, None])
+        -(log_p * fires).sum() / fires.sum().clamp_min(1)
+        + _unplaced_loss(log_p, mine.squeeze(-1) & unknown)
         + _elsewhere_loss(log_not_p, ~(mine & free[:, None]), targets.mean_weight)
-        + targets.extent_weight * _extent_loss(output.extents, ends, place.float(), mine & fire[:, None])
+        + targets.extent_weight * _extent_loss(output.extents, ends, places, fire, fires)
     )
-
-
-def _placed_loss(log_p: Tensor, fire: Tensor) -> Tensor:
-    return -(log_p * fire).sum() / (fire.any(-1).sum().clamp_min(1) * fire.sum(-1).amax().clamp_min(1))
 
 
 def _unplaced_loss(log_p: Tensor, anywhere: Tensor) -> Tensor:
@@ -61,8 +60,8 @@ def _elsewhere_loss(log_not_p: Tensor, silent: Tensor, mean_weight: float) -> Te
     return -masked.amin(-1).mean() - mean_weight * masked.mean(-1).mean()
 
 
-def _extent_loss(extents: Tensor, ends: Tensor, place: Tensor, fire: Tensor) -> Tensor:
-    """How far the frames that fire are off in saying where the word began and ended (seconds)."""
-    truth = (ends - place.nan_to_num()[..., None])[:, None]  # [B, 1, 2, F]
+def _extent_loss(extents: Tensor, ends: Tensor, places: Tensor, fire: Tensor, fires: Tensor) -> Tensor:
+    """How far the frames that fire are off in saying where the word began and ended (seconds). fire [B, P, F]: for which place."""
+    truth = ((ends - places.nan_to_num()[..., None]) * fire[:, :, None]).sum(1)[:, None]  # [B, 1, 2, F]
     error = F.smooth_l1_loss(extents, truth.expand_as(extents), reduction="none", beta=0.05)
-    return (error * fire[:, :, None]).sum() / fire.sum().clamp_min(1)
+    return (error * fires[:, :, None]).sum() / fires.sum().clamp_min(1)

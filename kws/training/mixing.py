@@ -18,6 +18,9 @@ from kws.audio import SAMPLE_RATE
 from kws.training.clips import Bank, extent
 
 FADE_SAMPLES = 80  # 5 ms: no click where clips meet
+MARGIN_SAMPLES = 800  # 50 ms of a clip are kept before and after its word
+DECOYS = 0.4  # of the examples without the word: one clip stands as a word would, so that standing alone says nothing
+REPEATS = 0.2  # of the examples with the word: it was said shortly before, too
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,22 @@ def unplaced_word(name: str, bank: Bank) -> Word:
 
 
 class Batch(NamedTuple):
-    """`audio` [B, N]; `word` [B]: index of the word, -1 for none; `place` [B, 2]: seconds from the clip's beginning at which the
-    word begins and ends, NaN where unknown; `noise` [B, N]: what `augment` mixes in."""
+    """`audio` [B, N]; `word` [B]: index of the word, -1 for none; `places` [B, 2, 2]: seconds from the clip's beginning at which the
+    word begins and ends, once or twice, NaN for what is not there or not known; `noise` [B, N]: what `augment` mixes in."""
 
     audio: Tensor
     word: Tensor
-    place: Tensor
+    places: Tensor
     noise: Tensor
+
+
+class _Spoken(NamedTuple):
+    """Samples of a clip, the samples at which its word begins and ends, and whether that is known."""
+
+    wave: np.ndarray
+    first: int
+    last: int
+    known: bool
 
 
 class Mixer(Dataset):
@@ -91,31 +103,53 @@ class Mixer(Dataset):
         return self.collate([self.example(rng) for _ in range(self.batch)])
 
     def collate(self, examples: list[tuple]) -> Batch:
-        audio, word, place, noise = zip(*examples, strict=True)
-        return Batch(*(torch.from_numpy(np.stack(column)) for column in (audio, np.array(word), place, noise)))
+        audio, word, places, noise = zip(*examples, strict=True)
+        return Batch(*(torch.from_numpy(np.stack(column)) for column in (audio, np.array(word), places, noise)))
 
     def example(self, rng: np.random.Generator) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
-        noise = self._noise(rng)
-        if rng.random() >= self.positive_fraction:
-            return self._speech(self.samples, rng), -1, np.full(2, np.nan), noise
-        word = self.words[rng.choice(len(self.words), p=self._word_odds)]
-        audio, place = self._around(word, int(rng.integers(len(word.bank))), rng)
-        return audio, self.names.index(word.name), place, noise
+        noise, places = self._noise(rng), np.full((2, 2), np.nan)
+        if rng.random() < self.positive_fraction:
+            word = self.words[rng.choice(len(self.words), p=self._word_odds)]
+            audio, places = self._with_word(word, int(rng.integers(len(word.bank))), rng)
+            return audio, self.names.index(word.name), places, noise
+        if rng.random() < DECOYS:
+            wave = self._negative(rng)
+            audio, _ = self._around(_Spoken(_faded(wave), 0, len(wave), False), rng)
+            return audio, -1, places, noise
+        return self._speech(self.samples, rng), -1, places, noise
 
-    def _around(self, word: Word, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The clip of a word at a random place; its surroundings end and begin some way off, or are silence."""
+    def _with_word(self, word: Word, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A clip of the word somewhere in other sounds, and its places [2, 2]."""
+        spoken, places = self._spoken(word, index, rng), np.full((2, 2), np.nan)
+        audio, start = self._around(spoken, rng)
+        if spoken.known:
+            places[0] = start + spoken.first, start + spoken.last
+            if rng.random() < REPEATS:
+                before = self._spoken(word, index, rng)
+                earlier = start - len(before.wave) - int(rng.integers(SAMPLE_RATE // 2))
+                audio[: max(earlier + len(before.wave), 0)] *= rng.random() < 0.3  # else nothing but silence around it
+                _add(audio, before.wave, earlier)
+                places[1] = earlier + before.first, earlier + before.last
+        return audio, places / SAMPLE_RATE
+
+    def _spoken(self, word: Word, index: int, rng: np.random.Generator) -> _Spoken:
         wave, rate = self._at_speed(word.bank[index], rng)
         place = word.placed[index] / rate
-        first, last = (0, len(wave)) if np.isnan(place).any() else (round(t * SAMPLE_RATE) for t in place)
-        wave = _faded(wave[max(first - 800, 0) : last + 800])
-        first, last = min(first, 800), min(first, 800) + last - first
+        if np.isnan(place).any():
+            return _Spoken(_faded(wave), 0, len(wave), False)
+        first, last = (round(seconds * SAMPLE_RATE) for seconds in place)
+        cut = max(first - MARGIN_SAMPLES, 0)
+        return _Spoken(_faded(wave[cut : last + MARGIN_SAMPLES]), first - cut, last - cut, True)
+
+    def _around(self, spoken: _Spoken, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """A clip at a random place, and the sample at which it starts; its surroundings end and begin some way off, or are silence."""
+        last = spoken.last
         latest = self.samples - 3200  # room for the frames that are to fire
         earliest = min(max(self.earliest_end, last), latest - 1)  # a clip that fits is not cut off at its beginning
         start = int(rng.integers(earliest, latest)) - last if last < latest else latest - last
-        audio = self._surroundings(start + first, start + last, rng)
-        _add(audio, wave, start)
-        seconds = np.array([start + first, start + last]) / SAMPLE_RATE
-        return audio, seconds if not np.isnan(place).any() else np.full(2, np.nan)
+        audio = self._surroundings(start + spoken.first, start + last, rng)
+        _add(audio, spoken.wave, start)
+        return audio, start
 
     def _surroundings(self, first: int, last: int, rng: np.random.Generator) -> np.ndarray:
         audio = np.zeros(self.samples, np.float32)
@@ -131,11 +165,14 @@ class Mixer(Dataset):
         audio = np.zeros(length, np.float32)
         at = -int(rng.integers(0, SAMPLE_RATE // 2))
         while at < length:
-            bank = self.negatives[rng.choice(len(self.negatives), p=self._negative_odds)].bank
-            wave, _ = self._at_speed(_cut(bank[int(rng.integers(len(bank)))], self.samples, rng), rng)
+            wave = self._negative(rng)
             _add(audio, _faded(wave), at)
             at += len(wave) + int(rng.integers(0, SAMPLE_RATE // 3))
         return audio
+
+    def _negative(self, rng: np.random.Generator) -> np.ndarray:
+        bank = self.negatives[rng.choice(len(self.negatives), p=self._negative_odds)].bank
+        return self._at_speed(_cut(bank[int(rng.integers(len(bank)))], self.samples, rng), rng)[0]
 
     def _at_speed(self, wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         """Half the clips a little faster or slower, and so from a smaller or larger speaker."""
