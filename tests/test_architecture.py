@@ -21,7 +21,7 @@ RUNTIME = [
     *("microphone", "describe", "output", "plot", "terminal", "detecting", "streaming"),  # what the command line needs besides
 ]
 TRAINING = [
-    *("pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols"),
+    *("pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "augment", "loss", "checkpoint", "fit", "torch_engine", "export"),
     *("trials", "calibrate", "material", "session", "command", "cli"),
 ]

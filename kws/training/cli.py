@@ -74,3 +74,24 @@ def train(
     config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling)
     recipe = Recipe(epochs=epochs, steps_per_epoch=steps, learning_rate=learning_rate, seed=seed)
     command.run(command.Options(folders, out, config, recipe, device, resume, as_json), complain)
+
+
+@click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")
+@click.argument("dataset", type=click.Choice(["speech-commands"]))
+@click.option("--version", type=click.Choice(["0.02", "0.01"]), default="0.02", show_default=True, help="Of the data set.")
+@click.option("--dir", "folder", type=_FOLDER, default=Path("data"), show_default=True, help="Where it goes.")
+@click.option("--mirror", metavar="URL", help="Fetch from this folder on another server; what comes is checked all the same.")
+def download(dataset: str, version: str, folder: Path, mirror: str | None) -> None:
+    """Fetch a data set to train on.
+
+    Fetches, checks and unpacks the recordings (2.4 GB, unpacked about 3.5 GB) and the official test archive (0.1 GB), and prints
+    their folders. A stopped download goes on where it was; what is there already needs no network. The archives are kept in DIR.
+
+    \b
+    kws download speech-commands
+    kws download speech-commands --version 0.01 --dir /data
+    """
+    with needs_training():
+        from kws.training import download as downloading
+    for place in downloading.run(version, folder, mirror or downloading.SERVER):
+        click.echo(place)
