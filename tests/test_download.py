@@ -222,6 +222,11 @@ class TestFetch:
 
 
 class TestCommand:
+    def test_help_has_an_example(self):
+        result = kws("--help")
+        assert result.exit_code == 0
+        assert "\n  kws download speech-commands\n" in result.stdout
+
     def test_no_network_is_one_line(self, tmp_path):
         result = kws("--dir", tmp_path)
         assert (result.exit_code, result.stdout) == (1, "")

@@ -18,7 +18,7 @@ from kws.training.fit import Recipe, Run, fit, learning_rate
 from kws.training.material import Folders, Material, gather
 from kws.training.mixing import Mixer
 from kws.training.network import NetworkConfig
-from kws.training.session import train
+from kws.training.session import mixed_loss, train
 from kws.training.torch_engine import TorchEngine
 
 SMALL = NetworkConfig(("rise",), channels=8, kernels=(5, 5))
@@ -50,7 +50,7 @@ def run_to(epochs: int, material: Material, path: Path, resume: bool = False) ->
     if resume:
         run.restore(path)
     with contextlib.suppress(KeyboardInterrupt):
-        fit(run, mixer(material, SHORT), material.rooms, path=path, validate=lambda network: {}, on_epoch=stop, workers=0)
+        fit(run, mixer(material, SHORT), mixed_loss(material.rooms, SHORT), path=path, validate=lambda network: {}, on_epoch=stop, workers=0)
     return run
 
 
@@ -135,7 +135,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_pa
     with torch.no_grad():
         run.network.head.weight.fill_(float("nan"))
     with pytest.raises(KwsError, match="the last checkpoint is still good"):
-        fit(run, mixer(material, SHORT), material.rooms, path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
+        fit(run, mixer(material, SHORT), mixed_loss(material.rooms, SHORT), path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
     assert len(checkpoint.load(tmp_path / "a.pt")["history"]) == 1
 
 

@@ -13,13 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from kws.errors import DataError, KwsError
 from kws.training import checkpoint
-from kws.training.augment import augment
-from kws.training.loss import Targets, detection_loss
-from kws.training.mixing import Batch, Mixer
 from kws.training.network import NetworkConfig, ScanningCNN
 
 
@@ -93,26 +90,30 @@ class Run:
         self.history = saved["history"]
 
 
+Loss = Callable[[ScanningCNN, tuple[Tensor, ...], int], Tensor]
+
+
 def fit(
     run: Run,
-    mixer: Mixer,
-    rooms: Tensor,
+    batches: Dataset,
+    loss: Loss,
     *,
     path: Path,
     validate: Callable[[ScanningCNN], dict],
-    targets: Targets = Targets(),  # noqa: B008  (frozen)
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     on_epoch: Callable[[dict], None] = lambda entry: None,
     workers: int = 1,
 ) -> None:
-    """Trains from where `run` stands to its last epoch, saving a checkpoint after each."""
-    rooms = rooms.to(run.device)
+    """Trains from where `run` stands to its last epoch, saving a checkpoint after each.
+
+    batches[step]: a named tuple of tensors; loss(network, batch, step): a scalar, of the batch on the run's device.
+    """
     for epoch in range(len(run.history), run.recipe.epochs):
         steps = range(epoch * run.recipe.steps_per_epoch, (epoch + 1) * run.recipe.steps_per_epoch)
         losses = []
-        batches = DataLoader(mixer, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_deaf_to_interrupts)
-        for step, batch in zip(steps, batches, strict=True):
-            losses.append(_step(run, batch, rooms, step, targets))
+        loader = DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_deaf_to_interrupts)
+        for step, batch in zip(steps, loader, strict=True):
+            losses.append(_step(run, batch, loss, step))
             on_step(step, losses[-1])
         entry = {"epoch": epoch + 1, "loss": round(sum(losses) / len(losses), 5), **validate(run.trained.eval())}
         run.history.append(entry)
@@ -125,22 +126,19 @@ def _deaf_to_interrupts(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _step(run: Run, batch: Batch, rooms: Tensor, step: int, targets: Targets) -> float:
+def _step(run: Run, batch: tuple[Tensor, ...], loss: Loss, step: int) -> float:
     run.network.train()
-    batch = Batch(*(part.to(run.device) for part in batch))
-    audio = augment(batch, rooms, run.recipe.snr_db, (run.recipe.seed, step))
-    output, _ = run.network(audio)
-    loss = detection_loss(output, batch.word, batch.places, run.network.config, targets)
-    if not loss.isfinite():
-        raise KwsError(f"the loss became {loss.item()} at step {step}; the last checkpoint is still good. Try a lower --learning-rate.")
+    value = loss(run.network, type(batch)(*(part.to(run.device) for part in batch)), step)
+    if not value.isfinite():
+        raise KwsError(f"the loss became {value.item()} at step {step}; the last checkpoint is still good. Try a lower --learning-rate.")
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(step, run.recipe)
     run.optimiser.zero_grad()
-    loss.backward()
+    value.backward()
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
     run.optimiser.step()
     run.average.update_parameters(run.network)
-    return loss.item()
+    return value.item()
 
 
 def _groups(network: ScanningCNN, weight_decay: float) -> list[dict]:

@@ -70,6 +70,12 @@ class NetworkConfig:
         return cls(**{**values, "words": tuple(values["words"]), "kernels": tuple(values["kernels"])})
 
 
+SIZES: dict[str, dict] = {
+    "small": {"channels": 96, "kernels": (9, 9, 11, 11, 13, 15)},  # up to 100 000 parameters
+    "large": {"channels": 208, "kernels": (7, 9, 9, 11, 11, 13, 13)},  # up to 400 000
+}
+
+
 class Output(NamedTuple):
     """Frame logits [B, W, F], pooled log scores [B, W, F], extents [B, W, 2, F] in seconds (see `Scores`)."""
 
@@ -172,16 +178,17 @@ class ScanningCNN(nn.Module):
         kernels = [(c.channels, k - 1) for k in c.kernels]
         return [(1, c.window_samples - c.hop_samples), (c.mels, c.stem_kernel - c.stride), *kernels, (len(c.words), c.pool_frames - 1)]
 
-    def forward(self, audio: Tensor, state: Tensor | None = None) -> tuple[Output, Tensor]:
+    def forward(self, audio: Tensor, state: Tensor | None = None, mask: Tensor | None = None) -> tuple[Output, Tensor]:
         """Scores of new audio, and the state after it.
 
         audio [B, N]: with a state, N is a multiple of `frame_samples` and F = N / frame_samples. Without one nothing is known
         of the past: frame f ends at sample `config.clip_frame_samples` + f · `frame_samples`. state [B, S]: from the call
-        before, or `silence`.
+        before, or `silence`. mask [B, mels, hops]: 0 where training hides the normalised log-mel energies, else 1.
         """
         past = Past(None if state is None else self._unpack(state))
         x = self.logmel(past.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1))
-        x = F.relu(self.stem(self.input_norm(x), past))
+        x = self.input_norm(x)
+        x = F.relu(self.stem(x if mask is None else x * mask, past))
         for block in self.blocks:
             x = block(x, past)
         words = len(self.config.words)

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from torch import Tensor
 
 from kws.engine import OnnxEngine
 from kws.events import EventSettings
 from kws.modelfile import FORMAT
 from kws.training import trials
+from kws.training.augment import augment
 from kws.training.calibrate import calibrate, default_threshold
 from kws.training.export import export
-from kws.training.fit import Recipe, Run, fit
+from kws.training.fit import Loss, Recipe, Run, fit
+from kws.training.loss import Targets, detection_loss
 from kws.training.material import Material, heldout_waves
-from kws.training.mixing import Mixer
+from kws.training.mixing import Batch, Mixer
 from kws.training.network import NetworkConfig, ScanningCNN
 
 VALIDATION_CLIPS = 200
@@ -73,7 +76,7 @@ def train(
         fit(
             run,
             mixer,
-            material.rooms,
+            mixed_loss(material.rooms.to(device), recipe),
             path=checkpoint,
             validate=lambda network: _validate(network, material, scratch),
             on_step=hooks.step,
@@ -84,6 +87,16 @@ def train(
         with suppress(OSError):
             scratch.unlink()
     return finish(run, material, path, card or {}, hooks)
+
+
+def mixed_loss(rooms: Tensor, recipe: Recipe) -> Loss:
+    """The detection loss of a batch as microphones might have heard it."""
+
+    def loss(network: ScanningCNN, batch: Batch, step: int) -> Tensor:
+        output, _ = network(augment(batch, rooms, recipe.snr_db, (recipe.seed, step)))
+        return detection_loss(output, batch.word, batch.places, network.config, Targets())
+
+    return loss
 
 
 def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks) -> dict:

@@ -1,0 +1,140 @@
+"""Clips of one second to tell apart: drawn class by class, heard at another time, tempo and level, in rooms and noise, two at once.
+
+A batch is a pure function of (seed, step). The worker only picks rows; what touches samples is done for the whole batch at once, on
+the device that trains.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kws.audio import SAMPLE_RATE
+from kws.training.augment import reverberated, with_gain, with_noise
+from kws.training.clips import Bank
+from kws.training.fit import Recipe
+from kws.training.mixing import coloured_noise
+from kws.training.network import NetworkConfig
+from kws.training.part import CLIP_SAMPLES, UNKNOWN, Part
+
+
+@dataclass(frozen=True)
+class ClassRecipe(Recipe):
+    """How to train on clips. Each ingredient is off at zero (`speeds`: at 1)."""
+
+    epochs: int = 60
+    steps_per_epoch: int = 100
+    weight_decay: float = 0.05
+    averaging: float = 0.998
+    speeds: tuple[float, float] = (0.87, 1.15)
+    shift_seconds: float = 0.1
+    noisy_fraction: float = 0.6
+    room_fraction: float = 0.25
+    gain_fraction: float = 0.5
+    mel_masks: int = 2
+    widest_mel_mask: int = 7  # bands
+    time_masks: int = 2
+    widest_time_mask: int = 20  # hops
+    mixup: float = 0.3  # fraction of the batches' clips that are laid over another
+    label_smoothing: float = 0.05
+    balanced: bool = True  # every class as often, rather than every clip
+    reversed_fraction: float = 0.15  # of the unknown words: known ones played backwards
+
+
+class ClassBatch(NamedTuple):
+    """`clips` int16 [B, 16000] · `label` [B] · `start` [B]: sample at which a clip begins · `rate` [B]: its speed · `noise` [B, N] int16."""
+
+    clips: Tensor
+    label: Tensor
+    start: Tensor
+    rate: Tensor
+    noise: Tensor
+
+
+class ClassBatches(Dataset):
+    """Batch number `step` for every step."""
+
+    def __init__(self, part: Part, classes: tuple[str, ...], noise: Bank, samples: int, recipe: ClassRecipe):
+        self.part, self.recipe, self.samples = part, recipe, samples
+        self.unknown = classes.index(UNKNOWN) if UNKNOWN in classes else -1
+        self.rows = [np.flatnonzero(part.labels == label) for label in range(len(classes))]
+        self.words = np.flatnonzero(np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")]))
+        coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(recipe.seed)) for slope in np.linspace(0, 2, 8)]
+        whole = [np.round(wave / np.abs(wave).max() * 32767).astype(np.int16) for wave in coloured]
+        recorded = np.resize(noise.samples, max(len(noise.samples), samples + 1)) if len(noise.samples) else np.concatenate(whole)
+        self.noises = [recorded, np.concatenate(whole)]
+
+    def __getitem__(self, step: int) -> ClassBatch:
+        rng, recipe = np.random.default_rng((self.recipe.seed, step)), self.recipe
+        rows = self._rows(rng)
+        clips, label = self.part.samples[rows], self.part.labels[rows]
+        backwards = (label == self.unknown) & (rng.random(len(rows)) < recipe.reversed_fraction)
+        clips[backwards] = self.part.samples[rng.choice(self.words, backwards.sum()), ::-1]
+        shift = rng.uniform(-recipe.shift_seconds, recipe.shift_seconds, len(rows)) * SAMPLE_RATE
+        start = (self.samples - CLIP_SAMPLES) // 2 + shift
+        rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(*np.log(recipe.speeds), len(rows))), 1.0)
+        parts = clips, label, start.astype(np.float32), rate.astype(np.float32), self._noise(len(rows), rng)
+        return ClassBatch(*map(torch.from_numpy, parts))
+
+    def _rows(self, rng: np.random.Generator) -> np.ndarray:
+        if not self.recipe.balanced:
+            return rng.integers(len(self.part), size=self.recipe.batch)
+        labels = rng.integers(len(self.rows), size=self.recipe.batch)
+        return np.array([self.rows[label][int(rng.random() * len(self.rows[label]))] for label in labels])
+
+    def _noise(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Recorded noise for three clips of four, coloured noise for the rest."""
+        chosen = [self.noises[int(rng.random() < 0.25)] for _ in range(count)]
+        starts = [int(rng.integers(len(noise) - self.samples)) for noise in chosen]
+        return np.stack([noise[at : at + self.samples] for noise, at in zip(chosen, starts, strict=True)])
+
+
+def canvas(clips: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:
+    """Clips [B, n] int16 as audio [B, samples] float32 in ±1, begun at sample `start` [B] and played at `rate` [B]; silence elsewhere."""
+    at = (torch.arange(samples, device=clips.device) - start[:, None]) * rate[:, None]
+    whole = at.floor()
+    audio = torch.nn.functional.pad(clips, (1, 2)).float() / 32768
+    index = whole.long().clamp(-1, clips.shape[1]) + 1
+    return torch.lerp(audio.gather(1, index), audio.gather(1, index + 1), at - whole)
+
+
+def centred(clips: Tensor, config: NetworkConfig) -> Tensor:
+    """Clips [B, n] int16 as the audio [B, N] behind one pooled score each: the clip in the middle of the receptive field."""
+    start = torch.full((len(clips),), float((config.clip_frame_samples - clips.shape[1]) // 2), device=clips.device)
+    return canvas(clips, start, torch.ones_like(start), config.clip_frame_samples)
+
+
+def heard(batch: ClassBatch, rooms: Tensor, samples: int, recipe: ClassRecipe, generator: torch.Generator) -> Tensor:
+    """Audio [B, samples] of a batch as a microphone might have heard it."""
+    audio = canvas(batch.clips, batch.start, batch.rate, samples)
+    audio = reverberated(audio, rooms, generator, recipe.room_fraction)
+    noise = batch.noise.float()
+    noise = noise / (noise.square().mean(1, keepdim=True).sqrt() + 1.0)
+    audio = with_noise(audio, noise, recipe.snr_db, generator, recipe.noisy_fraction)
+    louder = torch.rand(len(audio), 1, generator=generator).to(audio.device) < recipe.gain_fraction
+    return torch.where(louder, with_gain(audio, generator), audio.clamp(-1, 1))
+
+
+def masks(batch: int, mels: int, hops: int, recipe: ClassRecipe, generator: torch.Generator) -> Tensor:
+    """SpecAugment without warping (Park et al., arXiv 1904.08779): 0 in random stripes of bands and of time, else 1; [B, mels, hops]."""
+    bands = _stripes(batch, mels, recipe.mel_masks, recipe.widest_mel_mask, generator)
+    times = _stripes(batch, hops, recipe.time_masks, recipe.widest_time_mask, generator)
+    return bands[:, :, None] * times[:, None]
+
+
+def _stripes(batch: int, size: int, count: int, widest: int, generator: torch.Generator) -> Tensor:
+    width = torch.randint(widest + 1, (batch, count, 1), generator=generator)
+    first = (torch.rand(batch, count, 1, generator=generator) * (size - width)).floor()
+    place = torch.arange(size)
+    return (~((place >= first) & (place < first + width))).all(1).float()
+
+
+def mixed(audio: Tensor, targets: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al., arXiv 1710.09412) of a fraction of the batch. audio [B, N]; targets [B, K]: probabilities."""
+    share = torch.rand(len(audio), 1, generator=generator) * 0.5
+    share[torch.rand(len(audio), 1, generator=generator) >= fraction] = 0.0
+    share, other = share.to(audio.device), torch.randperm(len(audio), generator=generator).to(audio.device)
+    return audio + share * (audio[other] - audio), targets + share * (targets[other] - targets)

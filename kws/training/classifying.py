@@ -1,0 +1,128 @@
+"""Telling clips apart with the scanning network: softmax over its pooled logits; one protocol from clips to a model file."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from kws.engine import Engine
+from kws.events import EventSettings
+from kws.training.augment import simulated_rooms
+from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
+from kws.training.export import export
+from kws.training.fit import Loss, Run, fit
+from kws.training.network import NetworkConfig, Output, ScanningCNN
+from kws.training.part import Part
+from kws.training.protocols import Protocol
+from kws.training.session import Hooks, describe
+
+ROOMS = 200
+POOL_FRAMES = 16  # 0.3 s: wherever in it the whole word has been heard
+BATCH = 512
+
+
+def class_logits(pooled: Tensor) -> Tensor:
+    """log p [..., W] of the pooled scores → logits, to put a softmax on."""
+    return pooled - torch.log(-torch.expm1(pooled - 1e-7))
+
+
+def class_loss(rooms: Tensor, recipe: ClassRecipe) -> Loss:
+    """Cross-entropy of a batch as it may be heard, with mixed and smoothed targets."""
+
+    def loss(network: ScanningCNN, batch: ClassBatch, step: int) -> Tensor:
+        config = network.config
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        audio = heard(batch, rooms, config.clip_frame_samples, recipe, generator)
+        targets = F.one_hot(batch.label, len(config.words)).float()
+        targets = targets + recipe.label_smoothing * (1 / len(config.words) - targets)
+        audio, targets = mixed(audio, targets, recipe.mixup, generator)
+        hops = (audio.shape[1] - config.window_samples) // config.hop_samples + 1
+        mask = masks(len(audio), config.mels, hops, recipe, generator).to(audio.device)
+        output, _ = network(audio, mask=mask)
+        return F.cross_entropy(class_logits(output.pooled[..., -1]), targets)
+
+    return loss
+
+
+@torch.no_grad()
+def predict(network: ScanningCNN, part: Part) -> np.ndarray:
+    """Class of each clip [n], by the network as it is in torch."""
+    network.eval()
+    device = network.head.weight.device
+    return np.concatenate(
+        [_classes(network(centred(torch.from_numpy(block).to(device), network.config))[0]) for block in _blocks(part.samples)]
+    )
+
+
+def predict_streamed(engine: Engine, part: Part, config: NetworkConfig) -> np.ndarray:
+    """Class of each clip [n], by a model file that hears it in a stream begun with silence."""
+    silent = -config.clip_frame_samples % config.frame_samples  # so that the last frame ends where the clip's audio does
+    found = []
+    for block in _blocks(part.samples):
+        audio = F.pad(centred(torch.from_numpy(block), config), (silent, 0)).numpy()
+        step, _ = engine.step(audio, engine.silence(len(audio)))
+        pooled = step.pooled[:, -1].astype(np.float64)
+        found.append(np.argmax(np.log(pooled + 1e-30) - np.log1p(1e-12 - pooled), axis=1))
+    return np.concatenate(found)
+
+
+def accuracy(part: Part, predicted: np.ndarray) -> float:
+    """Share of the clips whose class is right."""
+    return float(np.mean(predicted == part.labels))
+
+
+def train(
+    protocol: Protocol,
+    config: NetworkConfig,
+    recipe: ClassRecipe,
+    path: Path,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
+    workers: int = 1,
+) -> dict:
+    """Trains on a protocol's training part, exports to `path`; returns the model's document. The test part is not touched."""
+    run = Run(config, recipe, device, _fingerprint(protocol))
+    if resume:
+        run.restore(path.with_suffix(".pt"))
+        hooks.say(f"resuming after epoch {len(run.history)} of {recipe.epochs}")
+    rooms = torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))).to(device)
+    batches = ClassBatches(protocol.train, protocol.classes, protocol.noise, config.clip_frame_samples, recipe)
+
+    def validate(network: ScanningCNN) -> dict:
+        return {"accuracy": round(accuracy(protocol.validation, predict(network, protocol.validation)), 5)}
+
+    fit(
+        run,
+        batches,
+        class_loss(rooms, recipe),
+        path=path.with_suffix(".pt"),
+        validate=validate,
+        on_step=hooks.step,
+        on_epoch=hooks.epoch,
+        workers=workers,
+    )
+    document = {
+        **describe(run.trained, EventSettings((0.5,) * len(config.words))),
+        "protocol": protocol.name,
+        "training": {"recipe": asdict(recipe), "config": config.to_dict(), "last_epoch": run.history[-1], "clips": len(protocol.train)},
+    }
+    export(run.trained, document, path)
+    return document
+
+
+def _classes(output: Output) -> np.ndarray:
+    return class_logits(output.pooled[..., -1]).argmax(1).cpu().numpy()
+
+
+def _blocks(samples: np.ndarray) -> list[np.ndarray]:
+    return [samples[at : at + BATCH] for at in range(0, len(samples), BATCH)]
+
+
+def _fingerprint(protocol: Protocol) -> str:
+    parts = protocol.train, protocol.validation
+    return "-".join(f"{len(part)}-{int(part.samples[:, ::16].astype(np.int64).sum())}-{int(part.labels.sum())}" for part in parts)
