@@ -44,9 +44,13 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def _cell(key: str, value: object) -> str:
+    return " – ".join(map(_text, value)) if key.endswith("_interval") and value else _text(value)
+
+
 def _table(rows: Sequence[Mapping], indent: int) -> Iterator[str]:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_title(key) for key in columns]] + [[_text(row.get(key)) for key in columns] for row in rows]
+    cells = [[_title(key) for key in columns]] + [[_cell(key, row.get(key)) for key in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     numeric = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in columns]
     for line in cells:

@@ -67,7 +67,8 @@ class ModelInfo:
         fitting = [row for row in rows if row["false_alarms_per_hour"] <= wanted]
         if not fitting:
             least = min((row["false_alarms_per_hour"] for row in rows), default=None)
-            reach = "it was never calibrated" if least is None else f"its lowest row is {least:g} per hour"
+            never = "its calibration could promise nothing" if calibration["hours"] else "it was never calibrated"
+            reach = never if least is None else f"its lowest row is {least:g} per hour"
             raise ModelError(
                 f"{self.path}: cannot promise {wanted:g} false alarms per hour for '{word}': {reach} "
                 f"({calibration['hours']:.1f} h heard). Ask for more, or set --threshold."

@@ -1,4 +1,8 @@
-"""Thresholds that mean something: a table of false alarms per hour, threshold and miss rate, measured on validation audio."""
+"""Thresholds that mean something: a table of false alarms per hour, threshold and miss rate, measured on validation audio.
+
+Each row says how sure it is: `false_alarms_interval` (per hour) and `miss_interval` are 95 % intervals, see `kws.training.intervals`.
+Tables made before there were intervals lack them, and those made without recordings of the word lack the misses.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +10,9 @@ import numpy as np
 
 from kws.engine import Engine
 from kws.events import EventSettings, Scores
-from kws.training.trials import Trial, at_threshold, events, miss_rate
+from kws.training.intervals import CONFIDENCE, poisson, wilson
+from kws.training.matching import alarm_counts, hits
+from kws.training.trials import Trial
 
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # Fine where it matters: between one half and nearly one, by the odds.
@@ -19,32 +25,60 @@ def calibrate(engine: Engine, trials: Sequence[list[Trial]], silence: Scores, ho
     trials: one list per word; silence: scores of `hours` of validation audio in which no word is said. For each word and each
     rate that so many hours can show (at least one alarm's worth), the lowest threshold that stays within the rate.
     """
-    words = engine.info.words
+    counts = [alarm_counts(silence.pooled[:, index], THRESHOLDS, settings) for index in range(len(engine.info.words))]
+    return table(engine.info.words, counts, hours, trials, settings)
+
+
+def table(words: Sequence[str], counts: Sequence[np.ndarray], hours: float, trials: Sequence[list[Trial]], settings: EventSettings) -> dict:
+    """As `calibrate`, from the number of false alarms of each word at each of THRESHOLDS."""
     rows = []
     for index, word in enumerate(words):
-        alarms = {t: _count(silence, word, words, at_threshold(settings, t)) for t in THRESHOLDS}
-        for rate in RATES:
-            fitting = [t for t in THRESHOLDS if alarms[t] <= rate * hours]
-            if rate * hours < 1 or not fitting:
-                continue
-            missed = miss_rate(trials[index], index, words, at_threshold(settings, fitting[0]))
-            rows.append(
-                {
-                    "word": word,
-                    "false_alarms_per_hour": rate,
-                    "threshold": fitting[0],
-                    "false_alarms": alarms[fitting[0]],
-                    "miss_rate": round(missed, 4),
-                }
-            )
-    return {"hours": round(hours, 3), "clips": [len(each) for each in trials], "rows": rows}
+        found = [hits(trial, index, THRESHOLDS, settings) for trial in trials[index]]
+        rows += [
+            {"word": word, "false_alarms_per_hour": rate, "threshold": THRESHOLDS[at], **_alarms(int(counts[index][at]), hours)}
+            | _misses([trial[at] for trial in found])
+            for rate, at in _supported(counts[index], hours)
+        ]
+    return {"hours": round(hours, 3), "clips": [len(each) for each in trials], "confidence": CONFIDENCE, "rows": rows}
 
 
-def default_threshold(calibration: dict, word: str) -> float:
-    """The threshold at about one false alarm per hour, never below one half; 0.9 where the calibration heard too little."""
+def lowest_within(counts: np.ndarray, most: float) -> int | None:
+    """Number of the lowest threshold from which on there are never more alarms than `most`; None where even the highest has more.
+
+    "From which on": a very low threshold may have few events only because the score never falls below it.
+    """
+    beyond = np.flatnonzero(np.asarray(counts) > most)
+    lowest = int(beyond[-1]) + 1 if len(beyond) else 0
+    return lowest if lowest < len(counts) else None
+
+
+def supports(hours: float, rate: float) -> bool:
+    """Whether so many hours can show so few alarms per hour: one alarm at least should be expected in them."""
+    return rate * hours >= 1
+
+
+def default_threshold(calibration: dict, word: str, otherwise: float = 0.9) -> float:
+    """The threshold at about one false alarm per hour, never below one half; `otherwise` where the calibration heard too little."""
     rows = [row for row in calibration["rows"] if row["word"] == word and row["false_alarms_per_hour"] <= 1.0]
-    return max(0.5, rows[-1]["threshold"]) if rows else 0.9
+    return max(0.5, rows[-1]["threshold"]) if rows else otherwise
 
 
-def _count(scores: Scores, word: str, words: tuple[str, ...], settings: EventSettings) -> int:
-    return sum(event.word == word for event in events(scores, words, settings))
+def _supported(counts: np.ndarray, hours: float) -> list[tuple[float, int]]:
+    """The rates that the hours can show, each with the number of its threshold."""
+    fitting = [(rate, lowest_within(counts, rate * hours)) for rate in RATES if supports(hours, rate)]
+    return [(rate, at) for rate, at in fitting if at is not None]
+
+
+def _alarms(count: int, hours: float) -> dict:
+    return {"false_alarms": count, "false_alarms_interval": _rounded(poisson(count, hours))}
+
+
+def _misses(found: Sequence[bool]) -> dict:
+    if not len(found):
+        return {}
+    missed = len(found) - int(sum(found))
+    return {"miss_rate": round(missed / len(found), 4), "miss_interval": _rounded(wilson(missed, len(found)))}
+
+
+def _rounded(interval: tuple[float, float]) -> list[float]:
+    return [round(limit, 4) for limit in interval]

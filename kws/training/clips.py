@@ -96,10 +96,11 @@ def read_bank(
     longest_seconds: float = float("inf"),
     warn: Callable[[str], None],
     progress: Callable[[Iterable], Iterable] = iter,
+    most_unreadable: float = MOST_UNREADABLE,
 ) -> Bank:
     """Decodes clips. Those that cannot be read, or last too long to be one word, are named with `warn` and left out.
 
-    Raises DataError when more than a tenth are left out.
+    Raises DataError when more than this share of them (a tenth, unless given) is left out.
     """
 
     def decode(clip: Clip) -> np.ndarray | str:
@@ -117,7 +118,7 @@ def read_bank(
     troubles = [wave for wave in waves if isinstance(wave, str)]
     for trouble in troubles:
         warn(f"left out: {trouble}")
-    if len(troubles) > MOST_UNREADABLE * len(clips):
+    if len(troubles) > most_unreadable * len(clips):
         raise DataError(f"{len(troubles)} of {len(clips)} clips cannot be used, the first: {troubles[0]} Repair or remove them.")
     good = [(clip, wave) for clip, wave in zip(clips, waves, strict=True) if not isinstance(wave, str)]
     return pack([clip for clip, _ in good], [wave for _, wave in good])

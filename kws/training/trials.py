@@ -41,12 +41,22 @@ def listen(engine: Engine, waves: Iterable[np.ndarray]) -> Scores:
     return join(parts)
 
 
-def place(wave: np.ndarray, extent: np.ndarray, snr_db: float | None, seed: int, noise: np.ndarray | None = None) -> np.ndarray:
-    """A word after two seconds of silence and before a little more, in noise at this SNR (pink unless given) or in none.
+def place(
+    wave: np.ndarray,
+    extent: np.ndarray,
+    snr_db: float | None,
+    seed: int,
+    noise: np.ndarray | None = None,
+    *,
+    lead_seconds: float = LEAD_SECONDS,
+    tail_seconds: float = TAIL_SECONDS,
+) -> np.ndarray:
+    """A word after some silence and before a little more, in noise at this SNR (pink unless given) or in none.
 
     The level of the word is that of its louder half.
     """
-    audio = np.concatenate([np.zeros(int(LEAD_SECONDS * SAMPLE_RATE)), wave, np.zeros(int(TAIL_SECONDS * SAMPLE_RATE))]).astype(np.float32)
+    lead, tail = (np.zeros(round(seconds * SAMPLE_RATE)) for seconds in (lead_seconds, tail_seconds))
+    audio = np.concatenate([lead, wave, tail]).astype(np.float32)
     if snr_db is None:
         return audio
     start, end = (extent * SAMPLE_RATE).astype(int)
@@ -76,11 +86,12 @@ def events(scores: Scores, words: tuple[str, ...], settings: EventSettings) -> l
 
 def found(trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings) -> list[Detection]:
     """The events of this word that fall on its place."""
-    return [
-        event
-        for event in events(trial.scores, words, settings)
-        if event.word == words[word] and trial.end - EARLY_SECONDS <= event.peak <= trial.end + LATE_SECONDS
-    ]
+    return [event for event in events(trial.scores, words, settings) if event.word == words[word] and is_on_word(event.peak, trial.end)]
+
+
+def is_on_word(peak: float | np.ndarray, word_end: float) -> bool | np.ndarray:
+    """Whether events with these peaks are the word's that ends here (seconds)."""
+    return (word_end - EARLY_SECONDS <= peak) & (peak <= word_end + LATE_SECONDS)
 
 
 def decision(trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings) -> tuple[Detection, float] | None:

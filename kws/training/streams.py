@@ -1,0 +1,92 @@
+"""Streams to be judged by: each clip of a word once per level of noise, at a random place in some seconds of that noise.
+
+A stream is a pure function of the seed, the number of the clip and the number of the noise level, so that any of them can be made
+again to be listened to.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kws.audio import SAMPLE_RATE
+from kws.errors import DataError
+from kws.training.clips import Bank, extent
+from kws.training.mixing import coloured_noise
+from kws.training.trials import place
+
+CLEAN = None  # the noise level of a stream without noise
+QUIETEST = 1e-4  # a recording that never gets louder is no noise, and no word
+_PINK_SECONDS = 60.0
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Clip number `clip` at `lead_seconds`; the word itself lies from `start` to `end` (seconds of the stream)."""
+
+    clip: int
+    snr_db: float | None
+    lead_seconds: float
+    start: float
+    end: float
+    key: tuple[int, ...]  # of its random numbers
+
+
+class Streams:
+    """The streams of one word. `bank`: its clips, each no longer than `seconds` and with a sound in it."""
+
+    def __init__(self, bank: Bank, noises: Sequence[np.ndarray], *, snrs_db: Sequence[float | None], seconds: float, seed: int):
+        self.bank, self.noises, self.seconds = bank, noises, seconds
+        self.all = [stream for clip in range(len(bank)) for stream in self._of(clip, snrs_db, seed)]
+
+    def audio(self, stream: Stream) -> np.ndarray:
+        """Samples [seconds × 16 000] of a stream, float32; loud noise may go beyond ±1."""
+        wave = self.bank[stream.clip]
+        noise = None if stream.snr_db is CLEAN else _excerpt(self.noises, self._samples, np.random.default_rng((*stream.key, 1)))
+        tail = self.seconds - stream.lead_seconds - len(wave) / SAMPLE_RATE
+        return place(
+            wave,
+            np.array([stream.start, stream.end]) - stream.lead_seconds,
+            stream.snr_db,
+            seed=0,
+            noise=noise,
+            lead_seconds=stream.lead_seconds,
+            tail_seconds=tail,
+        )
+
+    @property
+    def _samples(self) -> int:
+        return round(self.seconds * SAMPLE_RATE)
+
+    def _of(self, clip: int, snrs_db: Sequence[float | None], seed: int) -> Iterator[Stream]:
+        wave = self.bank[clip]
+        start, end = extent(wave)
+        for number, snr_db in enumerate(snrs_db):
+            key = (seed, clip, number)
+            lead = int(np.random.default_rng(key).integers(self._samples - len(wave) + 1)) / SAMPLE_RATE
+            yield Stream(clip, snr_db, lead, lead + start, lead + end, key)
+
+
+def usable_noises(waves: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Those recordings that hold a sound. Raises DataError where none does."""
+    noises = [wave for wave in waves if np.abs(wave).max(initial=0.0) > QUIETEST]
+    if not noises:
+        raise DataError("the background recordings hold nothing but silence. Give other ones with --background.")
+    return noises
+
+
+def pink_noise(seed: int) -> list[np.ndarray]:
+    """A minute of it, to take parts of where no recorded noise is given."""
+    return [coloured_noise(int(_PINK_SECONDS * SAMPLE_RATE), 1.0, np.random.default_rng(seed))]
+
+
+def _excerpt(noises: Sequence[np.ndarray], samples: int, rng: np.random.Generator) -> np.ndarray:
+    """A part of a random noise, which is repeated where it is too short. Parts without a sound are drawn again."""
+    for _ in range(_TRIES):
+        noise = noises[int(rng.integers(len(noises)))]
+        start = int(rng.integers(max(len(noise) - samples, 0) + 1))
+        part = np.resize(noise[start:], samples)
+        if np.abs(part).max() > QUIETEST:
+            return part
+    return np.resize(noise[np.abs(noise).argmax() :], samples)
