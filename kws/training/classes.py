@@ -45,7 +45,7 @@ class ClassRecipe(Recipe):
 
 
 class ClassBatch(NamedTuple):
-    """`clips` int16 [B, 16000] · `label` [B] · `start` [B]: sample at which a clip begins · `rate` [B]: its speed · `noise` [B, N] int16."""
+    """`clips` int16 [B, 16000], `label` [B], `start` [B]: sample at which a clip begins, `rate` [B]: its speed, `noise` int16 [B, N]."""
 
     clips: Tensor
     label: Tensor

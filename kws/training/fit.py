@@ -108,12 +108,13 @@ def fit(
 
     batches[step]: a named tuple of tensors; loss(network, batch, step): a scalar, of the batch on the run's device.
     """
+    per_epoch = run.recipe.steps_per_epoch
+    steps = range(len(run.history) * per_epoch, run.recipe.epochs * per_epoch)
+    loader = iter(DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_deaf_to_interrupts))
     for epoch in range(len(run.history), run.recipe.epochs):
-        steps = range(epoch * run.recipe.steps_per_epoch, (epoch + 1) * run.recipe.steps_per_epoch)
         losses = []
-        loader = DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_deaf_to_interrupts)
-        for step, batch in zip(steps, loader, strict=True):
-            losses.append(_step(run, batch, loss, step))
+        for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
+            losses.append(_step(run, next(loader), loss, step))
             on_step(step, losses[-1])
         entry = {"epoch": epoch + 1, "loss": round(sum(losses) / len(losses), 5), **validate(run.trained.eval())}
         run.history.append(entry)
