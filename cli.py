@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kws.training.cli import complain, download, train
+from kws.training.cli import calibrate, complain, download, evaluate, train
 
 if TYPE_CHECKING:
     from kws.spotter import Spotter
@@ -188,7 +188,7 @@ def info(model: str) -> None:
     click.echo(describe(open_session(find(model))[1]))
 
 
-for _command in (train, download):
+for _command in (train, download, evaluate, calibrate):
     main.add_command(_command)
 
 

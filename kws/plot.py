@@ -72,7 +72,7 @@ def _draw_wave(axes: "Axes", samples: np.ndarray) -> None:
 
 
 def _draw_mel(axes: "Axes", samples: np.ndarray) -> None:
-    decibels = _log_mel(samples)
+    decibels = log_mel(samples)
     top = float(np.percentile(decibels, 99.8))
     extent = (0, len(samples) / _RATE, 0, _MEL_BANDS)
     axes.imshow(decibels.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=top - 65, vmax=top, interpolation="nearest")
@@ -80,8 +80,8 @@ def _draw_mel(axes: "Axes", samples: np.ndarray) -> None:
     axes.set_ylabel("log-mel, Hz", color=_INK)
 
 
-def _log_mel(samples: np.ndarray) -> np.ndarray:
-    """Band powers in dB [columns, bands]."""
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """Band powers in dB [columns, bands] of samples [n] (16 kHz), a column for every 10 ms or at most some 2,000 in all."""
     hop = max(160, len(samples) // _COLUMNS)
     padded = np.pad(samples, (_WINDOW_SAMPLES // 2, _WINDOW_SAMPLES))
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW_SAMPLES)[: max(len(samples), 1) : hop]

@@ -1,7 +1,6 @@
 """The table of thresholds: what each row promises, how sure it is, and what is not promised."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -79,7 +79,7 @@ def test_any_noise_fills_the_stream(noise):
 
 def test_silence_is_no_noise():
     assert len(usable_noises([quiet(1.0), HISS, quiet(0.0)])) == 1
-    with pytest.raises(DataError, match="nothing but silence.*--background"):
+    with pytest.raises(DataError, match=r"nothing but silence.*--background"):
         usable_noises([quiet(1.0)])
 
 

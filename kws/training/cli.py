@@ -95,3 +95,86 @@ def download(dataset: str, version: str, folder: Path, mirror: str | None) -> No
         from kws.training import download as downloading
     for place in downloading.run(version, folder, mirror or downloading.SERVER):
         click.echo(place)
+
+
+class _Decibels(click.ParamType):
+    """A signal-to-noise ratio in dB; None for "clean"."""
+
+    name = "dB|clean"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        try:
+            return None if value == "clean" else self._within_reason(float(value))
+        except ValueError:
+            return self.fail(f"'{value}' is neither 'clean' nor a number of dB from -40 to 100.", param, ctx)
+
+    @staticmethod
+    def _within_reason(snr_db: float) -> float:
+        if not -40 <= snr_db <= 100:
+            raise ValueError
+        return snr_db
+
+
+@click.command(epilog="Exit status: 0 done, 1 the model or the recordings cannot be used, 2 wrong usage, 130 stopped with Ctrl-C.")
+@click.argument("model")
+@click.option("--positives", type=_FOLDER, required=True, help="DIR/WORD/*.wav: clips of the word; of a single word also DIR/*.wav.")
+@click.option("--negatives", type=_FOLDER, multiple=True, help="Recordings without the words, of any length; the more hours the better.")
+@click.option("--background", type=_FOLDER, multiple=True, help="Noise to lay the words in.  [default: pink noise]")
+@click.option("--snr", "snrs_db", type=_Decibels(), multiple=True, help="Level of the noise.  [default: clean 20 10 5 0]")
+@click.option(
+    "--stream-seconds", type=click.FloatRange(2, 600), default=10.0, show_default=True, help="Length of the stream around a word."
+)
+@click.option("--part", type=click.Choice(["all", "train", "validation", "test"]), default="all", show_default=True, help="Which speakers.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same streams.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output; docs/evaluation.md lists its keys.")
+@click.option("--html", type=_FILE, metavar="FILE", help="Write a page with curves, tables and the errors to listen to.")
+def evaluate(
+    model: str,
+    positives: Path,
+    negatives: tuple[Path, ...],
+    background: tuple[Path, ...],
+    snrs_db: tuple[float | None, ...],
+    stream_seconds: float,
+    part: str,
+    seed: int,
+    as_json: bool,
+    html: Path | None,
+) -> None:
+    """Measure how many words a model misses, and how often it fires for nothing.
+
+    Lays clips of the word in noise at random places of longer streams, lets the model hear them and hours without the word, and
+    counts events, each word once. Every figure comes with a 95 % interval; what the hours cannot show is said to be unknown.
+
+    \b
+    kws evaluate welcome --positives recordings/ --negatives podcasts/ --html welcome.html
+    kws evaluate models/yes.onnx --positives speech_commands/ --part test --negatives radio/ --json | jq .results
+    kws evaluate welcome --positives recordings/ --background kitchen/ --snr clean --snr 10
+    """
+    with needs_training():
+        from kws.spotter import Spotter
+        from kws.training import evaluating
+    snrs_db = tuple(dict.fromkeys(snrs_db)) or (None, 20.0, 10.0, 5.0, 0.0)
+    options = evaluating.Options(positives, negatives, background, snrs_db, stream_seconds, part, seed, as_json, html)
+    evaluating.run(Spotter.load(model), options, complain)
+
+
+@click.command(epilog="Exit status: 0 done, 1 the model or the recordings cannot be used, 2 wrong usage, 130 stopped with Ctrl-C.")
+@click.argument("model")
+@click.option("--negatives", type=_FOLDER, multiple=True, required=True, help="Recordings without the words: your room, your radio.")
+@click.option("--positives", type=_FOLDER, help="DIR/WORD/*.wav: clips of the word, to tell how many are missed.")
+@click.option("--out", type=_FILE, metavar="ONNX", help="Model file to write.  [default: models/NAME-calibrated.onnx]")
+def calibrate(model: str, negatives: tuple[Path, ...], positives: Path | None, out: Path | None) -> None:
+    """Choose a model's thresholds anew, by recordings of your own.
+
+    Counts how often it fires in recordings without the words, and writes a copy of the model with the new table (false alarms per
+    hour, threshold, misses) and new default thresholds. The network stays as it is.
+
+    \b
+    kws calibrate welcome --negatives my_kitchen/
+    kws calibrate welcome --negatives my_kitchen/ --positives recordings/ --out models/kitchen.onnx
+    kws stream --model kitchen --false-alarms-per-hour 0.5
+    """
+    with needs_training():
+        from kws.spotter import Spotter
+        from kws.training import calibrating
+    calibrating.run(Spotter.load(model), negatives, positives, out, complain)

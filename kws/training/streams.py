@@ -82,11 +82,15 @@ def pink_noise(seed: int) -> list[np.ndarray]:
 
 
 def _excerpt(noises: Sequence[np.ndarray], samples: int, rng: np.random.Generator) -> np.ndarray:
-    """A part of a random noise, which is repeated where it is too short. Parts without a sound are drawn again."""
+    """Parts of random noises, one after the other until they are long enough. What holds no sound at all is drawn again."""
     for _ in range(_TRIES):
-        noise = noises[int(rng.integers(len(noises)))]
-        start = int(rng.integers(max(len(noise) - samples, 0) + 1))
-        part = np.resize(noise[start:], samples)
+        parts, length = [], 0
+        while length < samples:
+            noise = noises[int(rng.integers(len(noises)))]
+            start = int(rng.integers(max(len(noise) - samples, 0) + 1))
+            parts.append(noise[start : start + samples - length])
+            length += len(parts[-1])
+        part = np.concatenate(parts)
         if np.abs(part).max() > QUIETEST:
             return part
     return np.resize(noise[np.abs(noise).argmax() :], samples)

@@ -1,0 +1,94 @@
+"""What `kws calibrate` does: hears a user's own recordings, and writes a copy of the model with thresholds for that room."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from kws.errors import DataError
+from kws.modelfile import METADATA_KEY
+from kws.output import replace_file
+from kws.spotter import Spotter
+from kws.training.calibrate import RATES, THRESHOLDS, default_threshold, supports, table
+from kws.training.clips import LONGEST_WORD_SECONDS, Bank, extent
+from kws.training.evaluating import find_negatives, progress, read_words
+from kws.training.hearing import Listened, hear_recordings, side_by_side
+from kws.training.summary import alarms, share
+from kws.training.trials import Trial, word_trials
+
+Warn = Callable[[str], None]
+
+
+def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, out: Path | None, warn: Warn) -> Path:
+    """Calibrates, writes the new model file and tells of it on stdout; returns its path. Raises KwsError."""
+    source = spotter.info.path
+    out = out or Path("models") / f"{source.stem}-calibrated.onnx"
+    if out.suffix != ".onnx":
+        raise DataError(f"{out}: a model file is named NAME.onnx. Change --out.")
+    banks = read_words(spotter.words, positives, "all", LONGEST_WORD_SECONDS, warn) if positives else []
+    clips = find_negatives(negatives, spotter.words, "all", warn)
+    listened = hear_recordings(spotter, clips, THRESHOLDS, warn, progress("recordings without the word", "recording"))
+    if not listened:
+        raise DataError(f"{negatives[0]}: none of its recordings can be used. Give others with --negatives.")
+    calibration = measure(spotter, banks, listened)
+    old = spotter.events.threshold
+    new = tuple(default_threshold(calibration, word, was) for word, was in zip(spotter.words, old, strict=True))
+    events = {**spotter.info.document["events"], "threshold": list(new)}
+    rewrite(source, {**spotter.info.document, "events": events, "calibration": calibration}, out)
+    print(_told(out, spotter.words, old, new, calibration))
+    return out
+
+
+def measure(spotter: Spotter, banks: list[Bank], listened: list[Listened]) -> dict:
+    """The calibration table of recordings without the words and clips of each word (no banks: it says nothing of misses)."""
+    hours = sum(each.seconds for each in listened) / 3600
+    counts = sum(each.counts for each in listened)
+    trials = [_trials(spotter, bank, word) for word, bank in zip(spotter.words, banks, strict=False)] or [[] for _ in spotter.words]
+    note = {} if banks else {"note": "no clips of the word were given, so it is not known how many are missed"}
+    return {**table(spotter.words, counts, hours, trials, spotter.events), "recordings": len(listened), **note}
+
+
+def rewrite(source: Path, document: dict, out: Path) -> None:
+    """Copies a model file, and the checkpoint beside it, with another description. Raises KwsError."""
+    model = onnx.load(source)
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(document))
+    replace_file(out, model.SerializeToString())
+    checkpoint = source.with_suffix(".pt")
+    if checkpoint.is_file() and checkpoint.resolve() != out.with_suffix(".pt").resolve():
+        replace_file(out.with_suffix(".pt"), checkpoint.read_bytes())
+
+
+def _trials(spotter: Spotter, bank: Bank, word: str) -> list[Trial]:
+    def one(clip: int) -> Trial:
+        return word_trials(spotter.engine, [bank[clip]], np.array([extent(bank[clip])]))[0]
+
+    return list(progress(f"clips of {word}", "clip")(side_by_side(one, range(len(bank))), len(bank)))
+
+
+def _told(path: Path, words: tuple[str, ...], old: tuple[float, ...], new: tuple[float, ...], calibration: dict) -> str:
+    hours = calibration["hours"]
+    lines = [f"{path}: calibrated on {hours:.2f} h in {calibration['recordings']:,} recordings"]
+    for word, was, now in zip(words, old, new, strict=True):
+        rows = [row for row in calibration["rows"] if row["word"] == word]
+        lines += [f"{word}: threshold {was:.4f} → {now:.4f}" if now != was else f"{word}: threshold {was:.4f}, as before"]
+        lines += [f"  {row['false_alarms_per_hour']:g} per hour: {_row(row, hours)}" for row in rows]
+        lowest = min((row["false_alarms_per_hour"] for row in rows), default=RATES[-1] * 2)
+        unknown = [rate for rate in RATES if rate < lowest]
+        if unknown:
+            lines.append(f"  {unknown[-1]:g} per hour or fewer: {_why(unknown[-1], hours)}")
+    return "\n".join(lines)
+
+
+def _row(row: dict, hours: float) -> str:
+    heard = alarms({**row, "false_alarms_per_hour": row["false_alarms"] / hours})
+    missed = f", {share(row)} missed" if "miss_rate" in row else ""
+    return f"at {row['threshold']:.4f}, heard {heard}{missed}"
+
+
+def _why(rate: float, hours: float) -> str:
+    if supports(hours, rate):
+        return "no threshold reaches it"
+    return f"{hours:.2f} h cannot show it; for {rate:g} per hour it takes {1 / rate:g} h"

@@ -1,0 +1,161 @@
+"""What `kws evaluate` does with its options: reads the folders, lets the model hear them, and writes the figures and the page."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from kws.errors import DataError, KwsError
+from kws.output import replace_file
+from kws.spotter import Spotter
+from kws.training.clips import Bank, Clip, find_clips, read_bank
+from kws.training.evaluation import CURVE, Evidence, judge
+from kws.training.hearing import Heard, hear_recordings, hear_streams
+from kws.training.streams import QUIETEST, Streams, pink_noise, usable_noises
+from kws.training.summary import summary
+from kws.training.trials import EARLY_SECONDS, LATE_SECONDS
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The wishes of one `kws evaluate`. `part`: "all", or the part of the speakers (see `kws.training.clips.part_of`)."""
+
+    positives: Path
+    negatives: tuple[Path, ...]
+    background: tuple[Path, ...]
+    snrs_db: tuple[float | None, ...]
+    stream_seconds: float
+    part: str
+    seed: int
+    as_json: bool
+    html: Path | None
+
+
+def run(spotter: Spotter, options: Options, warn: Warn) -> None:
+    """Evaluates as wished, prints the figures to stdout. Raises KwsError."""
+    if options.html:
+        _check_place(options.html)
+    words = read_words(spotter.words, options.positives, options.part, options.stream_seconds, warn)
+    clips = find_negatives(options.negatives, spotter.words, options.part, warn)
+    noises = _noises(options, warn)
+    streams = [
+        Streams(bank, noises, snrs_db=options.snrs_db, seconds=options.stream_seconds, seed=options.seed) if len(bank) else None
+        for bank in words
+    ]
+    heard = tuple(_hear(spotter, index, each) for index, each in enumerate(streams))
+    listened = hear_recordings(spotter, clips, CURVE, warn, progress("recordings without the word", "recording"))
+    evidence = Evidence(spotter, heard, listened, options.stream_seconds)
+    report = _report(evidence, options, len(clips) - len(listened))
+    if options.html:
+        from kws.training.page import page
+        from kws.training.specimen import specimens
+
+        replace_file(options.html, page(report, specimens(evidence, streams)).encode())
+    print(json.dumps(report, ensure_ascii=False) if options.as_json else summary(report))
+
+
+def read_words(words: Sequence[str], folder: Path, part: str, longest_seconds: float, warn: Warn) -> list[Bank]:
+    """The clips of each word in `folder`/WORD; of a single word also those in `folder` itself. A word without any is named with `warn`.
+
+    Raises DataError where no word has any, KwsError for a folder that is missing or empty.
+    """
+    found = clips_in(folder)
+    banks = []
+    for word in words:
+        clips = [clip for clip in found if clip.label == word] or ([c for c in found if c.path.parent == folder] if len(words) == 1 else [])
+        banks.append(_sounding(_read(_of_part(clips, part), longest_seconds, warn, f"clips of {word}"), warn))
+    if not any(map(len, banks)):
+        labels = ", ".join(sorted({clip.label for clip in found})[:12])
+        of_part = "" if part == "all" else f" of the {part} part"
+        raise DataError(f"{folder}: no usable clips{of_part} of {', '.join(words)} (folders there: {labels}). Expected are DIR/WORD/*.wav.")
+    for word in (word for word, bank in zip(words, banks, strict=True) if not len(bank)):
+        warn(f"{folder}: no usable clips of '{word}'; how often it is missed stays unknown.")
+    return banks
+
+
+def find_negatives(folders: Iterable[Path], words: Sequence[str], part: str, warn: Warn) -> list[Clip]:
+    """Every recording of the folders once, but for those in folders named after a word. Raises KwsError where nothing is left."""
+    found = {clip.path.resolve(): clip for folder in folders for clip in clips_in(folder)}
+    without = [clip for clip in found.values() if clip.label not in words]
+    if len(without) < len(found):
+        warn(f"{len(found) - len(without)} recordings in folders named after a word are not counted as audio without it.")
+    chosen = _of_part(without, part)
+    if found and not chosen:
+        raise DataError(f"none of the {len(found)} recordings of --negatives can be used: they are of the words, or of other parts.")
+    return chosen
+
+
+def clips_in(folder: Path) -> list[Clip]:
+    """All recordings below a folder. Raises DataError for a missing one, AudioError for one without recordings."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder. Check the path.")
+    return find_clips(folder)
+
+
+def progress(title: str, unit: str) -> Callable[[Iterable, int], Iterable]:
+    """A bar on stderr, where that is a terminal."""
+    return lambda items, total: tqdm(
+        items, desc=title, total=total, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False, delay=0.5
+    )
+
+
+def _hear(spotter: Spotter, index: int, streams: Streams | None) -> list[Heard]:
+    return hear_streams(spotter, index, streams, CURVE, progress(f"streams of {spotter.words[index]}", "stream")) if streams else []
+
+
+def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
+    negatives = {"hours": round(evidence.hours, 4), "recordings": len(evidence.listened), "left_out": left_out}
+    return {
+        "model": str(evidence.spotter.info.path),
+        "words": list(evidence.spotter.words),
+        "positives": str(options.positives),
+        "negatives": {"folders": [str(folder) for folder in options.negatives], **negatives},
+        "background": [str(folder) for folder in options.background] or "pink noise",
+        "snr_db": list(options.snrs_db),
+        "stream_seconds": options.stream_seconds,
+        "part": options.part,
+        "seed": options.seed,
+        "tolerance_seconds": {"before_end": EARLY_SECONDS, "after_end": LATE_SECONDS},
+        "confidence": 0.95,
+        "results": judge(evidence),
+    }
+
+
+def _check_place(path: Path) -> None:
+    """Minutes of work should not end at a page that cannot be written."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        partial.unlink()
+    except OSError as error:
+        raise KwsError(f"{path}: cannot be written ({error.strerror}). Choose another place with --html.") from error
+
+
+def _noises(options: Options, warn: Warn) -> list[np.ndarray]:
+    if not options.background:
+        return pink_noise(options.seed)
+    bank = _read([clip for folder in options.background for clip in clips_in(folder)], float("inf"), warn, "background")
+    return usable_noises(bank[i] for i in range(len(bank)))
+
+
+def _read(clips: Sequence[Clip], longest_seconds: float, warn: Warn, title: str) -> Bank:
+    bar = progress(title, "clip")
+    return read_bank(clips, longest_seconds=longest_seconds, warn=warn, progress=lambda items: bar(items, len(clips)), most_unreadable=1.0)
+
+
+def _sounding(bank: Bank, warn: Warn) -> Bank:
+    silent = {bank.clips[i].path for i in range(len(bank)) if np.abs(bank[i]).max(initial=0.0) <= QUIETEST}
+    for path in sorted(silent):
+        warn(f"left out: {path}: there is no sound in it. Record it again.")
+    return bank.select(lambda clip: clip.path not in silent) if silent else bank
+
+
+def _of_part(clips: Iterable[Clip], part: str) -> list[Clip]:
+    return [clip for clip in clips if part in ("all", clip.part)]

@@ -1,0 +1,155 @@
+"""What a model makes of streams and of long recordings, heard as `kws detect` hears them: blocks into a stream, silence at the end."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from kws import audio
+from kws.errors import AudioError
+from kws.events import Detection, Scores
+from kws.spotter import Spotter, join
+from kws.training.clips import Clip
+from kws.training.matching import alarm_counts, held, hits, match, report_frames
+from kws.training.streams import Stream, Streams
+from kws.training.trials import Trial, events, is_on_word
+
+NEAR = 0.5  # of the threshold: what comes this near is kept to be listened to
+_WAITING = 4  # pieces of work per worker that may be under way
+_NEAR_SECONDS = 1.0
+
+Work, Done = TypeVar("Work"), TypeVar("Done")
+Progress = Callable[[Iterable[Done], int], Iterable[Done]]  # shows how many of a number are done
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One stream of a word: `hits` [T] at each threshold of a curve, the rest at the model's own threshold."""
+
+    clip: Clip
+    stream: Stream
+    hits: np.ndarray
+    event: Detection | None  # the hit
+    decided: float | None  # when it was known, in seconds of the stream
+    doubles: int
+    alarms: tuple[Detection, ...]  # of this word outside its place, and of any other word
+    best: float  # highest score that was held for long enough on the word's place
+
+
+@dataclass(frozen=True)
+class Listened:
+    """One recording without the words: `counts` [W, T] of events at each threshold, and those at the model's own."""
+
+    path: Path
+    seconds: float
+    counts: np.ndarray
+    alarms: tuple[Detection, ...]
+    near: tuple[Detection, ...]  # what would be an event at a lower threshold
+
+
+def hear(spotter: Spotter, blocks: Iterable[np.ndarray]) -> tuple[Scores, list[Detection]]:
+    """All scores and events of some audio. Raises AudioError where the blocks do."""
+    stream, parts = spotter.stream(), []
+    found = list(stream.listen(blocks, lambda stream, _: parts.append(stream.scores)))
+    return join([*parts, stream.scores]), found
+
+
+def hear_streams(spotter: Spotter, word: int, streams: Streams, thresholds: Sequence[float], progress: Progress) -> list[Heard]:
+    """Hears every stream of word number `word`."""
+
+    def one(stream: Stream) -> Heard:
+        return _heard(spotter, word, streams, stream, thresholds)
+
+    return list(progress(side_by_side(one, streams.all), len(streams.all)))
+
+
+def hear_recordings(
+    spotter: Spotter, clips: Sequence[Clip], thresholds: Sequence[float], warn: Callable[[str], None], progress: Progress
+) -> list[Listened]:
+    """Hears recordings in which no word is said. Those that cannot be read to the end are named with `warn` and left out."""
+
+    def one(clip: Clip) -> Listened | str:
+        try:
+            return hear_recording(spotter, clip.path, thresholds)
+        except AudioError as error:
+            return f"left out: {error}"
+
+    results = list(progress(side_by_side(one, clips), len(clips)))
+    for result in results:
+        if isinstance(result, str):
+            warn(result)
+    return [result for result in results if isinstance(result, Listened)]
+
+
+def hear_recording(spotter: Spotter, path: Path, thresholds: Sequence[float]) -> Listened:
+    """Hears one recording without the words. Raises AudioError."""
+    lengths: list[int] = []
+
+    def counted(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in blocks:
+            lengths.append(len(block))
+            yield block
+
+    scores, alarms = hear(spotter, counted(audio.blocks(path)))
+    counts = np.stack([alarm_counts(scores.pooled[:, i], thresholds, spotter.events) for i in range(len(spotter.words))])
+    return Listened(path, sum(lengths) / audio.SAMPLE_RATE, counts, tuple(alarms), _near(spotter, scores, alarms))
+
+
+def side_by_side(work: Callable[[Work], Done], items: Iterable[Work]) -> Iterator[Done]:
+    """Results in the order of `items`, on all cores. When the reader stops, at most the pieces under way are finished."""
+    workers = os.cpu_count() or 1
+    pool = ThreadPoolExecutor(workers)
+    try:
+        items = iter(items)
+        under_way = [pool.submit(work, item) for item in islice(items, _WAITING * workers)]
+        while under_way:
+            yield under_way.pop(0).result()
+            under_way += [pool.submit(work, item) for item in islice(items, 1)]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _heard(spotter: Spotter, word: int, streams: Streams, stream: Stream, thresholds: Sequence[float]) -> Heard:
+    scores, found = hear(spotter, [streams.audio(stream)])
+    settings, name = spotter.events, spotter.words[word]
+    own = [event for event in found if event.word == name]
+    matched = match(own, stream.end)
+    frames = report_frames(scores.pooled[:, word], [settings.threshold[word]], settings)[0]
+    trial = Trial(scores, stream.start, stream.end)
+    return Heard(
+        streams.bank.clips[stream.clip],
+        stream,
+        hits(trial, word, thresholds, settings),
+        None if matched.hit is None else own[matched.hit],
+        None if matched.hit is None else float(scores.times[frames[matched.hit]]),
+        len(matched.doubles),
+        tuple(event for event in found if event.word != name) + tuple(own[i] for i in matched.outside),
+        _best(trial, word, settings.confirm_frames),
+    )
+
+
+def _best(trial: Trial, word: int, frames: int) -> float:
+    """The highest threshold at which the word's place could still have given an event."""
+    on_word = is_on_word(trial.scores.times, trial.end)
+    return float(held(trial.scores.pooled[:, word], frames)[on_word].max(initial=0.0))
+
+
+def _near(spotter: Spotter, scores: Scores, alarms: Sequence[Detection]) -> tuple[Detection, ...]:
+    """Events at half the thresholds which are none at the whole."""
+    low = replace(spotter.events, threshold=tuple(threshold * NEAR for threshold in spotter.events.threshold))
+    return tuple(
+        replace(event, score=_score_around(scores, spotter.words.index(event.word), event.peak, low.confirm_frames))
+        for event in events(scores, spotter.words, low)
+        if not any(alarm.word == event.word and abs(alarm.peak - event.peak) < _NEAR_SECONDS for alarm in alarms)
+    )
+
+
+def _score_around(scores: Scores, word: int, peak: float, frames: int) -> float:
+    """The highest threshold at which there could still be an event here; the event's own score is of the moment it was reported."""
+    around = np.abs(scores.times - peak) < _NEAR_SECONDS / 2
+    return round(float(held(scores.pooled[:, word], frames)[around].max()), 4)
