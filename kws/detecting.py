@@ -17,6 +17,7 @@ import numpy as np
 from kws import audio
 from kws.errors import AudioError, KwsError
 from kws.events import Detection
+from kws.interrupts import Interrupts
 from kws.output import ClipFolder, EventWriter
 from kws.spotter import Spotter, Stream
 from kws.terminal import Progress
@@ -60,12 +61,12 @@ def run(spotter: Spotter, names: Sequence[str], options: Options, complain: Call
 
     Raises KwsError when events, clips or the plot cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="kws-") as scratch:
+    with Interrupts() as interrupts, tempfile.TemporaryDirectory(prefix="kws-") as scratch:
         recordings, faults = gather(names, Path(scratch))
         outcome = Outcome(faults=len(faults))
         for fault in faults:
             complain(fault)
-        _hear(spotter, recordings, options, outcome, complain)
+        _hear(spotter, recordings, options, outcome, complain, interrupts)
     return outcome
 
 
@@ -96,11 +97,23 @@ def _printable(path: Path) -> str:
     return str(path).encode(encoding, "backslashreplace").decode(encoding)  # a name that stdout cannot take would stop it
 
 
-def _hear(spotter: Spotter, recordings: list[Recording], options: Options, outcome: Outcome, complain: Callable[[KwsError], None]) -> None:
+def _hear(
+    spotter: Spotter,
+    recordings: list[Recording],
+    options: Options,
+    outcome: Outcome,
+    complain: Callable[[KwsError], None],
+    interrupts: Interrupts,
+) -> None:
     outlet = _Outlet(spotter, recordings, options)
     progress = Progress(audio.duration_seconds(recording.path) for recording in recordings)
+
+    def heard(seconds: float) -> None:
+        interrupts.check()
+        progress.heard(seconds)
+
     try:
-        for recording, result in results(spotter, recordings, options.jobs, progress.heard):
+        for recording, result in results(spotter, recordings, options.jobs, heard):
             with progress.aside():
                 if isinstance(result, KwsError):
                     outcome.faults += 1

@@ -9,6 +9,7 @@ import numpy as np
 
 from kws import audio
 from kws.detecting import STANDARD_INPUT
+from kws.interrupts import Interrupts
 from kws.output import EventWriter
 from kws.spotter import Spotter, Stream
 from kws.terminal import Meter
@@ -65,11 +66,13 @@ def run(spotter: Spotter, source: Source, form: str) -> None:
     meter = Meter(spotter.words, spotter.events.threshold)
 
     def show(stream: Stream, block: np.ndarray) -> None:
+        interrupts.check()
         meter.show(stream.seconds, block, stream.scores)
 
-    try:
-        for event in spotter.stream().listen(source.blocks, show):
+    with Interrupts() as interrupts:
+        try:
+            for event in spotter.stream().listen(source.blocks, show):
+                meter.clear()
+                writer.write(source.name, event)
+        finally:
             meter.clear()
-            writer.write(source.name, event)
-    finally:
-        meter.clear()

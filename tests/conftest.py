@@ -1,6 +1,7 @@
 """Tones that stand for words: "rise" is a low tone and then a high one, "fall" the reverse, "flat" either of them alone."""
 
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ import torch
 RATE = 16_000
 TOOLS = {"ffmpeg": ("ffmpeg",), "pulse": ("pulseaudio", "pactl", "paplay", "pacat")}
 LEFT_OUT = pytest.StashKey[list[str]]()
+
+# A shell starts `pytest ... &` deaf to Ctrl-C, and the programs that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -18,7 +18,8 @@ HEAVY = ("torch", "torchaudio", "librosa", "onnx", "matplotlib")
 # From the foundations up; the training wing stands on the runtime, and only functions of the runtime may reach back to it.
 RUNTIME = [
     *("errors", "events", "modelfile", "engine", "decoders", "audio", "spotter"),  # the library
-    *("microphone", "describe", "output", "plot", "terminal", "detecting", "streaming"),  # what the command line needs besides
+    *("microphone", "describe", "output", "plot", "terminal"),  # what the command line needs besides
+    *("interrupts", "detecting", "streaming"),
 ]
 TRAINING = [
     *("pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),

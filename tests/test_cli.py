@@ -351,6 +351,25 @@ def test_ctrl_c_ends_quietly(place: Place, arguments: str) -> None:
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
+CTRL_C_IN_A_DESTRUCTOR = """
+import signal, soundfile
+from cli import main
+def close(sound):
+    del soundfile.SoundFile.__del__
+    signal.raise_signal(signal.SIGINT)
+soundfile.SoundFile.__del__ = close
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", ["detect once.wav", "detect once.wav never.wav", "stream once.wav"])
+def test_ctrl_c_while_a_recording_is_closed_is_not_lost(place: Place, arguments: str) -> None:
+    line = [sys.executable, "-c", CTRL_C_IN_A_DESTRUCTOR, *arguments.split(), *place.model]
+    done = subprocess.run(line, cwd=place.folder, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert "rise" in done.stdout
+
+
 @pytest.mark.parametrize("command", ["detect", "stream"])
 def test_a_reader_that_leaves_is_no_error(place: Place, command: str) -> None:
     reading, writing = os.pipe()
