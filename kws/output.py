@@ -27,20 +27,22 @@ class EventWriter:
         self._line = FORMATS[form]
         self._widths = max(map(len, files), default=0), max(map(len, words), default=0)
         if form == "csv":
-            self._write(_csv_row(FIELDS))
+            write_line(out, _csv_row(FIELDS))
 
     def write(self, file: str, event: Detection) -> None:
         """Raises KwsError when the output cannot take it; a reader that has gone stays a BrokenPipeError."""
-        self._write(self._line(file, event, self._widths))
+        write_line(self._out, self._line(file, event, self._widths))
 
-    def _write(self, line: str) -> None:
-        try:
-            self._out.write(line + "\n")
-            self._out.flush()
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise
-            raise KwsError(f"standard output: events cannot be written ({error.strerror}). Make room, or write elsewhere.") from error
+
+def write_line(out: TextIO, line: str, what: str = "events") -> None:
+    """Writes a line at once. Raises KwsError when standard output cannot take it; a reader that has gone stays a BrokenPipeError."""
+    try:
+        out.write(line + "\n")
+        out.flush()
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        raise KwsError(f"standard output: {what} cannot be written ({error.strerror}). Make room, or write elsewhere.") from error
 
 
 def _text(file: str, event: Detection, widths: tuple[int, int]) -> str:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 import sys
 import time
 from html.parser import HTMLParser
@@ -275,6 +276,16 @@ def test_clips_that_are_no_word_are_named_and_left_out(tiny_model, bad):
     assert len(lines) == 4
     for name in ("nan.wav", "nothing.wav", "silent.wav", "long.wav"):
         assert sum(name in line and "left out" in line for line in lines) == 1, name
+
+
+def test_full_disk(tiny_model, folders):
+    args = ["evaluate", tiny_model.path, "--positives", folders / "positives", *FAST]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-m", "cli", *map(str, args)], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert (
+        done.stderr == "Error: standard output: the figures cannot be written (No space left on device). Make room, or write elsewhere.\n"
+    )
 
 
 class Terminal(io.StringIO):

@@ -1,6 +1,7 @@
 """What `kws calibrate` does: hears a user's own recordings, and writes a copy of the model with thresholds for that room."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import onnx
 
 from kws.errors import DataError
 from kws.modelfile import METADATA_KEY
-from kws.output import replace_file
+from kws.output import replace_file, write_line
 from kws.spotter import Spotter
 from kws.training.calibrate import RATES, THRESHOLDS, default_threshold, supports, table
 from kws.training.clips import LONGEST_WORD_SECONDS, Bank, extent
@@ -37,7 +38,7 @@ def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, o
     new = tuple(default_threshold(calibration, word, was) for word, was in zip(spotter.words, old, strict=True))
     events = {**spotter.info.document["events"], "threshold": list(new)}
     rewrite(source, {**spotter.info.document, "events": events, "calibration": calibration}, out)
-    print(_told(out, spotter.words, old, new, calibration))
+    write_line(sys.stdout, _told(out, spotter.words, old, new, calibration), "the figures")
     return out
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kws.errors import DataError, KwsError
-from kws.output import replace_file
+from kws.output import replace_file, write_line
 from kws.spotter import Spotter
 from kws.training.clips import Bank, Clip, find_clips, read_bank
 from kws.training.evaluation import CURVE, Evidence, judge
@@ -57,7 +57,7 @@ def run(spotter: Spotter, options: Options, warn: Warn) -> None:
         from kws.training.specimen import specimens
 
         replace_file(options.html, page(report, specimens(evidence, streams)).encode())
-    print(json.dumps(report, ensure_ascii=False) if options.as_json else summary(report))
+    write_line(sys.stdout, json.dumps(report, ensure_ascii=False) if options.as_json else summary(report), "the figures")
 
 
 def read_words(words: Sequence[str], folder: Path, part: str, longest_seconds: float, warn: Warn) -> list[Bank]:

@@ -124,7 +124,7 @@ def _heard(spotter: Spotter, word: int, streams: Streams, stream: Stream, thresh
     return Heard(
         streams.bank.clips[stream.clip],
         stream,
-        hits(trial, word, thresholds, settings),
+        hits(trial, word, thresholds, settings, audio_seconds=streams.seconds),
         None if matched.hit is None else own[matched.hit],
         None if matched.hit is None else float(scores.times[frames[matched.hit]]),
         len(matched.doubles),

@@ -48,11 +48,15 @@ def peak_seconds(times: np.ndarray, pooled: np.ndarray, frames: np.ndarray, sett
     return times[frames - scores.argmax(axis=1)].round(3)
 
 
-def hits(trial: Trial, word: int, thresholds: Sequence[float], settings: EventSettings) -> np.ndarray:
-    """Whether word number `word` is found in its trial, for each threshold [T]."""
+def hits(trial: Trial, word: int, thresholds: Sequence[float], settings: EventSettings, *, audio_seconds: float = np.inf) -> np.ndarray:
+    """Whether word number `word` is found in its trial, for each threshold [T].
+
+    `audio_seconds`: where the audio ends, if silence was heard after it; as in `kws.spotter`, no event is later.
+    """
     pooled, times = trial.scores.pooled[:, word], trial.scores.times
     frames = report_frames(pooled, thresholds, settings)
-    return np.array([bool(is_on_word(peak_seconds(times, pooled, each, settings), trial.end).any()) for each in frames])
+    peaks = [np.minimum(peak_seconds(times, pooled, each, settings), round(audio_seconds, 3)) for each in frames]
+    return np.array([bool(is_on_word(each, trial.end).any()) for each in peaks])
 
 
 def alarm_counts(pooled: np.ndarray, thresholds: Sequence[float], settings: EventSettings) -> np.ndarray:
@@ -70,12 +74,12 @@ def held(pooled: np.ndarray, length: int) -> np.ndarray:
 
 def _reports(pooled: np.ndarray, lowest: np.ndarray, threshold: float, settings: EventSettings) -> np.ndarray:
     ready = np.flatnonzero(lowest >= threshold)
-    low = np.flatnonzero(pooled < threshold * settings.release_ratio)
-    found, earliest = [], 0
-    while (at := np.searchsorted(ready, earliest)) < len(ready):
-        found.append(ready[at])
-        reopening = np.searchsorted(low, found[-1] + max(settings.refractory_frames, 1))
-        if reopening == len(low):
-            break
-        earliest = low[reopening] + settings.confirm_frames - 1  # a run may begin with the frame that opens the machine
-    return np.array(found, int)
+    low = np.append(np.flatnonzero(pooled < threshold * settings.release_ratio), len(pooled))
+    reopening = low[np.searchsorted(low[:-1], ready + max(settings.refractory_frames, 1))]
+    # After a report at each of these frames, which would be next? A run may begin with the frame that opens the machine.
+    following = np.searchsorted(ready, reopening + settings.confirm_frames - 1).tolist()
+    found, at = [], 0
+    while at < len(ready):
+        found.append(at)
+        at = following[at]
+    return ready[np.array(found, int)]
