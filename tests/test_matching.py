@@ -99,3 +99,12 @@ def test_each_event_is_one_thing(peaks, expected):
     made = match(events, 5.0)
     assert made == expected
     assert (made.hit is not None) + len(made.doubles) + len(made.outside) == len(peaks)
+
+
+@pytest.mark.parametrize(("audio_seconds", "expected"), [(float("inf"), False), (4.0, True)])
+def test_a_late_event_belongs_to_the_end_of_the_audio(audio_seconds, expected):
+    """What is only known after the end is told at the end, by a stream and so here."""
+    pooled = np.zeros(250)
+    pooled[208:215] = 0.9  # 4.2 s, and the word ends at 3.4 s
+    trial = trials.Trial(make_scores(pooled), 3.0, 3.4)
+    assert matching.hits(trial, 0, [0.5], MACHINE, audio_seconds=audio_seconds).tolist() == [expected]
