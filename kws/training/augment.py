@@ -41,7 +41,7 @@ def with_noise(audio: Tensor, noise: Tensor, snr_db: tuple[float, float], genera
     """Noise [B, N] added to a fraction of the batch, this much below the speech. Where there is only silence the noise stands
     at the level it would have under ordinary speech."""
     drawn_db = torch.empty(len(audio), 1).uniform_(*snr_db, generator=generator)
-    drawn_db[torch.rand(len(audio), 1, generator=generator) >= fraction] = 100.0
+    drawn_db[torch.rand(len(audio), 1, generator=generator) >= fraction] = torch.inf
     level = speech_level(audio)
     reference = torch.where(level > 0, level, 0.1)
     return audio + noise * reference * 10 ** (-drawn_db.to(audio.device) / 20)

@@ -4,6 +4,7 @@ A batch is a pure function of (seed, step). The worker only picks rows; what tou
 the device that trains.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +18,6 @@ from kws.training.augment import reverberated, with_gain, with_noise
 from kws.training.clips import Bank
 from kws.training.fit import Recipe
 from kws.training.mixing import coloured_noise
-from kws.training.network import NetworkConfig
 from kws.training.part import CLIP_SAMPLES, UNKNOWN, Part
 
 
@@ -42,6 +42,7 @@ class ClassRecipe(Recipe):
     label_smoothing: float = 0.05
     balanced: bool = True  # every class as often, rather than every clip
     reversed_fraction: float = 0.15  # of the unknown words: known ones played backwards
+    other_speech_fraction: float = 0.4  # of the unknown words: pieces of other speech, where some is given
 
 
 class ClassBatch(NamedTuple):
@@ -57,8 +58,9 @@ class ClassBatch(NamedTuple):
 class ClassBatches(Dataset):
     """Batch number `step` for every step."""
 
-    def __init__(self, part: Part, classes: tuple[str, ...], noise: Bank, samples: int, recipe: ClassRecipe):
-        self.part, self.recipe, self.samples = part, recipe, samples
+    def __init__(self, part: Part, classes: tuple[str, ...], noise: Bank, speech: np.ndarray, samples: int, recipe: ClassRecipe):
+        """speech int16 [n, 16000]: pieces in which none of the words is said."""
+        self.part, self.recipe, self.samples, self.speech = part, recipe, samples, speech
         self.unknown = classes.index(UNKNOWN) if UNKNOWN in classes else -1
         self.rows = [np.flatnonzero(part.labels == label) for label in range(len(classes))]
         self.words = np.flatnonzero(np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")]))
@@ -71,8 +73,12 @@ class ClassBatches(Dataset):
         rng, recipe = np.random.default_rng((self.recipe.seed, step)), self.recipe
         rows = self._rows(rng)
         clips, label = self.part.samples[rows], self.part.labels[rows]
-        backwards = (label == self.unknown) & (rng.random(len(rows)) < recipe.reversed_fraction)
+        kind = np.where(label == self.unknown, rng.random(len(rows)), 1.0)
+        backwards = kind < recipe.reversed_fraction
         clips[backwards] = self.part.samples[rng.choice(self.words, backwards.sum()), ::-1]
+        if len(self.speech):
+            other = (kind >= recipe.reversed_fraction) & (kind < recipe.reversed_fraction + recipe.other_speech_fraction)
+            clips[other] = self.speech[rng.integers(len(self.speech), size=other.sum())]
         shift = rng.uniform(-recipe.shift_seconds, recipe.shift_seconds, len(rows)) * SAMPLE_RATE
         start = (self.samples - CLIP_SAMPLES) // 2 + shift
         rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(*np.log(recipe.speeds), len(rows))), 1.0)
@@ -92,6 +98,20 @@ class ClassBatches(Dataset):
         return np.stack([noise[at : at + self.samples] for noise, at in zip(chosen, starts, strict=True)])
 
 
+def speech_pieces(banks: Sequence[Bank]) -> np.ndarray:
+    """Every second [n, 16000] of recordings, half overlapping, that is not mostly pause: louder than a tenth of its recording."""
+    pieces = [np.zeros((0, CLIP_SAMPLES), np.int16)]
+    for bank in banks:
+        for first, last in zip(bank.starts, bank.starts[1:], strict=False):
+            starts = range(first, max(last - CLIP_SAMPLES, first) + 1, CLIP_SAMPLES // 2)
+            cut = np.stack(
+                [np.resize(bank.samples[at : min(at + CLIP_SAMPLES, last)], CLIP_SAMPLES) for at in starts if last > at] or pieces[0]
+            )
+            level = (cut.astype(np.float32) ** 2).mean(axis=1)
+            pieces.append(cut[level > 0.1 * level.max(initial=0)])
+    return np.concatenate(pieces)
+
+
 def canvas(clips: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:
     """Clips [B, n] int16 as audio [B, samples] float32 in ±1, begun at sample `start` [B] and played at `rate` [B]; silence elsewhere."""
     at = (torch.arange(samples, device=clips.device) - start[:, None]) * rate[:, None]
@@ -101,10 +121,10 @@ def canvas(clips: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:
     return torch.lerp(audio.gather(1, index), audio.gather(1, index + 1), at - whole)
 
 
-def centred(clips: Tensor, config: NetworkConfig) -> Tensor:
-    """Clips [B, n] int16 as the audio [B, N] behind one pooled score each: the clip in the middle of the receptive field."""
-    start = torch.full((len(clips),), float((config.clip_frame_samples - clips.shape[1]) // 2), device=clips.device)
-    return canvas(clips, start, torch.ones_like(start), config.clip_frame_samples)
+def centred(clips: Tensor, samples: int) -> Tensor:
+    """Clips [B, n] int16 in the middle of audio [B, samples], silence around them."""
+    start = torch.full((len(clips),), float((samples - clips.shape[1]) // 2), device=clips.device)
+    return canvas(clips, start, torch.ones_like(start), samples)
 
 
 def heard(batch: ClassBatch, rooms: Tensor, samples: int, recipe: ClassRecipe, generator: torch.Generator) -> Tensor:

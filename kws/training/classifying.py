@@ -1,5 +1,7 @@
 """Telling clips apart with the scanning network: softmax over its pooled logits; one protocol from clips to a model file."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,17 +13,19 @@ from torch.nn import functional as F  # noqa: N812
 from kws.engine import Engine
 from kws.events import EventSettings
 from kws.training.augment import simulated_rooms
-from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
+from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed, speech_pieces
+from kws.training.clips import Bank
 from kws.training.export import export
 from kws.training.fit import Loss, Run, fit
 from kws.training.network import NetworkConfig, Output, ScanningCNN
-from kws.training.part import Part
+from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
 from kws.training.session import Hooks, describe
 
 ROOMS = 200
 POOL_FRAMES = 16  # 0.3 s: wherever in it the whole word has been heard
 BATCH = 512
+WORD_THRESHOLD, NEVER = 0.9, 1.1  # where clips are sorted no hours were heard, so this is a guess; what is no word is no event
 
 
 def class_logits(pooled: Tensor) -> Tensor:
@@ -53,23 +57,26 @@ def predict(network: ScanningCNN, part: Part) -> np.ndarray:
     network.eval()
     device = network.head.weight.device
     return np.concatenate(
-        [_classes(network(centred(torch.from_numpy(block).to(device), network.config))[0]) for block in _blocks(part.samples)]
+        [
+            _classes(network(centred(torch.from_numpy(block).to(device), network.config.clip_frame_samples))[0])
+            for block in _blocks(part.samples)
+        ]
     )
 
 
-def predict_streamed(engine: Engine, part: Part, config: NetworkConfig) -> np.ndarray:
+def predict_streamed(engine: Engine, part: Part) -> np.ndarray:
     """Class of each clip [n], by a model file that hears it in a stream begun with silence."""
-    silent = -config.clip_frame_samples % config.frame_samples  # so that the last frame ends where the clip's audio does
     found = []
     for block in _blocks(part.samples):
-        audio = F.pad(centred(torch.from_numpy(block), config), (silent, 0)).numpy()
-        step, _ = engine.step(audio, engine.silence(len(audio)))
-        pooled = step.pooled[:, -1].astype(np.float64)
-        found.append(np.argmax(np.log(pooled + 1e-30) - np.log1p(1e-12 - pooled), axis=1))
+        audio = F.pad(
+            centred(torch.from_numpy(block), engine.info.past_samples), (-engine.info.past_samples % engine.info.frame_samples, 0)
+        )
+        step, _ = engine.step(audio.numpy(), engine.silence(len(audio)))  # its last frame ends where the clip's audio does
+        found.append(step.pooled[:, -1].argmax(1))
     return np.concatenate(found)
 
 
-def accuracy(part: Part, predicted: np.ndarray) -> float:
+def right(part: Part, predicted: np.ndarray) -> float:
     """Share of the clips whose class is right."""
     return float(np.mean(predicted == part.labels))
 
@@ -81,20 +88,22 @@ def train(
     path: Path,
     *,
     device: torch.device,
+    other_speech: Sequence[Bank] = (),
     resume: bool = False,
     hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
     workers: int = 1,
 ) -> dict:
     """Trains on a protocol's training part, exports to `path`; returns the model's document. The test part is not touched."""
-    run = Run(config, recipe, device, _fingerprint(protocol))
+    run = Run(config, recipe, device, _fingerprint(protocol, other_speech))
     if resume:
         run.restore(path.with_suffix(".pt"))
         hooks.say(f"resuming after epoch {len(run.history)} of {recipe.epochs}")
+    speech = speech_pieces(other_speech)
     rooms = torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))).to(device)
-    batches = ClassBatches(protocol.train, protocol.classes, protocol.noise, config.clip_frame_samples, recipe)
+    batches = ClassBatches(protocol.train, protocol.classes, protocol.noise, speech, config.clip_frame_samples, recipe)
 
     def validate(network: ScanningCNN) -> dict:
-        return {"accuracy": round(accuracy(protocol.validation, predict(network, protocol.validation)), 5)}
+        return {"accuracy": round(right(protocol.validation, predict(network, protocol.validation)), 5)}
 
     fit(
         run,
@@ -107,7 +116,7 @@ def train(
         workers=workers,
     )
     document = {
-        **describe(run.trained, EventSettings((0.5,) * len(config.words))),
+        **describe(run.trained, EventSettings(tuple(NEVER if name in (UNKNOWN, SILENCE) else WORD_THRESHOLD for name in config.words))),
         "protocol": protocol.name,
         "training": {"recipe": asdict(recipe), "config": config.to_dict(), "last_epoch": run.history[-1], "clips": len(protocol.train)},
     }
@@ -116,13 +125,13 @@ def train(
 
 
 def _classes(output: Output) -> np.ndarray:
-    return class_logits(output.pooled[..., -1]).argmax(1).cpu().numpy()
+    return output.pooled[..., -1].argmax(1).cpu().numpy()  # the logit rises with p
 
 
 def _blocks(samples: np.ndarray) -> list[np.ndarray]:
     return [samples[at : at + BATCH] for at in range(0, len(samples), BATCH)]
 
 
-def _fingerprint(protocol: Protocol) -> str:
-    parts = protocol.train, protocol.validation
-    return "-".join(f"{len(part)}-{int(part.samples[:, ::16].astype(np.int64).sum())}-{int(part.labels.sum())}" for part in parts)
+def _fingerprint(protocol: Protocol, other_speech: Sequence[Bank]) -> str:
+    parts = [hashlib.sha256(part.samples.tobytes() + part.labels.tobytes()).hexdigest() for part in (protocol.train, protocol.validation)]
+    return "-".join(digest[:8] for digest in [*parts, *(bank.fingerprint() for bank in other_speech)])

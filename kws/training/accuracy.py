@@ -1,0 +1,56 @@
+"""How well a model sorts the clips of a protocol: accuracy with its interval, by class, and unknown words taken for known ones."""
+
+import numpy as np
+
+from kws.engine import Engine
+from kws.errors import DataError
+from kws.training.classifying import predict_streamed
+from kws.training.intervals import wilson
+from kws.training.part import UNKNOWN, Part
+from kws.training.protocols import Protocol
+
+
+def judge(engine: Engine, protocol: Protocol) -> dict:
+    """Figures on the test part and on further test sets. Raises DataError for a model with other classes than the protocol's."""
+    if engine.info.words != protocol.classes:
+        raise DataError(
+            f"the model tells apart {', '.join(engine.info.words)}; {protocol.name} is {', '.join(protocol.classes)}. Give another."
+        )
+    sets = {"test": protocol.test, **protocol.tests}
+    return {
+        "protocol": protocol.name,
+        "test set": protocol.reported,
+        "parameters": engine.info.document.get("parameters"),
+        "sets": {name: _figures(part, predict_streamed(engine, part), protocol.classes) for name, part in sets.items()},
+    }
+
+
+def summary(report: dict) -> str:
+    """The figures for a person."""
+    return "\n".join([f"{report['protocol']}: {report['test set']}", *(_line(name, figures) for name, figures in report["sets"].items())])
+
+
+def _figures(part: Part, predicted: np.ndarray, classes: tuple[str, ...]) -> dict:
+    figures = {"clips": len(part), "speakers": len({*part.speakers} - {""}), **_share("accuracy", predicted == part.labels)}
+    by_class = {name: predicted[part.labels == i] == i for i, name in enumerate(classes) if (part.labels == i).any()}
+    figures["by class"] = {name: round(float(hits.mean()), 4) for name, hits in by_class.items()}
+    if UNKNOWN in by_class:
+        words = [i for i, name in enumerate(classes) if not name.startswith("_")]
+        unknown = part.labels == classes.index(UNKNOWN)
+        figures |= {"unknown clips": int(unknown.sum()), **_share("unknown taken for a word", np.isin(predicted[unknown], words))}
+    return figures
+
+
+def _share(name: str, hits: np.ndarray) -> dict:
+    low, high = wilson(int(hits.sum()), len(hits))
+    return {name: round(float(hits.mean()), 4), f"{name}, 95 %": [round(low, 4), round(high, 4)]}
+
+
+def _line(name: str, figures: dict) -> str:
+    low, high = figures["accuracy, 95 %"]
+    text = f"  {name}: {figures['accuracy']:.2%} of {figures['clips']} clips right (95 %: {low:.1%} to {high:.1%})"
+    if "unknown clips" in figures:
+        low, high = figures["unknown taken for a word, 95 %"]
+        taken = figures["unknown taken for a word"]
+        text += f"; {taken:.2%} of {figures['unknown clips']} unknown words taken for a known one ({low:.1%} to {high:.1%})"
+    return f"{text}\n    " + "  ".join(f"{each} {share:.1%}" for each, share in figures["by class"].items())

@@ -1,0 +1,218 @@
+"""Clips to tell apart: what a batch is made of, and a tiny network that learns to sort tones."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sounds import RATE, make_bank, quiet, tone
+
+from kws.engine import OnnxEngine
+from kws.errors import DataError
+from kws.training import accuracy, checkpoint, classifying
+from kws.training.classes import ClassBatches, ClassRecipe, canvas, centred, heard, masks, mixed, speech_pieces
+from kws.training.mixing import coloured_noise
+from kws.training.network import SIZES, NetworkConfig, ScanningCNN
+from kws.training.part import SILENCE, UNKNOWN, Part
+from kws.training.protocols import Protocol
+from kws.training.torch_engine import load_network
+
+CLASSES = ("low", "high", UNKNOWN, SILENCE)
+PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
+PLAIN = ClassRecipe(
+    speeds=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
+    mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0, reversed_fraction=0.0, other_speech_fraction=0.0, batch=16,
+)  # fmt: skip
+TINY = NetworkConfig(CLASSES, mels=16, channels=16, kernels=(5, 7), pool_frames=8)
+SAMPLES = 24_000
+NO_SPEECH = np.zeros((0, RATE), np.int16)
+
+
+def make_part(each: int, seed: int = 0) -> Part:
+    rng = np.random.default_rng(seed)
+    waves, labels = [], []
+    for label, name in enumerate(CLASSES):
+        for _ in range(each):
+            at, length = rng.uniform(0.1, 0.5), rng.uniform(0.25, 0.4)
+            sound = tone(length, PITCHES.get(name, 0) * rng.uniform(0.95, 1.05), rng.uniform(0.1, 0.5))
+            wave = np.concatenate([quiet(at), sound, quiet(1)])[:RATE] + 1e-3 * rng.standard_normal(RATE)
+            waves.append(np.round(wave * 32767).astype(np.int16))
+            labels.append(label)
+    words = tuple("" if CLASSES[label] == SILENCE else CLASSES[label] for label in labels)
+    return Part(np.stack(waves), np.array(labels), tuple(f"s{i}" for i in range(len(labels))), words)
+
+
+def noise():
+    return make_bank(coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
+
+
+def batches(recipe: ClassRecipe = PLAIN, speech: np.ndarray = NO_SPEECH) -> ClassBatches:
+    return ClassBatches(make_part(20), CLASSES, noise(), speech, SAMPLES, recipe)
+
+
+class TestBatches:
+    def test_same_seed_and_step_give_the_same_batch(self):
+        for made, again in zip(batches()[3], batches()[3], strict=True):
+            assert torch.equal(made, again)
+        assert not torch.equal(batches()[3].clips, batches()[4].clips)
+        assert not torch.equal(batches()[3].clips, batches(replace(PLAIN, seed=1))[3].clips)
+
+    def test_drawing_leaves_the_clips_as_they_were(self):
+        drawn = batches(replace(PLAIN, reversed_fraction=1.0))
+        before = drawn.part.samples.copy()
+        drawn[0]
+        assert np.array_equal(drawn.part.samples, before)
+
+    @pytest.mark.parametrize("balanced", [True, False])
+    def test_balance(self, balanced):
+        part = make_part(20)
+        rare = Part(part.samples[:61], part.labels[:61], part.speakers[:61], part.words[:61])  # one clip of silence
+        drawn = ClassBatches(rare, CLASSES, noise(), NO_SPEECH, SAMPLES, replace(PLAIN, batch=1000, balanced=balanced))[0]
+        assert (drawn.label == 3).float().mean().item() == pytest.approx(0.25 if balanced else 1 / 61, abs=0.04 if balanced else 0.015)
+
+    def test_unknown_holds_reversed_words_and_other_speech(self):
+        speech = np.full((3, RATE), 77, np.int16)
+        recipe = replace(PLAIN, reversed_fraction=0.3, other_speech_fraction=0.5, batch=2000)
+        drawn = batches(recipe, speech)[0]
+        unknown = drawn.clips[drawn.label == 2].numpy()
+        words = {wave[::-1].tobytes() for wave in make_part(20).samples[:40]}
+        assert np.mean([wave.tobytes() in words for wave in unknown]) == pytest.approx(0.3, abs=0.07)
+        assert (unknown == 77).all(1).mean() == pytest.approx(0.5, abs=0.07)
+        assert not (drawn.clips[drawn.label != 2] == 77).all(1).any()
+
+
+class TestCanvas:
+    clips = torch.from_numpy(np.stack([np.round(tone(1.0, pitch) * 32767).astype(np.int16) for pitch in (440, 880)]))
+
+    def test_clip_lies_where_it_begins(self):
+        audio = canvas(self.clips, torch.tensor([100.0, 3000.0]), torch.ones(2), SAMPLES)
+        for row, start in zip(audio, (100, 3000), strict=True):
+            assert not row[:start].any()
+            assert not row[start + RATE :].any()
+        assert torch.equal(audio[1, 3000 : 3000 + RATE], self.clips[1].float() / 32768)
+
+    def test_shift_is_a_shift(self):
+        first, second = (canvas(self.clips, torch.full((2,), start), torch.ones(2), SAMPLES) for start in (1000.0, 1320.0))
+        assert torch.equal(first[:, : SAMPLES - 320], second[:, 320:])
+
+    def test_clip_that_begins_before_the_audio_is_cut(self):
+        audio = canvas(self.clips, torch.full((2,), -500.0), torch.ones(2), SAMPLES)
+        assert torch.equal(audio[:, : RATE - 500], self.clips[:, 500:].float() / 32768)
+
+    @pytest.mark.parametrize("rate", [0.8, 1.25])
+    def test_rate_moves_the_pitch_and_the_length(self, rate):
+        audio = canvas(self.clips, torch.zeros(2), torch.full((2,), rate), SAMPLES)
+        spectrum = torch.fft.rfft(audio[:, :12_000]).abs()
+        pitch = spectrum.argmax(1) * RATE / 12_000
+        torch.testing.assert_close(pitch, torch.tensor([440.0, 880.0]) * rate, rtol=0.01, atol=0)
+        assert audio[:, round(RATE / rate) + 2 :].abs().max() == 0
+
+    def test_centred(self):
+        loud = centred(self.clips, SAMPLES).abs() > 0
+        first, last = loud.int().argmax(1), SAMPLES - 1 - loud.flip(1).int().argmax(1)
+        assert ((first + last - SAMPLES).abs() <= 4).all()
+
+
+class TestIngredients:
+    def test_plain_recipe_changes_nothing(self):
+        batch = batches()[0]
+        audio = heard(batch, torch.zeros(1, 8000), SAMPLES, PLAIN, torch.Generator().manual_seed(0))
+        assert torch.equal(audio, centred(batch.clips, SAMPLES))
+
+    def test_masks_are_stripes(self):
+        recipe = ClassRecipe(mel_masks=1, widest_mel_mask=5, time_masks=1, widest_time_mask=10)
+        made = masks(200, 40, 100, recipe, torch.Generator().manual_seed(0))
+        hidden_mels, hidden_times = (made == 0).all(2).sum(1), (made == 0).all(1).sum(1)
+        assert hidden_mels.max() == 5
+        assert hidden_times.max() == 10
+        assert hidden_mels.min() == hidden_times.min() == 0
+        shown = made.any(2)[:, :, None] & made.any(1)[:, None]
+        assert torch.equal(made.bool(), shown)
+
+    def test_mixing_keeps_the_sum_of_targets_and_follows_the_audio(self):
+        targets = torch.eye(8)
+        audio, after = mixed(torch.eye(8), targets, 0.5, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(audio, after)
+        torch.testing.assert_close(after.sum(1), torch.ones(8))
+        assert (after.argmax(1) == targets.argmax(1)).all()  # its own part is never the smaller
+        assert 0 < (after.max(1).values < 1).sum() < 8
+
+    def test_pieces_of_speech_leave_out_pauses(self):
+        made = speech_pieces([make_bank(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]), tone(0.5))])
+        assert made.shape[1] == RATE
+        assert (np.abs(made).max(1) > 10_000).all()
+        assert 4 <= len(made) <= 8
+
+    def test_no_speech_gives_no_pieces(self):
+        assert speech_pieces([]).shape == (0, RATE)
+
+
+@pytest.fixture(scope="module")
+def protocol() -> Protocol:
+    unseen = make_part(10, seed=5)
+    keep = unseen.labels == 2
+    unseen = Part(unseen.samples[keep], unseen.labels[keep], unseen.speakers[:10], unseen.words[:10])
+    return Protocol("tones", CLASSES, make_part(40), make_part(12, 1), make_part(15, 2), {"unseen": unseen}, noise(), "tones of the test")
+
+
+@pytest.fixture(scope="module")
+def trained(protocol, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("classes") / "tones.onnx"
+    recipe = replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8, noisy_fraction=0.3, snr_db=(10.0, 30.0))
+    classifying.train(protocol, TINY, recipe, path, device=torch.device("cpu"), workers=0)
+    return path
+
+
+class TestSorting:
+    def test_it_learns(self, trained, protocol):
+        report = accuracy.judge(OnnxEngine(str(trained)), protocol)
+        assert report["sets"]["test"]["accuracy"] > 0.9
+        low, high = report["sets"]["test"]["accuracy, 95 %"]
+        assert low < report["sets"]["test"]["accuracy"] <= high
+        assert report["sets"]["unseen"]["unknown taken for a word"] < 0.2
+        assert "60 clips" in accuracy.summary(report)
+
+    def test_offline_exported_and_streamed_decide_alike(self, trained, protocol):
+        network, engine = load_network(trained.with_suffix(".pt")), OnnxEngine(str(trained))
+        offline, whole = classifying.predict(network, protocol.test), classifying.predict_streamed(engine, protocol.test)
+        assert np.array_equal(offline, whole)
+        clip = protocol.test.samples[:1]
+        audio = centred(torch.from_numpy(clip), engine.info.past_samples).numpy()
+        state, audio = engine.silence(1), np.pad(audio, ((0, 0), (-audio.shape[1] % engine.info.frame_samples, 0)))
+        for at in range(0, audio.shape[1], 1000):
+            step, state = engine.step(audio[:, at : at + 1000], state)
+        assert step.pooled[0, -1].argmax() == offline[0]
+
+    def test_resumed_run_equals_one_that_was_not_stopped(self, protocol, tmp_path):
+        recipe = replace(PLAIN, epochs=3, steps_per_epoch=3, mixup=0.5, mel_masks=1)
+
+        def stop(entry: dict) -> None:
+            if entry["epoch"] == 1:
+                raise KeyboardInterrupt
+
+        whole, parted = tmp_path / "whole.onnx", tmp_path / "parted.onnx"
+        options = {"device": torch.device("cpu"), "workers": 0}
+        classifying.train(protocol, TINY, recipe, whole, **options)
+        with pytest.raises(KeyboardInterrupt):
+            classifying.train(protocol, TINY, recipe, parted, hooks=classifying.Hooks(epoch=stop), **options)
+        classifying.train(protocol, TINY, recipe, parted, resume=True, **options)
+        first, second = (checkpoint.load(path.with_suffix(".pt"))["average"] for path in (whole, parted))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+    def test_other_data_is_noticed_on_resume(self, trained, protocol):
+        other = replace(protocol, train=make_part(40, seed=9))
+        recipe = ClassRecipe(**checkpoint.load(trained.with_suffix(".pt"))["recipe"])
+        with pytest.raises(DataError, match="other data"):
+            classifying.train(other, TINY, recipe, trained, device=torch.device("cpu"), resume=True, workers=0)
+
+    def test_model_of_other_classes(self, trained, protocol):
+        other = replace(protocol, classes=("low", "middle", UNKNOWN, SILENCE))
+        with pytest.raises(DataError, match="middle"):
+            accuracy.judge(OnnxEngine(str(trained)), other)
+
+
+@pytest.mark.parametrize(("size", "most"), [("small", 100_000), ("large", 400_000)])
+def test_sizes_keep_their_promise(size, most):
+    words = tuple(f"word{i}" for i in range(12))
+    assert 0.7 * most < sum(p.numel() for p in ScanningCNN(NetworkConfig(words, **SIZES[size])).parameters()) <= most
