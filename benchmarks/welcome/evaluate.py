@@ -2,7 +2,8 @@
 
     python benchmarks/welcome/evaluate.py --data DATA --work WORK [--model models/welcome.onnx] [--out docs/welcome.json]
 
-DATA and WORK as for `train.py`. Prints a table; every threshold and every choice was made on validation audio, this is the test part.
+DATA and WORK as for `train.py`. Prints a table; every threshold and every choice was made on validation audio (`--part validation`),
+the test part is for the final figures.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import pathlib
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -37,11 +39,12 @@ def main() -> None:
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--model", default="models/welcome.onnx")
     parser.add_argument("--recordings", type=pathlib.Path, default=pathlib.Path("recordings"))
+    parser.add_argument("--part", choices=["validation", "test"], default="test", help="of the spoken clips")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     spotter = Spotter.load(args.model)
     data = unpack(args.data, args.work / "data")
-    report = judge(spotter, data, args.work / "spoken" / "test", args.recordings)
+    report = judge(spotter, data, args.work / "spoken" / args.part, args.recordings)
     print(json.dumps(report, indent=2))
     if args.out:
         args.out.write_text(json.dumps(report, indent=2) + "\n")
@@ -106,10 +109,10 @@ def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) 
         "found, 10 dB, by engine": _by_engine(word.bank, noisy, settings),
         "found in phrases": _fires(engine, read(spoken / "spoken_in"), settings),
         "neighbours that fire": _fires(engine, read(spoken / "neighbours"), settings),
-        "longer words that contain it and fire": _fires(engine, read(spoken / "containing"), settings),
+        **_longer_words(engine, spoken / "containing", settings),
         "neighbours that fire, by phrase": _firing_phrases(engine, read(spoken / "neighbours"), settings),
         "words with more than one event": sum(len(trials.events(t.scores, WORDS, settings)) > 1 for t in clean),
-        "words 1 s apart that are one event each": _pairs(engine, word, settings),
+        "pairs 1 s apart, by the number of events": _pairs(engine, word, settings),
         "decision after the end, median / p95 (s)": [round(float(np.percentile(delay, p)), 3) for p in (50, 95)],
         "start off by, median (s)": round(statistics.median(abs(event.start - trial.start) for event, _, trial in hits), 3),
         "end off by, median (s)": round(statistics.median(abs(event.end - trial.end) for event, _, trial in hits), 3),
@@ -141,14 +144,18 @@ def _fires(engine: Engine, bank: Bank, settings: EventSettings) -> float:
     )
 
 
+def _longer_words(engine: Engine, folder: pathlib.Path, settings: EventSettings) -> dict[str, float]:
+    return {"longer words that contain it and fire": _fires(engine, read(folder), settings)} if folder.exists() else {}
+
+
 def _firing_phrases(engine: Engine, bank: Bank, settings: EventSettings) -> dict[str, int]:
     phrases = sorted({clip.label for clip in bank.clips})
     chosen = {phrase: bank.select(lambda clip, phrase=phrase: clip.label == phrase) for phrase in phrases}
     return {phrase: round(_fires(engine, some, settings) * len(some)) for phrase, some in chosen.items() if _fires(engine, some, settings)}
 
 
-def _pairs(engine: Engine, word, settings: EventSettings) -> float:
-    """Of pairs of the same clip spoken 1 s apart (start to start, or end to start plus 0.1 s for longer ones): two events each."""
+def _pairs(engine: Engine, word, settings: EventSettings) -> dict[str, int]:
+    """Pairs of the same clip spoken 1 s apart (start to start, or end to start plus 0.1 s for longer ones): should be two events each."""
 
     def count(i: int) -> int:
         wave = word.bank[i]
@@ -157,7 +164,7 @@ def _pairs(engine: Engine, word, settings: EventSettings) -> float:
         audio[-len(wave) :] += wave
         return len(trials.events(trials.trial(engine, trials.place(audio, np.array([0, 1]), None, i), 0, 0).scores, WORDS, settings))
 
-    return _share(count(i) == 2 for i in range(len(word.bank)))
+    return {str(events): pairs for events, pairs in sorted(Counter(count(i) for i in range(len(word.bank))).items())}
 
 
 def _recordings(spotter: Spotter, folder: pathlib.Path) -> dict:

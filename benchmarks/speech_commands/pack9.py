@@ -1,0 +1,97 @@
+"""Trains the two sizes on the pack-9 protocol, with every ingredient of the recipe or with one left out, and judges them.
+
+    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small] [--seeds 0 1 2] [--without INGREDIENT ...]
+    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge
+
+DATA holds one folder a set of recordings: speech_commands (the pack of seven whole words), and librispeech, wake_words,
+precise_community, custom_commands, honk: other speech, whose training speakers are heard as unknown words. RUNS keeps one model
+for each run; a run that is there is not trained again, one that was stopped goes on. Every choice is made on the validation part:
+its accuracy is the mean over the classes, since it holds few unknown words. `--judge` opens the test part.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+from dataclasses import replace
+
+import torch
+
+from kws.engine import OnnxEngine
+from kws.training import accuracy, classifying, protocols
+from kws.training.classes import ClassRecipe
+from kws.training.classifying import POOL_FRAMES, balanced_accuracy, predict_streamed
+from kws.training.clips import Bank, find_clips, read_bank
+from kws.training.network import SIZES, NetworkConfig
+from kws.training.session import Hooks
+
+OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands", "honk")
+INGREDIENTS: dict[str, dict] = {
+    "shift": {"shift_seconds": 0.0},
+    "speed": {"speeds": (1.0, 1.0)},
+    "gain": {"gain_fraction": 0.0},
+    "noise": {"noisy_fraction": 0.0},
+    "rooms": {"room_fraction": 0.0},
+    "masks": {"mel_masks": 0, "time_masks": 0},
+    "mixup": {"mixup": 0.0},
+    "label smoothing": {"label_smoothing": 0.0},
+    "averaging": {"averaging": 0.0},
+    "warm-up": {"warmup": 0.0},
+    "balance": {"balanced": False},
+    "reversed words": {"reversed_fraction": 0.0},
+    "other speech": {"other_speech_fraction": 0.0},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--without", nargs="*", choices=INGREDIENTS, default=[])
+    parser.add_argument("--epochs", type=int, default=ClassRecipe.epochs)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--judge", action="store_true", help="judge all runs that are there, by the test part")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    protocol = protocols.load("pack-9", args.data / "speech_commands", warn=print)
+    if args.judge:
+        for path in sorted(args.out.glob("*.onnx")):
+            print(path.stem, accuracy.summary(report := accuracy.judge(OnnxEngine(str(path)), protocol)), sep="\n", flush=True)
+            path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+        return
+    speech = [] if "other speech" in args.without else [read_speech(args.data / name) for name in OTHER_SPEECH]
+    changes = {key: value for name in args.without for key, value in INGREDIENTS[name].items()}
+    for seed in args.seeds:
+        recipe = replace(ClassRecipe(), epochs=args.epochs, seed=seed, **changes)
+        name = "-".join([args.size, *(f"no-{name}" for name in args.without), f"{args.epochs}", f"seed{seed}"]).replace(" ", "-")
+        print(json.dumps({"run": name, **run(protocol, args, recipe, speech, args.out / f"{name}.onnx")}), flush=True)
+
+
+def run(protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, speech: list[Bank], path: pathlib.Path) -> dict:
+    start, resume = time.perf_counter(), path.with_suffix(".pt").exists()
+    config = NetworkConfig(protocol.classes, pool_frames=POOL_FRAMES, **SIZES[args.size])
+    if not path.exists():
+        hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
+        device = torch.device(args.device)
+        classifying.train(protocol, config, recipe, path, device=device, other_speech=speech, resume=resume, hooks=hooks)
+    minutes = (time.perf_counter() - start) / 60
+    engine = OnnxEngine(str(path))
+    clips = recipe.epochs * recipe.steps_per_epoch * recipe.batch
+    return {
+        "parameters": engine.info.document["parameters"],
+        "validation": round(balanced_accuracy(protocol.validation, predict_streamed(engine, protocol.validation)), 4),
+        "minutes": round(minutes, 1),
+        "clips per second": round(clips / minutes / 60),
+    }
+
+
+def read_speech(folder: pathlib.Path) -> Bank:
+    return read_bank(find_clips(folder), warn=print).select(lambda clip: clip.part == "train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What `kws train --protocol` and `kws evaluate --protocol` do with their options: train on the clips of a protocol, and judge by them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kws.engine import load
+from kws.training import accuracy, classifying, protocols
+from kws.training.classes import ClassRecipe
+from kws.training.classifying import POOL_FRAMES
+from kws.training.clips import Bank, find_clips, read_bank
+from kws.training.network import SIZES, NetworkConfig
+from kws.training.session import Hooks
+from kws.training.torch_engine import pick_device
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The wishes of one `kws train --protocol`."""
+
+    protocol: str
+    data: Path
+    words: tuple[str, ...]
+    other_speech: tuple[Path, ...]
+    size: str
+    pooling: str
+    recipe: ClassRecipe
+    out: Path
+    device: str
+    resume: bool
+
+
+def train(options: Options, hooks: Hooks, warn: Warn) -> str:
+    """Trains as wished; returns a line on what came of it. Raises KwsError."""
+    protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn)
+    config = NetworkConfig(protocol.classes, pooling=options.pooling, pool_frames=POOL_FRAMES, **SIZES[options.size])
+    banks = [_learned(read_bank(find_clips(folder), warn=warn)) for folder in options.other_speech]
+    hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
+    device = pick_device(options.device)
+    document = classifying.train(
+        protocol, config, options.recipe, options.out, device=device, other_speech=banks, resume=options.resume, hooks=hooks
+    )
+    share = document["training"]["last_epoch"]["accuracy"]
+    return f"{options.out}: {document['parameters']} parameters, {share:.2%} of the validation clips right; judge it once with kws evaluate"
+
+
+def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn) -> None:
+    """Prints how well a model sorts the test clips of a protocol. Raises KwsError."""
+    engine = load(model)
+    words = tuple(word for word in engine.info.words if not word.startswith("_")) if protocol == "words" else ()
+    report = accuracy.judge(engine, protocols.load(protocol, data, words=words, warn=warn))
+    print(json.dumps(report, ensure_ascii=False) if as_json else accuracy.summary(report))
+
+
+def _learned(bank: Bank) -> Bank:
+    return bank.select(lambda clip: clip.part == "train")
