@@ -24,7 +24,7 @@ RUNTIME = [
 TRAINING = [
     *("pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "augment", "loss", "checkpoint", "fit", "torch_engine", "export"),
-    *("trials", "intervals", "matching", "calibrate", "material", "session", "classes", "classifying", "accuracy", "command"),
+    *("trials", "intervals", "matching", "calibrate", "material", "session", "strangers", "classes", "classifying", "accuracy", "sorting", "command"),
     *("streams", "hearing", "evaluation", "summary", "chart", "specimen", "look", "page", "evaluating", "calibrating", "cli"),
 ]
 ORDER = [*(f"kws.{name}" for name in RUNTIME), "kws", *(f"kws.training.{name}" for name in TRAINING), "kws.training", "cli"]

@@ -11,18 +11,20 @@ from sounds import RATE, make_bank, quiet, tone
 from kws.engine import OnnxEngine
 from kws.errors import DataError
 from kws.training import accuracy, checkpoint, classifying
-from kws.training.classes import ClassBatches, ClassRecipe, canvas, centred, heard, masks, mixed, speech_pieces
+from kws.training.classes import ClassBatches, ClassRecipe, canvas, centred, heard, masks, mixed
 from kws.training.mixing import coloured_noise
 from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
+from kws.training.strangers import Strangers, speech_pieces
 from kws.training.torch_engine import load_network
 
 CLASSES = ("low", "high", UNKNOWN, SILENCE)
 PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
 PLAIN = ClassRecipe(
     speeds=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
-    mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0, reversed_fraction=0.0, other_speech_fraction=0.0, batch=16,
+    mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
+    reversed_fraction=0.0, spliced_fraction=0.0, other_speech_fraction=0.0, batch=16,
 )  # fmt: skip
 TINY = NetworkConfig(CLASSES, mels=16, channels=16, kernels=(5, 7), pool_frames=8)
 SAMPLES = 24_000
@@ -80,6 +82,24 @@ class TestBatches:
         assert np.mean([wave.tobytes() in words for wave in unknown]) == pytest.approx(0.3, abs=0.07)
         assert (unknown == 77).all(1).mean() == pytest.approx(0.5, abs=0.07)
         assert not (drawn.clips[drawn.label != 2] == 77).all(1).any()
+
+
+class TestStrangers:
+    def test_spliced_word_begins_as_one_and_ends_as_the_other(self):
+        part = make_part(10)
+        strangers, rng = Strangers(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
+        for _ in range(10):
+            wave = strangers.spliced(rng).astype(float)
+            loud = np.flatnonzero(np.abs(wave) > 1000)
+            halves = wave[loud[0] : loud[0] + 1000], wave[loud[-1] - 1000 : loud[-1]]
+            pitches = [np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 for half in halves]
+            assert min(pitches) == pytest.approx(500, abs=60)
+            assert max(pitches) == pytest.approx(2000, abs=150)
+
+    def test_backwards(self):
+        part = make_part(3)
+        made = Strangers(part, np.array([4]), NO_SPEECH).backwards(np.random.default_rng(0))
+        assert np.array_equal(made, part.samples[4, ::-1])
 
 
 class TestCanvas:

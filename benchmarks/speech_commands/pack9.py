@@ -39,6 +39,7 @@ INGREDIENTS: dict[str, dict] = {
     "warm-up": {"warmup": 0.0},
     "balance": {"balanced": False},
     "reversed words": {"reversed_fraction": 0.0},
+    "spliced words": {"spliced_fraction": 0.0},
     "other speech": {"other_speech_fraction": 0.0},
 }
 

@@ -4,7 +4,6 @@ A batch is a pure function of (seed, step). The worker only picks rows; what tou
 the device that trains.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from kws.training.clips import Bank
 from kws.training.fit import Recipe
 from kws.training.mixing import coloured_noise
 from kws.training.part import CLIP_SAMPLES, UNKNOWN, Part
+from kws.training.strangers import Strangers
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class ClassRecipe(Recipe):
     mixup: float = 0.3  # fraction of the batches' clips that are laid over another
     label_smoothing: float = 0.05
     balanced: bool = True  # every class as often, rather than every clip
-    reversed_fraction: float = 0.15  # of the unknown words: known ones played backwards
-    other_speech_fraction: float = 0.4  # of the unknown words: pieces of other speech, where some is given
+    reversed_fraction: float = 0.1  # of the unknown words: known ones played backwards
+    spliced_fraction: float = 0.2  # the beginning of one known word and the end of another
+    other_speech_fraction: float = 0.35  # pieces of other speech
 
 
 class ClassBatch(NamedTuple):
@@ -59,11 +60,15 @@ class ClassBatches(Dataset):
     """Batch number `step` for every step."""
 
     def __init__(self, part: Part, classes: tuple[str, ...], noise: Bank, speech: np.ndarray, samples: int, recipe: ClassRecipe):
-        """speech int16 [n, 16000]: pieces in which none of the words is said."""
-        self.part, self.recipe, self.samples, self.speech = part, recipe, samples, speech
+        """speech int16 [n, 16000]: pieces in which none of the words is said; there may be none."""
+        self.part, self.recipe, self.samples = part, recipe, samples
         self.unknown = classes.index(UNKNOWN) if UNKNOWN in classes else -1
         self.rows = [np.flatnonzero(part.labels == label) for label in range(len(classes))]
-        self.words = np.flatnonzero(np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")]))
+        words = np.flatnonzero(np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")]))
+        strangers = Strangers(part, words, speech)
+        kinds = [strangers.backwards, strangers.spliced, *([strangers.other_speech] if len(speech) else [])]
+        fractions = recipe.reversed_fraction, recipe.spliced_fraction, recipe.other_speech_fraction
+        self.strangers = list(zip(kinds, np.cumsum(fractions), strict=False))
         coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(recipe.seed)) for slope in np.linspace(0, 2, 8)]
         whole = [np.round(wave / np.abs(wave).max() * 32767).astype(np.int16) for wave in coloured]
         recorded = np.resize(noise.samples, max(len(noise.samples), samples + 1)) if len(noise.samples) else np.concatenate(whole)
@@ -73,12 +78,11 @@ class ClassBatches(Dataset):
         rng, recipe = np.random.default_rng((self.recipe.seed, step)), self.recipe
         rows = self._rows(rng)
         clips, label = self.part.samples[rows], self.part.labels[rows]
-        kind = np.where(label == self.unknown, rng.random(len(rows)), 1.0)
-        backwards = kind < recipe.reversed_fraction
-        clips[backwards] = self.part.samples[rng.choice(self.words, backwards.sum()), ::-1]
-        if len(self.speech):
-            other = (kind >= recipe.reversed_fraction) & (kind < recipe.reversed_fraction + recipe.other_speech_fraction)
-            clips[other] = self.speech[rng.integers(len(self.speech), size=other.sum())]
+        for row in np.flatnonzero(label == self.unknown):
+            kind = rng.random()
+            stranger = next((draw for draw, until in self.strangers if kind < until), None)
+            if stranger:
+                clips[row] = stranger(rng)
         shift = rng.uniform(-recipe.shift_seconds, recipe.shift_seconds, len(rows)) * SAMPLE_RATE
         start = (self.samples - CLIP_SAMPLES) // 2 + shift
         rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(*np.log(recipe.speeds), len(rows))), 1.0)
@@ -96,20 +100,6 @@ class ClassBatches(Dataset):
         chosen = [self.noises[int(rng.random() < 0.25)] for _ in range(count)]
         starts = [int(rng.integers(len(noise) - self.samples)) for noise in chosen]
         return np.stack([noise[at : at + self.samples] for noise, at in zip(chosen, starts, strict=True)])
-
-
-def speech_pieces(banks: Sequence[Bank]) -> np.ndarray:
-    """Every second [n, 16000] of recordings, half overlapping, that is not mostly pause: louder than a tenth of its recording."""
-    pieces = [np.zeros((0, CLIP_SAMPLES), np.int16)]
-    for bank in banks:
-        for first, last in zip(bank.starts, bank.starts[1:], strict=False):
-            starts = range(first, max(last - CLIP_SAMPLES, first) + 1, CLIP_SAMPLES // 2)
-            cut = np.stack(
-                [np.resize(bank.samples[at : min(at + CLIP_SAMPLES, last)], CLIP_SAMPLES) for at in starts if last > at] or pieces[0]
-            )
-            level = (cut.astype(np.float32) ** 2).mean(axis=1)
-            pieces.append(cut[level > 0.1 * level.max(initial=0)])
-    return np.concatenate(pieces)
 
 
 def canvas(clips: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:

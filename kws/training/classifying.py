@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from kws.engine import Engine
 from kws.events import EventSettings
 from kws.training.augment import simulated_rooms
-from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed, speech_pieces
+from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
 from kws.training.clips import Bank
 from kws.training.export import export
 from kws.training.fit import Loss, Run, fit
@@ -21,6 +21,7 @@ from kws.training.network import NetworkConfig, Output, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
 from kws.training.session import Hooks, describe
+from kws.training.strangers import speech_pieces
 
 ROOMS = 200
 POOL_FRAMES = 16  # 0.3 s: wherever in it the whole word has been heard
