@@ -50,7 +50,8 @@ def run_to(epochs: int, material: Material, path: Path, resume: bool = False) ->
     if resume:
         run.restore(path)
     with contextlib.suppress(KeyboardInterrupt):
-        fit(run, mixer(material, SHORT), mixed_loss(material.rooms, SHORT), path=path, validate=lambda network: {}, on_epoch=stop, workers=0)
+        loss = mixed_loss(material.rooms, SHORT)
+        fit(run, mixer(material, SHORT), loss, path=path, validate=lambda network: {}, on_epoch=stop, workers=0)
     return run
 
 
