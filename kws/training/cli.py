@@ -10,6 +10,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
+_PROTOCOL = click.option(
+    "--protocol", type=click.Choice(["v2-12", "v1-12", "v2-35", "pack-9", "words"]), help="Sort clips as published; see docs/protocols.md."
+)
+
+
 @contextmanager
 def needs_training() -> Iterator[None]:
     """Around imports: what the light install lacks becomes one line that says what to install."""
@@ -117,8 +122,10 @@ class _Decibels(click.ParamType):
 
 @click.command(epilog="Exit status: 0 done, 1 the model or the recordings cannot be used, 2 wrong usage, 130 stopped with Ctrl-C.")
 @click.argument("model")
-@click.option("--positives", type=_FOLDER, required=True, help="DIR/WORD/*.wav: clips of the word; of a single word also DIR/*.wav.")
+@click.option("--positives", type=_FOLDER, help="DIR/WORD/*.wav: clips of the word; of a single word also DIR/*.wav.")
 @click.option("--negatives", type=_FOLDER, multiple=True, help="Recordings without the words, of any length; the more hours the better.")
+@_PROTOCOL
+@click.option("--data", type=_FOLDER, help="With --protocol: folder in Speech Commands layout.")
 @click.option("--background", type=_FOLDER, multiple=True, help="Noise to lay the words in.  [default: pink noise]")
 @click.option("--snr", "snrs_db", type=_Decibels(), multiple=True, help="Level of the noise.  [default: clean 20 10 5 0]")
 @click.option(
@@ -130,8 +137,10 @@ class _Decibels(click.ParamType):
 @click.option("--html", type=_FILE, metavar="FILE", help="Write a page with curves, tables and the errors to listen to.")
 def evaluate(
     model: str,
-    positives: Path,
+    positives: Path | None,
     negatives: tuple[Path, ...],
+    protocol: str | None,
+    data: Path | None,
     background: tuple[Path, ...],
     snrs_db: tuple[float | None, ...],
     stream_seconds: float,
@@ -149,7 +158,19 @@ def evaluate(
     kws evaluate welcome --positives recordings/ --negatives podcasts/ --html welcome.html
     kws evaluate models/yes.onnx --positives speech_commands/ --part test --negatives radio/ --json | jq .results
     kws evaluate welcome --positives recordings/ --background kitchen/ --snr clean --snr 10
+
+    With --protocol: how many test clips of a protocol of Speech Commands are sorted right.
+
+    \b
+    kws evaluate models/v2-12.onnx --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02
     """
+    if (protocol is None) != (data is None) or (protocol is None) == (positives is None):
+        raise click.UsageError("Give either --positives DIR, or --protocol NAME and --data DIR.")
+    if protocol and data:
+        with needs_training():
+            from kws.training import sorting
+        sorting.evaluate(model, protocol, data, as_json, complain)
+        return
     with needs_training():
         from kws.spotter import Spotter
         from kws.training import evaluating
