@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from click.testing import CliRunner
 
 from cli import main
 from kws import Spotter
-from kws.training import checkpoint
+from kws.training import checkpoint, command
+from kws.training.fit import Recipe
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = ("--epochs", "1", "--steps", "1")
 
 
@@ -49,6 +52,7 @@ def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):
     _, complaints = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "go on with --resume" in complaints
+    assert complaints.count("stopping after this step (Ctrl-C again: now)") <= 1  # none where it came between two steps
     assert "Traceback" not in complaints
     done = len(checkpoint.load(out.with_suffix(".pt"))["history"])
     assert 1 <= done < 500
@@ -57,6 +61,78 @@ def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):
     changed = kws("train", "rise", "--data", tiny_model.data, "--out", out, *QUICK, "--resume")
     assert changed.exit_code == 1
     assert "other training settings" in changed.stderr
+
+
+@pytest.fixture
+def interrupted(tiny_model, tmp_path) -> Callable[..., tuple[int, str]]:
+    """Trains to `tmp_path`, with Ctrl-C as soon as a line on stderr holds `until`: exit status and stderr."""
+
+    def run(until: str, *args: str, **options: object) -> tuple[int, str]:
+        line = [sys.executable, REPOSITORY / "cli.py", "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *args]
+        alone = os.environ | {"OMP_NUM_THREADS": "1"}  # the batches are small: more threads only wait for one another
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=alone, **options) as process:
+            told = []
+            while not told or until not in told[-1]:
+                told.append(process.stderr.readline())
+                assert told[-1], f"{until!r} was never told: {told}"
+            process.send_signal(signal.SIGINT)
+            told += process.communicate(timeout=180)[1:]  # a busy machine may take its time
+        return process.returncode, "".join(told)
+
+    return run
+
+
+def test_interrupted_before_the_first_epoch_there_is_nothing_to_go_on_from(interrupted, tmp_path):
+    status, told = interrupted("min of the word", "--steps", "100000")
+    assert status == 130
+    assert told.endswith("stopped before the first epoch was saved\n") and "--resume" not in told and "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_again_before_an_epoch_the_checkpoint_is_as_it_was(interrupted, tmp_path):
+    interrupted("epoch   1 of 3", "--steps", "2", "--epochs", "3")
+    before = (tmp_path / "a.pt").read_bytes()
+    status, told = interrupted("resuming after", "--steps", "2", "--epochs", "3", "--resume")
+    assert status == 130
+    assert told.endswith(f"stopped before the first epoch was saved; {tmp_path / 'a.pt'} is as it was\n")
+    assert (tmp_path / "a.pt").read_bytes() == before
+
+
+def test_interrupted_while_it_calibrates(interrupted, tmp_path):
+    status, told = interrupted("exporting and calibrating", *QUICK)
+    assert status == 130
+    assert told.endswith("a.pt holds the last whole epoch, go on with --resume\n") and "Traceback" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_started_deaf_to_interrupts_it_stays_deaf(interrupted):
+    status, _ = interrupted("min of the word", *QUICK, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    assert status == 0
+
+
+def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
+    entry = {"epoch": 1, "loss": 0.1, "miss_rate": 0.5, "false_alarms_per_hour": 1.0}
+    places = {
+        "first step": [],
+        "second step": [("step", 0, 0.1)],
+        "validation": [("step", 0, 0.1), ("step", 1, 0.1)],
+        "second epoch": [("step", 0, 0.1), ("step", 1, 0.1), ("epoch", entry)],
+        "calibration": [("step", 3, 0.1), ("epoch", {**entry, "epoch": 2})],
+    }
+    waited = {}
+    for place, calls in places.items():
+        teller = command._Teller(Recipe(epochs=2, steps_per_epoch=2), True)
+        with pytest.raises(KeyboardInterrupt), teller.interrupts:
+            for name, *values in calls:
+                getattr(teller.hooks, name)(*values)
+            waited[place] = False
+            signal.raise_signal(signal.SIGINT)
+            waited[place] = True
+            teller.hooks.step(1, 0.1)
+            pytest.fail("it was not stopped at the end of the step")
+        teller.close()
+    assert [place for place, it_did in waited.items() if it_did] == ["second step", "second epoch"]
+    assert capfd.readouterr().err.count("stopping after this step (Ctrl-C again: now)") == 2
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,19 @@
 """What `kws train` does with its options: reads the folders, trains, and tells a person or a program how it goes."""
 
 import json
-import signal
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from kws.errors import DataError, ModelError
+from kws.interrupts import Interrupts
 from kws.training.fit import Recipe
-from kws.training.material import Folders, gather
+from kws.training.material import Folders, Material, gather
 from kws.training.network import NetworkConfig
 from kws.training.session import Hooks, train
 from kws.training.torch_engine import pick_device
@@ -39,14 +40,13 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
     device = pick_device(options.device)
     _make_room(path.parent)
     teller = _Teller(options.recipe, options.as_json)
-    material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
-    seconds = sum(word.bank.seconds for word in material.words), sum(source.bank.seconds for source in material.negatives)
-    teller.say(f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds, on {device.type}")
     try:
-        with _interrupts_between_steps(teller):
+        with teller.interrupts:
+            material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
+            teller.say(f"{_amount(material)}, on {device.type}")
             document = train(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
     except KeyboardInterrupt:
-        teller.say(f"stopped; {path.with_suffix('.pt')} holds the last whole epoch, go on with --resume")
+        teller.say(_stopped(path.with_suffix(".pt"), teller.epochs_saved, options.resume))
         raise
     finally:
         teller.close()
@@ -62,29 +62,26 @@ def _make_room(folder: Path) -> None:
         raise ModelError(f"{folder}: cannot be written ({error.strerror}). Choose another place with --out.") from error
 
 
-@contextmanager
-def _interrupts_between_steps(teller: "_Teller") -> Iterator[None]:
-    """The first Ctrl-C waits for the end of a step: raised anywhere, it can be lost in a callback. The second does not wait."""
+def _amount(material: Material) -> str:
+    seconds = sum(word.bank.seconds for word in material.words), sum(source.bank.seconds for source in material.negatives)
+    return f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds"
 
-    def on_interrupt(number: int, frame: object) -> None:
-        if teller.stop_wished:
-            raise KeyboardInterrupt
-        teller.stop_wished = True
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _stopped(checkpoint: Path, epochs_saved: int, resumed: bool) -> str:
+    """A checkpoint that this run did not write may be that of another one."""
+    if epochs_saved:
+        return f"stopped; {checkpoint} holds the last whole epoch, go on with --resume"
+    return f"stopped before the first epoch was saved{f'; {checkpoint} is as it was' if resumed else ''}"
 
 
 class _Teller:
-    """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout."""
+    """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout. Ctrl-C waits for the end of a step."""
 
     def __init__(self, recipe: Recipe, as_json: bool):
-        self.stop_wished = False
+        self.interrupts = Interrupts(self._stopping)
+        self.epochs_saved = 0
         self._as_json = as_json
-        self._epochs = recipe.epochs
+        self._recipe = recipe
         self._visible = sys.stderr.isatty()
         self._bar = tqdm(
             total=recipe.epochs * recipe.steps_per_epoch, unit="step", file=sys.stderr, disable=not self._visible, leave=False, delay=0.1
@@ -100,20 +97,31 @@ class _Teller:
     def close(self) -> None:
         self._bar.close()
 
+    @staticmethod
+    def _stopping() -> None:
+        with suppress(OSError):  # from inside a signal handler: Python's own stderr may be in the middle of a line
+            os.write(2, b"\nstopping after this step (Ctrl-C again: now)\n")
+
     def _step(self, step: int, loss: float) -> None:
-        if self.stop_wished:
-            raise KeyboardInterrupt
+        self.interrupts.patient = bool((step + 1) % self._recipe.steps_per_epoch)  # after the last comes validation
+        self.interrupts.check()
         self._bar.n = step + 1
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self._bar.update(0)
 
     def _epoch(self, entry: dict) -> None:
+        self.epochs_saved += 1
+        self._tell(entry)
+        self.interrupts.patient = entry["epoch"] < self._recipe.epochs  # after the last comes calibration
+        self.interrupts.check()
+
+    def _tell(self, entry: dict) -> None:
         if self._as_json:
             print(json.dumps(entry), flush=True)
             return
         alarms = entry["false_alarms_per_hour"]
         told = "no other speech held out" if alarms is None else f"{alarms:.1f} false alarms/h"
-        self.say(f"epoch {entry['epoch']:3d} of {self._epochs}  loss {entry['loss']:.3f}  misses {entry['miss_rate']:.1%}  {told}")
+        self.say(f"epoch {entry['epoch']:3d} of {self._recipe.epochs}  loss {entry['loss']:.3f}  misses {entry['miss_rate']:.1%}  {told}")
 
 
 def _summary(document: dict, path: Path) -> str:
