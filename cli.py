@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kws.training.cli import calibrate, complain, download, evaluate, train
+from kws.training.cli import calibrate, complain, download, evaluate, train, warn
 
 if TYPE_CHECKING:
     from kws.spotter import Spotter
@@ -156,7 +156,7 @@ def stream(
     from kws import streaming
 
     if source is None:
-        heard = streaming.from_microphone(input_device, complain)
+        heard = streaming.from_microphone(input_device, warn)
     elif source == "-":
         heard = streaming.from_pipe(rate or spotter.sample_rate, encoding or "s16le")
     else:

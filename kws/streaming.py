@@ -26,8 +26,8 @@ class Source:
     blocks: Iterator[np.ndarray]
 
 
-def from_microphone(device: str | None, complain: Callable[[str], None]) -> Source:
-    """The microphone whose name contains `device`, or the default one. Samples lost are told to `complain` once."""
+def from_microphone(device: str | None, warn: Callable[[str], None]) -> Source:
+    """The microphone whose name contains `device`, or the default one. Samples lost are told to `warn` once."""
     from kws import microphone
 
     told = False
@@ -35,7 +35,7 @@ def from_microphone(device: str | None, complain: Callable[[str], None]) -> Sour
     def on_loss(seconds: float) -> None:
         nonlocal told
         if not told:
-            complain(f"{seconds:.1f} s of sound were lost: this machine is too busy to keep up. Events may be missed.")
+            warn(f"{seconds:.1f} s of sound were lost: this machine is too busy to keep up. Events may be missed.")
         told = True
 
     return Source(device or MICROPHONE, microphone.blocks(device, block_seconds=BLOCK_SECONDS, on_loss=on_loss))

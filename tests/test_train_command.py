@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import write_tone_folder
 
 from cli import main
 from kws import Spotter
@@ -40,6 +41,16 @@ def test_epochs_are_told_on_stderr(tiny_model, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
     assert "epoch   1 of 1" in result.stderr
+
+
+def test_what_is_left_out_is_a_warning(tmp_path):
+    data = write_tone_folder(tmp_path / "data", 20)
+    clip = sorted((data / "rise").iterdir())[0]
+    clip.write_bytes(b"not sound")
+    result = kws("train", "rise", "--data", data, "--out", tmp_path / "a.onnx", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith(f"Warning: left out: {clip}: ")
+    assert "Error" not in result.stderr.splitlines()[0]
 
 
 def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):

@@ -25,8 +25,13 @@ def needs_training() -> Iterator[None]:
 
 
 def complain(problem: object) -> None:
-    """A warning on stderr."""
+    """A fault on stderr, of which the exit status tells, too."""
     click.echo(f"Error: {problem}", err=True)
+
+
+def warn(problem: object) -> None:
+    """What a person should know on stderr, though all went well."""
+    click.echo(f"Warning: {problem}", err=True)
 
 
 @click.command(epilog="Exit status: 0 done, 1 the data cannot be used, 2 wrong usage, 130 stopped with Ctrl-C (go on with --resume).")
@@ -78,7 +83,7 @@ def train(
     folders = Folders(data, negatives, background, phrases)
     config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling)
     recipe = Recipe(epochs=epochs, steps_per_epoch=steps, learning_rate=learning_rate, seed=seed)
-    command.run(command.Options(folders, out, config, recipe, device, resume, as_json), complain)
+    command.run(command.Options(folders, out, config, recipe, device, resume, as_json), warn)
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")
@@ -169,14 +174,14 @@ def evaluate(
     if protocol and data:
         with needs_training():
             from kws.training import sorting
-        sorting.evaluate(model, protocol, data, as_json, complain)
+        sorting.evaluate(model, protocol, data, as_json, warn)
         return
     with needs_training():
         from kws.spotter import Spotter
         from kws.training import evaluating
     snrs_db = tuple(dict.fromkeys(snrs_db)) or (None, 20.0, 10.0, 5.0, 0.0)
     options = evaluating.Options(positives, negatives, background, snrs_db, stream_seconds, part, seed, as_json, html)
-    evaluating.run(Spotter.load(model), options, complain)
+    evaluating.run(Spotter.load(model), options, warn)
 
 
 @click.command(epilog="Exit status: 0 done, 1 the model or the recordings cannot be used, 2 wrong usage, 130 stopped with Ctrl-C.")
@@ -198,4 +203,4 @@ def calibrate(model: str, negatives: tuple[Path, ...], positives: Path | None, o
     with needs_training():
         from kws.spotter import Spotter
         from kws.training import calibrating
-    calibrating.run(Spotter.load(model), negatives, positives, out, complain)
+    calibrating.run(Spotter.load(model), negatives, positives, out, warn)
