@@ -140,6 +140,14 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_pa
     assert len(checkpoint.load(tmp_path / "a.pt")["history"]) == 1
 
 
+def test_a_model_without_thresholds_of_its_own_is_never_there(material, tmp_path):
+    """Calibration takes minutes: whatever stops it, the model of this name is the one before, or none."""
+    card = {"notes": object()}  # what no document can hold stops it at its very end
+    with pytest.raises(TypeError):
+        train(material, SMALL, replace(SHORT, epochs=1), tmp_path / "a.onnx", device=CPU, workers=0, card=card)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
 def test_several_words_in_one_model(tiny_model, tmp_path):
     material = gather(["rise", "fall"], Folders(tiny_model.data), warn=lambda text: None)
     config = replace(SMALL, words=("rise", "fall"))

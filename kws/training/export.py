@@ -170,7 +170,6 @@ class _Graph:
         sizes = _ints(*(channels * length for channels, length in shapes))
         parts = self._node("Split", "state", sizes, outputs=len(shapes), axis=1)
         targets = [_ints(0, length) if i == 0 else _ints(0, channels, 1, length) for i, (channels, length) in enumerate(shapes)]
-        targets[1] = _ints(0, shapes[1][0], 1, shapes[1][1])
         return [self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)]
 
     def _slice(self, x: str, axis: int, start: int, end: int = 2**62, step: int = 1) -> str:

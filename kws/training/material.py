@@ -1,7 +1,8 @@
 """From folders to what a run learns from and is judged by: words, negatives, noises and rooms, split by speaker."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,17 @@ from kws.audio import SAMPLE_RATE
 from kws.errors import DataError
 from kws.training.augment import simulated_rooms
 from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, find_clips, read_bank
-from kws.training.mixing import Source, Word, placed_word, unplaced_word
+from kws.training.fit import Recipe
+from kws.training.mixing import MARGIN_SAMPLES, Source, Word, placed_word, unplaced_word
 
 FEWEST_CLIPS = 10
-LONGEST_PHRASE_SECONDS = 2.8  # it must fit into a mixed clip, or the word may be cut off
 ROOMS = 400
+# Of the sound that a word is drawn with: at its slowest it must fit into an example, before the 0.2 s that are kept for the frames
+# that are to fire, or the word may be cut off at its beginning.
+LONGEST_SOUND_SECONDS = (Recipe.clip_seconds - 0.2 - MARGIN_SAMPLES / SAMPLE_RATE) * Recipe.speeds[0]
+
+Warn = Callable[[str], None]
+Progress = Callable[[Iterable], Iterable]
 
 
 @dataclass(frozen=True)
@@ -42,19 +49,17 @@ class Material:
     rooms: Tensor
     sources: tuple[dict, ...] = ()
     notes: tuple[str, ...] = ()
-    heldout_hours: float = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "heldout_hours", sum(bank.seconds for bank in self.heldout_negatives) / 3600)
+    @property
+    def heldout_hours(self) -> float:
+        return sum(bank.seconds for bank in self.heldout_negatives) / 3600
 
     def fingerprint(self) -> str:
         banks = [word.bank for word in (*self.words, *self.heldout_words)] + [source.bank for source in self.negatives]
         return "-".join(bank.fingerprint()[:8] for bank in [*banks, self.noises, *self.heldout_negatives])
 
 
-def gather(
-    names: Sequence[str], folders: Folders, *, warn: Callable[[str], None], progress: Callable[[Iterable], Iterable] = iter
-) -> Material:
+def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Progress = iter) -> Material:
     """Reads everything. Raises DataError where a word has too few clips, or nothing is there to tell it from."""
     everything = find_clips(folders.data)
     words = [_read_word(name, everything, folders.data, warn, progress) for name in names]
@@ -67,7 +72,7 @@ def gather(
     noise_clips = [clip for clip in everything if clip.label == BACKGROUND] + [
         c for folder in folders.background for c in find_clips(folder)
     ]
-    phrases = [unplaced_word(name, bank) for name, bank in _phrases(names, folders, warn, progress)]
+    phrases = _phrases(names, folders, warn, progress)
     notes = tuple(
         f"'{word.name}' has too few speakers to hold some out: its miss rates are of clips it learned from."
         for word in words
@@ -88,24 +93,39 @@ def gather(
     )
 
 
-def _read_word(name: str, everything: list[Clip], folder: Path, warn, progress) -> Word:
+def _read_word(name: str, everything: list[Clip], folder: Path, warn: Warn, progress: Progress) -> Word:
     clips = [clip for clip in everything if clip.label == name]
     if not clips:
         labels = ", ".join(sorted({clip.label for clip in everything} - {BACKGROUND})) or "none"
         raise DataError(f"{folder / name}: no clips of '{name}'. Words there: {labels}.")
     bank = read_bank(clips, longest_seconds=LONGEST_WORD_SECONDS, warn=warn, progress=progress)
-    if len(bank) < FEWEST_CLIPS:
-        raise DataError(f"{folder / name}: {len(bank)} clips, need at least {FEWEST_CLIPS}. Record more.")
-    return placed_word(name, bank)
+    word = _fitting(placed_word(name, bank), warn)
+    if len(word.bank) < FEWEST_CLIPS:
+        raise DataError(f"{folder / name}: {len(word.bank)} clips, need at least {FEWEST_CLIPS}. Record more.")
+    return word
 
 
-def _phrases(names: Sequence[str], folders: Folders, warn, progress) -> list[tuple[str, Bank]]:
-    found = [(folder / name, name) for folder in folders.phrases for name in names if (folder / name).is_dir()]
+def _phrases(names: Sequence[str], folders: Folders, warn: Warn, progress: Progress) -> list[Word]:
+    # Path.is_dir would raise for a word that is too long to be the name of a folder.
+    found = [(folder / name, name) for folder in folders.phrases for name in names if os.path.isdir(folder / name)]  # noqa: PTH112
     if folders.phrases and not found:
         raise DataError(f"{folders.phrases[0]}: no folder named after a word ({', '.join(names)}).")
-    return [
-        (name, read_bank(find_clips(path), longest_seconds=LONGEST_PHRASE_SECONDS, warn=warn, progress=progress)) for path, name in found
-    ]
+    words = [_fitting(unplaced_word(name, read_bank(find_clips(path), warn=warn, progress=progress)), warn) for path, name in found]
+    for word, (path, _) in zip(words, found, strict=True):
+        if not len(word.bank):
+            raise DataError(f"{path}: no recordings of {LONGEST_SOUND_SECONDS:.1f} s or less. Cut them around the word.")
+    return words
+
+
+def _fitting(word: Word, warn: Warn) -> Word:
+    """The clips that fit into an example; the others are named with `warn`. An unplaced word is drawn with all that is around it."""
+    whole = np.diff(word.bank.starts) / SAMPLE_RATE
+    sound = np.where(np.isnan(word.placed).any(axis=1), whole, word.placed[:, 1] - word.placed[:, 0])
+    seconds = dict(zip(word.bank.clips, sound, strict=True))
+    for clip in (clip for clip, length in seconds.items() if length > LONGEST_SOUND_SECONDS):
+        most = f"at most {LONGEST_SOUND_SECONDS:.1f} s fit into a training example"
+        warn(f"left out: {clip.path}: {seconds[clip]:.1f} s of sound, {most}. Cut it around the word.")
+    return _chosen(word, lambda clip: seconds[clip] <= LONGEST_SOUND_SECONDS)
 
 
 def _learned(banks: list[Bank], folders: Folders) -> tuple[Source, ...]:
@@ -124,8 +144,12 @@ def _part_or_all(word: Word, part: str) -> Word:
 
 
 def _part(word: Word, part: str) -> Word:
-    keep = np.array([clip.part == part for clip in word.bank.clips], bool)
-    return Word(word.name, _bank_part(word.bank, part), word.placed[keep])
+    return _chosen(word, lambda clip: clip.part == part)
+
+
+def _chosen(word: Word, keep: Callable[[Clip], bool]) -> Word:
+    kept = np.array([keep(clip) for clip in word.bank.clips], bool)
+    return Word(word.name, word.bank.select(keep), word.placed[kept])
 
 
 def _bank_part(bank: Bank, part: str) -> Bank:

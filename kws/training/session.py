@@ -22,7 +22,7 @@ from kws.training.export import export
 from kws.training.fit import Loss, Recipe, Run, fit
 from kws.training.loss import Targets, detection_loss
 from kws.training.material import Material, heldout_waves
-from kws.training.mixing import Batch, Mixer
+from kws.training.mixing import Batch, Mixer, Word
 from kws.training.network import NetworkConfig, ScanningCNN
 
 VALIDATION_CLIPS = 200
@@ -102,9 +102,7 @@ def mixed_loss(rooms: Tensor, recipe: Recipe) -> Loss:
 def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks) -> dict:
     """Exports the trained network, calibrates it on the held-out material and writes both into the model file."""
     hooks.say("exporting and calibrating")
-    basis = describe(run.trained, EventSettings((0.5,) * len(material.names)))
-    export(run.trained, basis, path)
-    engine = OnnxEngine(str(path))
+    engine = _uncalibrated(run.trained, path.with_suffix(".basis.onnx"))
     words = [_word_trials(engine, word, None) for word in material.heldout_words]
     silence = trials.listen(engine, heldout_waves(material))
     table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
@@ -125,6 +123,16 @@ def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks
     }
     export(run.trained, document, path)
     return document
+
+
+def _uncalibrated(network: ScanningCNN, scratch: Path) -> OnnxEngine:
+    """The network as a model file gives it; the file is gone again, since nobody should use it before it has its thresholds."""
+    try:
+        export(network, describe(network, EventSettings((0.5,) * len(network.config.words))), scratch)
+        return OnnxEngine(str(scratch))
+    finally:
+        with suppress(OSError):
+            scratch.unlink()
 
 
 def _latency_seconds(words: list[list[trials.Trial]], names: tuple[str, ...], settings: EventSettings) -> float | None:
@@ -168,6 +176,6 @@ def _validate(network: ScanningCNN, material: Material, scratch: Path) -> dict:
     return {"miss_rate": round(float(np.mean(missed)), 4), "false_alarms_per_hour": round(alarms / hours, 2) if hours else None}
 
 
-def _word_trials(engine: OnnxEngine, word, snr_db: float | None, most: int | None = None) -> list[trials.Trial]:
+def _word_trials(engine: OnnxEngine, word: Word, snr_db: float | None, most: int | None = None) -> list[trials.Trial]:
     count = min(len(word.bank), most or len(word.bank))
     return trials.word_trials(engine, [word.bank[i] for i in range(count)], word.placed[:count], snr_db)

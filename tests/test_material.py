@@ -1,0 +1,84 @@
+"""What `kws train` takes from folders: nothing that an example would cut off."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import write_tone_folder
+from sounds import RATE, make_bank, quiet, tone
+
+from kws.errors import DataError
+from kws.training.clips import part_of
+from kws.training.fit import Recipe
+from kws.training.material import LONGEST_SOUND_SECONDS, Folders, Material, gather
+from kws.training.mixing import Mixer, Source, placed_word, unplaced_word
+
+
+def write(path: Path, *waves: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.concatenate(waves), RATE)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_tone_folder(tmp_path / "data", 12)
+
+
+def gathered(data: Path, *phrases: Path) -> tuple[Material, list[str]]:
+    warnings: list[str] = []
+    return gather(["rise"], Folders(data, phrases=phrases), warn=warnings.append), warnings
+
+
+def clips(material: Material) -> set[str]:
+    return {clip.path.name for word in (*material.words, *material.heldout_words) for clip in word.bank.clips}
+
+
+@pytest.mark.parametrize("make", [placed_word, unplaced_word])
+@pytest.mark.parametrize("speed", [Recipe.speeds[0], 1.0])
+def test_the_longest_sound_is_never_cut_off(make, speed):
+    seconds = LONGEST_SOUND_SECONDS - 0.01
+    bank = make_bank(np.concatenate([quiet(0.1), tone(seconds), quiet(0.1)]) if make is placed_word else tone(seconds))
+    mixer = Mixer(
+        ["word"], [make("word", bank)], [Source(make_bank(quiet(1.0)), 1.0)], None,
+        clip_seconds=Recipe.clip_seconds, earliest_end_seconds=1.0, positive_fraction=1.0, speeds=(speed, speed),
+    )  # fmt: skip
+    lengths = []
+    for seed in range(20):
+        sounding = np.flatnonzero(np.abs(mixer.example(np.random.default_rng(seed))[0]) > 0.05)
+        lengths.append((sounding[-1] - sounding[0]) / RATE if np.diff(sounding).max() < RATE // 2 else np.inf)  # said twice
+    assert min(lengths) == pytest.approx(seconds, abs=0.02)
+    assert any(length == pytest.approx(seconds / speed, abs=0.02) for length in lengths)
+
+
+def test_a_phrase_that_does_not_fit_is_named_and_left_out(data, tmp_path):
+    folder = tmp_path / "phrases"
+    write(folder / "rise" / "fits.wav", tone(LONGEST_SOUND_SECONDS - 0.05))
+    write(folder / "rise" / "long.wav", tone(LONGEST_SOUND_SECONDS + 0.05))
+    material, warnings = gathered(data, folder)
+    assert "fits.wav" in clips(material) and "long.wav" not in clips(material)
+    assert [text for text in warnings if "long.wav" in text] == [
+        f"left out: {folder / 'rise' / 'long.wav'}: 2.3 s of sound, at most 2.3 s fit into a training example. Cut it around the word."
+    ]
+
+
+def test_phrases_of_which_none_fits(data, tmp_path):
+    write(tmp_path / "phrases" / "rise" / "long.wav", tone(3.0))
+    with pytest.raises(DataError, match=r"rise: no recordings of 2\.3 s or less\. Cut them around the word\."):
+        gathered(data, tmp_path / "phrases")
+
+
+def test_of_a_word_the_sound_counts_and_not_the_silence_around_it(data):
+    write(data / "rise" / "a_nohash_0.wav", quiet(2.0), tone(0.5), quiet(2.0))
+    write(data / "rise" / "b_nohash_0.wav", tone(2.5))
+    material, warnings = gathered(data)
+    assert "a_nohash_0.wav" in clips(material) and "b_nohash_0.wav" not in clips(material)
+    (told,) = (text for text in warnings if "left out" in text)
+    assert told.startswith(f"left out: {data / 'rise' / 'b_nohash_0.wav'}: 2.5 s of sound, at most 2.3 s fit")
+
+
+def test_hours_held_out_are_those_of_the_held_out_speech(data):
+    heldout = next(name for name in map(str, range(1000)) if part_of(name) == "validation")
+    write(data / "fall" / f"{heldout}_nohash_0.wav", tone(1.5))
+    material, _ = gathered(data)
+    assert material.heldout_hours == pytest.approx(1.5 / 3600)
