@@ -5,6 +5,7 @@ A damaged recording is read as far as it goes and raises AudioError only then: w
 there was to hear before the fault is told.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -105,12 +106,19 @@ def find_recordings(path: Path | str) -> list[Path]:
     Raises AudioError for a directory without recordings.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
         return [path]
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p.relative_to(path)))
     if not found:
         raise AudioError(f"{path}: no recordings in this directory or below it (.wav, .flac, .mp3, ...). Check the path.")
     return found
+
+
+def no_sound(samples: np.ndarray) -> np.ndarray | None:
+    """Which samples are not numbers, or are beyond all bounds; None where none is."""
+    if not samples.size or (samples.min() >= -_LOUDEST and samples.max() <= _LOUDEST):  # false also for NaN
+        return None
+    return ~(np.abs(samples) <= _LOUDEST)
 
 
 def _hidden(path: Path) -> bool:
@@ -119,12 +127,19 @@ def _hidden(path: Path) -> bool:
 
 def _raw_chunks(stream: BinaryIO, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:
     rest = b""  # bytes of a sample that has not arrived in full
-    while data := stream.read1(block_bytes):
+    while data := _arrived(stream, block_bytes):
         data = rest + data
         whole = len(data) // dtype.itemsize * dtype.itemsize
         rest = data[whole:]
         samples = np.frombuffer(data[:whole], dtype).astype(np.float32)
         yield samples / 32768 if dtype.kind == "i" else samples
+
+
+def _arrived(stream: BinaryIO, most_bytes: int) -> bytes:
+    try:
+        return stream.read1(most_bytes)
+    except OSError as error:
+        raise AudioError(f"standard input: cannot be read ({error.strerror}). Pipe raw audio into it.") from error
 
 
 class _Intake:
@@ -134,6 +149,7 @@ class _Intake:
         self._rate = rate
         self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1)
         self._frames = 0
+        self._given = 0
         self._bad_samples = 0
         self._first_bad_seconds = 0.0
 
@@ -143,16 +159,18 @@ class _Intake:
         mono = chunk if chunk.ndim == 1 else _mean_of_channels(chunk)
         mono = mono if self._resampler is None else self._resampler.resample_chunk(mono)
         if len(mono):
+            self._given += len(mono)
             yield mono
 
     def finish(self) -> Iterator[np.ndarray]:
         if self._resampler is not None and self._frames:
             tail = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
             if len(tail):
+                self._given += len(tail)
                 yield tail
 
     def fault(self, where: str) -> AudioError | None:
-        if not self._frames:
+        if not self._given:  # one sample at 44.1 kHz is less than half a sample at 16 kHz
             return AudioError(f"{where}: no samples in it. Record or copy it again.")
         if self._bad_samples:
             return AudioError(
@@ -162,9 +180,9 @@ class _Intake:
         return None
 
     def _cleaned(self, chunk: np.ndarray) -> np.ndarray:
-        if not len(chunk) or (chunk.min() >= -_LOUDEST and chunk.max() <= _LOUDEST):  # false also for NaN
+        bad = no_sound(chunk)
+        if bad is None:
             return chunk
-        bad = ~(np.abs(chunk) <= _LOUDEST)
         if not self._bad_samples:
             self._first_bad_seconds = (self._frames + int(np.flatnonzero(bad.reshape(len(chunk), -1).any(axis=1))[0])) / self._rate
         self._bad_samples += int(bad.sum())

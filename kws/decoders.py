@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,8 +52,7 @@ def open_recording(path: Path, block_seconds: float, start_seconds: float = 0.0)
         sound = soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path))  # soundfile itself refuses names that are not UTF-8
     except soundfile.LibsndfileError as error:
         return _open_ffmpeg(path, block_seconds, start_seconds, error.error_string.rstrip(" ."))
-    sound.seek(min(round(start_seconds * sound.samplerate), sound.frames))
-    return Decoded(sound.samplerate, sound.frames / sound.samplerate, _sound_chunks(path, sound, block_seconds))
+    return Decoded(sound.samplerate, sound.frames / sound.samplerate, _sound_chunks(path, sound, block_seconds, start_seconds))
 
 
 def _check(path: Path) -> None:
@@ -72,26 +72,32 @@ def _chunk_frames(block_seconds: float, rate: int, channels: int) -> int:
     return max(1, min(round(block_seconds * rate), _CHUNK_VALUES // channels))
 
 
-def _sound_chunks(path: Path, sound: soundfile.SoundFile, block_seconds: float) -> Iterator[np.ndarray]:
+def _sound_chunks(path: Path, sound: soundfile.SoundFile, block_seconds: float, start_seconds: float) -> Iterator[np.ndarray]:
     frames = _chunk_frames(block_seconds, sound.samplerate, sound.channels)
-    stopped = ""
+    start = min(round(start_seconds * sound.samplerate), sound.frames)
+    at, stopped = 0, ""
     with sound:
+        with suppress(soundfile.LibsndfileError):  # not all formats can be sought (GSM, G.721)
+            at = sound.seek(start) if start else 0
         while not stopped:
-            chunk, stopped = _read(sound, frames)
-            yield chunk
-        if sound.tell() < _promised_frames(sound):
-            raise _ends_early(path, sound.tell() / sound.samplerate, _promised_frames(sound) / sound.samplerate, stopped)
+            # Where seeking failed, what comes before the start is decoded and dropped.
+            chunk, stopped = _read(sound, frames if at >= start else min(frames, start - at), at)
+            at += len(chunk)
+            if at > start:
+                yield chunk
+        if at < _promised_frames(sound):
+            raise _ends_early(path, at / sound.samplerate, _promised_frames(sound) / sound.samplerate, stopped)
 
 
-def _read(sound: soundfile.SoundFile, frames: int) -> tuple[np.ndarray, str]:
-    """The next chunk, and why it is the last one if it is."""
-    start = sound.tell()
+def _read(sound: soundfile.SoundFile, frames: int, at: int) -> tuple[np.ndarray, str]:
+    """The next chunk, which begins with frame number `at`, and why it is the last one if it is."""
     chunk = np.empty((frames, sound.channels) if sound.channels > 1 else frames, np.float32)
     try:
         filled = len(sound.read(out=chunk))
         return chunk[:filled], "" if filled else "the file ends early"
     except soundfile.LibsndfileError as error:
-        return chunk[: sound.tell() - start], error.error_string.removeprefix("Error : ").rstrip(" .")
+        filled = max(sound.tell() - at, 0) if sound.seekable() else 0  # -1 where the format cannot tell
+        return chunk[:filled], error.error_string.removeprefix("Error : ").rstrip(" .")
 
 
 def _promised_frames(sound: soundfile.SoundFile) -> int:
@@ -110,7 +116,7 @@ def _open_mp3(path: Path, block_seconds: float, start_seconds: float) -> Decoded
     import miniaudio
 
     try:
-        info = miniaudio.mp3_get_file_info(str(path))
+        info = miniaudio.mp3_get_file_info(str(path.absolute()))  # at the beginning of a name, miniaudio takes "~" for the home folder
     except (miniaudio.DecodeError, UnicodeEncodeError):  # no MP3, or a name that is not UTF-8, which miniaudio cannot open
         return _open_ffmpeg(path, block_seconds, start_seconds, "not an MP3 file")
     return Decoded(info.sample_rate, info.num_frames / info.sample_rate, _mp3_chunks(path, info, block_seconds, start_seconds))
@@ -121,10 +127,14 @@ def _mp3_chunks(path: Path, info: "miniaudio.SoundFileInfo", block_seconds: floa
 
     frames = _chunk_frames(block_seconds, info.sample_rate, info.nchannels)
     position = min(round(start_seconds * info.sample_rate), info.num_frames)
-    for samples in miniaudio.mp3_stream_file(str(path), frames, position):
-        chunk = np.asarray(samples, dtype=np.float32).reshape(-1, info.nchannels) / 32768
-        position += len(chunk)
-        yield chunk
+    try:
+        for samples in miniaudio.mp3_stream_file(str(path.absolute()), frames, position):
+            chunk = np.asarray(samples, dtype=np.float32).reshape(-1, info.nchannels) / 32768
+            position += len(chunk)
+            yield chunk
+    except (miniaudio.DecodeError, FileNotFoundError) as error:
+        reason = "it is gone" if isinstance(error, FileNotFoundError) else error
+        raise AudioError(f"{path}: cannot be decoded ({reason}). Copy or record it again.") from error
     if position < info.num_frames:
         raise _ends_early(path, position / info.sample_rate, info.num_frames / info.sample_rate, "the file ends early")
 

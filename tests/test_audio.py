@@ -13,6 +13,7 @@ import soundfile
 import soxr
 
 from kws import audio
+from kws.decoders import open_recording
 from kws.errors import AudioError
 
 RATE = audio.SAMPLE_RATE
@@ -154,6 +155,15 @@ def test_memory_does_not_grow_with_length(tmp_path: Path, seconds: int) -> None:
     assert count == seconds * RATE and peak_bytes < 8e6
 
 
+@pytest.mark.parametrize(("name", "subtype"), [("a.wav", "GSM610"), ("a.aiff", "GSM610"), ("a.au", "G721_32"), ("a.wav", "NMS_ADPCM_16")])
+def test_formats_that_cannot_be_sought(tmp_path: Path, name: str, subtype: str) -> None:
+    path = write(tmp_path / name, tone(2.0), subtype=subtype)
+    whole = audio.read(path)
+    np.testing.assert_allclose(whole[RATE // 2 : RATE], tone(2.0)[RATE // 2 : RATE], atol=0.1)
+    np.testing.assert_array_equal(np.concatenate(list(audio.blocks(path, 0.08))), whole)
+    np.testing.assert_array_equal(audio.excerpt(path, 1.0, 1.5), whole[RATE : RATE + RATE // 2])
+
+
 # Bad input
 
 
@@ -179,6 +189,43 @@ def test_files_without_sound(tmp_path: Path, name: str, content: bytes, message:
 
 def test_no_samples(tmp_path: Path) -> None:
     assert "no samples in it" in fault(write(tmp_path / "none.wav", np.zeros(0, np.float32)))[1]
+
+
+def test_too_few_samples_to_make_one_of_the_model(tmp_path: Path) -> None:
+    path = write(tmp_path / "one.wav", np.ones(1, np.float32), 44_100)
+    assert "no samples in it" in fault(path)[1]
+    with pytest.raises(AudioError, match="no samples in it"):
+        audio.read(path)
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 300}.wav"
+    assert audio.find_recordings(path) == [path]
+    assert "cannot be opened (File name too long)" in fault(path)[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(Path.unlink, "it is gone"), (lambda path: path.write_bytes(b"not sound" * 99), "could not open/decode file")],
+    ids=["gone", "replaced"],
+)
+def test_an_mp3_that_changes_before_it_is_heard(tmp_path: Path, change: Callable[[Path], object], reason: str) -> None:
+    path = write(tmp_path / "a.mp3", noise(1.0))
+    recording = open_recording(path, 1.0)
+    change(path)
+    with pytest.raises(AudioError, match=rf"a\.mp3: cannot be decoded \({reason}\)\. Copy or record it again\."):
+        list(recording.chunks)
+
+
+def test_an_mp3_whose_name_begins_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.mp3", noise(1.0)).rename("~a.mp3")
+    assert len(audio.read("~a.mp3")) == RATE
+
+
+def test_a_format_that_the_decoder_gets_stuck_in(tmp_path: Path) -> None:
+    heard, error = fault(write(tmp_path / "a.aiff", noise(1.0), subtype="DWVW_16"))
+    assert not len(heard) and "only the first 0.00 of 1.00 s can be read" in error
 
 
 def test_a_directory_is_no_recording(tmp_path: Path) -> None:
