@@ -5,6 +5,7 @@ with their licences, metrics, versions. Nothing else is needed to run the model,
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,11 +81,11 @@ def find(model: str | Path) -> Path:
     """Path of a model: a path as it is; a name is looked up in ./models, then among the shipped models. Raises ModelError."""
     path = Path(model)
     if path.suffix == ".onnx" or len(path.parts) > 1:
-        if not path.is_file():
+        if not _is_file(path):
             raise ModelError(f"{path}: no such model file. Give the path of an .onnx file made by kws, or a name: {_known()}.")
         return path
     for folder in _folders():
-        if (folder / f"{path}.onnx").is_file():
+        if _is_file(folder / f"{path}.onnx"):
             return folder / f"{path}.onnx"
     raise ModelError(f"no model named '{model}'. Known: {_known()}. Train one with: kws train {model} --data DIR")
 
@@ -102,7 +103,10 @@ def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]"
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     except Exception as error:  # the runtime has no common base for what it raises on a bad file
         raise ModelError(f"{path}: not an ONNX model, or a damaged one. Copy or train it again.") from error
-    return session, ModelInfo(path, _check(path, session.get_modelmeta().custom_metadata_map))
+    info = ModelInfo(path, _check(path, session.get_modelmeta().custom_metadata_map))
+    if not _describes(info, session):
+        raise ModelError(f"{path}: its graph is not the one that its description tells of. Copy or train it again.")
+    return session, info
 
 
 def _check(path: Path, metadata: dict[str, str]) -> dict:
@@ -120,7 +124,24 @@ def _check(path: Path, metadata: dict[str, str]) -> dict:
     missing = [key for key in _NEEDED if key not in document]
     if missing:
         raise ModelError(f"{path}: its description lacks {', '.join(missing)}. Copy or train it again.")
+    try:
+        thresholds = len(ModelInfo(path, document).events.threshold)
+    except (TypeError, KeyError) as error:
+        raise ModelError(f"{path}: its event settings are not those that this kws knows. Train it again, or install newer kws.") from error
+    if thresholds != len(document["words"]):
+        raise ModelError(f"{path}: {thresholds} thresholds for {len(document['words'])} words. Copy or train it again.")
     return document
+
+
+def _describes(info: ModelInfo, session: "onnxruntime.InferenceSession") -> bool:
+    shapes = {each.name: each.shape for each in (*session.get_inputs(), *session.get_outputs())}
+    last = {name: shape[-1] for name, shape in shapes.items() if shape}
+    sizes = {"state": info.state_size, "new_state": info.state_size, "pooled": len(info.words), "frames": len(info.words), "extents": 2}
+    return "audio" in last and all(last.get(name) == size for name, size in sizes.items())
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
 
 
 def _folders() -> list[Path]:

@@ -62,7 +62,33 @@ def test_truncated_model_of_ours_is_refused(fraction, tmp_path):
         open_session(path)
 
 
-@pytest.mark.parametrize("name", ["missing.onnx", "missing/model", "folder.onnx", "./missing"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda document: document["events"].update(patience=3), "its event settings are not those that this kws knows"),
+        (lambda document: document["events"].pop("threshold"), "its event settings are not those that this kws knows"),
+        (lambda document: document.update(events=[0.5]), "its event settings are not those that this kws knows"),
+        (lambda document: document["words"].append("another"), "1 thresholds for 2 words"),
+        (lambda document: document.update(state_size=7), "its graph is not the one that its description tells of"),
+        (
+            lambda document: (document["words"].append("another"), document["events"]["threshold"].append(0.5)),
+            "its graph is not the one that its description tells of",
+        ),
+    ],
+    ids=["unknown setting", "no threshold", "settings are a list", "words without threshold", "state", "words"],
+)
+def test_document_that_does_not_fit_is_refused(change, message, tmp_path):
+    path = make_model(tmp_path, make_network())
+    model = onnx.load(path)
+    document = json.loads(model.metadata_props[0].value)
+    change(document)
+    model.metadata_props[0].value = json.dumps(document)
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=f"^{re.escape(str(path))}: .*{message}"):
+        open_session(path)
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "missing/model", "folder.onnx", "./missing", "x" * 300, f"{'x' * 300}.onnx"])
 def test_path_without_a_model_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.onnx").mkdir()
