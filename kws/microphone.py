@@ -7,7 +7,7 @@ slow loses samples, and is told so.
 import os
 import queue
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import miniaudio
 import numpy as np
@@ -89,35 +89,41 @@ def _captured(name: str, identity: object | None, block_seconds: float, on_loss:
     receiver = inbox.receiver()
     next(receiver)
     told = 0
-    with _open(name, identity, block_seconds) as device:
-        device.start(receiver)
-        while True:
-            yield inbox.take(name)
-            if inbox.lost_samples > told:
-                told = inbox.lost_samples
-                on_loss(told / _CAPTURE_RATE)
-
-
-def _open(name: str, identity: object | None, block_seconds: float) -> miniaudio.CaptureDevice:
     try:
-        with _quiet_libraries():
-            return miniaudio.CaptureDevice(
-                miniaudio.SampleFormat.FLOAT32,
-                nchannels=1,
-                sample_rate=_CAPTURE_RATE,
-                buffersize_msec=round(block_seconds * 1000),
-                device_id=identity,
-                backends=_BACKENDS,
-                app_name="kws",
-            )
+        with _open(identity, block_seconds) as device:
+            device.start(receiver)
+            while True:
+                yield inbox.take(name)
+                if inbox.lost_samples > told:
+                    told = inbox.lost_samples
+                    on_loss(told / _CAPTURE_RATE)
     except miniaudio.MiniaudioError as error:
-        raise AudioError(f"{name}: the microphone cannot be opened ({error.args[0]}). Is another program using it?") from None
+        raise AudioError(f"{name}: the microphone cannot be used ({error.args[0]}). Is another program using it?") from None
+
+
+def _open(identity: object | None, block_seconds: float) -> miniaudio.CaptureDevice:
+    with _quiet_libraries():
+        return miniaudio.CaptureDevice(
+            miniaudio.SampleFormat.FLOAT32,
+            nchannels=1,
+            sample_rate=_CAPTURE_RATE,
+            buffersize_msec=round(block_seconds * 1000),
+            device_id=identity,
+            backends=_BACKENDS,
+            app_name="kws",
+        )
 
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """ALSA writes its own complaints to file descriptor 2 while devices are probed; ours says the same in one line."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    kept = None
+    with suppress(OSError):
+        kept = os.dup(2)
+    if kept is None:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
