@@ -90,6 +90,7 @@ class _Track:
     def _report(self) -> Detection:
         score, peak, *_ = max(self._run)
         start, end = (float(np.average([row[i] for row in self._run], weights=[row[0] + 1e-9 for row in self._run])) for i in (2, 3))
+        start = min(start, end)  # the two are estimated apart from each other
         self._open, self._closed_frames = False, 0
         self._run.clear()
         return Detection(self.word, round(max(start, 0.0), 3), round(max(end, 0.0), 3), round(peak, 3), round(score, 4))

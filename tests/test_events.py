@@ -103,6 +103,7 @@ def test_score_and_peak_are_those_of_the_highest_frame_up_to_the_report():
         ([(5.0, 4.0)] * 3, 0.0, 0.0),
         ([(0.3, -0.5)] * 3, 0.74, 1.04),
         ([(-0.3, -0.5)] * 3, 1.04, 1.04),
+        ([(0.1, 0.3)] * 3, 0.74, 0.74),
     ],
     ids=[
         "frames agree on the place",
@@ -110,6 +111,7 @@ def test_score_and_peak_are_those_of_the_highest_frame_up_to_the_report():
         "never before the beginning",
         "end not heard yet",
         "start not heard yet",
+        "never an end before the start",
     ],
 )
 def test_extents_give_start_and_end(extents, start, end):
