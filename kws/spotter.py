@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kws import engine
+from kws import audio, engine
 from kws.errors import AudioError, KwsError
 from kws.events import Detection, EventMachine, EventSettings, Scores
 
@@ -67,12 +67,16 @@ class Spotter:
         """Events of a recording, as they are found.
 
         recording: a path, or samples [N] or [N, channels] (float in ±1, or int16) at `sample_rate` (16 kHz when not given).
-        Raises AudioError where the recording cannot be read, or at its end if it is damaged: after all that could be heard.
+        Raises AudioError where the recording cannot be read, or at its end if it is damaged: after all that could be heard. Samples
+        that are not numbers are such a damage, and heard as silence.
         """
         yield from self.stream().listen(_blocks(recording, sample_rate or self.sample_rate))
 
     def scores(self, samples: np.ndarray) -> Scores:
-        """All scores of samples [N] (16 kHz mono): for plots, evaluation and other programs."""
+        """All scores of samples [N] (16 kHz mono): for plots, evaluation and other programs.
+
+        Raises AudioError for samples that are not numbers.
+        """
         stream = self.stream()
         parts = []
         for block in _blocks(samples, self.sample_rate):
@@ -82,7 +86,8 @@ class Spotter:
 
 
 class Stream:
-    """One run of audio. `scores` holds the frames made by the latest `feed` or `finish`."""
+    """One run of audio. `scores` holds the frames made by the latest `feed` or `finish`, `bad_samples` counts the samples so far
+    that were not numbers, or beyond all bounds, and were taken for silence."""
 
     def __init__(self, spotter: Spotter):
         self._engine = spotter.engine
@@ -91,6 +96,7 @@ class Stream:
         self._state = spotter.engine.silence()
         self._frames_seen = 0
         self._samples_fed = 0
+        self.bad_samples = 0
         self._finished = False
         words = len(spotter.words)
         self.scores = Scores(np.zeros(0), np.zeros((0, words)), np.zeros((0, words)), np.zeros((0, words, 2)))
@@ -108,6 +114,10 @@ class Stream:
         if samples.ndim != 1:
             raise AudioError(f"a stream takes mono samples of shape [n], got {list(samples.shape)}. Average the channels first.")
         self._samples_fed += len(samples)
+        bad = audio.no_sound(samples)
+        if bad is not None:
+            self.bad_samples += int(bad.sum())
+            samples = np.where(bad, np.float32(0), samples)
         return self._advance(samples)
 
     def finish(self) -> list[Detection]:
@@ -135,16 +145,20 @@ class Stream:
 
     def _advance(self, samples: np.ndarray) -> list[Detection]:
         step, self._state = self._engine.step(samples[None], self._state)
-        count = step.pooled.shape[1]
-        times = (np.arange(self._frames_seen + 1, self._frames_seen + count + 1)) * self._frame_seconds
-        self._frames_seen += count
-        self.scores = Scores(times, step.pooled[0], step.frames[0], step.extents[0])
+        self.scores = as_scores(step, self._frames_seen, self._frame_seconds)
+        self._frames_seen += len(self.scores.times)
         return [self._within(event) for event in self._machine.feed(self.scores)]
 
     def _within(self, event: Detection) -> Detection:
         """Nothing ends after the audio does, though the decision may have needed silence after it."""
         end = round(self.seconds, 3)
         return replace(event, start=min(event.start, end), end=min(event.end, end), peak=min(event.peak, end))
+
+
+def as_scores(step: engine.Step, frames_seen: int, frame_seconds: float) -> Scores:
+    """The scores of one stream, which had `frames_seen` frames before this step."""
+    times = np.arange(frames_seen + 1, frames_seen + 1 + step.pooled.shape[1]) * frame_seconds
+    return Scores(times, step.pooled[0], step.frames[0], step.extents[0])
 
 
 def join(parts: Iterable[Scores]) -> Scores:
@@ -160,7 +174,8 @@ def as_float(samples: np.ndarray) -> np.ndarray:
         return samples.astype(np.float32) / 32768
     if samples.dtype.kind != "f":
         raise AudioError(f"samples must be float32 (in ±1) or int16, not {samples.dtype}.")
-    return samples.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what is beyond all bounds becomes infinite
+        return samples.astype(np.float32, copy=False)
 
 
 def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour: float | None) -> EventSettings:
@@ -173,17 +188,18 @@ def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour:
 
 def _blocks(recording: str | Path | np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
     if isinstance(recording, (str, Path)):
-        from kws import audio
-
         yield from audio.blocks(recording, BLOCK_SECONDS)
         return
     samples = as_float(recording)
-    if samples.ndim == 2:
-        samples = samples.mean(axis=1)
-    if sample_rate != Spotter.sample_rate:
-        import soxr
+    _check_shape(samples)
+    if not len(samples):
+        yield np.zeros(0, np.float32)  # no time, no events: unlike a file, not a mishap
+        return
+    step = int(BLOCK_SECONDS * sample_rate)
+    yield from audio.model_blocks((samples[at : at + step] for at in range(0, len(samples), step)), sample_rate, "samples")
 
-        samples = soxr.resample(samples, sample_rate, Spotter.sample_rate)
-    step = int(BLOCK_SECONDS * Spotter.sample_rate)
-    for start in range(0, max(len(samples), 1), step):
-        yield samples[start : start + step]
+
+def _check_shape(samples: np.ndarray) -> None:
+    """Raises AudioError for what cannot be [N] or [N, channels]: channels averaged over time would be heard as a click."""
+    if samples.ndim not in (1, 2) or (len(samples) and samples.ndim == 2 and not 0 < samples.shape[1] <= len(samples)):
+        raise AudioError(f"samples have the shape [N] or [N, channels], not {list(samples.shape)}. Transpose them if channels come first.")

@@ -137,6 +137,36 @@ def test_channels_are_averaged(spotter, audio):
     assert_same_events(list(spotter.detect(np.stack([audio + other, audio - other], axis=1))), list(spotter.detect(audio)))
 
 
+@pytest.mark.parametrize("shape", [(2, 16_000), (1, 2), (100, 0), (10, 2, 2), ()], ids=str)
+def test_shapes_that_are_no_audio_are_refused(spotter, shape):
+    with pytest.raises(AudioError, match=r"shape \[N\] or \[N, channels\], not \[.*\]\. Transpose them if channels come first"):
+        list(spotter.detect(np.zeros(shape, np.float32)))
+    with pytest.raises(AudioError, match="Transpose"):
+        spotter.scores(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30, 1e300], ids=str)
+def test_samples_that_are_no_numbers_are_silence_and_told_at_the_end(spotter, audio, bad):
+    damaged, silent = audio.astype(np.float64), audio.copy()
+    damaged[20_000:20_400], silent[20_000:20_400] = bad, 0
+    events = []
+    with pytest.raises(AudioError, match=r"samples: 400 samples are no sound .*the first at 1\.25 s"):
+        for event in spotter.detect(damaged):
+            events.append(event)
+    assert_same_events(events, list(spotter.detect(silent)))
+    with pytest.raises(AudioError, match="400 samples are no sound"):
+        spotter.scores(damaged)
+
+
+def test_a_stream_takes_samples_that_are_no_numbers_for_silence_and_counts_them(spotter, audio):
+    damaged, silent = audio.copy(), audio.copy()
+    damaged[20_000:20_400], silent[20_000:20_400] = np.nan, 0
+    stream = spotter.stream()
+    events = [event for part in np.array_split(damaged, 50) for event in stream.feed(part)] + stream.finish()
+    assert_same_events(events, list(spotter.detect(silent)))
+    assert stream.bad_samples == 400
+
+
 def test_sample_rate_is_converted(spotter):
     time = np.arange(48_000) / 48_000
     sound = (np.sin(2 * np.pi * 700 * time) * np.sin(2 * np.pi * 3 * time)).astype(np.float32)
