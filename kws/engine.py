@@ -4,12 +4,13 @@ Audio is any number of new samples; the state is all that is still needed of the
 samples that do not fill a frame yet wait in the state. A file, a microphone and a whole archive go through this same function.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from kws.errors import ModelError
+from kws.errors import ModelError, install_hint
 from kws.modelfile import ModelInfo, find, open_session
 
 
@@ -39,6 +40,23 @@ class Engine(Protocol):
     def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]: ...
 
 
+def advance(
+    run: Callable[[np.ndarray, np.ndarray], tuple[Step, np.ndarray]], info: ModelInfo, audio: np.ndarray, state: State
+) -> tuple[Step, State]:
+    """One step of any engine: `run(audio, memory)` makes scores of whole frames, what is short of a frame waits in the state."""
+    if state.waiting.shape[1]:
+        audio = np.concatenate([state.waiting, audio], axis=1)
+    ready = audio.shape[1] - audio.shape[1] % info.frame_samples
+    if not ready:
+        return _nothing(len(audio), len(info.words)), State(audio, state.memory)
+    step, memory = run(audio[:, :ready], state.memory)
+    return step, State(audio[:, ready:], memory)
+
+
+def _nothing(batch: int, words: int) -> Step:
+    return Step(*(np.zeros(shape, np.float32) for shape in ((batch, 0, words), (batch, 0, words), (batch, 0, words, 2))))
+
+
 class OnnxEngine:
     """Runs a model file with ONNX Runtime on one CPU thread."""
 
@@ -58,21 +76,11 @@ class OnnxEngine:
 
         audio [B, n]: float32, 16 kHz, any n. Returns the F frames these samples complete (F may be 0), and the new state.
         """
-        if state.waiting.shape[1]:
-            audio = np.concatenate([state.waiting, audio], axis=1)
-        ready = audio.shape[1] - audio.shape[1] % self.info.frame_samples
-        if not ready:
-            return self._nothing(len(audio)), State(audio, state.memory)
-        step, memory = self._run(audio[:, :ready], state.memory)
-        return step, State(audio[:, ready:], memory)
+        return advance(self._run, self.info, audio, state)
 
     def _run(self, audio: np.ndarray, memory: np.ndarray) -> tuple[Step, np.ndarray]:
         *scores, memory = self._session.run(["pooled", "frames", "extents", "new_state"], {"audio": audio, "state": memory})
         return Step(*scores), memory
-
-    def _nothing(self, batch: int) -> Step:
-        words = len(self.info.words)
-        return Step(*(np.zeros(shape, np.float32) for shape in ((batch, 0, words), (batch, 0, words), (batch, 0, words, 2))))
 
 
 def load(model: str = "welcome", device: str = "cpu") -> Engine:
@@ -82,5 +90,5 @@ def load(model: str = "welcome", device: str = "cpu") -> Engine:
     try:
         from kws.training.torch_engine import TorchEngine
     except ModuleNotFoundError as error:
-        raise ModelError(f"device '{device}' needs torch. Install it: pip install 'kws[train]'") from error
+        raise ModelError(f"device '{device}' needs torch. {install_hint('train')}") from error
     return TorchEngine(model, device)

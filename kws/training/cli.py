@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from kws.errors import install_hint
+
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -21,7 +23,7 @@ def needs_training() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise click.ClickException(f"this needs {error.name}, which is not installed. Install it with: pip install 'kws[train]'") from error
+        raise click.ClickException(f"this needs {error.name}, which is not installed. {install_hint('train')}") from error
 
 
 def complain(problem: object) -> None:

@@ -1,9 +1,11 @@
 """The same stateful step, run by torch from the checkpoint beside a model file: for a GPU, or to look inside."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
-from kws.engine import State, Step
+from kws.engine import State, Step, advance
 from kws.errors import ModelError
 from kws.modelfile import ModelInfo, find, open_session
 from kws.training import checkpoint
@@ -22,19 +24,17 @@ class TorchEngine:
     def silence(self, batch: int = 1) -> State:
         return State(np.zeros((batch, 0), np.float32), self._network.silence(batch).cpu().numpy())
 
-    @torch.inference_mode()
     def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]:
-        audio = np.concatenate([state.waiting, audio], axis=1)
-        ready = audio.shape[1] - audio.shape[1] % self.info.frame_samples
-        if not ready:
-            words = len(self.info.words)
-            return Step(*(np.zeros((len(audio), 0, words, *rest), np.float32) for rest in ((), (), (2,)))), State(audio, state.memory)
-        output, memory = self._network(torch.from_numpy(audio[:, :ready]).to(self.device), torch.from_numpy(state.memory).to(self.device))
+        return advance(self._run, self.info, audio, state)
+
+    @torch.inference_mode()
+    def _run(self, audio: np.ndarray, memory: np.ndarray) -> tuple[Step, np.ndarray]:
+        output, new_memory = self._network(*(torch.from_numpy(part).to(self.device) for part in (audio, memory)))
         scores = (output.pooled.exp().mT, output.logits.sigmoid().mT, output.extents.permute(0, 3, 1, 2))
-        return Step(*(part.cpu().numpy() for part in scores)), State(audio[:, ready:], memory.cpu().numpy())
+        return Step(*(part.cpu().numpy() for part in scores)), new_memory.cpu().numpy()
 
 
-def load_network(path) -> ScanningCNN:
+def load_network(path: Path) -> ScanningCNN:
     """The averaged network of a checkpoint, in eval mode. Raises ModelError."""
     saved = checkpoint.load(path)
     try:
