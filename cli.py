@@ -1,6 +1,7 @@
 """The command `kws`. Commands say what is wished; all work is done in the package, which is imported only when a command runs."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +22,32 @@ class _Commands(click.Group):
     """The one place where our errors become one line on stderr and exit status 1, and Ctrl-C exit status 130."""
 
     def invoke(self, ctx: click.Context) -> object:
+        from kws import standard
         from kws.errors import KwsError
 
+        standard.open_closed()
         try:
-            return super().invoke(ctx)
+            return self._to_the_last_line(ctx)
         except KwsError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno not in standard.UNWRITABLE:
+                raise
+            raise click.ClickException(f"cannot write ({error.strerror}). Make room, or write elsewhere.") from error
         except KeyboardInterrupt:
             return ctx.exit(130)
+        finally:
+            standard.drop_output()
+
+    def _to_the_last_line(self, ctx: click.Context) -> object:
+        """All that a command does, and that its output is written."""
+        try:
+            result = super().invoke(ctx)
+        except (SystemExit, click.exceptions.Exit):
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+        return result
 
 
 def _options(*options: Callable) -> Callable[[Callable], Callable]:
@@ -101,7 +120,9 @@ def detect(
     kws detect talk.mp3 --plot talk.png --save-clips clips/
     curl -s https://example.org/talk.ogg | kws detect -
     """
-    if (plot or form == "labels") and (len(paths) > 1 or Path(paths[0]).is_dir()):
+    if paths.count("-") > 1:
+        raise click.UsageError("'-' is standard input, which can be heard once; give it once.")
+    if (plot or form == "labels") and (len(paths) > 1 or os.path.isdir(paths[0])):  # noqa: PTH112 - is_dir raises for very long names
         raise click.UsageError("--plot and --labels describe one recording; give one FILE.")
     spotter = _load(model, threshold, false_alarms_per_hour, device)
     from kws import detecting

@@ -1,7 +1,10 @@
 """kws: hear one word, wherever it is said.
 
-The map: `spotter` (load a model, listen) uses `engine` (one stateful step), `events` (scores → events), `modelfile` and `audio`;
-`microphone`, `output` and `plot` serve the command line in `cli.py`. `kws.training` makes models; it needs the extra `train`.
+The map: `spotter` (load a model, listen) uses `engine` (one stateful step), `events` (scores → events), `modelfile`, and `audio`, which
+stands on `decoders`; what goes wrong is told by `errors`. Beside this library there is what the command line in `cli.py` needs:
+`detecting` (recordings) and `streaming` (live audio), with `microphone`, `output`, `plot`, `describe`, `terminal` (bar and meter),
+`interrupts` (Ctrl-C) and `standard` (standard streams that are closed or full). `kws.training` makes and judges models; it needs the
+extra `train`.
 """
 
 from typing import TYPE_CHECKING

@@ -8,18 +8,21 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from kws import audio
-from kws.errors import AudioError, KwsError
+from kws.errors import AudioError, KwsError, MissingExtraError, install_hint
 from kws.events import Detection
 from kws.interrupts import Interrupts
 from kws.output import ClipFolder, EventWriter
 from kws.spotter import Spotter, Stream
+from kws.standard import FULL
 from kws.terminal import Progress
 
 STANDARD_INPUT = "-"
@@ -59,10 +62,12 @@ Result = tuple[Recording, Detection | KwsError]
 def run(spotter: Spotter, names: Sequence[str], options: Options, complain: Callable[[KwsError], None]) -> Outcome:
     """Hears all recordings and writes their events to stdout; each fault goes to `complain`. `names` are files, folders or '-'.
 
-    Raises KwsError when events, clips or the plot cannot be written.
+    Raises KwsError when events, clips or the plot cannot be written; where that is known of the plot, before anything is heard.
     """
     with Interrupts() as interrupts, tempfile.TemporaryDirectory(prefix="kws-") as scratch:
         recordings, faults = gather(names, Path(scratch))
+        if options.plot:
+            check_drawable(recordings)
         outcome = Outcome(faults=len(faults))
         for fault in faults:
             complain(fault)
@@ -83,8 +88,13 @@ def gather(names: Sequence[str], scratch: Path) -> tuple[list[Recording], list[K
 
 def _from_standard_input(scratch: Path) -> Recording:
     path = scratch / "stdin"  # decoders seek, a pipe cannot
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+    try:
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+    except OSError as error:
+        place = f"does not fit into {scratch.parent}" if error.errno in FULL else "cannot be read"
+        way_out = "Make room there, or set TMPDIR" if error.errno in FULL else "Give it a recording: kws detect - < FILE"
+        raise AudioError(f"{STANDARD_INPUT}: standard input {place} ({error.strerror}). {way_out}.") from error
     return Recording(STANDARD_INPUT, path)
 
 
@@ -149,18 +159,36 @@ class _Outlet:
 
     def finish(self, recordings: list[Recording]) -> None:
         if self._plot and recordings:
-            draw(self._spotter, recordings[0], self._events, self._plot)
+            with suppress(AudioError):  # what cannot be read was told when it was to be heard
+                draw(self._spotter, recordings[0], self._events, self._plot)
+
+
+def check_drawable(recordings: Sequence[Recording]) -> None:
+    """Raises KwsError where it is known before it is heard that the first recording cannot be drawn."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError(f"plots need matplotlib, which is not installed. {install_hint('plot')}")
+    for recording in recordings[:1]:
+        _check_length(recording, audio.duration_seconds(recording.path) or 0.0)
 
 
 def draw(spotter: Spotter, recording: Recording, events: Sequence[Detection], picture: Path) -> None:
-    """Plots one recording and its events. Raises KwsError when it is too long for a picture, or matplotlib is missing."""
+    """Plots one recording and its events, or nothing if there is no sound in it.
+
+    Raises AudioError when it cannot be read, KwsError when it is too long for a picture, or matplotlib is missing.
+    """
     from kws.plot import plot
 
     samples = audio.excerpt(recording.path, 0, _PLOT_SECONDS + 1)
-    if len(samples) > _PLOT_SECONDS * audio.SAMPLE_RATE:
+    _check_length(recording, len(samples) / audio.SAMPLE_RATE)
+    if not len(samples):
+        return
+    plot(picture, samples, spotter.scores(samples), events, dict(zip(spotter.words, spotter.events.threshold, strict=True)))
+
+
+def _check_length(recording: Recording, seconds: float) -> None:
+    if seconds > _PLOT_SECONDS:
         minutes = _PLOT_SECONDS // 60
         raise KwsError(f"{recording.name}: longer than {minutes} minutes, too long for one plot. Cut out the part to look at.")
-    plot(picture, samples, spotter.scores(samples), events, dict(zip(spotter.words, spotter.events.threshold, strict=True)))
 
 
 def results(spotter: Spotter, recordings: Sequence[Recording], jobs: int, heard: Callable[[float], None]) -> Iterator[Result]:

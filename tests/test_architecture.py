@@ -19,7 +19,7 @@ HEAVY = ("torch", "torchaudio", "librosa", "onnx", "matplotlib")
 RUNTIME = [
     *("errors", "events", "modelfile", "engine", "decoders", "audio", "spotter"),  # the library
     *("microphone", "describe", "output", "plot", "terminal"),  # what the command line needs besides
-    *("interrupts", "detecting", "streaming"),
+    *("interrupts", "standard", "detecting", "streaming"),
 ]
 TRAINING = [
     *("pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
@@ -110,6 +110,16 @@ def test_imports_point_backwards(name):
         across = name in RUNTIME_FILES and is_in(each.module, ("kws.training",))  # a function of the runtime that calls training
         if is_in(each.module, ("kws", "cli")) and not across and name in place and each.module in place:
             assert place[each.module] < place[name], f"{name}, line {each.line}: imports {each.module}, which stands after it"
+
+
+@pytest.mark.parametrize("wing", ["kws", "kws.training"])
+def test_the_map_of_a_wing_names_its_modules(wing):
+    """The docstring of a package tells a newcomer what is in it."""
+    named = ast.get_docstring(ast.parse(FILES[wing].read_text(encoding="utf-8")))
+    for name in FILES:
+        if name.startswith(f"{wing}.") and name.count(".") == wing.count(".") + 1:
+            place = name.removeprefix(f"{wing}.")
+            assert f"`{place}`" in named or f"`{name}`" in named, f"{name} is new: say in {wing}/__init__.py where it belongs"
 
 
 def test_only_the_command_line_knows_the_command_line():

@@ -19,6 +19,7 @@ from kws.training.fit import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = ("--epochs", "1", "--steps", "1")
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # the networks are tiny: more threads only wait for one another
 
 
 def kws(*args: str | Path):
@@ -56,11 +57,11 @@ def test_what_is_left_out_is_a_warning(tmp_path):
 def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):
     out = tmp_path / "a model.onnx"
     command = [sys.executable, "-m", "cli", "train", "rise", "--data", str(tiny_model.data), "--out", str(out), "--steps", "1", "--json"]
-    environment = os.environ | {"PYTHONPATH": str(Path(main.callback.__code__.co_filename).parent)}
+    environment = ALONE | {"PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen([*command, "--epochs", "500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, complaints = process.communicate(timeout=60)
+    _, complaints = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "go on with --resume" in complaints
     assert complaints.count("stopping after this step (Ctrl-C again: now)") <= 1  # none where it came between two steps
@@ -80,8 +81,7 @@ def interrupted(tiny_model, tmp_path) -> Callable[..., tuple[int, str]]:
 
     def run(until: str, *args: str, **options: object) -> tuple[int, str]:
         line = [sys.executable, REPOSITORY / "cli.py", "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *args]
-        alone = os.environ | {"OMP_NUM_THREADS": "1"}  # the batches are small: more threads only wait for one another
-        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=alone, **options) as process:
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=ALONE, **options) as process:
             told = []
             while not told or until not in told[-1]:
                 told.append(process.stderr.readline())
@@ -174,6 +174,26 @@ def test_refusals(tiny_model, tmp_path, args, code, message):
     assert result.exit_code == code
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_full_disk_takes_no_lines_of_json(tiny_model, tmp_path):
+    line = [
+        sys.executable,
+        REPOSITORY / "cli.py",
+        "train",
+        "rise",
+        "--data",
+        tiny_model.data,
+        "--out",
+        tmp_path / "a.onnx",
+        *QUICK,
+        "--json",
+    ]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, env=ALONE)
+    assert done.returncode == 1
+    assert done.stderr.endswith("\nError: cannot write (No space left on device). Make room, or write elsewhere.\n")
+    assert "Traceback" not in done.stderr
 
 
 def test_full_disk_leaves_no_partial_file(tiny_model, tmp_path):

@@ -1,5 +1,10 @@
 """The training wing: everything that needs torch, torchaudio or librosa. The runtime never imports it.
 
-Read in this order: `pooling`, `network` (the model), `clips`, `mixing`, `augment` (the data), `loss`, `fit` (the loop),
-`calibrate`, `export` (the model file).
+Read in this order: `pooling`, `network` (the model; `cost` counts it); `clips`, `material`, `mixing`, `augment` (the data); `loss`,
+`fit`, `checkpoint` (the loop); `export`, `torch_engine` (the model file, and torch in its stead); `session`, `command` (`kws train`).
+
+Thresholds: `trials`, `matching`, `intervals`, `calibrate`; `calibrating` (`kws calibrate`). Evaluation: `streams`, `hearing`,
+`evaluation`, `summary`; its page: `chart`, `specimen`, `look`, `page`; `evaluating` (`kws evaluate`). Speech Commands as others judge by
+it: `download`, `part`, `silence`, `splits`, `protocols`, `strangers`, `classes`, `classifying`, `accuracy`; `sorting` (`--protocol`).
+The commands of all these stand in `cli`.
 """
