@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kws.errors import DataError, ModelError
+from kws.training import processes
 from kws.training.fit import Recipe
 from kws.training.material import Folders, gather
 from kws.training.network import NetworkConfig
@@ -32,16 +33,23 @@ class Options:
 
 
 def run(options: Options, warn: Callable[[str], None]) -> Path:
-    """Trains as wished; returns the path of the model file. Raises KwsError."""
+    """Trains as wished, with the other processes if torchrun started several; returns the path of the model file. Raises KwsError."""
+    with processes.joined(pick_device(options.device)):
+        return _run(options, warn if processes.first() else lambda problem: None)
+
+
+def _run(options: Options, warn: Callable[[str], None]) -> Path:
     path = options.out or Path("models") / f"{'_'.join(options.config.words)}.onnx"
     if path.suffix != ".onnx":
         raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
     device = pick_device(options.device)
+    processes.share(options.recipe.shards)  # raises before anything is read
     _make_room(path.parent)
     teller = _Teller(options.recipe, options.as_json)
     material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
     seconds = sum(word.bank.seconds for word in material.words), sum(source.bank.seconds for source in material.negatives)
-    teller.say(f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds, on {device.type}")
+    place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
+    teller.say(f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds, on {place}")
     try:
         with _interrupts_between_steps(teller):
             document = train(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
@@ -50,7 +58,8 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         raise
     finally:
         teller.close()
-    teller.say(_summary(document, path))
+    if document:
+        teller.say(_summary(document, path))
     return path
 
 
@@ -79,13 +88,13 @@ def _interrupts_between_steps(teller: "_Teller") -> Iterator[None]:
 
 
 class _Teller:
-    """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout."""
+    """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout; of several processes the first alone."""
 
     def __init__(self, recipe: Recipe, as_json: bool):
         self.stop_wished = False
         self._as_json = as_json
         self._epochs = recipe.epochs
-        self._visible = sys.stderr.isatty()
+        self._visible = sys.stderr.isatty() and processes.first()
         self._bar = tqdm(
             total=recipe.epochs * recipe.steps_per_epoch, unit="step", file=sys.stderr, disable=not self._visible, leave=False, delay=0.1
         )
@@ -95,7 +104,8 @@ class _Teller:
         return tqdm(clips, desc="reading", unit="clip", file=sys.stderr, disable=not self._visible, leave=False)
 
     def say(self, text: str) -> None:
-        self._bar.write(text, file=sys.stderr)
+        if processes.first():
+            self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()
