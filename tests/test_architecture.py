@@ -22,7 +22,7 @@ RUNTIME = [
     *("interrupts", "standard", "detecting", "streaming"),
 ]
 TRAINING = [
-    *("pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
+    *("processes", "norm", "pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "augment", "loss", "checkpoint", "fit", "torch_engine", "export"),
     *("trials", "intervals", "matching", "calibrate", "material", "session", "command"),
     *("strangers", "classes", "classifying", "accuracy", "sorting"),

@@ -14,11 +14,11 @@ from kws import Spotter
 from kws.errors import DataError, KwsError
 from kws.training import checkpoint
 from kws.training.clips import part_of
-from kws.training.fit import Recipe, Run, fit, learning_rate
+from kws.training.fit import Recipe, Run, Task, fit, learning_rate
 from kws.training.material import Folders, Material, gather
 from kws.training.mixing import Mixer
 from kws.training.network import NetworkConfig
-from kws.training.session import mixed_loss, train
+from kws.training.session import detection_task, train
 from kws.training.torch_engine import TorchEngine
 
 SMALL = NetworkConfig(("rise",), channels=8, kernels=(5, 5))
@@ -39,6 +39,10 @@ def mixer(material: Material, recipe: Recipe) -> Mixer:
     )  # fmt: skip
 
 
+def task(material: Material) -> Task:
+    return detection_task(material.rooms, SHORT, SMALL)
+
+
 def run_to(epochs: int, material: Material, path: Path, resume: bool = False) -> Run:
     """Trains until this many epochs are done, of a run planned for all of them."""
 
@@ -50,8 +54,7 @@ def run_to(epochs: int, material: Material, path: Path, resume: bool = False) ->
     if resume:
         run.restore(path)
     with contextlib.suppress(KeyboardInterrupt):
-        loss = mixed_loss(material.rooms, SHORT)
-        fit(run, mixer(material, SHORT), loss, path=path, validate=lambda network: {}, on_epoch=stop, workers=0)
+        fit(run, mixer(material, SHORT), task(material), path=path, validate=lambda network: {}, on_epoch=stop, workers=0)
     return run
 
 
@@ -136,7 +139,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_pa
     with torch.no_grad():
         run.network.head.weight.fill_(float("nan"))
     with pytest.raises(KwsError, match="the last checkpoint is still good"):
-        fit(run, mixer(material, SHORT), mixed_loss(material.rooms, SHORT), path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
+        fit(run, mixer(material, SHORT), task(material), path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
     assert len(checkpoint.load(tmp_path / "a.pt")["history"]) == 1
 
 

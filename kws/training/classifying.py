@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from kws.engine import Engine
 from kws.events import EventSettings
+from kws.training import processes
 from kws.training.augment import simulated_rooms
 from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
 from kws.training.clips import Bank
 from kws.training.export import export
-from kws.training.fit import Loss, Run, fit
+from kws.training.fit import Heard, Run, Task, fit
 from kws.training.network import NetworkConfig, Output, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
@@ -34,22 +35,24 @@ def class_logits(pooled: Tensor) -> Tensor:
     return pooled - torch.log(-torch.expm1(pooled - 1e-7))
 
 
-def class_loss(rooms: Tensor, recipe: ClassRecipe) -> Loss:
-    """Cross-entropy of a batch as it may be heard, with mixed and smoothed targets."""
+def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig) -> Task:
+    """To tell the classes of clips apart as they may be heard: cross-entropy, with mixed and smoothed targets."""
 
-    def loss(network: ScanningCNN, batch: ClassBatch, step: int) -> Tensor:
-        config = network.config
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+    def hear(batch: ClassBatch, index: int) -> Heard:
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + index)
         audio = heard(batch, rooms, config.clip_frame_samples, recipe, generator)
         targets = F.one_hot(batch.label, len(config.words)).float()
         targets = targets + recipe.label_smoothing * (1 / len(config.words) - targets)
         audio, targets = mixed(audio, targets, recipe.mixup, generator)
         hops = (audio.shape[1] - config.window_samples) // config.hop_samples + 1
-        mask = masks(len(audio), config.mels, hops, recipe, generator).to(audio.device)
+        return audio, targets, masks(len(audio), config.mels, hops, recipe, generator).to(audio.device)
+
+    def loss(network: nn.Module, heard: Heard) -> Tensor:
+        audio, targets, mask = heard
         output, _ = network(audio, mask=mask)
         return F.cross_entropy(class_logits(output.pooled[..., -1]), targets)
 
-    return loss
+    return Task(hear, loss)
 
 
 @torch.no_grad()
@@ -93,8 +96,11 @@ def train(
     resume: bool = False,
     hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
     workers: int = 1,
-) -> dict:
-    """Trains on a protocol's training part, exports to `path`; returns the model's document. The test part is not touched."""
+) -> dict | None:
+    """Trains on a protocol's training part, exports to `path`; returns the model's document. The test part is not touched.
+
+    Of several processes all must come here with the same arguments; only the first writes, and gets the document.
+    """
     run = Run(config, recipe, device, _fingerprint(protocol, other_speech))
     if resume:
         run.restore(path.with_suffix(".pt"))
@@ -109,17 +115,28 @@ def train(
     fit(
         run,
         batches,
-        class_loss(rooms, recipe),
+        sorting_task(rooms, recipe, config),
         path=path.with_suffix(".pt"),
         validate=validate,
         on_step=hooks.step,
         on_epoch=hooks.epoch,
         workers=workers,
     )
+    with processes.together():
+        return _finish(run, protocol, path) if processes.first() else None
+
+
+def _finish(run: Run, protocol: Protocol, path: Path) -> dict:
+    config = run.network.config
     document = {
         **describe(run.trained, EventSettings(tuple(NEVER if name in (UNKNOWN, SILENCE) else WORD_THRESHOLD for name in config.words))),
         "protocol": protocol.name,
-        "training": {"recipe": asdict(recipe), "config": config.to_dict(), "last_epoch": run.history[-1], "clips": len(protocol.train)},
+        "training": {
+            "recipe": asdict(run.recipe),
+            "config": config.to_dict(),
+            "last_epoch": run.history[-1],
+            "clips": len(protocol.train),
+        },
     }
     export(run.trained, document, path)
     return document

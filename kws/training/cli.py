@@ -45,7 +45,8 @@ def warn(problem: object) -> None:
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option("--pooling", type=click.Choice(["gem", "max", "mean", "power"]), default="gem", show_default=True, help="Pooling head.")
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Times the held-out recordings are heard.")
-@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Batches of 128 mixed clips per epoch.")
+@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
+@click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
@@ -61,6 +62,7 @@ def train(
     pooling: str,
     epochs: int,
     steps: int,
+    shards: int | None,
     learning_rate: float,
     seed: int,
     device: str,
@@ -76,15 +78,17 @@ def train(
     kws train marvin --data speech_commands/
     kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.onnx
     kws train marvin --data speech_commands/ --resume
+    torchrun --nproc-per-node 2 -m cli train marvin --data speech_commands/
     """
     with needs_training():
-        from kws.training import command
+        from kws.training import command, processes
         from kws.training.fit import Recipe
         from kws.training.material import Folders
         from kws.training.network import NetworkConfig
     folders = Folders(data, negatives, background, phrases)
     config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling)
-    recipe = Recipe(epochs=epochs, steps_per_epoch=steps, learning_rate=learning_rate, seed=seed)
+    shards = shards or processes.started()
+    recipe = Recipe(epochs=epochs, steps_per_epoch=steps, shards=shards, learning_rate=learning_rate, seed=seed)
     command.run(command.Options(folders, out, config, recipe, device, resume, as_json), warn)
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from kws.errors import DataError, ModelError
 from kws.interrupts import Interrupts
+from kws.training import processes
 from kws.training.fit import Recipe
 from kws.training.material import Folders, Material, gather
 from kws.training.network import NetworkConfig
@@ -33,24 +34,32 @@ class Options:
 
 
 def run(options: Options, warn: Callable[[str], None]) -> Path:
-    """Trains as wished; returns the path of the model file. Raises KwsError."""
+    """Trains as wished, with the other processes if torchrun started several; returns the path of the model file. Raises KwsError."""
+    with processes.joined(pick_device(options.device)):
+        return _run(options, warn if processes.first() else lambda problem: None)
+
+
+def _run(options: Options, warn: Callable[[str], None]) -> Path:
     path = options.out or Path("models") / f"{'_'.join(options.config.words)}.onnx"
     if path.suffix != ".onnx":
         raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
     device = pick_device(options.device)
+    processes.share(options.recipe.shards)  # raises before anything is read
     _make_room(path.parent)
     teller = _Teller(options.recipe, options.as_json)
     try:
         with teller.interrupts:
             material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
-            teller.say(f"{_amount(material)}, on {device.type}")
+            place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
+            teller.say(f"{_amount(material)}, on {place}")
             document = train(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
     except KeyboardInterrupt:
         teller.say(_stopped(path.with_suffix(".pt"), teller.epochs_saved, options.resume))
         raise
     finally:
         teller.close()
-    teller.say(_summary(document, path))
+    if document:
+        teller.say(_summary(document, path))
     return path
 
 
@@ -75,14 +84,17 @@ def _stopped(checkpoint: Path, epochs_saved: int, resumed: bool) -> str:
 
 
 class _Teller:
-    """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout. Ctrl-C waits for the end of a step."""
+    """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout; of several processes the first alone.
+
+    Ctrl-C waits for the end of a step.
+    """
 
     def __init__(self, recipe: Recipe, as_json: bool):
         self.interrupts = Interrupts(self._stopping)
         self.epochs_saved = 0
         self._as_json = as_json
         self._recipe = recipe
-        self._visible = sys.stderr.isatty()
+        self._visible = sys.stderr.isatty() and processes.first()
         self._bar = tqdm(
             total=recipe.epochs * recipe.steps_per_epoch, unit="step", file=sys.stderr, disable=not self._visible, leave=False, delay=0.1
         )
@@ -92,7 +104,8 @@ class _Teller:
         return tqdm(clips, desc="reading", unit="clip", file=sys.stderr, disable=not self._visible, leave=False)
 
     def say(self, text: str) -> None:
-        self._bar.write(text, file=sys.stderr)
+        if processes.first():
+            self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()

@@ -1,22 +1,26 @@
-"""The training loop: short, readable, resumable.
+"""The training loop: short, readable, resumable, shared by as many processes as there are.
 
-Batch, learning rate and all chance are pure functions of (seed, step), so a run that is stopped and resumed ends with the same
-weights, bit for bit, as one that was not. `history` has one entry per epoch, and its length is the epoch.
+A step hears a few batches, its shards. Batch, learning rate and all chance are pure functions of (seed, step, shard), so a run that
+is stopped and resumed ends with the same weights, bit for bit, as one that was not; and how many processes share the shards changes
+nothing but the order of sums. `history` has one entry per epoch, and its length is the epoch.
 """
 
 import math
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from kws.errors import DataError, KwsError
-from kws.training import checkpoint
+from kws.training import checkpoint, processes
 from kws.training.network import NetworkConfig, ScanningCNN
 
 
@@ -26,7 +30,8 @@ class Recipe:
 
     epochs: int = 30
     steps_per_epoch: int = 100
-    batch: int = 128
+    batch: int = 128  # clips of one shard
+    shards: int = 1  # of a step: it hears shards · batch clips; processes share the shards
     clip_seconds: float = 3.0
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
@@ -53,6 +58,9 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device, self.fingerprint = recipe, device, fingerprint
         self.network = ScanningCNN(config).to(device)
+        # The stem's batch norm undoes this bias, so its gradient is rounding alone, which Adam blows up: differently for every number
+        # of processes, as each sums in another order. Of one shard there is one order.
+        self.network.input_norm.bias.requires_grad_(recipe.shards == 1)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)
         self.optimiser = torch.optim.AdamW(_groups(self.network, recipe.weight_decay), lr=recipe.learning_rate)
         self.history: list[dict] = []
@@ -79,6 +87,7 @@ class Run:
     def restore(self, path: Path) -> None:
         """Raises DataError where the checkpoint is of another network, recipe or data: it would not go on as it began."""
         saved = checkpoint.load(path)
+        saved["recipe"] = {"shards": 1, **saved["recipe"]}  # older checkpoints do not name it
         for name, mine in (("config", self.network.config.to_dict()), ("recipe", asdict(self.recipe)), ("fingerprint", self.fingerprint)):
             if saved.get(name) != mine:
                 what = {"config": "another network", "recipe": "other training settings", "fingerprint": "other data"}[name]
@@ -90,13 +99,26 @@ class Run:
         self.history = saved["history"]
 
 
-Loss = Callable[[ScanningCNN, tuple[Tensor, ...], int], Tensor]
+Heard = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network learns.
+
+    hear(batch, index): a batch of the data set as it is to be heard this time, with what is asked of it: tensors whose rows are
+    clips, on the batch's device; a pure function. loss(network, heard): a scalar, the mean over all processes' clips where each
+    process has a part of them (see `processes.mean`).
+    """
+
+    hear: Callable[[Any, int], Heard]
+    loss: Callable[[nn.Module, Heard], Tensor]
 
 
 def fit(
     run: Run,
     batches: Dataset,
-    loss: Loss,
+    task: Task,
     *,
     path: Path,
     validate: Callable[[ScanningCNN], dict],
@@ -106,20 +128,26 @@ def fit(
 ) -> None:
     """Trains from where `run` stands to its last epoch, saving a checkpoint after each.
 
-    batches[step]: a named tuple of tensors; loss(network, batch, step): a scalar, of the batch on the run's device.
+    batches[step · shards + shard]: a named tuple of tensors. Of several processes all must come here; the first alone validates,
+    saves and calls on_epoch. Raises KwsError where the processes cannot share the shards, or the loss is not finite.
     """
-    per_epoch = run.recipe.steps_per_epoch
+    per_epoch, shards = run.recipe.steps_per_epoch, run.recipe.shards
+    share = processes.share(shards)
     steps = range(len(run.history) * per_epoch, run.recipe.epochs * per_epoch)
-    loader = iter(DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_deaf_to_interrupts))
+    mine = [step * shards + shard for step in steps for shard in share]
+    loader = DataLoader(batches, batch_size=None, sampler=mine, num_workers=workers, worker_init_fn=_deaf_to_interrupts)
+    pieces = zip(mine, loader, strict=True)
+    network = run.network if processes.size() == 1 else DistributedDataParallel(run.network)
     for epoch in range(len(run.history), run.recipe.epochs):
         losses = []
         for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
-            losses.append(_step(run, next(loader), loss, step))
-            on_step(step, losses[-1])
-        entry = {"epoch": epoch + 1, "loss": round(sum(losses) / len(losses), 5), **validate(run.trained.eval())}
-        run.history.append(entry)
-        run.save(path)
-        on_epoch(entry)
+            heard = _heard(islice(pieces, len(share)), task, run.device)
+            losses.append(_step(run, network, heard, task, step))
+            with processes.together():
+                on_step(step, losses[-1])
+        entry = {"epoch": epoch + 1, "loss": round(sum(losses) / len(losses), 5)}
+        with processes.together():
+            _end_epoch(run, entry, validate, path, on_epoch)
 
 
 def _deaf_to_interrupts(_: int) -> None:
@@ -127,11 +155,19 @@ def _deaf_to_interrupts(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _step(run: Run, batch: tuple[Tensor, ...], loss: Loss, step: int) -> float:
-    run.network.train()
-    value = loss(run.network, type(batch)(*(part.to(run.device) for part in batch)), step)
-    if not value.isfinite():
-        raise KwsError(f"the loss became {value.item()} at step {step}; the last checkpoint is still good. Try a lower --learning-rate.")
+def _heard(pieces: Iterator[tuple[int, Any]], task: Task, device: torch.device) -> Heard:
+    """This process's shards of a step, one below the other."""
+    shards = [task.hear(type(batch)(*(part.to(device) for part in batch)), index) for index, batch in pieces]
+    return tuple(torch.cat(parts) for parts in zip(*shards, strict=True))
+
+
+def _step(run: Run, network: nn.Module, heard: Heard, task: Task, step: int) -> float:
+    """One step; network: the run's, or a wrapper that averages its gradients. Returns the loss over all processes."""
+    network.train()
+    value = task.loss(network, heard)
+    told = processes.mean(value.detach())
+    if not told.isfinite():
+        raise KwsError(f"the loss became {told.item()} at step {step}; the last checkpoint is still good. Try a lower --learning-rate.")
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(step, run.recipe)
     run.optimiser.zero_grad()
@@ -139,7 +175,17 @@ def _step(run: Run, batch: tuple[Tensor, ...], loss: Loss, step: int) -> float:
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
     run.optimiser.step()
     run.average.update_parameters(run.network)
-    return value.item()
+    return told.item()
+
+
+def _end_epoch(run: Run, entry: dict, validate: Callable[[ScanningCNN], dict], path: Path, on_epoch: Callable[[dict], None]) -> None:
+    if not processes.first():
+        run.history.append(entry)
+        return
+    entry |= validate(run.trained.eval())
+    run.history.append(entry)
+    run.save(path)
+    on_epoch(entry)
 
 
 def _groups(network: ScanningCNN, weight_decay: float) -> list[dict]:

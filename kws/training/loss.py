@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from kws.training import processes
 from kws.training.network import NetworkConfig, Output
 
 
@@ -44,7 +45,7 @@ def detection_loss(output: Output, word: Tensor, places: Tensor, config: Network
     free = ((after >= -targets.early_seconds) & (after <= targets.late_seconds)).any(1) | unknown
     fires = mine & fire.any(1)[:, None]
     return (
-        -(log_p * fires).sum() / fires.sum().clamp_min(1)
+        -(log_p * fires).sum() / _count(fires)
         + _unplaced_loss(log_p, mine.squeeze(-1) & unknown)
         + _elsewhere_loss(log_not_p, ~(mine & free[:, None]), targets.mean_weight)
         + targets.extent_weight * _extent_loss(output.extents, ends, places, fire, fires)
@@ -52,7 +53,7 @@ def detection_loss(output: Output, word: Tensor, places: Tensor, config: Network
 
 
 def _unplaced_loss(log_p: Tensor, anywhere: Tensor) -> Tensor:
-    return -(log_p.amax(-1) * anywhere).sum() / anywhere.sum().clamp_min(1)
+    return -(log_p.amax(-1) * anywhere).sum() / _count(anywhere)
 
 
 def _elsewhere_loss(log_not_p: Tensor, silent: Tensor, mean_weight: float) -> Tensor:
@@ -64,4 +65,9 @@ def _extent_loss(extents: Tensor, ends: Tensor, places: Tensor, fire: Tensor, fi
     """How far the frames that fire are off in saying where the word began and ended (seconds). fire [B, P, F]: for which place."""
     truth = ((ends - places.nan_to_num()[..., None]) * fire[:, :, None]).sum(1)[:, None]  # [B, 1, 2, F]
     error = F.smooth_l1_loss(extents, truth.expand_as(extents), reduction="none", beta=0.05)
-    return (error * fires[:, :, None]).sum() / fires.sum().clamp_min(1)
+    return (error * fires[:, :, None]).sum() / _count(fires)
+
+
+def _count(chosen: Tensor) -> Tensor:
+    """How many are chosen: with several processes the mean of their counts, so that the mean of their losses is that of all clips."""
+    return processes.mean(chosen.sum().float()).clamp_min(1 / processes.size())

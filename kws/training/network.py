@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from kws.training.norm import BatchNorm
 from kws.training.pooling import POOLINGS
 
 SAMPLE_RATE = 16_000
+MIXED_PRECISION = ("cuda",)  # devices on which training runs the blocks in bfloat16; log-mel, head, pooling and loss never are
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Convolution(nn.Module):
         super().__init__()
         self.keep = kernel - stride
         self.conv = nn.Conv1d(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm1d(outputs)
+        self.norm = BatchNorm(outputs)
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
         if self.keep > 0:
@@ -164,7 +166,7 @@ class ScanningCNN(nn.Module):
         super().__init__()
         self.config = config
         self.logmel = LogMel(config)
-        self.input_norm = nn.BatchNorm1d(config.mels)
+        self.input_norm = BatchNorm(config.mels)
         self.stem = Convolution(config.mels, config.channels, config.stem_kernel, stride=config.stride)
         self.blocks = nn.ModuleList(Block(config.channels, kernel) for kernel in config.kernels)
         self.head = nn.Conv1d(config.channels, 3 * len(config.words), 1)  # per word: logit, seconds back to its start and end
@@ -188,11 +190,12 @@ class ScanningCNN(nn.Module):
         past = Past(None if state is None else self._unpack(state))
         x = self.logmel(past.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1))
         x = self.input_norm(x)
-        x = F.relu(self.stem(x if mask is None else x * mask, past))
-        for block in self.blocks:
-            x = block(x, past)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and x.device.type in MIXED_PRECISION):
+            x = F.relu(self.stem(x if mask is None else x * mask, past))
+            for block in self.blocks:
+                x = block(x, past)
         words = len(self.config.words)
-        logits, extents = self.head(x).split([words, 2 * words], dim=1)
+        logits, extents = self.head(x.float()).split([words, 2 * words], dim=1)
         logits = past.extend(logits, self.config.pool_frames - 1)
         pooled = self.pooling(F.logsigmoid(logits))
         frames = pooled.shape[-1]

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kws.engine import OnnxEngine
 from kws.events import EventSettings
 from kws.modelfile import FORMAT
-from kws.training import trials
+from kws.training import processes, trials
 from kws.training.augment import augment
 from kws.training.calibrate import calibrate, default_threshold
 from kws.training.export import export
-from kws.training.fit import Loss, Recipe, Run, fit
+from kws.training.fit import Heard, Recipe, Run, Task, fit
 from kws.training.loss import Targets, detection_loss
 from kws.training.material import Material, heldout_waves
 from kws.training.mixing import Batch, Mixer, Word
@@ -50,10 +50,11 @@ def train(
     hooks: Hooks = Hooks(),
     card: dict[str, Any] | None = None,
     workers: int = 1,
-) -> dict:
+) -> dict | None:
     """Trains, exports to `path` (.onnx; the checkpoint stands beside it as .pt), calibrates. Returns the model's document.
 
-    `card` adds to the document: sources with their licences, notes. With `resume` it goes on from the checkpoint.
+    `card` adds to the document: sources with their licences, notes. With `resume` it goes on from the checkpoint. Of several
+    processes all must come here with the same arguments; only the first writes, and gets the document.
     """
     run = Run(config, recipe, device, material.fingerprint())
     checkpoint = path.with_suffix(".pt")
@@ -76,7 +77,7 @@ def train(
         fit(
             run,
             mixer,
-            mixed_loss(material.rooms.to(device), recipe),
+            detection_task(material.rooms.to(device), recipe, config),
             path=checkpoint,
             validate=lambda network: _validate(network, material, scratch),
             on_step=hooks.step,
@@ -86,17 +87,22 @@ def train(
     finally:
         with suppress(OSError):
             scratch.unlink()
-    return finish(run, material, path, card or {}, hooks)
+    with processes.together():
+        return finish(run, material, path, card or {}, hooks) if processes.first() else None
 
 
-def mixed_loss(rooms: Tensor, recipe: Recipe) -> Loss:
-    """The detection loss of a batch as microphones might have heard it."""
+def detection_task(rooms: Tensor, recipe: Recipe, config: NetworkConfig) -> Task:
+    """To fire at the end of words in mixed batches, as microphones might have heard them."""
 
-    def loss(network: ScanningCNN, batch: Batch, step: int) -> Tensor:
-        output, _ = network(augment(batch, rooms, recipe.snr_db, (recipe.seed, step)))
-        return detection_loss(output, batch.word, batch.places, network.config, Targets())
+    def hear(batch: Batch, index: int) -> Heard:
+        return augment(batch, rooms, recipe.snr_db, (recipe.seed, index)), batch.word, batch.places
 
-    return loss
+    def loss(network: nn.Module, heard: Heard) -> Tensor:
+        audio, word, places = heard
+        output, _ = network(audio)
+        return detection_loss(output, word, places, config, Targets())
+
+    return Task(hear, loss)
 
 
 def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks) -> dict:

@@ -1,0 +1,111 @@
+"""Short trainings, for one process, or for several that `torchrun` starts: torchrun --nproc-per-node 2 shared_training.py FOLDER."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from sounds import RATE, make_bank, quiet, tone
+
+from kws.errors import DataError, KwsError
+from kws.training import checkpoint, processes
+from kws.training.augment import simulated_rooms
+from kws.training.classes import ClassBatches, ClassRecipe
+from kws.training.classifying import sorting_task
+from kws.training.fit import Recipe, Run, Task, fit
+from kws.training.mixing import Mixer, Source, coloured_noise, placed_word, unplaced_word
+from kws.training.network import NetworkConfig
+from kws.training.part import Part
+from kws.training.session import detection_task
+
+CPU = torch.device("cpu")
+SHORT = {"epochs": 3, "steps_per_epoch": 3, "batch": 8, "shards": 2, "learning_rate": 1e-2, "averaging": 0.8}
+DETECTION = Recipe(**SHORT, clip_seconds=1.2)
+SORTING = ClassRecipe(**SHORT)
+ONE_WORD = NetworkConfig(("word",), mels=12, channels=8, kernels=(5, 5))
+CLASSES = NetworkConfig(("low", "high", "_unknown_"), mels=12, channels=8, kernels=(5, 7), pool_frames=8)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What to train, and on what."""
+
+    config: NetworkConfig
+    recipe: Recipe
+    batches: torch.utils.data.Dataset
+    task: Task
+
+    def run(self, path: Path, **hooks: Callable) -> Run:
+        """Trains to the end, going on from the checkpoint if there is one."""
+        run = Run(self.config, self.recipe, CPU, "the same data")
+        if path.exists():
+            run.restore(path)
+        fit(run, self.batches, self.task, path=path, **{"validate": lambda network: {}, "workers": 0, **hooks})
+        return run
+
+
+def detection(recipe: Recipe = DETECTION) -> Lesson:
+    """Tones with noise; word clips with and without known places, so that every part of the loss is asked for."""
+    words = [placed_word("word", make_bank(clip(700))), unplaced_word("word", make_bank(clip(720)))]
+    others = [Source(make_bank(clip(300), clip(1500)), 1.0)]
+    earliest = ONE_WORD.clip_frame_samples / RATE
+    batches = Mixer(
+        ["word"], words, others, None,
+        clip_seconds=recipe.clip_seconds, earliest_end_seconds=earliest, batch=recipe.batch, seed=recipe.seed,
+    )  # fmt: skip
+    return Lesson(ONE_WORD, recipe, batches, detection_task(rooms(), recipe, ONE_WORD))
+
+
+def sorting() -> Lesson:
+    """Clips of tones, with everything that may be done to them."""
+    waves = [np.resize(np.round(clip(pitch) * 32767).astype(np.int16), RATE) for pitch in (500, 520, 2000, 2100, 1000, 1100)]
+    part = Part(np.stack(waves), np.array([0, 0, 1, 1, 2, 2]), tuple("abcdef"), ("low", "low", "high", "high", "mid", "mid"))
+    noise = make_bank(coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
+    batches = ClassBatches(part, CLASSES.words, noise, np.zeros((0, RATE), np.int16), CLASSES.clip_frame_samples, SORTING)
+    return Lesson(CLASSES, SORTING, batches, sorting_task(rooms(), SORTING, CLASSES))
+
+
+LESSONS = {"detection": detection, "sorting": sorting}
+
+
+def clip(pitch: float) -> np.ndarray:
+    return np.concatenate([quiet(0.1), tone(0.3, pitch), quiet(0.1)])
+
+
+def rooms() -> torch.Tensor:
+    return torch.from_numpy(simulated_rooms(3, np.random.default_rng(0)))
+
+
+def stop_in_the_second_process(step: int, loss: float) -> None:
+    if step == 4 and processes.rank() == 1:
+        raise KeyboardInterrupt
+
+
+def full_disk(entry: dict) -> None:
+    raise DataError("the disk is full")
+
+
+def outcome(attempt: Callable[[], Run]) -> str:
+    """What became of it: its error, or "done"."""
+    try:
+        attempt()
+    except (KwsError, KeyboardInterrupt) as error:
+        return f"{type(error).__name__}: {error}"
+    return "done"
+
+
+def main(folder: Path) -> None:
+    outcomes = {}
+    with processes.joined(CPU):
+        weights = {name: lesson().run(folder / f"{name}.pt").network.state_dict() for name, lesson in LESSONS.items()}
+        outcomes["interrupted"] = outcome(lambda: detection().run(folder / "stopped.pt", on_step=stop_in_the_second_process))
+        outcomes["failed"] = outcome(lambda: detection().run(folder / "failed.pt", on_epoch=full_disk))
+        outcomes["uneven"] = outcome(lambda: detection(replace(DETECTION, shards=3)).run(folder / "uneven.pt"))
+        checkpoint.save({"outcomes": outcomes, "weights": weights}, folder / f"rank{processes.rank()}.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
