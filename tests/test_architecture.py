@@ -24,8 +24,8 @@ RUNTIME = [
 TRAINING = [
     *("processes", "norm", "pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "augment", "loss", "checkpoint", "fit", "torch_engine", "export"),
-    *("trials", "intervals", "matching", "calibrate", "material", "session", "command"),
-    *("strangers", "classes", "classifying", "accuracy", "sorting"),
+    *("trials", "intervals", "matching", "calibrate", "material", "session"),
+    *("strangers", "classes", "classifying", "accuracy", "sorting", "command"),
     *("streams", "hearing", "evaluation", "summary", "chart", "specimen", "look", "page", "evaluating", "calibrating", "cli"),
 ]
 ORDER = [*(f"kws.{name}" for name in RUNTIME), "kws", *(f"kws.training.{name}" for name in TRAINING), "kws.training", "cli"]

@@ -37,14 +37,18 @@ def warn(problem: object) -> None:
 
 
 @click.command(epilog="Exit status: 0 done, 1 the data cannot be used, 2 wrong usage, 130 stopped with Ctrl-C (go on with --resume).")
-@click.argument("words", nargs=-1, required=True, metavar="WORD...")
+@click.argument("words", nargs=-1, metavar="[WORD...]")
 @click.option("--data", type=_FOLDER, required=True, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
 @click.option("--negatives", type=_FOLDER, multiple=True, help="More recordings without the words, of any length.")
 @click.option("--background", type=_FOLDER, multiple=True, help="More noise to mix in.")
 @click.option("--phrases", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: longer recordings with the word somewhere in them.")
+@_PROTOCOL
+@click.option(
+    "--size", type=click.Choice(["small", "large"]), default="small", show_default=True, help="Up to 100 000 or 400 000 parameters."
+)
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option("--pooling", type=click.Choice(["gem", "max", "mean", "power"]), default="gem", show_default=True, help="Pooling head.")
-@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Times the held-out recordings are heard.")
+@click.option("--epochs", type=click.IntRange(1), help="Times the held-out recordings are heard.  [default: 30; of a protocol 60]")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True)
@@ -58,9 +62,11 @@ def train(
     negatives: tuple[Path, ...],
     background: tuple[Path, ...],
     phrases: tuple[Path, ...],
+    protocol: str | None,
+    size: str,
     out: Path | None,
     pooling: str,
-    epochs: int,
+    epochs: int | None,
     steps: int,
     shards: int | None,
     learning_rate: float,
@@ -79,17 +85,40 @@ def train(
     kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.onnx
     kws train marvin --data speech_commands/ --resume
     torchrun --nproc-per-node 2 -m cli train marvin --data speech_commands/
+
+    With --protocol, train to sort clips of one second into classes, as published for Speech Commands (docs/protocols.md); recordings in
+    --negatives are heard as unknown words.
+
+    \b
+    kws train --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02 --size large
+    kws train yes no --protocol words --data speech_commands/ --negatives podcasts/
     """
+    if bool(words) != (protocol in (None, "words")):
+        raise click.UsageError("Name the words: kws train WORD... --data DIR." if not words else f"Protocol {protocol} has its own words.")
+    if protocol and (background or phrases):
+        raise click.UsageError("--background and --phrases do not apply to a protocol.")
     with needs_training():
-        from kws.training import command, processes
+        from kws.training import command, processes, sorting
+        from kws.training.classes import ClassRecipe
         from kws.training.fit import Recipe
         from kws.training.material import Folders
-        from kws.training.network import NetworkConfig
-    folders = Folders(data, negatives, background, phrases)
-    config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling)
+        from kws.training.network import SIZES, NetworkConfig
     shards = shards or processes.started()
-    recipe = Recipe(epochs=epochs, steps_per_epoch=steps, shards=shards, learning_rate=learning_rate, seed=seed)
-    command.run(command.Options(folders, out, config, recipe, device, resume, as_json), warn)
+    settings = {
+        "steps_per_epoch": steps,
+        "shards": shards,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        **({"epochs": epochs} if epochs else {}),
+    }
+    if protocol:
+        out = out or Path("models") / f"{'_'.join(words) or protocol}.onnx"
+        wishes = sorting.Options(protocol, data, words, negatives, size, pooling, ClassRecipe(**settings), out, device, resume)
+        command.sort(wishes, as_json, warn)
+        return
+    folders = Folders(data, negatives, background, phrases)
+    config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling, **SIZES[size])
+    command.run(command.Options(folders, out, config, Recipe(**settings), device, resume, as_json), warn)
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")

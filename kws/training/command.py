@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from kws.errors import DataError, ModelError
 from kws.interrupts import Interrupts
-from kws.training import processes
+from kws.training import processes, sorting
 from kws.training.fit import Recipe
 from kws.training.material import Folders, Material, gather
 from kws.training.network import NetworkConfig
@@ -34,33 +34,56 @@ class Options:
 
 
 def run(options: Options, warn: Callable[[str], None]) -> Path:
-    """Trains as wished, with the other processes if torchrun started several; returns the path of the model file. Raises KwsError."""
+    """Trains a detector as wished, with the other processes if torchrun started several; returns the path of the model file.
+
+    Raises KwsError.
+    """
+    path = _model_path(options.out or Path("models") / f"{'_'.join(options.config.words)}.onnx")
     with processes.joined(pick_device(options.device)):
-        return _run(options, warn if processes.first() else lambda problem: None)
-
-
-def _run(options: Options, warn: Callable[[str], None]) -> Path:
-    path = options.out or Path("models") / f"{'_'.join(options.config.words)}.onnx"
-    if path.suffix != ".onnx":
-        raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
-    device = pick_device(options.device)
-    processes.share(options.recipe.shards)  # raises before anything is read
-    _make_room(path.parent)
-    teller = _Teller(options.recipe, options.as_json)
-    try:
-        with teller.interrupts:
+        device = pick_device(options.device)
+        warn = warn if processes.first() else lambda problem: None
+        processes.share(options.recipe.shards)  # raises before anything is read
+        with _telling(options.recipe, options.as_json, path, options.resume) as teller:
             material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             document = train(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
+            if document:
+                teller.say(_summary(document, path))
+    return path
+
+
+def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -> Path:
+    """Trains on the clips of a protocol as wished, otherwise like `run`."""
+    path = _model_path(options.out)
+    with processes.joined(pick_device(options.device)):
+        processes.share(options.recipe.shards)
+        with _telling(options.recipe, as_json, path, options.resume) as teller:
+            told = sorting.train(options, teller.hooks, warn if processes.first() else lambda problem: None)
+            teller.say(told)
+    return path
+
+
+def _model_path(path: Path) -> Path:
+    """Checked before hours of training end at a place that cannot be written."""
+    if path.suffix != ".onnx":
+        raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
+    _make_room(path.parent)
+    return path
+
+
+@contextmanager
+def _telling(recipe: Recipe, as_json: bool, path: Path, resume: bool) -> Iterator["_Teller"]:
+    """Around a training: Ctrl-C waits for the end of a step, and what was saved is said."""
+    teller = _Teller(recipe, as_json)
+    try:
+        with teller.interrupts:
+            yield teller
     except KeyboardInterrupt:
-        teller.say(_stopped(path.with_suffix(".pt"), teller.epochs_saved, options.resume))
+        teller.say(_stopped(path.with_suffix(".pt"), teller.epochs_saved, resume))
         raise
     finally:
         teller.close()
-    if document:
-        teller.say(_summary(document, path))
-    return path
 
 
 def _make_room(folder: Path) -> None:
@@ -132,9 +155,14 @@ class _Teller:
         if self._as_json:
             print(json.dumps(entry), flush=True)
             return
-        alarms = entry["false_alarms_per_hour"]
-        told = "no other speech held out" if alarms is None else f"{alarms:.1f} false alarms/h"
-        self.say(f"epoch {entry['epoch']:3d} of {self._recipe.epochs}  loss {entry['loss']:.3f}  misses {entry['miss_rate']:.1%}  {told}")
+        self.say(f"epoch {entry['epoch']:3d} of {self._recipe.epochs}  loss {entry['loss']:.3f}  {_validation(entry)}")
+
+
+def _validation(entry: dict) -> str:
+    if "accuracy" in entry:
+        return f"{entry['accuracy']:.2%} right"
+    alarms = entry["false_alarms_per_hour"]
+    return f"misses {entry['miss_rate']:.1%}  {'no other speech held out' if alarms is None else f'{alarms:.1f} false alarms/h'}"
 
 
 def _summary(document: dict, path: Path) -> str:

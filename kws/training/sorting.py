@@ -43,6 +43,8 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str:
     document = classifying.train(
         protocol, config, options.recipe, options.out, device=device, other_speech=banks, resume=options.resume, hooks=hooks
     )
+    if document is None:  # another process has it
+        return ""
     share = document["training"]["last_epoch"]["accuracy"]
     return f"{options.out}: {document['parameters']} parameters, {share:.2%} of the validation clips right; judge it once with kws evaluate"
 

@@ -1,0 +1,83 @@
+"""`kws train --protocol` and `kws evaluate --protocol` as a user meets them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from conftest import RATE, write_tone_folder
+
+from cli import main
+from kws import Spotter
+
+QUICK = ("--epochs", "1", "--steps", "2")
+
+
+def kws(*args: str | Path):
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = write_tone_folder(tmp_path_factory.mktemp("sorting") / "data")
+    noise = 0.1 * np.random.default_rng(0).standard_normal(20 * RATE)
+    soundfile.write(folder / "_background_noise_" / "long.wav", noise, RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data) -> Path:
+    path = data.parent / "rise_fall.onnx"
+    result = kws("train", "rise", "fall", "--protocol", "words", "--data", data, "--negatives", data / "flat", "--out", path, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "epoch   1 of 1" in result.stderr
+    assert "% right" in result.stderr
+    return path
+
+
+def test_trained_model_is_judged_by_the_same_protocol(trained, data):
+    told = kws("evaluate", trained, "--protocol", "words", "--data", data)
+    assert told.exit_code == 0, told.output
+    assert "clips right (95 %:" in told.stdout
+    report = json.loads(kws("evaluate", trained, "--protocol", "words", "--data", data, "--json").stdout)
+    assert report["protocol"] == "words"
+    assert set(report["sets"]["test"]["by class"]) <= {"rise", "fall", "_unknown_", "_silence_"}
+
+
+def test_what_is_no_word_is_no_event(trained):
+    spotter = Spotter.load(trained)
+    assert spotter.words == ("rise", "fall", "_unknown_", "_silence_")
+    noise = 0.1 * np.random.default_rng(1).standard_normal(3 * RATE).astype(np.float32)
+    assert not [event for event in spotter.detect(noise, RATE) if event.word.startswith("_")]
+
+
+def test_info_says_what_the_model_is(trained):
+    told = kws("info", trained)
+    assert told.exit_code == 0, told.output
+    assert "words" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (("train", "--data", "."), "Name the words"),
+        (("train", "--protocol", "words", "--data", "."), "Name the words"),
+        (("train", "yes", "--protocol", "v2-12", "--data", "."), "has its own words"),
+        (("train", "--protocol", "v2-12", "--data", ".", "--phrases", "."), "do not apply"),
+        (("evaluate", "welcome"), "Give either"),
+        (("evaluate", "welcome", "--protocol", "words"), "Give either"),
+        (("evaluate", "welcome", "--protocol", "words", "--data", ".", "--positives", "."), "Give either"),
+    ],
+)
+def test_wrong_usage(args, complaint):
+    result = kws(*args)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+def test_model_of_another_protocol(data):
+    result = kws("evaluate", "welcome", "--protocol", "words", "--data", data)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
