@@ -47,16 +47,21 @@ def train(
     *,
     device: torch.device,
     resume: bool = False,
+    start: ScanningCNN | None = None,
     hooks: Hooks = Hooks(),
     card: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> dict | None:
     """Trains, exports to `path` (.onnx; the checkpoint stands beside it as .pt), calibrates. Returns the model's document.
 
-    `card` adds to the document: sources with their licences, notes. With `resume` it goes on from the checkpoint. Of several
-    processes all must come here with the same arguments; only the first writes, and gets the document.
+    `card` adds to the document: sources with their licences, notes. With `resume` it goes on from the checkpoint; `start` is a
+    network whose weights a new run begins with. Of several processes all must come here with the same arguments; only the first writes,
+    and gets the document.
     """
     run = Run(config, recipe, device, material.fingerprint())
+    if start is not None:
+        run.network.load_state_dict(start.state_dict())
+        run.trained.load_state_dict(start.state_dict())
     checkpoint = path.with_suffix(".pt")
     if resume:
         run.restore(checkpoint)
