@@ -78,11 +78,13 @@ def train(
         from kws.training.fit import Recipe
         from kws.training.material import Folders
         from kws.training.network import NetworkConfig
+        from kws.training.torch_engine import pick_device
     folders = Folders(data, negatives, background, phrases)
     config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling)
     shards = shards or processes.started()
     recipe = Recipe(epochs=epochs, steps_per_epoch=steps, shards=shards, learning_rate=learning_rate, seed=seed)
-    command.run(command.Options(folders, out, config, recipe, device, resume, as_json), complain)
+    with processes.joined(pick_device(device)):
+        command.run(command.Options(folders, out, config, recipe, device, resume, as_json), complain)
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")

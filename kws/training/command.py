@@ -33,12 +33,7 @@ class Options:
 
 
 def run(options: Options, warn: Callable[[str], None]) -> Path:
-    """Trains as wished, with the other processes if torchrun started several; returns the path of the model file. Raises KwsError."""
-    with processes.joined(pick_device(options.device)):
-        return _run(options, warn if processes.first() else lambda problem: None)
-
-
-def _run(options: Options, warn: Callable[[str], None]) -> Path:
+    """Trains as wished, with the other processes if there are any; returns the path of the model file. Raises KwsError."""
     path = options.out or Path("models") / f"{'_'.join(options.config.words)}.onnx"
     if path.suffix != ".onnx":
         raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
@@ -46,7 +41,7 @@ def _run(options: Options, warn: Callable[[str], None]) -> Path:
     processes.share(options.recipe.shards)  # raises before anything is read
     _make_room(path.parent)
     teller = _Teller(options.recipe, options.as_json)
-    material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
+    material = gather(options.config.words, options.folders, warn=processes.by_first(warn), progress=teller.reading)
     seconds = sum(word.bank.seconds for word in material.words), sum(source.bank.seconds for source in material.negatives)
     place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
     teller.say(f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds, on {place}")
