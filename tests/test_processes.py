@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import write_tone_folder
-from shared_training import DETECTION, LESSONS, SHORT, detection
+from shared_training import DETECTION, LESSONS, detection
 
 from cli import main
 from kws.errors import KwsError, ModelError
@@ -94,29 +94,32 @@ def test_command(tmp_path):
     assert checkpoint.load(tmp_path / "rise.pt")["recipe"]["shards"] == 2
 
 
-def test_shards_are_batches_of_their_own():
-    """The shards of a step are other batches than those of the next, and a run of one shard hears what it always heard."""
-    lesson = detection()
-    seen: list[int] = []
-    watched = type("Watched", (torch.utils.data.Dataset,), {"__getitem__": lambda _, index: seen.append(index) or lesson.batches[index]})()
-    processes_of_one = type(lesson)(lesson.config, lesson.recipe, watched, lesson.task)
-    with pytest.raises(KeyboardInterrupt):
-        processes_of_one.run(Path("never written"), on_step=stop_after_two)
-    assert seen == [0, 1, 2, 3]
+class Watched(torch.utils.data.Dataset):
+    """Tells which batches were asked for."""
+
+    def __init__(self, batches: torch.utils.data.Dataset):
+        self.batches, self.asked = batches, []
+
+    def __getitem__(self, index: int) -> tuple:
+        self.asked.append(index)
+        return self.batches[index]
 
 
-def stop_after_two(step: int, loss: float) -> None:
-    if step == 1:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(("shards", "asked"), [(1, [0, 1]), (3, [0, 1, 2, 3, 4, 5])])
+def test_every_shard_of_every_step_is_a_batch_of_its_own(tmp_path, shards, asked):
+    lesson = detection(replace(DETECTION, shards=shards, epochs=1, steps_per_epoch=2))
+    watched = Watched(lesson.batches)
+    replace(lesson, batches=watched).run(tmp_path / "a.pt")
+    assert watched.asked == asked
 
 
 def test_older_checkpoint_is_of_one_shard(tmp_path):
-    lesson = detection(type(DETECTION)(**{**SHORT, "shards": 1}, clip_seconds=1.2))
+    lesson = detection(replace(DETECTION, shards=1))
     lesson.run(tmp_path / "a.pt")
     saved = checkpoint.load(tmp_path / "a.pt")
     del saved["recipe"]["shards"], saved["format"]
     checkpoint.save(saved, tmp_path / "a.pt")
-    assert len(lesson.run(tmp_path / "a.pt").history) == SHORT["epochs"]
+    assert len(lesson.run(tmp_path / "a.pt").history) == DETECTION.epochs
 
 
 class TestOneProcess:

@@ -41,10 +41,9 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
     path = _model_path(options.out or Path("models") / f"{'_'.join(options.config.words)}.onnx")
     with processes.joined(pick_device(options.device)):
         device = pick_device(options.device)
-        warn = warn if processes.first() else lambda problem: None
         processes.share(options.recipe.shards)  # raises before anything is read
         with _telling(options.recipe, options.as_json, path, options.resume) as teller:
-            material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
+            material = gather(options.config.words, options.folders, warn=processes.by_first(warn), progress=teller.reading)
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             document = train(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
@@ -59,8 +58,9 @@ def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -
     with processes.joined(pick_device(options.device)):
         processes.share(options.recipe.shards)
         with _telling(options.recipe, as_json, path, options.resume) as teller:
-            told = sorting.train(options, teller.hooks, warn if processes.first() else lambda problem: None)
-            teller.say(told)
+            told = sorting.train(options, teller.hooks, processes.by_first(warn))
+            if told:
+                teller.say(told)
     return path
 
 

@@ -5,7 +5,7 @@ writes. Without torchrun, or with one process, nothing here does anything.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -63,6 +63,11 @@ def rank() -> int:
 def first() -> bool:
     """Whether this is the process that speaks, validates and writes."""
     return rank() == 0
+
+
+def by_first(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """The same in the first process, silence in the others: what all of them find is told once."""
+    return tell if first() else lambda text: None
 
 
 def share(shards: int) -> range:

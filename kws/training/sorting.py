@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kws.engine import load
-from kws.training import accuracy, classifying, protocols
+from kws.training import accuracy, classifying, processes, protocols
 from kws.training.classes import ClassRecipe
 from kws.training.classifying import POOL_FRAMES
 from kws.training.clips import Bank, find_clips, read_bank
@@ -33,8 +33,10 @@ class Options:
     resume: bool
 
 
-def train(options: Options, hooks: Hooks, warn: Warn) -> str:
-    """Trains as wished; returns a line on what came of it. Raises KwsError."""
+def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
+    """Trains as wished; returns a line on what came of it, of several processes in the first alone. Raises KwsError."""
+    processes.share(options.recipe.shards)  # raises before anything is read
+    warn = processes.by_first(warn)
     protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn)
     config = NetworkConfig(protocol.classes, pooling=options.pooling, pool_frames=POOL_FRAMES, **SIZES[options.size])
     banks = [_learned(read_bank(find_clips(folder), warn=warn)) for folder in options.other_speech]
@@ -43,8 +45,8 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str:
     document = classifying.train(
         protocol, config, options.recipe, options.out, device=device, other_speech=banks, resume=options.resume, hooks=hooks
     )
-    if document is None:  # another process has it
-        return ""
+    if document is None:
+        return None
     share = document["training"]["last_epoch"]["accuracy"]
     return f"{options.out}: {document['parameters']} parameters, {share:.2%} of the validation clips right; judge it once with kws evaluate"
 
