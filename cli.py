@@ -31,9 +31,10 @@ class _Commands(click.Group):
         except KwsError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            if error.errno not in standard.UNWRITABLE:
+            sentence = standard.told(error)
+            if sentence is None:
                 raise
-            raise click.ClickException(f"cannot write ({error.strerror}). Make room, or write elsewhere.") from error
+            raise click.ClickException(sentence) from error
         except KeyboardInterrupt:
             return ctx.exit(130)
         finally:

@@ -1,4 +1,5 @@
-"""Standard input, output and error where they are not as usual: closed by the caller (`kws detect a.wav >&-`), or full."""
+"""Standard input, output and error where they are not as usual: closed by the caller (`kws detect a.wav >&-`), or full; and what
+to say of errors of the system that a user can do something about."""
 
 import errno
 import os
@@ -6,7 +7,7 @@ import sys
 from contextlib import suppress
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, one's share of it, the longest file allowed
-UNWRITABLE = (*FULL, errno.EBADF)  # the last where output is closed
+UNWRITABLE = (*FULL, errno.EBADF)  # the last of them: output is closed
 
 
 def open_closed() -> None:
@@ -17,6 +18,15 @@ def open_closed() -> None:
     for name, mode, way in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, way), mode, closefd=False))  # the lowest free number is its own
+
+
+def told(error: OSError) -> str | None:
+    """What a user should know and do, where the system's error is none of ours: no room, or a name that no file can have."""
+    if error.errno in UNWRITABLE:
+        return f"cannot write ({error.strerror}). Make room, or write elsewhere."
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename}: {error.strerror}. Check the path."
+    return None
 
 
 def drop_output() -> None:

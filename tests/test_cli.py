@@ -223,6 +223,22 @@ def test_bad_recordings_stop_no_others(place: Place, path: str, message: str, jo
     assert result.stderr.startswith(f"Error: {message}") and result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "evaluate welcome --positives NAME",
+        "calibrate welcome --negatives NAME",
+        "evaluate x --protocol v2-12 --data NAME",
+        "train NAME --data .",
+    ],
+)
+def test_names_that_no_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments.replace("NAME", "x" * 300).split())
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+
+
 def damaged(place: Place, kind: str) -> Path:
     """A recording with the word at 1 s and at 3.5 s, damaged after that or elsewhere."""
     samples = audio.read("twice.flac")
