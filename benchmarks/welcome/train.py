@@ -1,6 +1,6 @@
 """Makes the shipped model: speaks the clips, trains, calibrates, writes `welcome.onnx` and `welcome.pt`.
 
-One command from the recordings and a speech synthesis script to the model, about an hour on two cores:
+One command from the recordings and a speech synthesis script to the model, about an hour and a half on two cores:
 
     python benchmarks/welcome/train.py --data DATA --synth SYNTH.py --voices KOKORO_VOICES --work WORK --out models/welcome.onnx
 
