@@ -250,7 +250,7 @@ def bad(folders, tmp_path) -> Path:
         ("evaluate {model} --positives {data}/positives --snr loud", 2, "'loud' is neither 'clean' nor a number of dB"),
         ("evaluate {model} --positives {data}/positives --snr nan", 2, "'nan' is neither 'clean' nor a number of dB"),
         ("evaluate {model} --positives {data}/positives --part some", 2, "'some' is not one of"),
-        ("evaluate {model}", 2, "Missing option '--positives'"),
+        ("evaluate {model}", 2, "Give either --positives DIR, or --protocol NAME and --data DIR"),
         ("calibrate {model}", 2, "Missing option '--negatives'"),
         ("calibrate {model} --negatives {bad}/none", 1, "none: no such folder"),
         ("calibrate {model} --negatives {bad}/empty", 1, "no recordings in this directory"),
