@@ -24,7 +24,7 @@ RUNTIME = [
 TRAINING = [
     *("pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "augment", "loss", "checkpoint", "fit", "torch_engine", "export"),
-    *("trials", "intervals", "matching", "calibrate", "material", "session", "command"),
+    *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "command"),
     *("strangers", "classes", "classifying", "accuracy", "sorting"),
     *("streams", "hearing", "evaluation", "summary", "chart", "specimen", "look", "page", "evaluating", "calibrating", "cli"),
 ]

@@ -30,6 +30,9 @@ def complain(problem: object) -> None:
 @click.option("--negatives", type=_FOLDER, multiple=True, help="More recordings without the words, of any length.")
 @click.option("--background", type=_FOLDER, multiple=True, help="More noise to mix in.")
 @click.option("--phrases", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: longer recordings with the word somewhere in them.")
+@click.option(
+    "--mine", type=_FOLDER, multiple=True, help="Long recordings without the words: a second round learns from what fires in them."
+)
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option("--pooling", type=click.Choice(["gem", "max", "mean", "power"]), default="gem", show_default=True, help="Pooling head.")
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Times the held-out recordings are heard.")
@@ -45,6 +48,7 @@ def train(
     negatives: tuple[Path, ...],
     background: tuple[Path, ...],
     phrases: tuple[Path, ...],
+    mine: tuple[Path, ...],
     out: Path | None,
     pooling: str,
     epochs: int,
@@ -60,9 +64,14 @@ def train(
     Everything in --data that is not one of the words is what they are told from. Writes a model file, calibrated on speakers
     that were held out, and a checkpoint beside it.
 
+    With --mine, training has a second round, half as long as the first: the network listens to those recordings, of any length, and
+    learns again from the few seconds around what fires. They are listed in NAME.mined.csv. Listen to the first ones: where the word is
+    really said, delete the line and give the same command with --resume.
+
     \b
     kws train marvin --data speech_commands/
     kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.onnx
+    kws train marvin --data speech_commands/ --mine radio/ --mine living_room/
     kws train marvin --data speech_commands/ --resume
     """
     with needs_training():
@@ -70,7 +79,7 @@ def train(
         from kws.training.fit import Recipe
         from kws.training.material import Folders
         from kws.training.network import NetworkConfig
-    folders = Folders(data, negatives, background, phrases)
+    folders = Folders(data, negatives, background, phrases, mine)
     config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling)
     recipe = Recipe(epochs=epochs, steps_per_epoch=steps, learning_rate=learning_rate, seed=seed)
     command.run(command.Options(folders, out, config, recipe, device, resume, as_json), complain)

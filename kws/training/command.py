@@ -3,17 +3,20 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from kws import audio
 from kws.errors import DataError, ModelError
+from kws.terminal import Progress
 from kws.training.fit import Recipe
 from kws.training.material import Folders, gather
 from kws.training.network import NetworkConfig
+from kws.training.rounds import second, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.torch_engine import pick_device
 
@@ -38,15 +41,17 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
     device = pick_device(options.device)
     _make_room(path.parent)
-    teller = _Teller(options.recipe, options.as_json)
+    epochs = options.recipe.epochs + (second(options.recipe).epochs if options.folders.mine else 0)
+    teller = _Teller(epochs, options, warn)
     material = gather(options.config.words, options.folders, warn=warn, progress=teller.reading)
     seconds = sum(word.bank.seconds for word in material.words), sum(source.bank.seconds for source in material.negatives)
     teller.say(f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds, on {device.type}")
     try:
         with _interrupts_between_steps(teller):
-            document = train(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
+            learn = train_in_rounds if options.folders.mine else train
+            document = learn(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
     except KeyboardInterrupt:
-        teller.say(f"stopped; {path.with_suffix('.pt')} holds the last whole epoch, go on with --resume")
+        teller.say(f"stopped; the checkpoint beside {path} holds the last whole epoch, go on with --resume")
         raise
     finally:
         teller.close()
@@ -81,15 +86,14 @@ def _interrupts_between_steps(teller: "_Teller") -> Iterator[None]:
 class _Teller:
     """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout."""
 
-    def __init__(self, recipe: Recipe, as_json: bool):
+    def __init__(self, epochs: int, options: Options, warn: Callable[[str], None]):
         self.stop_wished = False
-        self._as_json = as_json
-        self._epochs = recipe.epochs
+        self._as_json = options.as_json
+        self._epochs = epochs
         self._visible = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=recipe.epochs * recipe.steps_per_epoch, unit="step", file=sys.stderr, disable=not self._visible, leave=False, delay=0.1
-        )
-        self.hooks = Hooks(step=self._step, epoch=self._epoch, say=self.say)
+        steps = epochs * options.recipe.steps_per_epoch
+        self._bar = tqdm(total=steps, unit="step", file=sys.stderr, disable=not self._visible, leave=False, delay=0.1)
+        self.hooks = Hooks(step=self._step, epoch=self._epoch, say=self.say, warn=warn, listening=self._listening)
 
     def reading(self, clips: Iterable) -> Iterable:
         return tqdm(clips, desc="reading", unit="clip", file=sys.stderr, disable=not self._visible, leave=False)
@@ -100,9 +104,25 @@ class _Teller:
     def close(self) -> None:
         self._bar.close()
 
-    def _step(self, step: int, loss: float) -> None:
+    @contextmanager
+    def _listening(self, paths: Sequence[Path]) -> Iterator[Callable[[float], None]]:
+        progress = Progress(map(audio.duration_seconds, paths))
+
+        def heard(seconds: float) -> None:
+            self._stop_if_wished()
+            progress.heard(seconds)
+
+        try:
+            yield heard
+        finally:
+            progress.close()
+
+    def _stop_if_wished(self) -> None:
         if self.stop_wished:
             raise KeyboardInterrupt
+
+    def _step(self, step: int, loss: float) -> None:
+        self._stop_if_wished()
         self._bar.n = step + 1
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self._bar.update(0)

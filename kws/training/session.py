@@ -1,8 +1,8 @@
 """One training session, from material to a calibrated model file. `kws train` is a thin layer over this."""
 
 import platform
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ VALIDATION_CLIPS = 200
 VALIDATION_SECONDS = 1200.0
 NOISY_SNR_DB = 10.0
 
+Listening = Callable[[Sequence[Path]], AbstractContextManager[Callable[[float], None]]]  # around hearing files: is told of seconds heard
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -37,6 +39,8 @@ class Hooks:
     step: Callable[[int, float], None] = lambda step, loss: None
     epoch: Callable[[dict], None] = lambda entry: None
     say: Callable[[str], None] = lambda text: None
+    warn: Callable[[str], None] = lambda text: None
+    listening: Listening = lambda paths: nullcontext(lambda seconds: None)
 
 
 def train(
@@ -47,15 +51,20 @@ def train(
     *,
     device: torch.device,
     resume: bool = False,
+    start: ScanningCNN | None = None,
     hooks: Hooks = Hooks(),
     card: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> dict:
     """Trains, exports to `path` (.onnx; the checkpoint stands beside it as .pt), calibrates. Returns the model's document.
 
-    `card` adds to the document: sources with their licences, notes. With `resume` it goes on from the checkpoint.
+    `card` adds to the document: sources with their licences, notes. With `resume` it goes on from the checkpoint; `start` is a
+    network whose weights a new run begins with.
     """
     run = Run(config, recipe, device, material.fingerprint())
+    if start is not None:
+        run.network.load_state_dict(start.state_dict())
+        run.trained.load_state_dict(start.state_dict())
     checkpoint = path.with_suffix(".pt")
     if resume:
         run.restore(checkpoint)
