@@ -132,9 +132,9 @@ def cut(findings: Sequence[Finding]) -> Bank:
     return pack([Clip(each.file, each.word, each.file.stem) for each in findings], [waves[each] for each in findings])
 
 
-def with_mined(sources: Sequence[Source], mined: Bank, share: float = SHARE) -> tuple[Source, ...]:
-    """The sources, and the mined stretches: drawn from with this share of all draws, less if they are few."""
-    share *= len(mined) / (len(mined) + HALF_SHARE)
+def with_mined(sources: Sequence[Source], mined: Bank) -> tuple[Source, ...]:
+    """The sources, and the mined stretches: drawn from with a share of SHARE, less if they are few."""
+    share = SHARE * len(mined) / (len(mined) + HALF_SHARE)
     return (*sources, Source(mined, share / (1 - share) * sum(source.weight for source in sources)))
 
 
