@@ -120,12 +120,15 @@ def read_findings(path: Path) -> list[Finding]:
         raise DataError(f"{path}: not a list of mined stretches ({','.join(_COLUMNS)}). Delete it, and they are found anew.") from error
 
 
-def cut(findings: Sequence[Finding]) -> Bank:
-    """The stretches around the findings, in their order. Raises AudioError where a recording has gone, DataError where it is shorter."""
+def cut(findings: Sequence[Finding], heard: Callable[[float], None] = lambda seconds: None) -> Bank:
+    """The stretches around the findings, in their order. `heard` is told of each block's seconds.
+
+    Raises AudioError where a recording has gone, DataError where it is shorter than it was.
+    """
     waves: dict[Finding, np.ndarray] = {}
     for file in dict.fromkeys(finding.file for finding in findings):
         here = sorted((finding for finding in findings if finding.file == file), key=lambda finding: finding.seconds)
-        waves |= zip(here, _stretches(file, [finding.seconds for finding in here]), strict=True)
+        waves |= zip(here, _stretches(file, [finding.seconds for finding in here], heard), strict=True)
     for finding, wave in waves.items():
         if not len(wave):
             raise DataError(f"{finding.file}: ends before {finding.seconds:.2f} s, where something was mined. Was it exchanged?")
@@ -176,11 +179,12 @@ def _peaks(times: np.ndarray, scores: np.ndarray) -> list[tuple[float, float]]:
     return [(float(times[at]), float(scores[at])) for at in best]
 
 
-def _stretches(path: Path, seconds: Sequence[float]) -> list[np.ndarray]:
+def _stretches(path: Path, seconds: Sequence[float], heard: Callable[[float], None]) -> list[np.ndarray]:
     """What is to be cut out around each of these times (ascending), in one pass: finding a place in an MP3 takes a pass by itself."""
     wanted = [(max(round((at - BEFORE_SECONDS) * audio.SAMPLE_RATE), 0), round((at + AFTER_SECONDS) * audio.SAMPLE_RATE)) for at in seconds]
     held, begins, found = np.zeros(0, np.float32), 0, []
     for block in audio.blocks(path):
+        heard(len(block) / audio.SAMPLE_RATE)
         held = np.concatenate([held, block])
         while len(found) < len(wanted) and wanted[len(found)][1] <= begins + len(held):
             start, end = wanted[len(found)]

@@ -62,7 +62,8 @@ def train_in_rounds(
         for suffix in (".pt", ".onnx"):
             replace_file(path.with_suffix(suffix), first.with_suffix(suffix).read_bytes())
         return document
-    mined = cut(findings)
+    with hooks.listening(list(dict.fromkeys(finding.file for finding in findings))) as heard:
+        mined = cut(findings, heard)
     material = replace(material, negatives=with_mined(material.negatives, mined))
     return train(
         material,
