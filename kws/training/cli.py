@@ -42,6 +42,9 @@ def warn(problem: object) -> None:
 @click.option("--negatives", type=_FOLDER, multiple=True, help="More recordings without the words, of any length.")
 @click.option("--background", type=_FOLDER, multiple=True, help="More noise to mix in.")
 @click.option("--phrases", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: longer recordings with the word somewhere in them.")
+@click.option(
+    "--mine", type=_FOLDER, multiple=True, help="Long recordings without the words: a second round learns from what fires in them."
+)
 @_PROTOCOL
 @click.option(
     "--size", type=click.Choice(["small", "large"]), default="small", show_default=True, help="Up to 100 000 or 400 000 parameters."
@@ -62,6 +65,7 @@ def train(
     negatives: tuple[Path, ...],
     background: tuple[Path, ...],
     phrases: tuple[Path, ...],
+    mine: tuple[Path, ...],
     protocol: str | None,
     size: str,
     out: Path | None,
@@ -80,9 +84,14 @@ def train(
     Everything in --data that is not one of the words is what they are told from. Writes a model file, calibrated on speakers
     that were held out, and a checkpoint beside it.
 
+    With --mine, training has a second round, half as long as the first: the network listens to those recordings, of any length, and
+    learns again from the few seconds around what fires. They are listed in NAME.mined.csv. Listen to the first ones: where the word is
+    really said, delete the line and give the same command with --resume.
+
     \b
     kws train marvin --data speech_commands/
     kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.onnx
+    kws train marvin --data speech_commands/ --mine radio/ --mine living_room/
     kws train marvin --data speech_commands/ --resume
     torchrun --nproc-per-node 2 -m cli train marvin --data speech_commands/
 
@@ -95,8 +104,8 @@ def train(
     """
     if bool(words) != (protocol in (None, "words")):
         raise click.UsageError("Name the words: kws train WORD... --data DIR." if not words else f"Protocol {protocol} has its own words.")
-    if protocol and (background or phrases):
-        raise click.UsageError("--background and --phrases do not apply to a protocol.")
+    if protocol and (background or phrases or mine):
+        raise click.UsageError("--background, --phrases and --mine do not apply to a protocol.")
     with needs_training():
         from kws.training import command, processes, sorting
         from kws.training.classes import ClassRecipe
@@ -116,7 +125,7 @@ def train(
         wishes = sorting.Options(protocol, data, words, negatives, size, pooling, ClassRecipe(**settings), out, device, resume)
         command.sort(wishes, as_json, warn)
         return
-    folders = Folders(data, negatives, background, phrases)
+    folders = Folders(data, negatives, background, phrases, mine)
     config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling, **SIZES[size])
     command.run(command.Options(folders, out, config, Recipe(**settings), device, resume, as_json), warn)
 

@@ -3,19 +3,23 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from tqdm import tqdm
 
+from kws import audio
 from kws.errors import DataError, ModelError
 from kws.interrupts import Interrupts
+from kws.terminal import Progress
 from kws.training import processes, sorting
 from kws.training.fit import Recipe
 from kws.training.material import Folders, Material, gather
 from kws.training.network import NetworkConfig
+from kws.training.rounds import second, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.torch_engine import pick_device
 
@@ -42,11 +46,15 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
     with processes.joined(pick_device(options.device)):
         device = pick_device(options.device)
         processes.share(options.recipe.shards)  # raises before anything is read
-        with _telling(options.recipe, options.as_json, path, options.resume) as teller:
+        if options.folders.mine and processes.size() > 1:
+            raise DataError("--mine works in one process only. Train without torchrun, or without --mine.")
+        rounds = (options.recipe, second(options.recipe)) if options.folders.mine else (options.recipe,)
+        with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
             material = gather(options.config.words, options.folders, warn=processes.by_first(warn), progress=teller.reading)
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
-            document = train(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
+            learn = train_in_rounds if options.folders.mine else train
+            document = learn(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
             if document:
                 teller.say(_summary(document, path))
     return path
@@ -57,7 +65,7 @@ def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -
     path = _model_path(options.out)
     with processes.joined(pick_device(options.device)):
         processes.share(options.recipe.shards)
-        with _telling(options.recipe, as_json, path, options.resume) as teller:
+        with _telling((options.recipe,), as_json, path, options.resume, warn) as teller:
             told = sorting.train(options, teller.hooks, processes.by_first(warn))
             if told:
                 teller.say(told)
@@ -73,9 +81,9 @@ def _model_path(path: Path) -> Path:
 
 
 @contextmanager
-def _telling(recipe: Recipe, as_json: bool, path: Path, resume: bool) -> Iterator["_Teller"]:
+def _telling(rounds: Sequence[Recipe], as_json: bool, path: Path, resume: bool, warn: Callable[[str], None]) -> Iterator["_Teller"]:
     """Around a training: Ctrl-C waits for the end of a step, and what was saved is said."""
-    teller = _Teller(recipe, as_json)
+    teller = _Teller(rounds, as_json, warn)
     try:
         with teller.interrupts:
             yield teller
@@ -112,16 +120,16 @@ class _Teller:
     Ctrl-C waits for the end of a step.
     """
 
-    def __init__(self, recipe: Recipe, as_json: bool):
+    def __init__(self, rounds: Sequence[Recipe], as_json: bool, warn: Callable[[str], None]):
         self.interrupts = Interrupts(self._stopping)
         self.epochs_saved = 0
         self._as_json = as_json
-        self._recipe = recipe
+        self._steps_per_epoch = rounds[0].steps_per_epoch
+        self._ends = tuple(accumulate(recipe.epochs for recipe in rounds))  # epochs with which a round ends
         self._visible = sys.stderr.isatty() and processes.first()
-        self._bar = tqdm(
-            total=recipe.epochs * recipe.steps_per_epoch, unit="step", file=sys.stderr, disable=not self._visible, leave=False, delay=0.1
-        )
-        self.hooks = Hooks(step=self._step, epoch=self._epoch, say=self.say)
+        steps = self._ends[-1] * self._steps_per_epoch
+        self._bar = tqdm(total=steps, unit="step", file=sys.stderr, disable=not self._visible, leave=False, delay=0.1)
+        self.hooks = Hooks(step=self._step, epoch=self._epoch, say=self.say, warn=warn, listening=self._listening)
 
     def reading(self, clips: Iterable) -> Iterable:
         return tqdm(clips, desc="reading", unit="clip", file=sys.stderr, disable=not self._visible, leave=False)
@@ -133,13 +141,21 @@ class _Teller:
     def close(self) -> None:
         self._bar.close()
 
+    @contextmanager
+    def _listening(self, paths: Sequence[Path]) -> Iterator[Callable[[float], None]]:
+        progress = Progress(map(audio.duration_seconds, paths))
+        try:
+            yield progress.heard
+        finally:
+            progress.close()
+
     @staticmethod
     def _stopping() -> None:
         with suppress(OSError):  # from inside a signal handler: Python's own stderr may be in the middle of a line
             os.write(2, b"\nstopping after this step (Ctrl-C again: now)\n")
 
     def _step(self, step: int, loss: float) -> None:
-        self.interrupts.patient = bool((step + 1) % self._recipe.steps_per_epoch)  # after the last comes validation
+        self.interrupts.patient = bool((step + 1) % self._steps_per_epoch)  # after the last comes validation
         self.interrupts.check()
         self._bar.n = step + 1
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -148,14 +164,14 @@ class _Teller:
     def _epoch(self, entry: dict) -> None:
         self.epochs_saved += 1
         self._tell(entry)
-        self.interrupts.patient = entry["epoch"] < self._recipe.epochs  # after the last comes calibration
+        self.interrupts.patient = entry["epoch"] not in self._ends  # after these comes calibration
         self.interrupts.check()
 
     def _tell(self, entry: dict) -> None:
         if self._as_json:
             print(json.dumps(entry), flush=True)
             return
-        self.say(f"epoch {entry['epoch']:3d} of {self._recipe.epochs}  loss {entry['loss']:.3f}  {_validation(entry)}")
+        self.say(f"epoch {entry['epoch']:3d} of {self._ends[-1]}  loss {entry['loss']:.3f}  {_validation(entry)}")
 
 
 def _validation(entry: dict) -> str:

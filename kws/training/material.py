@@ -14,6 +14,7 @@ from kws.errors import DataError
 from kws.training.augment import simulated_rooms
 from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, find_clips, read_bank
 from kws.training.fit import Recipe
+from kws.training.mining import find_audio, read_heldout
 from kws.training.mixing import MARGIN_SAMPLES, Source, Word, placed_word, unplaced_word
 
 FEWEST_CLIPS = 10
@@ -28,17 +29,20 @@ Progress = Callable[[Iterable], Iterable]
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a user keeps recordings. `data`: Speech Commands layout; `phrases`: WORD/*.wav in which the word is said somewhere."""
+    """Where a user keeps recordings. `data`: Speech Commands layout; `phrases`: WORD/*.wav in which the word is said somewhere;
+    `mine`: long recordings without the words, see `kws.training.mining`."""
 
     data: Path
     negatives: tuple[Path, ...] = ()
     background: tuple[Path, ...] = ()
     phrases: tuple[Path, ...] = ()
+    mine: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Material:
-    """All that a run needs. `words` may list a word twice (placed and unplaced clips); `heldout_words` are placed, one per name."""
+    """All that a run needs. `words` may list a word twice (placed and unplaced clips); `heldout_words` are placed, one per name.
+    `mined`: recordings for a second round, not read yet."""
 
     names: tuple[str, ...]
     words: tuple[Word, ...]
@@ -49,6 +53,7 @@ class Material:
     rooms: Tensor
     sources: tuple[dict, ...] = ()
     notes: tuple[str, ...] = ()
+    mined: tuple[Clip, ...] = ()
 
     @property
     def heldout_hours(self) -> float:
@@ -61,6 +66,7 @@ class Material:
 
 def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Progress = iter) -> Material:
     """Reads everything. Raises DataError where a word has too few clips, or nothing is there to tell it from."""
+    mined, heldout_mined = find_audio(folders.mine, names, warn)
     everything = find_clips(folders.data)
     words = [_read_word(name, everything, folders.data, warn, progress) for name in names]
     others = [clip for clip in everything if clip.label not in (*names, BACKGROUND)]
@@ -86,11 +92,23 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
         negatives=_learned(banks, folders),
         noises=read_bank(noise_clips, warn=warn, progress=progress),
         heldout_words=tuple(_part_or_all(word, "validation") for word in words),
-        heldout_negatives=tuple(_bank_part(bank, "validation") for bank in banks),
+        heldout_negatives=(*(_bank_part(bank, "validation") for bank in banks), *_heldout(heldout_mined, banks, warn)),
         rooms=torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))),
-        sources=tuple({"folder": str(folder)} for folder in (folders.data, *folders.negatives, *folders.background, *folders.phrases)),
+        sources=tuple({"folder": str(folder)} for folder in _all(folders)),
         notes=notes,
+        mined=tuple(mined),
     )
+
+
+def _all(folders: Folders) -> list[Path]:
+    return [folders.data, *folders.negatives, *folders.background, *folders.phrases, *folders.mine]
+
+
+def _heldout(mined: list[Clip], banks: list[Bank], warn: Warn) -> list[Bank]:
+    """What of the recordings to mine is held out, unless it is among the other negatives already."""
+    known = {clip.path.resolve() for bank in banks for clip in bank.clips}
+    bank = read_heldout([clip for clip in mined if clip.path.resolve() not in known], warn)
+    return [bank] if len(bank) else []
 
 
 def _read_word(name: str, everything: list[Clip], folder: Path, warn: Warn, progress: Progress) -> Word:

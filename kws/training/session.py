@@ -1,8 +1,8 @@
 """One training session, from material to a calibrated model file. `kws train` is a thin layer over this."""
 
 import platform
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ VALIDATION_CLIPS = 200
 VALIDATION_SECONDS = 1200.0
 NOISY_SNR_DB = 10.0
 
+Listening = Callable[[Sequence[Path]], AbstractContextManager[Callable[[float], None]]]  # around hearing files: is told of seconds heard
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -37,6 +39,8 @@ class Hooks:
     step: Callable[[int, float], None] = lambda step, loss: None
     epoch: Callable[[dict], None] = lambda entry: None
     say: Callable[[str], None] = lambda text: None
+    warn: Callable[[str], None] = lambda text: None
+    listening: Listening = lambda paths: nullcontext(lambda seconds: None)
 
 
 def train(

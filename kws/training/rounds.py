@@ -1,0 +1,119 @@
+"""Training in two rounds: the second goes on from the first, and learns besides from what fired in it (see `kws.training.mining`).
+
+    NAME.first.pt, .onnx    the first round, a model of its own
+    NAME.mined.csv          what fired in it, highest score first: file, seconds, word, score
+    NAME.pt, .onnx          the second round
+
+Each round is a whole run with a schedule of its own, so both resume bit for bit. The list is made when the first round is over, and
+belongs to it: a run that goes on takes the list as it is. So whoever deletes lines of it and resumes has the second round alone
+learned again, without them; whoever deletes the file has it made anew. A run that does not resume makes everything anew.
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kws.errors import KwsError
+from kws.output import replace_file
+from kws.spotter import Spotter
+from kws.training import checkpoint
+from kws.training.fit import Recipe
+from kws.training.material import Material
+from kws.training.mining import Finding, cut, mine, read_findings, with_mined, write_findings
+from kws.training.network import NetworkConfig
+from kws.training.session import Hooks, train
+from kws.training.torch_engine import load_network
+
+
+def second(recipe: Recipe) -> Recipe:
+    """The recipe of the second round: half as long as the first, a third of its learning rate, other examples."""
+    return replace(recipe, epochs=max(recipe.epochs // 2, 1), learning_rate=recipe.learning_rate / 3, seed=recipe.seed + 1)
+
+
+def first_path(path: Path) -> Path:
+    return path.with_suffix(".first.onnx")
+
+
+def list_path(path: Path) -> Path:
+    return path.with_suffix(".mined.csv")
+
+
+def train_in_rounds(
+    material: Material,
+    config: NetworkConfig,
+    recipe: Recipe,
+    path: Path,
+    *,
+    device: torch.device,
+    hooks: Hooks,
+    resume: bool = False,
+    card: dict[str, Any] | None = None,
+    workers: int = 1,
+) -> dict:
+    """As `kws.training.session.train`, in two rounds. `recipe` is that of the first; the epochs told of are counted through."""
+    first, then = first_path(path), second(recipe)
+    shared = {"device": device, "workers": workers}
+    document = train(material, config, recipe, first, resume=resume, hooks=hooks, card=card, **shared)
+    findings = _findings(material, path, hooks)
+    if not findings:
+        hooks.say(f"nothing to learn from in a second round; {path} is the model of the first")
+        for suffix in (".pt", ".onnx"):
+            replace_file(path.with_suffix(suffix), first.with_suffix(suffix).read_bytes())
+        return document
+    with hooks.listening(list(dict.fromkeys(finding.file for finding in findings))) as heard:
+        mined = cut(findings, heard)
+    material = replace(material, negatives=with_mined(material.negatives, mined))
+    return train(
+        material,
+        config,
+        then,
+        path,
+        resume=resume and _is_of(path.with_suffix(".pt"), then, material),
+        start=load_network(first.with_suffix(".pt")),
+        hooks=_counted_through(hooks, recipe),
+        card={**(card or {}), "mined": {"stretches": len(mined), "seconds": round(mined.seconds, 1), "first_round": asdict(recipe)}},
+        **shared,
+    )
+
+
+def _findings(material: Material, path: Path, hooks: Hooks) -> list[Finding]:
+    """What the list holds, if it is of this first round; else what its network finds, written to the list."""
+    listed, state = list_path(path), first_path(path).with_suffix(".pt")
+    saved = checkpoint.load(state)
+    if saved.get("mined") and listed.exists():
+        findings = read_findings(listed)
+        hooks.say(f"{listed}: {len(findings)} stretches to learn from")
+        return findings
+    hooks.say(f"listening to {len(material.mined):,} recordings for what fires")
+    with hooks.listening([clip.path for clip in material.mined]) as heard:
+        findings, seconds = mine(Spotter.load(first_path(path)), material.mined, warn=hooks.warn, heard=heard)
+    write_findings(findings, listed)
+    checkpoint.save({**saved, "mined": True}, state)
+    hooks.say(f"{len(findings)} stretches in {seconds / 3600:.2f} h fire or nearly do")
+    if findings:
+        hooks.say(
+            f"{listed} lists them, the highest scores first. Listen to those: where the word is really said, delete the line and run "
+            "the same command with --resume; the second round is learned again without it."
+        )
+    return read_findings(listed)
+
+
+def _is_of(state: Path, recipe: Recipe, material: Material) -> bool:
+    """Whether a checkpoint is of this second round, and not of one with other stretches."""
+    try:
+        saved = checkpoint.load(state)
+    except KwsError:
+        return False
+    return (saved.get("recipe"), saved.get("fingerprint")) == (asdict(recipe), material.fingerprint())
+
+
+def _counted_through(hooks: Hooks, before: Recipe) -> Hooks:
+    """Hooks for a round after another."""
+    return replace(
+        hooks,
+        step=lambda step, loss: hooks.step(before.epochs * before.steps_per_epoch + step, loss),
+        epoch=lambda entry: hooks.epoch({**entry, "epoch": before.epochs + entry["epoch"]}),
+        say=lambda text: hooks.say(f"second round: {text}"),
+    )
