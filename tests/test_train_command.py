@@ -156,7 +156,7 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
         (["rise", "--data", "{data}", "--out", "{empty}/model.bin"], 1, "a model file is named NAME.onnx"),
         (["rise", "--data", "{data}", "--out", "{empty}/a.onnx", "--resume"], 1, "no such checkpoint"),
         (["rise"], 2, "Missing option '--data'"),
-        (["--data", "{data}"], 2, "Missing argument 'WORD...'"),
+        (["--data", "{data}"], 2, "Name the words"),
     ],
     ids=[
         "unknown word",
