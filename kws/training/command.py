@@ -63,12 +63,10 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
 def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -> Path:
     """Trains on the clips of a protocol as wished, otherwise like `run`."""
     path = _model_path(options.out)
-    with processes.joined(pick_device(options.device)):
-        processes.share(options.recipe.shards)
-        with _telling((options.recipe,), as_json, path, options.resume, warn) as teller:
-            told = sorting.train(options, teller.hooks, processes.by_first(warn))
-            if told:
-                teller.say(told)
+    with processes.joined(pick_device(options.device)), _telling((options.recipe,), as_json, path, options.resume, warn) as teller:
+        told = sorting.train(options, teller.hooks, warn)
+        if told:
+            teller.say(told)
     return path
 
 
@@ -151,11 +149,14 @@ class _Teller:
 
     @staticmethod
     def _stopping() -> None:
+        if not processes.first():
+            return
         with suppress(OSError):  # from inside a signal handler: Python's own stderr may be in the middle of a line
             os.write(2, b"\nstopping after this step (Ctrl-C again: now)\n")
 
     def _step(self, step: int, loss: float) -> None:
-        self.interrupts.patient = bool((step + 1) % self._steps_per_epoch)  # after the last comes validation
+        last = (step + 1) % self._steps_per_epoch == 0
+        self.interrupts.patient = not (last and processes.first())  # then comes validation, for which the other processes wait
         self.interrupts.check()
         self._bar.n = step + 1
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
