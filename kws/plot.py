@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kws.errors import MissingExtraError
+from kws.errors import MissingExtraError, install_hint
 from kws.events import Detection, Scores
 from kws.output import replace_file
 
@@ -47,7 +47,7 @@ def _panels() -> "tuple[Figure, Sequence[Axes]]":
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingExtraError("plots need matplotlib, which is not installed. Install it with: pip install 'kws[plot]'") from None
+        raise MissingExtraError(f"plots need matplotlib, which is not installed. {install_hint('plot')}") from None
     figure = Figure(figsize=(12, 6.6), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True, height_ratios=[1.0, 1.7, 1.5])
     for axes in panels:

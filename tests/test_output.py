@@ -172,7 +172,7 @@ def test_a_plot_marks_its_events(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_error_tells_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'kws\[plot\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[plot\]'"):
         plot(tmp_path / "p.png", np.zeros(16_000, np.float32), scores(1.0, 1), [], {"yes": 0.5})
 
 
