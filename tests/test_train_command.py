@@ -127,12 +127,13 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
         "first step": [],
         "second step": [("step", 0, 0.1)],
         "validation": [("step", 0, 0.1), ("step", 1, 0.1)],
-        "second epoch": [("step", 0, 0.1), ("step", 1, 0.1), ("epoch", entry)],
-        "calibration": [("step", 3, 0.1), ("epoch", {**entry, "epoch": 2})],
+        "second epoch of a round": [("step", 2, 0.1), ("step", 3, 0.1), ("epoch", {**entry, "epoch": 2})],
+        "calibration of the first round": [("step", 1, 0.1), ("epoch", entry)],
+        "calibration": [("step", 5, 0.1), ("epoch", {**entry, "epoch": 3})],
     }
     waited = {}
     for place, calls in places.items():
-        teller = command._Teller(Recipe(epochs=2, steps_per_epoch=2), True)
+        teller = command._Teller([Recipe(epochs=epochs, steps_per_epoch=2) for epochs in (1, 2)], True, warn=print)
         with pytest.raises(KeyboardInterrupt), teller.interrupts:
             for name, *values in calls:
                 getattr(teller.hooks, name)(*values)
@@ -142,7 +143,7 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
             teller.hooks.step(1, 0.1)
             pytest.fail("it was not stopped at the end of the step")
         teller.close()
-    assert [place for place, it_did in waited.items() if it_did] == ["second step", "second epoch"]
+    assert [place for place, it_did in waited.items() if it_did] == ["second step", "second epoch of a round"]
     assert capfd.readouterr().err.count("stopping after this step (Ctrl-C again: now)") == 2
 
 
