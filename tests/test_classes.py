@@ -24,7 +24,7 @@ PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
 PLAIN = ClassRecipe(
     speeds=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
     mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
-    reversed_fraction=0.0, spliced_fraction=0.0, other_speech_fraction=0.0, batch=16,
+    reversed_fraction=0.0, spliced_fraction=0.0, other_speech_fraction=0.0, snippet_fraction=0.0, batch=16,
 )  # fmt: skip
 TINY = NetworkConfig(CLASSES, mels=16, channels=16, kernels=(5, 7), pool_frames=8)
 SAMPLES = 24_000
@@ -163,6 +163,21 @@ class TestIngredients:
         assert made.shape[1] == RATE
         assert (np.abs(made).max(1) > 10_000).all()
         assert 4 <= len(made) <= 8
+
+    def test_what_is_shorter_than_a_piece_stands_in_the_middle_of_silence(self):
+        (made,) = speech_pieces([make_bank(tone(0.5))])
+        sound = np.flatnonzero(made)
+        assert abs(sound[0] + sound[-1] - RATE) < 20
+        assert sound[-1] - sound[0] == pytest.approx(RATE / 2, abs=20)
+
+    def test_a_snippet_is_as_long_as_a_word_and_stands_alone(self):
+        strangers, rng = Strangers(make_part(10), np.arange(20), np.full((3, RATE), 9000, np.int16)), np.random.default_rng(0)
+        snippets = [np.flatnonzero(strangers.snippet(rng)) for _ in range(200)]
+        lengths = [(sound[-1] - sound[0]) / RATE for sound in snippets]
+        assert 0.24 < min(lengths) < 0.3
+        assert 0.75 < max(lengths) < 0.81
+        assert all(np.diff(sound).max() == 1 for sound in snippets)
+        assert len({sound[0] for sound in snippets}) > 150
 
     def test_no_speech_gives_no_pieces(self):
         assert speech_pieces([]).shape == (0, RATE)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, Pooling, PowerPooling
+from kws.training.pooling import FixedGeMPooling, GeMPooling, MaxPooling, MeanPooling, NoPooling, Pooling, PowerPooling
 
 HEADS = {
     "max": (MaxPooling, lambda y: max(y)),
@@ -17,8 +17,10 @@ HEADS = {
     "gem, q = 1": (lambda window: GeMPooling(window, q=1), lambda y: sum(y) / len(y)),
     "gem, q = 3.5": (lambda window: GeMPooling(window, q=3.5), lambda y: (sum(p**3.5 for p in y) / len(y)) ** (1 / 3.5)),
     "gem, q = 30": (lambda window: GeMPooling(window, q=30), lambda y: (sum(p**30 for p in y) / len(y)) ** (1 / 30)),
+    "gem-fixed": (FixedGeMPooling, lambda y: (sum(p**4 for p in y) / len(y)) ** (1 / 4)),
     "power, n = 0": (lambda window: PowerPooling(window, n=0), lambda y: sum(y) / len(y)),
     "power, n = 2.5": (lambda window: PowerPooling(window, n=2.5), lambda y: sum(p**3.5 for p in y) / sum(p**2.5 for p in y)),
+    "none": (NoPooling, lambda y: y[-1]),
 }
 HEAD_IDS = list(HEADS)
 
@@ -79,6 +81,7 @@ def test_score_scales_with_the_probabilities(kind, factor):
 STEEP = {
     "max": MaxPooling,
     "mean": MeanPooling,
+    "none": NoPooling,
     **{f"gem, q = {q}": lambda window, q=q: GeMPooling(window, q) for q in (1, 2, 20, 21, 1000)},
     **{f"power, n = {n}": lambda window, n=n: PowerPooling(window, n) for n in (0, 1, 20, 21, 1000)},
 }
@@ -126,3 +129,10 @@ def test_one_hit_pooled_over_a_whole_recording_fades_with_its_length(frames, q):
 def test_exponents_are_what_was_asked_for(exponent):
     assert GeMPooling(8, exponent).q.item() == pytest.approx(exponent, rel=1e-5)
     assert PowerPooling(8, exponent).n.item() == pytest.approx(exponent, rel=1e-5)
+
+
+def test_a_fixed_exponent_is_not_learned():
+    head = FixedGeMPooling(4)
+    head(random_log_p(6).float().requires_grad_()).sum().backward()
+    assert head.free.grad is None
+    assert head.q.item() == pytest.approx(4)

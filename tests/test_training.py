@@ -89,6 +89,15 @@ def test_document_tells_all(tiny_model):
     assert document["calibration"]["clips"][0] > 0
 
 
+def test_document_says_what_would_make_it_again(tiny_model):
+    training = tiny_model.document["training"]
+    saved = torch.load(tiny_model.path.with_suffix(".pt"), weights_only=True)
+    assert training["command"]
+    assert training["recipe"] == saved["recipe"]
+    assert training["data_fingerprint"] == saved["fingerprint"]
+    assert tiny_model.document["versions"]["torch"] == torch.__version__
+
+
 def norms(document: dict) -> int:
     """Numbers of the running statistics, which are no parameters."""
     config = document["training"]["config"]

@@ -3,10 +3,11 @@
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small] [--seeds 0 1 2] [--without INGREDIENT ...]
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge
 
-DATA holds one folder a set of recordings: speech_commands (the pack of seven whole words), and librispeech, wake_words,
-precise_community, custom_commands, honk: other speech, whose training speakers are heard as unknown words. RUNS keeps one model
-for each run; a run that is there is not trained again, one that was stopped goes on. Every choice is made on the validation part:
-its accuracy is the mean over the classes, since it holds few unknown words. `--judge` opens the test part.
+DATA holds one folder a set of recordings: speech_commands (the pack of seven whole words), librispeech, wake_words,
+precise_community, custom_commands, honk: other speech, whose training speakers are heard as unknown words, and other_words (made by
+speak.py in this folder). RUNS keeps one model for each run; a run that is there is not trained again, one that was stopped goes on.
+Every choice is made on the validation part: its accuracy is the mean over the classes, since it holds few unknown words. `--judge`
+opens the test part.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.session import Hooks
 
 OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands", "honk")
+SPOKEN_WORDS = "other_words"
 INGREDIENTS: dict[str, dict] = {
     "shift": {"shift_seconds": 0.0},
     "speed": {"speeds": (1.0, 1.0)},
@@ -40,7 +42,9 @@ INGREDIENTS: dict[str, dict] = {
     "balance": {"balanced": False},
     "reversed words": {"reversed_fraction": 0.0},
     "spliced words": {"spliced_fraction": 0.0},
-    "other speech": {"other_speech_fraction": 0.0},
+    "snippets": {"other_speech_fraction": 0.45, "snippet_fraction": 0.0},
+    "other speech": {"other_speech_fraction": 0.0, "snippet_fraction": 0.0},
+    "spoken words": {},
 }
 
 
@@ -64,7 +68,8 @@ def main() -> None:
             print(path.stem, accuracy.summary(report := accuracy.judge(OnnxEngine(str(path)), protocol)), sep="\n", flush=True)
             path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
         return
-    speech = [] if "other speech" in args.without else [read_speech(args.data / name) for name in OTHER_SPEECH]
+    sets = OTHER_SPEECH if "spoken words" in args.without else (*OTHER_SPEECH, SPOKEN_WORDS)
+    speech = [] if "other speech" in args.without else [read_speech(args.data / name) for name in sets]
     changes = {key: value for name in args.without for key, value in INGREDIENTS[name].items()}
     for seed in args.seeds:
         recipe = replace(ClassRecipe(), epochs=args.epochs, seed=seed, **changes)

@@ -1,7 +1,7 @@
 """The training wing: everything that needs torch, torchaudio or librosa. The runtime never imports it.
 
 Read in this order: `pooling`, `norm`, `network` (the model; `cost` counts it); `clips`, `material`, `mixing`, `augment` (the data);
-`loss`, `fit`, `processes`, `checkpoint` (the loop); `export`, `torch_engine` (the model file, and torch in its stead); `session`,
+`loss`, `fit`, `processes`, `memory`, `checkpoint` (the loop); `export`, `torch_engine` (the model file, and torch in its stead); `session`,
 `mining`, `rounds` (`--mine`); `command` (`kws train`).
 
 Thresholds: `trials`, `matching`, `intervals`, `calibrate`; `calibrating` (`kws calibrate`). Evaluation: `streams`, `hearing`,

@@ -43,7 +43,8 @@ class ClassRecipe(Recipe):
     balanced: bool = True  # every class as often, rather than every clip
     reversed_fraction: float = 0.1  # of the unknown words: known ones played backwards
     spliced_fraction: float = 0.2  # the beginning of one known word and the end of another
-    other_speech_fraction: float = 0.35  # pieces of other speech
+    other_speech_fraction: float = 0.25  # pieces of other speech
+    snippet_fraction: float = 0.2  # pieces as long as words, with nothing around them
 
 
 class ClassBatch(NamedTuple):
@@ -66,8 +67,8 @@ class ClassBatches(Dataset):
         self.rows = [np.flatnonzero(part.labels == label) for label in range(len(classes))]
         words = np.flatnonzero(np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")]))
         strangers = Strangers(part, words, speech)
-        kinds = [strangers.backwards, strangers.spliced, *([strangers.other_speech] if len(speech) else [])]
-        fractions = recipe.reversed_fraction, recipe.spliced_fraction, recipe.other_speech_fraction
+        kinds = [strangers.backwards, strangers.spliced, *([strangers.other_speech, strangers.snippet] if len(speech) else [])]
+        fractions = recipe.reversed_fraction, recipe.spliced_fraction, recipe.other_speech_fraction, recipe.snippet_fraction
         self.strangers = list(zip(kinds, np.cumsum(fractions), strict=False))
         coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(recipe.seed)) for slope in np.linspace(0, 2, 8)]
         whole = [np.round(wave / np.abs(wave).max() * 32767).astype(np.int16) for wave in coloured]

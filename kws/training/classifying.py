@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from kws.training.fit import Heard, Run, Task, fit
 from kws.training.network import NetworkConfig, Output, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
-from kws.training.session import Hooks, describe
+from kws.training.session import Hooks, describe, provenance
 from kws.training.strangers import speech_pieces
 
 ROOMS = 200
@@ -95,9 +95,11 @@ def train(
     other_speech: Sequence[Bank] = (),
     resume: bool = False,
     hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
+    card: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> dict | None:
-    """Trains on a protocol's training part, exports to `path`; returns the model's document. The test part is not touched.
+    """Trains on a protocol's training part, exports to `path`; returns the model's document, to which `card` adds. The test part is
+    not touched.
 
     Of several processes all must come here with the same arguments; only the first writes, and gets the document.
     """
@@ -123,20 +125,16 @@ def train(
         workers=workers,
     )
     with processes.together():
-        return _finish(run, protocol, path) if processes.first() else None
+        return _finish(run, protocol, path, card or {}) if processes.first() else None
 
 
-def _finish(run: Run, protocol: Protocol, path: Path) -> dict:
+def _finish(run: Run, protocol: Protocol, path: Path, card: dict[str, Any]) -> dict:
     config = run.network.config
     document = {
         **describe(run.trained, EventSettings(tuple(NEVER if name in (UNKNOWN, SILENCE) else WORD_THRESHOLD for name in config.words))),
         "protocol": protocol.name,
-        "training": {
-            "recipe": asdict(run.recipe),
-            "config": config.to_dict(),
-            "last_epoch": run.history[-1],
-            "clips": len(protocol.train),
-        },
+        **provenance(run, clips=len(protocol.train)),
+        **card,
     }
     export(run.trained, document, path)
     return document

@@ -50,7 +50,7 @@ def warn(problem: object) -> None:
     "--size", type=click.Choice(["small", "large"]), default="small", show_default=True, help="Up to 100 000 or 400 000 parameters."
 )
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
-@click.option("--pooling", type=click.Choice(["gem", "max", "mean", "power"]), default="gem", show_default=True, help="Pooling head.")
+@click.option("--pooling", type=click.Choice(["gem", "gem-fixed", "max", "mean", "power", "none"]), default="gem", show_default=True)
 @click.option("--epochs", type=click.IntRange(1), help="Times the held-out recordings are heard.  [default: 30; of a protocol 60]")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")

@@ -18,7 +18,7 @@ from kws.engine import OnnxEngine
 from kws.errors import ModelError
 from kws.modelfile import METADATA_KEY
 from kws.training.network import Convolution, LogMel, ScanningCNN, fold
-from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, Pooling, PowerPooling
+from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, NoPooling, Pooling, PowerPooling
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -139,6 +139,8 @@ class _Graph:
         """log p [B, W, 1, T] → log scores [B, W, F]."""
         if isinstance(pooling, MaxPooling):
             return self._node("Squeeze", self._node("MaxPool", log_p, kernel_shape=[1, pooling.window_frames]), _ints(2))
+        if isinstance(pooling, NoPooling):
+            return self._node("Squeeze", self._slice(log_p, 3, pooling.window_frames - 1), _ints(2))
         windows = self._windows(log_p, pooling.window_frames)
         if isinstance(pooling, PowerPooling):
             n = pooling.n.item()

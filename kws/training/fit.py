@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from kws.errors import DataError, KwsError
 from kws.training import checkpoint, processes
+from kws.training.memory import keep_freed
 from kws.training.network import NetworkConfig, ScanningCNN
 
 
@@ -36,7 +37,7 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     warmup: float = 0.05  # fraction of the steps
-    averaging: float = 0.99  # decay of the running average of the weights, per step
+    averaging: float = 0.99  # highest decay of the running average of the weights, per step
     snr_db: tuple[float, float] = (0.0, 30.0)  # of the noise mixed in
     speeds: tuple[float, float] = (0.82, 1.22)  # of clips, times their own
     seed: int = 0
@@ -61,7 +62,7 @@ class Run:
         # The stem's batch norm undoes this bias, so its gradient is rounding alone, which Adam blows up: differently for every number
         # of processes, as each sums in another order. Of one shard there is one order.
         self.network.input_norm.bias.requires_grad_(recipe.shards == 1)
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)
+        self.average = AveragedModel(self.network, multi_avg_fn=_running_average(recipe.averaging), use_buffers=True)
         self.optimiser = torch.optim.AdamW(_groups(self.network, recipe.weight_decay), lr=recipe.learning_rate)
         self.history: list[dict] = []
 
@@ -131,6 +132,7 @@ def fit(
     batches[step · shards + shard]: a named tuple of tensors. Of several processes all must come here; the first alone validates,
     saves and calls on_epoch. Raises KwsError where the processes cannot share the shards, or the loss is not finite.
     """
+    keep_freed()
     per_epoch, shards = run.recipe.steps_per_epoch, run.recipe.shards
     share = processes.share(shards)
     steps = range(len(run.history) * per_epoch, run.recipe.epochs * per_epoch)
@@ -186,6 +188,15 @@ def _end_epoch(run: Run, entry: dict, validate: Callable[[ScanningCNN], dict], p
     run.history.append(entry)
     run.save(path)
     on_epoch(entry)
+
+
+def _running_average(decay: float) -> Callable:
+    """The decay rises to its full value, so that the untrained weights of the beginning are soon forgotten."""
+
+    def update(averages: list[Tensor], values: list[Tensor], averaged: Tensor) -> None:
+        get_ema_multi_avg_fn(min(decay, (1 + int(averaged)) / (10 + int(averaged))))(averages, values, averaged)
+
+    return update
 
 
 def _groups(network: ScanningCNN, weight_decay: float) -> list[dict]:

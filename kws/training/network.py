@@ -104,8 +104,9 @@ class Past:
 class LogMel(nn.Module):
     """Samples [B, N] → log mel energies [B, mels, T], T = (N - window) // hop + 1; the first frame begins at sample 0.
 
-    The windowed DFT is a product with fixed matrices. Seen from its centre a frame is the sum of an even and an odd signal; the
-    even one has only cosines, the odd one only sines, so folding the frame first halves the work.
+    The windowed DFT is a product with fixed matrices, which every runtime does fast for a few frames. Seen from its centre a frame
+    is the sum of an even and an odd signal; the even one has only cosines, the odd one only sines, so folding the frame first halves
+    the work. Training hears thousands of frames at once: there the fast transform takes half the time of the product.
     """
 
     def __init__(self, config: NetworkConfig):
@@ -122,13 +123,24 @@ class LogMel(nn.Module):
         self.register_buffer("cosine", torch.tensor(cosine, dtype=torch.float32), persistent=False)
         self.register_buffer("sine", torch.tensor(window[:, None] * np.sin(angle), dtype=torch.float32), persistent=False)
         self.register_buffer("mel", torch.tensor(mel[:, bins].T.copy(), dtype=torch.float32), persistent=False)
+        self.register_buffer("window", torch.hann_window(n), persistent=False)
+        self.register_buffer("mel_of_parts", torch.tensor(mel.repeat(2, axis=1).T.copy(), dtype=torch.float32), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         frames = audio.unfold(-1, self.window_samples, self.hop_samples)
+        energies = self._fast(frames) if self.training else self._folded(frames)
+        return (energies + self.floor).log().transpose(-1, -2)
+
+    def _fast(self, frames: Tensor) -> Tensor:
+        """Mel energies [..., mels] of frames [..., window]: real and imaginary parts stand side by side, and their squares add up."""
+        parts = torch.view_as_real(torch.fft.rfft(frames * self.window)).flatten(-2)
+        return parts.square() @ self.mel_of_parts
+
+    def _folded(self, frames: Tensor) -> Tensor:
         half = self.window_samples // 2
         after, before = frames[..., half:], frames[..., 1 : half + 1].flip(-1)
         real, imaginary = (after + before) @ self.cosine, (after - before) @ self.sine
-        return (((real**2 + imaginary**2) @ self.mel) + self.floor).log().transpose(-1, -2)
+        return (real**2 + imaginary**2) @ self.mel
 
 
 class Convolution(nn.Module):

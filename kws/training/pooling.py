@@ -10,6 +10,9 @@ With y the probabilities in a window of n frames:
     mean    Σ y / n
     gem     (Σ y^q / n)^(1/q)      q ≥ 1 learned: q = 1 is the mean, q → ∞ the maximum    Radenović et al., arXiv 1711.02512
     power   Σ y^(n+1) / Σ y^n      n ≥ 0 learned: n = 0 is the mean, n → ∞ the maximum    Liu et al., arXiv 2010.09985
+    none    the newest y           targets are then asked of every frame by itself
+
+"gem-fixed" is gem with q = 4 for good.
 
 Power pooling is not monotone in y: a window that misses the weaker frames of a hit scores higher than one that holds them all.
 
@@ -63,6 +66,14 @@ class GeMPooling(Pooling):
         return ((self.q * log_y).logsumexp(-1) - math.log(log_y.shape[-1])) / self.q
 
 
+class FixedGeMPooling(GeMPooling):
+    """Generalised mean whose exponent is not learned."""
+
+    def __init__(self, window_frames: int, q: float = 4.0):
+        super().__init__(window_frames, q)
+        self.free.requires_grad_(False)
+
+
 class PowerPooling(Pooling):
     """Mean weighted by y^n; `n` is the softplus of the free parameter, so it stays ≥ 0."""
 
@@ -78,7 +89,21 @@ class PowerPooling(Pooling):
         return ((self.n + 1) * log_y).logsumexp(-1) - (self.n * log_y).logsumexp(-1)
 
 
-POOLINGS: dict[str, type[Pooling]] = {"max": MaxPooling, "mean": MeanPooling, "gem": GeMPooling, "power": PowerPooling}
+class NoPooling(Pooling):
+    """The window's newest frame alone."""
+
+    def pool(self, log_y: Tensor) -> Tensor:
+        return log_y[..., -1]
+
+
+POOLINGS: dict[str, type[Pooling]] = {
+    "gem": GeMPooling,
+    "gem-fixed": FixedGeMPooling,
+    "max": MaxPooling,
+    "mean": MeanPooling,
+    "power": PowerPooling,
+    "none": NoPooling,
+}
 
 
 def _inverse_softplus(y: float) -> Tensor:

@@ -1,6 +1,8 @@
 """One training session, from material to a calibrated model file. `kws train` is a thin layer over this."""
 
 import platform
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
@@ -126,14 +128,8 @@ def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks
         **describe(run.trained, settings),
         "latency_seconds": _latency_seconds(words, material.names, settings),
         "calibration": table,
-        "training": {
-            "recipe": asdict(run.recipe),
-            "config": run.network.config.to_dict(),
-            "last_epoch": run.history[-1],
-            "notes": material.notes,
-        },
+        **provenance(run, notes=material.notes),
         "sources": list(material.sources),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
         **card,
     }
     export(run.trained, document, path)
@@ -173,6 +169,22 @@ def describe(network: ScanningCNN, settings: EventSettings) -> dict:
         "parameters": sum(p.numel() for p in network.parameters()),
         "pooling": {"kind": config.pooling, "window_seconds": config.pool_frames * config.frame_samples / 16_000, **exponent},
         "events": asdict(settings),
+    }
+
+
+def provenance(run: Run, **more: Any) -> dict:
+    """The part of a model's document that says what would make it again, with `more` on the training."""
+    return {
+        "training": {
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "recipe": asdict(run.recipe),
+            "config": run.network.config.to_dict(),
+            "last_epoch": run.history[-1],
+            "data_fingerprint": run.fingerprint,
+            "device": run.device.type,
+            **more,
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
     }
 
 

@@ -1,4 +1,4 @@
-"""Words that are none of the known ones, where a data set holds too few: known ones backwards or spliced, and pieces of other speech."""
+"""Words that are none of the known ones, where a data set holds too few: known ones backwards or spliced, other speech, snippets of it."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,6 +10,7 @@ from kws.training.clips import Bank, extent
 from kws.training.part import CLIP_SAMPLES, Part
 
 CROSSFADE_SAMPLES = SAMPLE_RATE // 50
+SNIPPET_SECONDS = (0.25, 0.8)
 
 
 class Strangers:
@@ -42,6 +43,13 @@ class Strangers:
         """A piece of other speech."""
         return self.speech[rng.integers(len(self.speech))]
 
+    def snippet(self, rng: np.random.Generator) -> np.ndarray:
+        """As much of other speech as a word is long, standing alone as a word does."""
+        length = round(rng.uniform(*SNIPPET_SECONDS) * SAMPLE_RATE)
+        start = int(rng.integers(CLIP_SAMPLES - length + 1))
+        edge = np.minimum(np.arange(CLIP_SAMPLES) - start, start + length - np.arange(CLIP_SAMPLES))
+        return (self.other_speech(rng) * np.clip(edge / CROSSFADE_SAMPLES, 0, 1)).astype(np.int16)
+
     def _two_words(self, rng: np.random.Generator) -> tuple[int, int]:
         first = int(rng.integers(len(self.words)))
         others = np.flatnonzero(self.part.labels[self.words] != self.part.labels[self.words[first]])
@@ -49,16 +57,24 @@ class Strangers:
 
 
 def speech_pieces(banks: Sequence[Bank]) -> np.ndarray:
-    """Every second [n, 16000] of recordings, half overlapping, that is not mostly pause: louder than a tenth of its recording."""
+    """Every second [n, 16000] of recordings, half overlapping, that is not mostly pause: louder than a tenth of its recording.
+
+    What is shorter than a second stands in the middle of silence.
+    """
     pieces = [np.zeros((0, CLIP_SAMPLES), np.int16)]
     for bank in banks:
         for first, last in zip(bank.starts, bank.starts[1:], strict=False):
             if last > first:
                 starts = range(first, max(last - CLIP_SAMPLES, first) + 1, CLIP_SAMPLES // 2)
-                cut = np.stack([np.resize(bank.samples[at : min(at + CLIP_SAMPLES, last)], CLIP_SAMPLES) for at in starts])
+                cut = np.stack([_centred(bank.samples[at : min(at + CLIP_SAMPLES, last)]) for at in starts])
                 level = (cut.astype(np.float32) ** 2).mean(axis=1)
                 pieces.append(cut[level > 0.1 * level.max()])
     return np.concatenate(pieces)
+
+
+def _centred(wave: np.ndarray) -> np.ndarray:
+    room = CLIP_SAMPLES - len(wave)
+    return np.pad(wave, (room // 2, room - room // 2))
 
 
 def _level(wave: np.ndarray, span: np.ndarray) -> float:
