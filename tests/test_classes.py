@@ -16,7 +16,7 @@ from kws.training.mixing import coloured_noise
 from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
-from kws.training.strangers import Strangers, speech_pieces
+from kws.training.strangers import Pieces, Strangers, speech_pieces
 from kws.training.torch_engine import load_network
 
 CLASSES = ("low", "high", UNKNOWN, SILENCE)
@@ -24,11 +24,12 @@ PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
 PLAIN = ClassRecipe(
     speeds=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
     mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
-    reversed_fraction=0.0, spliced_fraction=0.0, other_speech_fraction=0.0, snippet_fraction=0.0, batch=16,
+    reversed_fraction=0.0, spliced_fraction=0.0, running_fraction=0.0, snippet_fraction=0.0, alone_fraction=0.0, unknown_odds=1.0, batch=16,
 )  # fmt: skip
 TINY = NetworkConfig(CLASSES, mels=16, channels=16, kernels=(5, 7), pool_frames=8)
 SAMPLES = 24_000
-NO_SPEECH = np.zeros((0, RATE), np.int16)
+NOTHING = np.zeros((0, RATE), np.int16)
+NO_SPEECH = Pieces(NOTHING, NOTHING)
 
 
 def make_part(each: int, seed: int = 0) -> Part:
@@ -49,7 +50,7 @@ def noise():
     return make_bank(coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
 
 
-def batches(recipe: ClassRecipe = PLAIN, speech: np.ndarray = NO_SPEECH) -> ClassBatches:
+def batches(recipe: ClassRecipe = PLAIN, speech: Pieces = NO_SPEECH) -> ClassBatches:
     return ClassBatches(make_part(20), CLASSES, noise(), speech, SAMPLES, recipe)
 
 
@@ -73,15 +74,21 @@ class TestBatches:
         drawn = ClassBatches(rare, CLASSES, noise(), NO_SPEECH, SAMPLES, replace(PLAIN, batch=1000, balanced=balanced))[0]
         assert (drawn.label == 3).float().mean().item() == pytest.approx(0.25 if balanced else 1 / 61, abs=0.04 if balanced else 0.015)
 
-    def test_unknown_holds_reversed_words_and_other_speech(self):
-        speech = np.full((3, RATE), 77, np.int16)
-        recipe = replace(PLAIN, reversed_fraction=0.3, other_speech_fraction=0.5, batch=2000)
+    @pytest.mark.parametrize("odds", [0.5, 1.0, 3.0])
+    def test_odds_of_unknown_words(self, odds):
+        drawn = batches(replace(PLAIN, batch=2000, unknown_odds=odds))[0]
+        assert (drawn.label == 2).float().mean().item() == pytest.approx(odds / (odds + 3), abs=0.04)
+
+    def test_unknown_holds_reversed_words_other_speech_and_other_words(self):
+        speech = Pieces(np.full((3, RATE), 77, np.int16), np.full((3, RATE), 55, np.int16))
+        recipe = replace(PLAIN, reversed_fraction=0.3, running_fraction=0.4, alone_fraction=0.2, batch=2000)
         drawn = batches(recipe, speech)[0]
         unknown = drawn.clips[drawn.label == 2].numpy()
         words = {wave[::-1].tobytes() for wave in make_part(20).samples[:40]}
         assert np.mean([wave.tobytes() in words for wave in unknown]) == pytest.approx(0.3, abs=0.07)
-        assert (unknown == 77).all(1).mean() == pytest.approx(0.5, abs=0.07)
-        assert not (drawn.clips[drawn.label != 2] == 77).all(1).any()
+        for sample, share in ((77, 0.4), (55, 0.2)):
+            assert (unknown == sample).all(1).mean() == pytest.approx(share, abs=0.07)
+            assert not (drawn.clips[drawn.label != 2] == sample).all(1).any()
 
 
 class TestStrangers:
@@ -159,19 +166,23 @@ class TestIngredients:
         assert 0 < (after.max(1).values < 1).sum() < 8
 
     def test_pieces_of_speech_leave_out_pauses(self):
-        made = speech_pieces([make_bank(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]), tone(0.5))])
+        made, _ = speech_pieces([make_bank(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]))])
         assert made.shape[1] == RATE
         assert (np.abs(made).max(1) > 10_000).all()
-        assert 4 <= len(made) <= 8
+        assert 4 <= len(made) <= 7
 
     def test_what_is_shorter_than_a_piece_stands_in_the_middle_of_silence(self):
-        (made,) = speech_pieces([make_bank(tone(0.5))])
+        running, (made,) = speech_pieces([make_bank(tone(0.5))])
+        assert not len(running)
         sound = np.flatnonzero(made)
         assert abs(sound[0] + sound[-1] - RATE) < 20
         assert sound[-1] - sound[0] == pytest.approx(RATE / 2, abs=20)
 
     def test_a_snippet_is_as_long_as_a_word_and_stands_alone(self):
-        strangers, rng = Strangers(make_part(10), np.arange(20), np.full((3, RATE), 9000, np.int16)), np.random.default_rng(0)
+        strangers, rng = (
+            Strangers(make_part(10), np.arange(20), Pieces(np.full((3, RATE), 9000, np.int16), NOTHING)),
+            np.random.default_rng(0),
+        )
         snippets = [np.flatnonzero(strangers.snippet(rng)) for _ in range(200)]
         lengths = [(sound[-1] - sound[0]) / RATE for sound in snippets]
         assert 0.24 < min(lengths) < 0.3
@@ -180,7 +191,7 @@ class TestIngredients:
         assert len({sound[0] for sound in snippets}) > 150
 
     def test_no_speech_gives_no_pieces(self):
-        assert speech_pieces([]).shape == (0, RATE)
+        assert [each.shape for each in speech_pieces([])] == [(0, RATE), (0, RATE)]
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,7 @@ from kws.training.clips import Bank, find_clips, read_bank
 from kws.training.network import SIZES, NetworkConfig
 from kws.training.session import Hooks
 
-OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands", "honk")
-SPOKEN_WORDS = "other_words"
+OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands", "honk", "other_words")
 INGREDIENTS: dict[str, dict] = {
     "shift": {"shift_seconds": 0.0},
     "speed": {"speeds": (1.0, 1.0)},
@@ -42,9 +41,10 @@ INGREDIENTS: dict[str, dict] = {
     "balance": {"balanced": False},
     "reversed words": {"reversed_fraction": 0.0},
     "spliced words": {"spliced_fraction": 0.0},
-    "snippets": {"other_speech_fraction": 0.45, "snippet_fraction": 0.0},
-    "other speech": {"other_speech_fraction": 0.0, "snippet_fraction": 0.0},
-    "spoken words": {},
+    "running speech": {"running_fraction": 0.0},
+    "snippets": {"snippet_fraction": 0.0},
+    "spoken words": {"alone_fraction": 0.0},
+    "unknown odds": {"unknown_odds": 1.0},
 }
 
 
@@ -68,8 +68,7 @@ def main() -> None:
             print(path.stem, accuracy.summary(report := accuracy.judge(OnnxEngine(str(path)), protocol)), sep="\n", flush=True)
             path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
         return
-    sets = OTHER_SPEECH if "spoken words" in args.without else (*OTHER_SPEECH, SPOKEN_WORDS)
-    speech = [] if "other speech" in args.without else [read_speech(args.data / name) for name in sets]
+    speech = [read_speech(args.data / name) for name in OTHER_SPEECH]
     changes = {key: value for name in args.without for key, value in INGREDIENTS[name].items()}
     for seed in args.seeds:
         recipe = replace(ClassRecipe(), epochs=args.epochs, seed=seed, **changes)

@@ -18,7 +18,7 @@ from kws.training.clips import Bank
 from kws.training.fit import Recipe
 from kws.training.mixing import coloured_noise
 from kws.training.part import CLIP_SAMPLES, UNKNOWN, Part
-from kws.training.strangers import Strangers
+from kws.training.strangers import Pieces, Strangers
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,13 @@ class ClassRecipe(Recipe):
     mixup: float = 0.3  # fraction of the batches' clips that are laid over another
     label_smoothing: float = 0.05
     balanced: bool = True  # every class as often, rather than every clip
-    reversed_fraction: float = 0.1  # of the unknown words: known ones played backwards
-    spliced_fraction: float = 0.2  # the beginning of one known word and the end of another
-    other_speech_fraction: float = 0.25  # pieces of other speech
-    snippet_fraction: float = 0.2  # pieces as long as words, with nothing around them
+    unknown_odds: float = 2.0  # how often an unknown word is drawn, for each time that a known one is
+    # Of the unknown words, the fractions that are made up:
+    reversed_fraction: float = 0.1  # known ones played backwards
+    spliced_fraction: float = 0.15  # the beginning of one known word and the end of another
+    running_fraction: float = 0.1  # a second of other speech
+    snippet_fraction: float = 0.15  # as much of it as a word is long, standing alone
+    alone_fraction: float = 0.3  # other recordings as short as a word
 
 
 class ClassBatch(NamedTuple):
@@ -60,16 +63,23 @@ class ClassBatch(NamedTuple):
 class ClassBatches(Dataset):
     """Batch number `step` for every step."""
 
-    def __init__(self, part: Part, classes: tuple[str, ...], noise: Bank, speech: np.ndarray, samples: int, recipe: ClassRecipe):
-        """speech int16 [n, 16000]: pieces in which none of the words is said; there may be none."""
+    def __init__(self, part: Part, classes: tuple[str, ...], noise: Bank, speech: Pieces, samples: int, recipe: ClassRecipe):
+        """speech: pieces in which none of the words is said; there may be none."""
         self.part, self.recipe, self.samples = part, recipe, samples
         self.unknown = classes.index(UNKNOWN) if UNKNOWN in classes else -1
         self.rows = [np.flatnonzero(part.labels == label) for label in range(len(classes))]
+        odds = np.array([recipe.unknown_odds if label == self.unknown else 1.0 for label in range(len(classes))])
+        self.class_odds = odds / odds.sum()
         words = np.flatnonzero(np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")]))
         strangers = Strangers(part, words, speech)
-        kinds = [strangers.backwards, strangers.spliced, *([strangers.other_speech, strangers.snippet] if len(speech) else [])]
-        fractions = recipe.reversed_fraction, recipe.spliced_fraction, recipe.other_speech_fraction, recipe.snippet_fraction
-        self.strangers = list(zip(kinds, np.cumsum(fractions), strict=False))
+        kinds = [
+            (strangers.backwards, recipe.reversed_fraction),
+            (strangers.spliced, recipe.spliced_fraction),
+            (strangers.other_speech, recipe.running_fraction * bool(len(speech.running))),
+            (strangers.snippet, recipe.snippet_fraction * bool(len(speech.running))),
+            (strangers.alone, recipe.alone_fraction * bool(len(speech.alone))),
+        ]
+        self.strangers = list(zip([draw for draw, _ in kinds], np.cumsum([fraction for _, fraction in kinds]), strict=True))
         coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(recipe.seed)) for slope in np.linspace(0, 2, 8)]
         whole = [np.round(wave / np.abs(wave).max() * 32767).astype(np.int16) for wave in coloured]
         recorded = np.resize(noise.samples, max(len(noise.samples), samples + 1)) if len(noise.samples) else np.concatenate(whole)
@@ -93,7 +103,7 @@ class ClassBatches(Dataset):
     def _rows(self, rng: np.random.Generator) -> np.ndarray:
         if not self.recipe.balanced:
             return rng.integers(len(self.part), size=self.recipe.batch)
-        labels = rng.integers(len(self.rows), size=self.recipe.batch)
+        labels = rng.choice(len(self.rows), size=self.recipe.batch, p=self.class_odds)
         return np.array([self.rows[label][int(rng.random() * len(self.rows[label]))] for label in labels])
 
     def _noise(self, count: int, rng: np.random.Generator) -> np.ndarray:

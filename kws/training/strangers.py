@@ -1,7 +1,9 @@
-"""Words that are none of the known ones, where a data set holds too few: known ones backwards or spliced, other speech, snippets of it."""
+"""Words that are none of the known ones, where a data set holds too few: known ones backwards or spliced, other speech and snippets
+of it, other words."""
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +16,9 @@ SNIPPET_SECONDS = (0.25, 0.8)
 
 
 class Strangers:
-    """Draws clips int16 [16000]. `words`: rows of `part` that hold known words; `speech` [n, 16000]: pieces without them."""
+    """Draws clips int16 [16000]. `words`: rows of `part` that hold known words; `speech`: other people's, without them."""
 
-    def __init__(self, part: Part, words: np.ndarray, speech: np.ndarray):
+    def __init__(self, part: Part, words: np.ndarray, speech: "Pieces"):
         self.part, self.words, self.speech = part, words, speech
 
     @cached_property
@@ -41,7 +43,11 @@ class Strangers:
 
     def other_speech(self, rng: np.random.Generator) -> np.ndarray:
         """A piece of other speech."""
-        return self.speech[rng.integers(len(self.speech))]
+        return self.speech.running[rng.integers(len(self.speech.running))]
+
+    def alone(self, rng: np.random.Generator) -> np.ndarray:
+        """A short recording as it is: a single word, or a sound."""
+        return self.speech.alone[rng.integers(len(self.speech.alone))]
 
     def snippet(self, rng: np.random.Generator) -> np.ndarray:
         """As much of other speech as a word is long, standing alone as a word does."""
@@ -56,20 +62,32 @@ class Strangers:
         return first, int(rng.choice(others)) if len(others) else first
 
 
-def speech_pieces(banks: Sequence[Bank]) -> np.ndarray:
-    """Every second [n, 16000] of recordings, half overlapping, that is not mostly pause: louder than a tenth of its recording.
+class Pieces(NamedTuple):
+    """Seconds of other recordings, int16 [n, 16000]: cut from `running` speech, and those that are no longer, each `alone` in silence."""
 
-    What is shorter than a second stands in the middle of silence.
+    running: np.ndarray
+    alone: np.ndarray
+
+
+def speech_pieces(banks: Sequence[Bank]) -> Pieces:
+    """Every second of longer recordings, half overlapping, that is not mostly pause: louder than a tenth of its recording.
+
+    What is no longer than a second stands in the middle of silence.
     """
-    pieces = [np.zeros((0, CLIP_SAMPLES), np.int16)]
+    running, alone = [np.zeros((0, CLIP_SAMPLES), np.int16)], [np.zeros((0, CLIP_SAMPLES), np.int16)]
     for bank in banks:
         for first, last in zip(bank.starts, bank.starts[1:], strict=False):
-            if last > first:
-                starts = range(first, max(last - CLIP_SAMPLES, first) + 1, CLIP_SAMPLES // 2)
-                cut = np.stack([_centred(bank.samples[at : min(at + CLIP_SAMPLES, last)]) for at in starts])
-                level = (cut.astype(np.float32) ** 2).mean(axis=1)
-                pieces.append(cut[level > 0.1 * level.max()])
-    return np.concatenate(pieces)
+            wave = bank.samples[first:last]
+            if len(wave) > CLIP_SAMPLES:
+                running.append(_loud(np.lib.stride_tricks.sliding_window_view(wave, CLIP_SAMPLES)[:: CLIP_SAMPLES // 2]))
+            elif len(wave):
+                alone.append(_centred(wave)[None])
+    return Pieces(np.concatenate(running), np.concatenate(alone))
+
+
+def _loud(pieces: np.ndarray) -> np.ndarray:
+    level = (pieces.astype(np.float32) ** 2).mean(axis=1)
+    return pieces[level > 0.1 * level.max()]
 
 
 def _centred(wave: np.ndarray) -> np.ndarray:
