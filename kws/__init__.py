@@ -4,7 +4,7 @@ The map: `spotter` (load a model, listen) uses `engine` (one stateful step), `ev
 stands on `decoders`; what goes wrong is told by `errors`. Beside this library there is what the command line in `cli.py` needs:
 `detecting` (recordings) and `streaming` (live audio), with `microphone`, `output`, `plot`, `describe`, `terminal` (bar and meter),
 `interrupts` (Ctrl-C) and `standard` (standard streams that are closed or full). `kws.training` makes and judges models; it needs the
-extra `train`.
+extra `train`. `kws.synth` speaks words made from text.
 """
 
 from typing import TYPE_CHECKING

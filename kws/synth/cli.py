@@ -1,0 +1,53 @@
+"""The command of the synthesis wing. It only says what is wished; what is heavy is imported when it runs."""
+
+from pathlib import Path
+
+import click
+
+from kws.errors import install_hint
+
+
+@click.command(epilog="Exit status: 0 done, 1 it cannot be spoken, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")
+@click.argument("phrases", nargs=-1, metavar="[PHRASE...]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Folder: DIR/PHRASE/*.wav, DIR/clips.csv.")
+@click.option("--count", type=click.IntRange(1), default=100, show_default=True, help="Clips of each phrase.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same plan.")
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only these engines.  [default: all that are there]")
+@click.option("--piper-voice", "piper_voices", multiple=True, metavar="ONNX[#FIRST-LAST]", help="A Piper voice file, and which speakers.")
+@click.option("--phonemes", "pronunciations", multiple=True, metavar="ARPABET", help="Pronunciation: 'W EH1 L K AH0 M'. May be repeated.")
+@click.option("--list-engines", is_flag=True, help="Say which engines are there, and what the others need.")
+@click.option("--json", "as_json", is_flag=True, help="What was done as one JSON object.")
+def synth(
+    phrases: tuple[str, ...],
+    out: Path | None,
+    count: int,
+    seed: int,
+    engines: tuple[str, ...],
+    piper_voices: tuple[str, ...],
+    pronunciations: tuple[str, ...],
+    list_engines: bool,
+    as_json: bool,
+) -> None:
+    """Speak words in many voices, to train on.
+
+    Uses whatever speech engines are installed, offline. Clips are 16 kHz WAV files; clips.csv says who spoke each, and how. What is
+    there already is not spoken again, so a stopped run goes on where it was, and a higher --count adds to it.
+
+    \b
+    kws synth welcome --out spoken --count 500
+    kws synth "hey you" become "well come" --out spoken
+    kws synth tomato --phonemes "T AH0 M EY1 T OW0" --phonemes "T AH0 M AA1 T OW0" --out spoken
+    """
+    try:
+        from kws.synth import command
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"this needs {error.name}, which is not installed. {install_hint('synth')}") from error
+    if list_engines:
+        click.echo("\n".join(command.lines_on_engines()))
+        return
+    if not phrases or out is None:
+        raise click.UsageError("Name what to say, and where to put it: kws synth PHRASE... --out DIR.")
+    if pronunciations and len(phrases) > 1:
+        raise click.UsageError("--phonemes is how one phrase is pronounced. Give one phrase at a time.")
+    wishes = command.Options(phrases, out, count, seed, engines, piper_voices, pronunciations)
+    command.run(wishes, as_json, lambda problem: click.echo(f"Warning: {problem}", err=True))

@@ -1,0 +1,82 @@
+"""What `kws synth` does with its options."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kws.synth import engines, phonemes, phrase
+from kws.synth.engines import Found
+from kws.synth.plan import Clip, planned
+from kws.synth.speaking import TABLE, Spoken, speak
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The wishes of one `kws synth`."""
+
+    phrases: tuple[str, ...]
+    out: Path
+    count: int
+    seed: int
+    engines: tuple[str, ...]
+    piper_voices: tuple[str, ...]
+    pronunciations: tuple[str, ...]
+
+
+def run(options: Options, as_json: bool, warn: Warn) -> None:
+    """Speaks as wished, and says what came of it. Raises KwsError."""
+    phrases = tuple(dict.fromkeys(map(phrase.checked, options.phrases)))
+    pronunciations = tuple(map(phonemes.checked, options.pronunciations))
+    found = engines.found(options.engines, options.piper_voices)
+    clips = planned(phrases, options.count, found.ready, options.seed, pronunciations)
+    spoken = speak(clips, found.ready, options.out, progress=_progress)
+    _warn_of(spoken, warn)
+    print(json.dumps(_report(options, spoken, found)) if as_json else _summary(options, spoken, found))
+
+
+def lines_on_engines() -> list[str]:
+    """Each engine, and what it lacks."""
+    lacks = {engine.name: engine.missing() for engine in engines.ENGINES.values()}
+    return [f"{name}: {f'needs {lack}: {engines.ENGINES[name].install}' if lack else 'ready'}" for name, lack in lacks.items()]
+
+
+def _progress(work: Iterable, total: int) -> Iterable:
+    return tqdm(work, desc="speaking", total=total, unit="piece", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False, delay=0.5)
+
+
+def _warn_of(spoken: Spoken, warn: Warn) -> None:
+    """One line for each engine and phrase, with the first of its troubles."""
+    troubles: dict[tuple[str, str], list[str]] = {}
+    for clip, trouble in spoken.failed:
+        troubles.setdefault((clip.engine, clip.text), []).append(trouble)
+    for (engine, text), told in troubles.items():
+        warn(f"{engine} could not say '{text}' {len(told)} times: {told[0]}")
+
+
+def _counts(clips: Sequence[Clip]) -> dict[str, int]:
+    return dict(Counter(clip.engine for clip in clips))
+
+
+def _report(options: Options, spoken: Spoken, found: Found) -> dict:
+    return {
+        "folder": str(options.out),
+        "table": str(options.out / TABLE),
+        "clips": len(spoken.clips),
+        "failed": len(spoken.failed),
+        "engines": _counts(spoken.clips),
+        "lacking": {engine.name: lack for engine, lack in found.lacking},
+    }
+
+
+def _summary(options: Options, spoken: Spoken, found: Found) -> str:
+    by_engine = ", ".join(f"{count} {name}" for name, count in _counts(spoken.clips).items())
+    lines = [f"{options.out}: {len(spoken.clips)} clips ({by_engine}); {options.out / TABLE} says who speaks"]
+    lines += [f"  not used: {engine.name} needs {lack}: {engine.install}" for engine, lack in found.lacking]
+    return "\n".join(lines)

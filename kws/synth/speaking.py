@@ -1,0 +1,128 @@
+"""Speaks planned clips on all cores, leaves alone what is there, and writes a table of what was spoken by whom."""
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import signal
+import wave
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kws.audio import SAMPLE_RATE
+from kws.errors import KwsError
+from kws.output import replace_file
+from kws.synth.engine import Engine, SynthError
+from kws.synth.plan import Clip, pieces
+from kws.synth.sound import finished, write
+
+TABLE = "clips.csv"
+SHORTEST_SECONDS = 0.1
+_COLUMNS = ("file", "text", "engine", "voice", "licence", "seconds", "settings")
+
+Progress = Callable[[Iterable, int], Iterable]
+
+_engines: dict[str, Engine] = {}  # of a worker
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """Clips that are there, and those that an engine could not say with what it said instead."""
+
+    clips: tuple[Clip, ...]
+    failed: tuple[tuple[Clip, str], ...]
+
+
+def speak(
+    clips: Sequence[Clip], engines: Sequence[Engine], folder: Path, *, progress: Progress = lambda work, _: work, jobs: int = 0
+) -> Spoken:
+    """Speaks what is not there yet, and writes `folder`/clips.csv. Raises SynthError where an engine could say nothing at all."""
+    missing = [clip for clip in clips if not (folder / clip.file).exists()]
+    troubles: dict[Path, str] = {}
+    for told in progress(_results(pieces(missing), engines, folder, jobs or os.cpu_count() or 1), len(pieces(missing))):
+        troubles |= told
+    failed = tuple((clip, troubles[clip.file]) for clip in clips if clip.file in troubles)
+    done = tuple(clip for clip in clips if clip.file not in troubles)
+    if failed and not done:
+        raise SynthError(f"'{failed[0][0].text}' could not be spoken: {failed[0][0].engine}: {failed[0][1]}")
+    _write_table(folder, done, {engine.name: engine.licence for engine in engines})
+    return Spoken(done, failed)
+
+
+def _results(work: Sequence[list[Clip]], engines: Sequence[Engine], folder: Path, jobs: int) -> Iterator[dict[Path, str]]:
+    """Of each piece of work the clips that failed. Workers are forked: engines hold functions, which cannot be sent."""
+    tasks = [(some, folder) for some in work]
+    if jobs == 1 or len(work) < 2:
+        _begin(engines, False)
+        yield from map(_speak_some, tasks)
+        return
+    context = multiprocessing.get_context("fork")
+    with context.Pool(min(jobs, len(work)), _begin, (engines, True)) as pool:
+        yield from pool.imap_unordered(_speak_some, tasks)
+
+
+def _begin(engines: Sequence[Engine], in_worker: bool) -> None:
+    if in_worker:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers too; who waits for them decides
+    _engines.update({engine.name: engine for engine in engines})
+
+
+def _speak_some(task: tuple[list[Clip], Path]) -> dict[Path, str]:
+    clips, folder = task
+    troubles = {}
+    for clip in clips:
+        try:
+            samples, rate = _engines[clip.engine].speak(clip.text, clip.settings)
+            spoken = finished(samples, rate, float(clip.settings.get("size", 1.0)))
+        except SynthError as error:
+            troubles[clip.file] = str(error)
+            continue
+        except KwsError:
+            raise
+        except Exception as error:  # engines are other people's programs: one bad clip should not cost the others
+            troubles[clip.file] = f"{type(error).__name__}: {error}"
+            continue
+        if len(spoken) < SHORTEST_SECONDS * SAMPLE_RATE or not np.abs(spoken).max(initial=0.0) > 0:
+            troubles[clip.file] = "gave no sound"
+            continue
+        write(folder / clip.file, spoken)
+    return troubles
+
+
+def _write_table(folder: Path, clips: Sequence[Clip], licences: dict[str, str]) -> None:
+    """All clips of the folder, also those of earlier calls, in the order of their names."""
+    rows = {row["file"]: row for row in read_table(folder)}
+    for clip in clips:
+        row = {
+            "file": clip.file.as_posix(),
+            "text": clip.text,
+            "engine": clip.engine,
+            "voice": clip.settings["voice"],
+            "licence": licences[clip.engine],
+            "seconds": f"{_seconds(folder / clip.file):.3f}",
+            "settings": json.dumps({key: value for key, value in clip.settings.items() if key != "voice"}),
+        }
+        rows[row["file"]] = row
+    text = io.StringIO()
+    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows[file] for file in sorted(rows) if (folder / file).exists())
+    replace_file(folder / TABLE, text.getvalue().encode())
+
+
+def read_table(folder: Path) -> list[dict[str, str]]:
+    """Rows of a folder's table; none where there is no table."""
+    path = folder / TABLE
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _seconds(path: Path) -> float:
+    with wave.open(str(path)) as file:
+        return file.getnframes() / file.getframerate()
