@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kws.synth.cli import synth
+from kws.synth.cli import neighbours, synth
 from kws.training.cli import calibrate, complain, download, evaluate, train, warn
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def info(model: str) -> None:
     click.echo(describe(open_session(find(model))[1]))
 
 
-for _command in (train, download, evaluate, calibrate, synth):
+for _command in (train, download, evaluate, calibrate, synth, neighbours):
     main.add_command(_command)
 
 

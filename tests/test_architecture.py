@@ -30,7 +30,7 @@ TRAINING = [
 ]
 SYNTH = [
     *("sound", "engine", "phonemes", "kokoro", "piper", "hibari", "pico", "espeak", "flite", "festival", "engines"),
-    *("phrase", "plan", "speaking", "command", "cli"),
+    *("phrase", "neighbours", "plan", "speaking", "command", "cli"),
 ]
 WINGS = {"kws": RUNTIME, "kws.synth": SYNTH, "kws.training": TRAINING}
 ORDER = [*(module for wing, names in WINGS.items() for module in (*(f"{wing}.{name}" for name in names), wing)), "cli"]

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from kws.errors import install_hint
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be spoken, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")
 @click.argument("phrases", nargs=-1, metavar="[PHRASE...]")
+@click.option("--list", "lists", type=_FILE, multiple=True, help="File of phrases, as kws neighbours writes it; edit it as you like.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Folder: DIR/PHRASE/*.wav, DIR/clips.csv.")
 @click.option("--count", type=click.IntRange(1), default=100, show_default=True, help="Clips of each phrase.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same plan.")
@@ -19,6 +20,7 @@ from kws.errors import install_hint
 @click.option("--json", "as_json", is_flag=True, help="What was done as one JSON object.")
 def synth(
     phrases: tuple[str, ...],
+    lists: tuple[Path, ...],
     out: Path | None,
     count: int,
     seed: int,
@@ -38,16 +40,33 @@ def synth(
     kws synth "hey you" become "well come" --out spoken
     kws synth tomato --phonemes "T AH0 M EY1 T OW0" --phonemes "T AH0 M AA1 T OW0" --out spoken
     """
-    try:
-        from kws.synth import command
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"this needs {error.name}, which is not installed. {install_hint('synth')}") from error
+    from kws.synth import command
+
     if list_engines:
         click.echo("\n".join(command.lines_on_engines()))
         return
-    if not phrases or out is None:
+    if not (phrases or lists) or out is None:
         raise click.UsageError("Name what to say, and where to put it: kws synth PHRASE... --out DIR.")
-    if pronunciations and len(phrases) > 1:
+    if pronunciations and (len(phrases) > 1 or lists):
         raise click.UsageError("--phonemes is how one phrase is pronounced. Give one phrase at a time.")
-    wishes = command.Options(phrases, out, count, seed, engines, piper_voices, pronunciations)
+    wishes = command.Options(phrases, lists, out, count, seed, engines, piper_voices, pronunciations)
     command.run(wishes, as_json, lambda problem: click.echo(f"Warning: {problem}", err=True))
+
+
+@click.command(epilog="Exit status: 0 done, 1 there is no dictionary, or the phrase cannot be spoken, 2 wrong usage.")
+@click.argument("phrase")
+@click.option("--phonemes", "pronunciations", multiple=True, metavar="ARPABET", help="Pronunciation: 'W EH1 L K AH0 M'. May be repeated.")
+@click.option("--most", type=click.IntRange(0), default=60, show_default=True, help="Words that share sounds with it.")
+def neighbours(phrase: str, pronunciations: tuple[str, ...], most: int) -> None:
+    """List what sounds like a phrase and is not it.
+
+    Its parts, words that share its sounds, its words in another order, and, apart, words that hold it whole. One line each: kind, text.
+    Keep the list in a file, edit it, and have it spoken for a detector to learn from.
+
+    \b
+    kws neighbours welcome
+    kws neighbours snowboy > list.txt && kws synth snowboy --list list.txt --out spoken
+    """
+    from kws.synth import command
+
+    click.echo(command.neighbour_lines(phrase, pronunciations, most))

@@ -10,7 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kws.synth import engines, phonemes, phrase
+from kws.synth.engine import SynthError
 from kws.synth.engines import Found
+from kws.synth.neighbours import CONTAINING, KINDS, neighbours
 from kws.synth.plan import Clip, planned
 from kws.synth.speaking import TABLE, Spoken, speak
 
@@ -22,6 +24,7 @@ class Options:
     """The wishes of one `kws synth`."""
 
     phrases: tuple[str, ...]
+    lists: tuple[Path, ...]
     out: Path
     count: int
     seed: int
@@ -32,13 +35,34 @@ class Options:
 
 def run(options: Options, as_json: bool, warn: Warn) -> None:
     """Speaks as wished, and says what came of it. Raises KwsError."""
-    phrases = tuple(dict.fromkeys(map(phrase.checked, options.phrases)))
+    texts = [*options.phrases, *(text for path in options.lists for text in read_list(path))]
+    phrases = tuple(dict.fromkeys(map(phrase.checked, texts)))
     pronunciations = tuple(map(phonemes.checked, options.pronunciations))
     found = engines.found(options.engines, options.piper_voices)
     clips = planned(phrases, options.count, found.ready, options.seed, pronunciations)
     spoken = speak(clips, found.ready, options.out, progress=_progress)
     _warn_of(spoken, warn)
     print(json.dumps(_report(options, spoken, found)) if as_json else _summary(options, spoken, found))
+
+
+def neighbour_lines(text: str, pronunciations: Sequence[str], most_near: int) -> str:
+    """A line for each neighbour of a phrase: kind and text; what holds it whole stands in remarks. Raises KwsError."""
+    said = [phonemes.to_kokoro(phonemes.checked(each)) for each in pronunciations]
+    found = neighbours(phrase.checked(text), said, most_near)
+    lines = [f"{'# ' * (each.kind == CONTAINING)}{each.kind}\t{each.text}" for each in found]
+    return "\n".join([f"# {kind}: {meaning}" for kind, meaning in KINDS.items()] + lines)
+
+
+def read_list(path: Path) -> list[str]:
+    """Phrases of a list, one a line, after a kind and a tab if there is one; lines that begin with # are remarks. Raises SynthError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SynthError(f"{path}: cannot be read as a list of phrases ({error}). Give a text file with a phrase a line.") from error
+    found = [line.rpartition("\t")[2].strip() for line in lines if not line.startswith("#")]
+    if not any(found):
+        raise SynthError(f"{path}: no phrases in it. Write one a line.")
+    return [text for text in found if text]
 
 
 def lines_on_engines() -> list[str]:
