@@ -194,6 +194,36 @@ def _misplaced(source: str | None, given: dict[str, object]) -> str | None:
     return next((f"{option} does not apply to {kind}." for option, value in given.items() if value and option not in fitting), None)
 
 
+@main.command(epilog="Exit status: 0 done, 1 there is no microphone, or nothing can be written, 2 wrong usage, 130 stopped with Ctrl-C.")
+@click.argument("phrase")
+@click.option("--out", type=_FOLDER, default=Path("recordings"), show_default=True, help="Folder: DIR/PHRASE/SPEAKER_nohash_N.wav.")
+@click.option("--count", type=click.IntRange(1), default=10, show_default=True, help="Good examples to record.")
+@click.option("--seconds", type=click.FloatRange(0.5, 10), default=2.5, show_default=True, help="Length of a recording, before trimming.")
+@click.option("--speaker", default="me", show_default=True, help="Who speaks; training tells people apart by this name.")
+@click.option("--input-device", metavar="NAME", help="Microphone whose name contains this.")
+def record(phrase: str, out: Path, count: int, seconds: float, speaker: str, input_device: str | None) -> None:
+    """Record examples of your own word.
+
+    Counts down, records, trims to the word and says what is wrong: too quiet, clipped, cut off. At a terminal each example can be heard
+    and repeated; elsewhere the good ones are kept. More of them are added to those that are there.
+
+    \b
+    kws record "hey you"
+    kws record welcome --count 5 --speaker anna
+    """
+    from kws import recording
+
+    if not phrase.strip() or any(letter in "/\\" for letter in phrase + speaker) or not speaker.strip():
+        raise click.UsageError("PHRASE and --speaker become names of files: neither may be empty or hold a slash.")
+    ask = (
+        (lambda question: click.prompt(question, default="", show_default=False, prompt_suffix="", err=True))
+        if sys.stdin.isatty()
+        else None
+    )
+    kept = recording.run(recording.Options(phrase.strip(), out, count, seconds, speaker.strip(), input_device), ask)
+    click.echo(f"{len(kept)} kept in {kept[0].parent}" if kept else "nothing kept")
+
+
 @main.command()
 @click.argument("model", default="welcome")
 def info(model: str) -> None:

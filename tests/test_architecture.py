@@ -19,7 +19,7 @@ HEAVY = ("torch", "torchaudio", "librosa", "onnx", "matplotlib")
 RUNTIME = [
     *("errors", "events", "modelfile", "engine", "decoders", "audio", "spotter"),  # the library
     *("microphone", "describe", "output", "plot", "terminal"),  # what the command line needs besides
-    *("interrupts", "standard", "detecting", "streaming"),
+    *("interrupts", "standard", "detecting", "streaming", "recording"),
 ]
 TRAINING = [
     *("processes", "norm", "pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),

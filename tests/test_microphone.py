@@ -164,3 +164,25 @@ def test_no_microphone_at_all(listener: Callable, server: SoundServer) -> None:
     out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out) == (1, "")
     assert err == "Error: no microphone found on this machine. Plug one in, or pipe audio into 'kws stream -'.\n"
+
+
+def test_an_example_is_recorded_after_the_countdown(server, tmp_path):
+    played = tmp_path / "word.wav"
+    seconds = np.arange(8_000) / 16_000
+    soundfile.write(played, 0.3 * np.sin(2 * np.pi * 700 * seconds) * np.minimum(1, 40 * np.minimum(seconds, seconds[::-1])), 16_000)
+    command = ["timeout", str(PATIENCE_SECONDS), sys.executable, REPOSITORY / "cli.py", "record", "hey you", "--count", "1"]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, "--out", tmp_path / "mine"], env=server.environment, **pipes) as running:
+        told = ""
+        while "now" not in told:
+            letter = running.stderr.read(1)
+            assert letter, told
+            told += letter
+        time.sleep(0.4)
+        server.play(played).wait()
+        told += running.stderr.read()
+    assert running.returncode == 0, told
+    samples, rate = soundfile.read(tmp_path / "mine" / "hey_you" / "me_nohash_0.wav")
+    assert rate == 16_000
+    assert 0.5 < len(samples) / rate < 1.0
+    assert np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples) == pytest.approx(700, abs=10)
