@@ -40,8 +40,9 @@ def run(options: Options, as_json: bool, warn: Warn) -> None:
     pronunciations = tuple(map(phonemes.checked, options.pronunciations))
     found = engines.found(options.engines, options.piper_voices)
     clips = planned(phrases, options.count, found.ready, options.seed, pronunciations)
-    spoken = speak(clips, found.ready, options.out, progress=_progress)
-    _warn_of(spoken, warn)
+    spoken = speak(clips, found.ready, options.out, progress=progress)
+    for trouble in spoken.troubles:
+        warn(trouble)
     print(json.dumps(_report(options, spoken, found)) if as_json else _summary(options, spoken, found))
 
 
@@ -71,17 +72,9 @@ def lines_on_engines() -> list[str]:
     return [f"{name}: {f'needs {lack}: {engines.ENGINES[name].install}' if lack else 'ready'}" for name, lack in lacks.items()]
 
 
-def _progress(work: Iterable, total: int) -> Iterable:
+def progress(work: Iterable, total: int) -> Iterable:
+    """A bar on stderr, where that is a terminal."""
     return tqdm(work, desc="speaking", total=total, unit="piece", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False, delay=0.5)
-
-
-def _warn_of(spoken: Spoken, warn: Warn) -> None:
-    """One line for each engine and phrase, with the first of its troubles."""
-    troubles: dict[tuple[str, str], list[str]] = {}
-    for clip, trouble in spoken.failed:
-        troubles.setdefault((clip.engine, clip.text), []).append(trouble)
-    for (engine, text), told in troubles.items():
-        warn(f"{engine} could not say '{text}' {len(told)} times: {told[0]}")
 
 
 def _counts(clips: Sequence[Clip]) -> dict[str, int]:

@@ -50,7 +50,7 @@ def neighbours(phrase: str, pronunciations: Sequence[str] = (), most_near: int =
     if not find_spec("hibari"):
         raise SynthError("finding neighbours needs a pronouncing dictionary, from the package hibari-tts. pip install hibari-tts")
     said = [_plain(each) for each in pronunciations] or [sounds(phrase)]
-    words = {word: plain for word, plain in dictionary().items() if plain not in said}
+    words = {word: plain for word, plain in dictionary().items() if plain not in said and word != phrase}
     containing = {word: plain for word, plain in words.items() if any(each in plain for each in said)}
     parts = {word: plain for word, plain in words.items() if _is_part(plain, said)}
     rest = {word: plain for word, plain in words.items() if word not in parts and word not in containing}

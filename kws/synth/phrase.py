@@ -7,6 +7,7 @@ from kws.synth.engine import SynthError
 
 MOST_WORDS = 5  # longer ones last longer than the network hears at once
 FEWEST_LETTERS = 2
+_LONGEST_NAME = 60
 
 
 def checked(text: str) -> str:
@@ -31,6 +32,6 @@ def checked(text: str) -> str:
     return " ".join(words)
 
 
-def folder_name(phrase: str) -> str:
-    """The name of the folder and of the word: hey_you for "hey you"."""
-    return phrase.replace("'", "").replace(" ", "_")
+def folder_name(text: str) -> str:
+    """The name of the folder and of the word: hey_you for "hey you"; of sentences no more than the beginning."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower().replace("'", "")).strip("_")[:_LONGEST_NAME]

@@ -5,7 +5,7 @@ Clips are named after voices as those of Speech Commands are after speakers, VOI
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,11 @@ def planned(phrases: Sequence[str], count: int, engines: Sequence[Engine], seed:
         if not engines:
             raise SynthError("none of the engines that are there takes a pronunciation; kokoro, espeak and piper's voice files do.")
     return [clip for phrase in phrases for clip in _of_phrase(phrase, count, engines, seed, pronunciations)]
+
+
+def spoken_as(clip: Clip, word: str) -> Clip:
+    """The clip among those of a word that is said in it."""
+    return replace(clip, file=Path(word, f"{clip.file.stem}_{clip.file.parent.name}.wav"))
 
 
 def _of_phrase(phrase: str, count: int, engines: Sequence[Engine], seed: int, pronunciations: Sequence[str]) -> list[Clip]:

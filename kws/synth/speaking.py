@@ -36,6 +36,14 @@ class Spoken:
     clips: tuple[Clip, ...]
     failed: tuple[tuple[Clip, str], ...]
 
+    @property
+    def troubles(self) -> list[str]:
+        """A sentence for each engine and text that failed, with the first thing it said."""
+        told: dict[tuple[str, str], list[str]] = {}
+        for clip, trouble in self.failed:
+            told.setdefault((clip.engine, clip.text), []).append(trouble)
+        return [f"{engine} could not say '{text}' {len(each)} times: {each[0]}" for (engine, text), each in told.items()]
+
 
 def speak(
     clips: Sequence[Clip], engines: Sequence[Engine], folder: Path, *, progress: Progress = lambda work, _: work, jobs: int = 0

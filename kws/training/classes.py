@@ -25,23 +25,23 @@ from kws.training.strangers import Pieces, Strangers
 class ClassRecipe(Recipe):
     """How to train on clips. Each ingredient is off at zero (`speeds`: at 1)."""
 
-    epochs: int = 60
+    epochs: int = 40
     steps_per_epoch: int = 100
     weight_decay: float = 0.05
     averaging: float = 0.998
     speeds: tuple[float, float] = (0.87, 1.15)
     shift_seconds: float = 0.1
-    noisy_fraction: float = 0.6
-    room_fraction: float = 0.25
+    noisy_fraction: float = 0.4
+    room_fraction: float = 0.15
     gain_fraction: float = 0.5
-    mel_masks: int = 2
+    mel_masks: int = 1
     widest_mel_mask: int = 7  # bands
-    time_masks: int = 2
+    time_masks: int = 1
     widest_time_mask: int = 20  # hops
-    mixup: float = 0.3  # fraction of the batches' clips that are laid over another
+    mixup: float = 0.15  # fraction of the batches' clips that are laid over another
     label_smoothing: float = 0.05
     balanced: bool = True  # every class as often, rather than every clip
-    unknown_odds: float = 2.0  # how often an unknown word is drawn, for each time that a known one is
+    unknown_odds: float = 1.5  # how often an unknown word is drawn, for each time that a known one is
     # Of the unknown words, the fractions that are made up:
     reversed_fraction: float = 0.1  # known ones played backwards
     spliced_fraction: float = 0.15  # the beginning of one known word and the end of another

@@ -38,7 +38,12 @@ def warn(problem: object) -> None:
 
 @click.command(epilog="Exit status: 0 done, 1 the data cannot be used, 2 wrong usage, 130 stopped with Ctrl-C (go on with --resume).")
 @click.argument("words", nargs=-1, metavar="[WORD...]")
-@click.option("--data", type=_FOLDER, required=True, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
+@click.option("--data", type=_FOLDER, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
+@click.option("--from-text", is_flag=True, help="Instead of --data: speak the word, and what sounds like it (see kws synth).")
+@click.option("--clips", type=click.IntRange(10), default=1200, show_default=True, help="With --from-text: clips of the word.")
+@click.option("--phonemes", multiple=True, metavar="ARPABET", help="With --from-text: pronunciation. May be repeated.")
+@click.option("--piper-voice", "piper_voices", multiple=True, metavar="ONNX[#FIRST-LAST]", help="With --from-text: a Piper voice file.")
+@click.option("--recordings", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: your own, few as they may be (see kws record).")
 @click.option("--negatives", type=_FOLDER, multiple=True, help="More recordings without the words, of any length.")
 @click.option("--background", type=_FOLDER, multiple=True, help="More noise to mix in.")
 @click.option("--phrases", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: longer recordings with the word somewhere in them.")
@@ -51,7 +56,7 @@ def warn(problem: object) -> None:
 )
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option("--pooling", type=click.Choice(["gem", "gem-fixed", "max", "mean", "power", "none"]), default="gem", show_default=True)
-@click.option("--epochs", type=click.IntRange(1), help="Times the held-out recordings are heard.  [default: 30; of a protocol 60]")
+@click.option("--epochs", type=click.IntRange(1), help="Times the held-out recordings are heard.  [default: 30; of a protocol 40]")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True)
@@ -61,7 +66,12 @@ def warn(problem: object) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per epoch on standard output.")
 def train(
     words: tuple[str, ...],
-    data: Path,
+    data: Path | None,
+    from_text: bool,
+    clips: int,
+    phonemes: tuple[str, ...],
+    piper_voices: tuple[str, ...],
+    recordings: tuple[Path, ...],
     negatives: tuple[Path, ...],
     background: tuple[Path, ...],
     phrases: tuple[Path, ...],
@@ -95,6 +105,13 @@ def train(
     kws train marvin --data speech_commands/ --resume
     torchrun --nproc-per-node 2 -m cli train marvin --data speech_commands/
 
+    With --from-text nothing is recorded: installed speech engines say the word and its neighbours, into MODEL.spoken/, where
+    neighbours.txt can be edited. Give real speech and noise, too: a network that heard nothing else takes synthetic speech for the word.
+
+    \b
+    kws train "hey you" --from-text --negatives podcasts/ --background noises/
+    kws train "hey you" --from-text --negatives podcasts/ --recordings recordings/
+
     With --protocol, train to sort clips of one second into classes, as published for Speech Commands (docs/protocols.md); recordings in
     --negatives are heard as unknown words.
 
@@ -104,14 +121,21 @@ def train(
     """
     if bool(words) != (protocol in (None, "words")):
         raise click.UsageError("Name the words: kws train WORD... --data DIR." if not words else f"Protocol {protocol} has its own words.")
-    if protocol and (background or phrases or mine):
-        raise click.UsageError("--background, --phrases and --mine do not apply to a protocol.")
+    if from_text == bool(data):
+        raise click.UsageError("Give either --data DIR, or --from-text to have the word spoken.")
+    if from_text and (protocol or len(words) != 1):
+        raise click.UsageError("--from-text makes a detector for one word or phrase: kws train PHRASE --from-text.")
+    if not from_text and (phonemes or piper_voices):
+        raise click.UsageError("--phonemes and --piper-voice say how to speak; they need --from-text.")
+    if protocol and (background or phrases or mine or recordings):
+        raise click.UsageError("--background, --phrases, --recordings and --mine do not apply to a protocol.")
     with needs_training():
         from kws.training import command, processes, sorting
         from kws.training.classes import ClassRecipe
         from kws.training.fit import Recipe
         from kws.training.material import Folders
         from kws.training.network import SIZES, NetworkConfig
+        from kws.training.spelling import Speech
     shards = shards or processes.started()
     settings = {
         "steps_per_epoch": steps,
@@ -125,9 +149,12 @@ def train(
         wishes = sorting.Options(protocol, data, words, negatives, size, pooling, ClassRecipe(**settings), out, device, resume)
         command.sort(wishes, as_json, warn)
         return
-    folders = Folders(data, negatives, background, phrases, mine)
-    config = NetworkConfig(tuple(dict.fromkeys(words)), pooling=pooling, **SIZES[size])
-    command.run(command.Options(folders, out, config, Recipe(**settings), device, resume, as_json), warn)
+    speech = Speech(words[0], clips, seed, phonemes, piper_voices=piper_voices) if from_text else None
+    names = (speech.name,) if speech else tuple(dict.fromkeys(words))
+    out = out or Path("models") / f"{'_'.join(names)}.onnx"
+    folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
+    config = NetworkConfig(names, pooling=pooling, **SIZES[size])
+    command.run(command.Options(folders, speech, out, config, Recipe(**settings), device, resume, as_json), warn)
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")

@@ -21,15 +21,17 @@ from kws.training.material import Folders, Material, gather
 from kws.training.network import NetworkConfig
 from kws.training.rounds import second, train_in_rounds
 from kws.training.session import Hooks, train
+from kws.training.spelling import Speech, spoken
 from kws.training.torch_engine import pick_device
 
 
 @dataclass(frozen=True)
 class Options:
-    """The wishes of one `kws train`."""
+    """The wishes of one `kws train`. With `speech`, the folder of data is where it is put."""
 
     folders: Folders
-    out: Path | None
+    speech: Speech | None
+    out: Path
     config: NetworkConfig
     recipe: Recipe
     device: str
@@ -42,15 +44,18 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
 
     Raises KwsError.
     """
-    path = _model_path(options.out or Path("models") / f"{'_'.join(options.config.words)}.onnx")
+    path = _model_path(options.out)
     with processes.joined(pick_device(options.device)):
         device = pick_device(options.device)
         processes.share(options.recipe.shards)  # raises before anything is read
         if options.folders.mine and processes.size() > 1:
             raise DataError("--mine works in one process only. Train without torchrun, or without --mine.")
+        if options.speech and processes.size() > 1:
+            raise DataError("--from-text works in one process only. Train without torchrun.")
         rounds = (options.recipe, second(options.recipe)) if options.folders.mine else (options.recipe,)
         with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
-            material = gather(options.config.words, options.folders, warn=processes.by_first(warn), progress=teller.reading)
+            folders = spoken(options.speech, options.folders, say=teller.say, warn=warn) if options.speech else options.folders
+            material = gather(options.config.words, folders, warn=processes.by_first(warn), progress=teller.reading)
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             learn = train_in_rounds if options.folders.mine else train

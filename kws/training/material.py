@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from kws.training.mining import find_audio, read_heldout
 from kws.training.mixing import MARGIN_SAMPLES, Source, Word, placed_word, unplaced_word
 
 FEWEST_CLIPS = 10
+OWN_SHARE = 0.25  # of the words drawn that are a person's own recordings, however few
 ROOMS = 400
 # Of the sound that a word is drawn with: at its slowest it must fit into an example, before the 0.2 s that are kept for the frames
 # that are to fire, or the word may be cut off at its beginning.
@@ -30,13 +31,14 @@ Progress = Callable[[Iterable], Iterable]
 @dataclass(frozen=True)
 class Folders:
     """Where a user keeps recordings. `data`: Speech Commands layout; `phrases`: WORD/*.wav in which the word is said somewhere;
-    `mine`: long recordings without the words, see `kws.training.mining`."""
+    `mine`: long recordings without the words, see `kws.training.mining`; `recordings`: a person's own, WORD/*.wav, few but to the point."""
 
     data: Path
     negatives: tuple[Path, ...] = ()
     background: tuple[Path, ...] = ()
     phrases: tuple[Path, ...] = ()
     mine: tuple[Path, ...] = ()
+    recordings: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     noise_clips = [clip for clip in everything if clip.label == BACKGROUND] + [
         c for folder in folders.background for c in find_clips(folder)
     ]
-    phrases = _phrases(names, folders, warn, progress)
+    learned = [_part_or_all(word, "train") for word in (*words, *_phrases(names, folders, warn, progress))]
     notes = tuple(
         f"'{word.name}' has too few speakers to hold some out: its miss rates are of clips it learned from."
         for word in words
@@ -88,7 +90,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
         warn(note)
     return Material(
         names=tuple(names),
-        words=tuple(_part_or_all(word, "train") for word in (*words, *phrases)),
+        words=(*learned, *_own(names, folders, learned, warn, progress)),
         negatives=_learned(banks, folders),
         noises=read_bank(noise_clips, warn=warn, progress=progress),
         heldout_words=tuple(_part_or_all(word, "validation") for word in words),
@@ -101,7 +103,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
 
 
 def _all(folders: Folders) -> list[Path]:
-    return [folders.data, *folders.negatives, *folders.background, *folders.phrases, *folders.mine]
+    return [folders.data, *folders.negatives, *folders.background, *folders.phrases, *folders.mine, *folders.recordings]
 
 
 def _heldout(mined: list[Clip], banks: list[Bank], warn: Warn) -> list[Bank]:
@@ -121,6 +123,17 @@ def _read_word(name: str, everything: list[Clip], folder: Path, warn: Warn, prog
     if len(word.bank) < FEWEST_CLIPS:
         raise DataError(f"{folder / name}: {len(word.bank)} clips, need at least {FEWEST_CLIPS}. Record more.")
     return word
+
+
+def _own(names: Sequence[str], folders: Folders, others: Sequence[Word], warn: Warn, progress: Progress) -> list[Word]:
+    """A person's own recordings of the words, all to be learned from, and drawn often enough to matter."""
+    clips = [clip for folder in folders.recordings for clip in find_clips(folder)]
+    found = {name: [clip for clip in clips if clip.label == name] for name in names}
+    if folders.recordings and not any(found.values()):
+        raise DataError(f"{folders.recordings[0]}: no folder named after a word ({', '.join(names)}). Put the recordings into one.")
+    words = [placed_word(name, read_bank(some, warn=warn, progress=progress)) for name, some in found.items() if some]
+    share = OWN_SHARE / (1 - OWN_SHARE)
+    return [replace(word, weight=share * sum(other.odds for other in others if other.name == word.name)) for word in words]
 
 
 def _phrases(names: Sequence[str], folders: Folders, warn: Warn, progress: Progress) -> list[Word]:

@@ -35,12 +35,17 @@ class Source:
 class Word:
     """Recordings of one word. `placed` [n, 2]: where the word begins and ends in each clip, in seconds; NaN where unknown.
 
-    Of several, each is drawn from in proportion to the square root of the number of its clips.
+    Of several, each is drawn from in proportion to its weight; that is the square root of the number of its clips where none is given.
     """
 
     name: str
     bank: Bank
     placed: np.ndarray
+    weight: float | None = None
+
+    @property
+    def odds(self) -> float:
+        return len(self.bank) ** 0.5 if self.weight is None else self.weight
 
 
 def placed_word(name: str, bank: Bank) -> Word:
@@ -95,7 +100,7 @@ class Mixer(Dataset):
         self.batch, self.positive_fraction, self.speeds, self.seed = batch, positive_fraction, speeds, seed
         slopes = np.linspace(0, 2, 16)  # 10 s of each, made once: the transform would cost more than all else in a mix
         self._coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed)) for slope in slopes]
-        self._word_odds = _odds([len(word.bank) ** 0.5 for word in words])
+        self._word_odds = _odds([word.odds for word in words])
         self._negative_odds = _odds([source.weight for source in negatives])
 
     def __getitem__(self, step: int) -> Batch:

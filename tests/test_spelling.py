@@ -1,0 +1,107 @@
+"""From a phrase to folders, and from folders to a model: with an engine that hums instead of speaking."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sounds import RATE, quiet, tone
+from test_synth import HUMMER
+
+from kws.errors import DataError
+from kws.synth.engines import Found
+from kws.synth.sound import write
+from kws.synth.speaking import read_table
+from kws.training import spelling
+from kws.training.material import OWN_SHARE, Folders, gather
+from kws.training.spelling import Speech, spoken
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def hum(monkeypatch):
+    """All that is said is hummed."""
+    many = replace(HUMMER, voices=lambda: [f"voice{i}" for i in range(40)], speak=lambda text, settings: (tone(0.4), RATE))
+    monkeypatch.setattr(spelling.engines, "found", lambda *wishes: Found((many,), ()))
+    return many
+
+
+def made(folder: Path, **changes: object) -> tuple[Folders, list[str]]:
+    said: list[str] = []
+    wishes = Speech(**{"phrase": "Hey, you", "clips": 40, **changes})
+    return spoken(wishes, Folders(folder, negatives=(Path("podcasts"),)), say=said.append, warn=said.append), said
+
+
+def test_folders(hum, tmp_path):
+    folders, said = made(tmp_path)
+    assert folders.negatives == (tmp_path / "sentences", Path("podcasts"))
+    assert len([*(folders.data / "hey_you").glob("*.wav")]) == 40
+    assert (folders.data / "hew").is_dir()
+    assert not (folders.data / "hey_you_too").exists()
+    assert {path.name for path in folders.phrases[0].iterdir()} == {"hey_you", "clips.csv"}
+    assert any("edit it" in line for line in said)
+    assert len(read_table(folders.data)) == len([*folders.data.rglob("*.wav")])
+
+
+def test_nothing_is_spoken_twice_and_an_edited_list_is_followed(hum, tmp_path):
+    made(tmp_path)
+    (tmp_path / "neighbours.txt").write_text("hay\nhaiku\nmy own idea\n")
+    folders, said = made(tmp_path)
+    assert (folders.data / "my_own_idea").is_dir()
+    assert len(said) == 1
+    assert re.fullmatch(r"speaking what sounds like it: \d clips", said[0])
+    assert not made(tmp_path)[1]
+
+
+def test_a_list_with_the_phrase_itself_is_refused(hum, tmp_path):
+    (tmp_path / "neighbours.txt").write_text("Hey you!\n")
+    with pytest.raises(DataError, match="lists 'hey you' itself"):
+        made(tmp_path)
+
+
+def test_pronunciations_are_said_alone_not_within_words_that_engines_spell(hum, tmp_path):
+    folders, _ = made(tmp_path, phrase="tomato", pronunciations=("T AH0 M EY1 T OW0",))
+    assert folders.phrases == ()
+    assert not (tmp_path / "carried").exists()
+
+
+def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
+    folders, _ = made(tmp_path)
+    for number in range(3):
+        write(tmp_path / "mine" / "hey_you" / f"me_nohash_{number}.wav", np.concatenate([quiet(0.3), tone(0.5), quiet(0.3)]))
+    material = gather(["hey_you"], replace(folders, negatives=folders.negatives[:1], recordings=(tmp_path / "mine",)), warn=pytest.fail)
+    odds = [word.odds for word in material.words]
+    assert odds[-1] / sum(odds) == pytest.approx(OWN_SHARE)
+    assert len(material.words[-1].bank) == 3
+
+
+def test_recordings_of_nothing_asked_for(hum, tmp_path):
+    folders, _ = made(tmp_path)
+    write(tmp_path / "mine" / "other" / "me_nohash_0.wav", tone(0.5))
+    with pytest.raises(DataError, match="no folder named after a word"):
+        gather(["hey_you"], replace(folders, negatives=folders.negatives[:1], recordings=(tmp_path / "mine",)), warn=lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("welcome",), 2, "Give either --data DIR, or --from-text"),
+        (("welcome", "--from-text", "--data", "."), 2, "Give either --data DIR, or --from-text"),
+        (("one", "two", "--from-text"), 2, "one word or phrase"),
+        (("one", "--data", ".", "--phonemes", "W AH1 N"), 2, "they need --from-text"),
+        (("42", "--from-text"), 1, "numbers as words"),
+        (("привет", "--from-text"), 1, "cannot read"),
+        (("welcome", "--from-text", "--phonemes", "w"), 1, "no vowel"),
+    ],
+)
+def test_mistakes(arguments, status, said, tmp_path):
+    command = [sys.executable, ROOT / "cli.py", "train", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [*tmp_path.rglob("*.wav")]
