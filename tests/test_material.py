@@ -82,3 +82,11 @@ def test_hours_held_out_are_those_of_the_held_out_speech(data):
     write(data / "fall" / f"{heldout}_nohash_0.wav", tone(1.5))
     material, _ = gathered(data)
     assert material.heldout_hours == pytest.approx(1.5 / 3600)
+
+
+def test_recordings_of_the_word_among_the_negatives_are_not_learned_as_something_else(data, tmp_path):
+    other = write_tone_folder(tmp_path / "other", 12)
+    warnings: list[str] = []
+    material = gather(["rise"], Folders(data, negatives=(other,)), warn=warnings.append)
+    assert {clip.label for source in material.negatives for clip in source.bank.clips} == {"fall", "flat", "_background_noise_"}
+    assert any(f"{other}: 12 recordings in folders named after a word" in text for text in warnings)

@@ -72,7 +72,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     everything = find_clips(folders.data)
     words = [_read_word(name, everything, folders.data, warn, progress) for name in names]
     others = [clip for clip in everything if clip.label not in (*names, BACKGROUND)]
-    banks = [read_bank(clips, warn=warn, progress=progress) for clips in (others, *map(find_clips, folders.negatives)) if clips]
+    banks = [read_bank(clips, warn=warn, progress=progress) for clips in (others, *_without(names, folders.negatives, warn)) if clips]
     if not banks:
         raise DataError(
             f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR."
@@ -100,6 +100,17 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
         notes=notes,
         mined=tuple(mined),
     )
+
+
+def _without(names: Sequence[str], folders: Sequence[Path], warn: Warn) -> list[list[Clip]]:
+    """The recordings of each folder that do not lie in one named after a word."""
+    kept = []
+    for folder in folders:
+        clips = find_clips(folder)
+        kept.append([clip for clip in clips if clip.label not in names])
+        if len(kept[-1]) < len(clips):
+            warn(f"{folder}: {len(clips) - len(kept[-1])} recordings in folders named after a word are not counted as audio without it.")
+    return kept
 
 
 def _all(folders: Folders) -> list[Path]:
