@@ -22,6 +22,15 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 class _Commands(click.Group):
     """The one place where our errors become one line on stderr and exit status 1, and Ctrl-C exit status 130."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from kws import standard
+
+        try:
+            return super().parse_args(ctx, args)
+        except OSError as error:  # of --help, which is printed here
+            standard.drop_output()
+            raise click.ClickException(standard.told(error) or str(error)) from error
+
     def invoke(self, ctx: click.Context) -> object:
         from kws import standard
         from kws.errors import KwsError

@@ -237,6 +237,7 @@ def bad(folders, tmp_path) -> Path:
     ("args", "code", "message"),
     [
         ("evaluate {model} --positives {bad}/none", 1, "none: no such folder"),
+        ("evaluate {model} --positives {bad}/" + 300 * "n", 1, "no such folder"),
         ("evaluate {model} --positives {bad}/empty", 1, "no recordings in this directory"),
         ("evaluate {model} --positives {data}/negatives", 1, "no usable clips of rise (folders there: fall, flat, negatives)"),
         ("evaluate {model} --positives {bad}/quiet", 1, "no usable clips of rise"),

@@ -62,6 +62,7 @@ def test_a_closed_stream_that_is_not_needed(arguments: list, closed: int, lines:
     [
         (["detect", RECORDING], "Error: standard output: events cannot be written (No space left on device)."),
         (["info"], "Error: cannot write (No space left on device). Make room, or write elsewhere."),
+        (["--help"], "Error: cannot write (No space left on device). Make room, or write elsewhere."),
         (["detect", "--help"], "Error: cannot write (No space left on device). Make room, or write elsewhere."),
     ],
 )

@@ -1,6 +1,7 @@
 """What `kws evaluate` does with its options: reads the folders, lets the model hear them, and writes the figures and the page."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def find_negatives(folders: Iterable[Path], words: Sequence[str], part: str, war
 
 def clips_in(folder: Path) -> list[Clip]:
     """All recordings below a folder. Raises DataError for a missing one, AudioError for one without recordings."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
         raise DataError(f"{folder}: no such folder. Check the path.")
     return find_clips(folder)
 

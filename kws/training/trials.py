@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kws.audio import SAMPLE_RATE
-from kws.engine import Engine, Step
+from kws.engine import Engine
 from kws.events import Detection, EventMachine, EventSettings, Scores
-from kws.spotter import join
+from kws.spotter import as_scores, join
 from kws.training.mixing import coloured_noise
 
 BLOCK_SAMPLES = 30 * SAMPLE_RATE
@@ -36,7 +36,7 @@ def listen(engine: Engine, waves: Iterable[np.ndarray]) -> Scores:
     state, parts, seen = engine.silence(), [], 0
     for block in _blocks(waves):
         step, state = engine.step(block[None], state)
-        parts.append(_scores(step, seen, engine.info.frame_seconds))
+        parts.append(as_scores(step, seen, engine.info.frame_seconds))
         seen += step.pooled.shape[1]
     return join(parts)
 
@@ -74,7 +74,7 @@ def word_trials(engine: Engine, waves: list[np.ndarray], extents: np.ndarray, sn
 def trial(engine: Engine, audio: np.ndarray, start: float, end: float) -> Trial:
     """The scores of a recording in which the word lies here."""
     step, _ = engine.step(audio[None], engine.silence())
-    return Trial(_scores(step, 0, engine.info.frame_seconds), start, end)
+    return Trial(as_scores(step, 0, engine.info.frame_seconds), start, end)
 
 
 def events(scores: Scores, words: tuple[str, ...], settings: EventSettings) -> list[Detection]:
@@ -115,11 +115,6 @@ def at_threshold(settings: EventSettings, threshold: float) -> EventSettings:
 def portion(scores: Scores, part: slice) -> Scores:
     """The scores of some of the frames."""
     return Scores(scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part])
-
-
-def _scores(step: Step, seen: int, frame_seconds: float) -> Scores:
-    times = np.arange(seen + 1, seen + 1 + step.pooled.shape[1]) * frame_seconds
-    return Scores(times, step.pooled[0], step.frames[0], step.extents[0])
 
 
 def _blocks(waves: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
