@@ -1,0 +1,138 @@
+"""Do detectors made from text hear people? Trains one for each phrase of the wake-word benchmark, and judges it by people's recordings.
+
+    python benchmarks/people.py --data DATA --out RUNS [--phrases snowboy "smart mirror" "view glass"] [--human 10] [--epochs 30]
+    python benchmarks/people.py --data DATA --out RUNS --judge
+
+DATA holds one folder a set of recordings: wake_words (people who say the phrases), and speech_commands, librispeech,
+precise_community, custom_commands, honk (other speech), esc10 (noise). RUNS keeps what is spoken, and one model for each run; a run that
+is there is not trained again, one that was stopped goes on. No recording of the phrase under test is learned from; or, with --human N,
+N of them, which are then not judged by (the files do not say who speaks).
+
+Judged by all recordings of the phrase, clean and in pink noise at 10 dB, at one false alarm per hour over all other speech: that of the
+training speakers, too, and, apart, over that of others alone.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import time
+
+import numpy as np
+import torch
+
+from kws.engine import OnnxEngine
+from kws.training import trials
+from kws.training.calibrate import lowest_within
+from kws.training.clips import BACKGROUND, Bank, Clip, extent, find_clips, read_bank
+from kws.training.evaluation import CURVE
+from kws.training.fit import Recipe
+from kws.training.intervals import wilson
+from kws.training.matching import alarm_counts, hits
+from kws.training.material import Folders, gather
+from kws.training.network import SIZES, NetworkConfig
+from kws.training.session import Hooks, train
+from kws.training.spelling import Speech, spoken
+
+PHRASES = ("snowboy", "smart mirror", "view glass")
+SPEECH = ("speech_commands", "librispeech", "precise_community", "custom_commands", "honk", "wake_words")
+NOISE = ("esc10",)
+SNRS_DB = (None, 10.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
+    parser.add_argument("--phrases", nargs="+", choices=PHRASES, default=list(PHRASES))
+    parser.add_argument("--human", type=int, default=0, help="recordings of the phrase to learn from")
+    parser.add_argument("--clips", type=int, default=Speech.clips)
+    parser.add_argument("--epochs", type=int, default=Recipe.epochs)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
+    args = parser.parse_args()
+    for phrase in args.phrases:
+        speech = Speech(phrase, args.clips, args.seed)
+        path = args.out / f"{speech.name}-{args.size}-{args.clips}-{args.epochs}-human{args.human}-seed{args.seed}.onnx"
+        if args.judge:
+            for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed*.onnx")):
+                print(json.dumps({"run": found.stem, **judge(OnnxEngine(str(found)), args.data, speech.name)}), flush=True)
+        elif not path.exists():
+            run(args, speech, path)
+
+
+def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
+    """Trains one detector, from the phrase to a calibrated model, and says how long it took."""
+    start, learned = time.perf_counter(), human(args, speech.name)
+    folders = Folders(
+        args.out / f"{speech.name}-{args.clips}.spoken",
+        negatives=tuple(args.data / name for name in SPEECH),
+        background=tuple(args.data / name for name in NOISE),
+        recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),
+    )
+    folders = spoken(speech, folders, say=print, warn=print)
+    minutes = [(time.perf_counter() - start) / 60]
+    material = gather([speech.name], folders, warn=lambda text: None)
+    config, recipe = NetworkConfig((speech.name,), **SIZES[args.size]), Recipe(epochs=args.epochs, seed=args.seed)
+    hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
+    resume, device = path.with_suffix(".pt").exists(), torch.device("cpu")
+    card = {"human": [clip.path.name for clip in learned]}
+    train(material, config, recipe, path, device=device, resume=resume, hooks=hooks, card=card)
+    minutes.append((time.perf_counter() - start) / 60)
+    print(json.dumps({"run": path.stem, "minutes to speak": round(minutes[0], 1), "minutes in all": round(minutes[1], 1)}), flush=True)
+
+
+def human(args: argparse.Namespace, name: str) -> list[Clip]:
+    """The recordings of the phrase that are learned from."""
+    clips = find_clips(args.data / "wake_words" / name)
+    return [clips[i] for i in np.random.default_rng(args.seed).choice(len(clips), args.human, replace=False)]
+
+
+def folder_of(clips: list[Clip], folder: pathlib.Path) -> pathlib.Path:
+    for clip in clips:
+        (folder / clip.label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip.path, folder / clip.label)
+    return folder
+
+
+def judge(engine: OnnxEngine, data: pathlib.Path, name: str) -> dict:
+    """Misses at one false alarm per hour."""
+    learned = set(engine.info.document["human"])
+    words = read_bank([clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in learned], warn=print)
+    waves = [words[i] for i in range(len(words))]
+    places = np.array([extent(wave) for wave in waves])
+    found = {
+        snr_db: np.array([hits(each, 0, CURVE, engine.info.events) for each in trials.word_trials(engine, waves, places, snr_db)])
+        for snr_db in SNRS_DB
+    }
+    clips = [clip for name_ in SPEECH for clip in find_clips(data / name_) if clip.label not in (name, BACKGROUND)]
+    heard, others = (_listened(engine, [clip for clip in clips if (clip.part == "train") is learned_]) for learned_ in (True, False))
+    return {
+        "clips": len(words),
+        "all speech": _misses(found, heard[0] + others[0], heard[1] + others[1]),
+        "speech of others": _misses(found, *others),
+    }
+
+
+def _listened(engine: OnnxEngine, clips: list[Clip]) -> tuple[np.ndarray, float]:
+    """Events at each threshold of the curve in some recordings, and their hours."""
+    bank: Bank = read_bank(clips, warn=print)
+    scores = trials.listen(engine, (bank[i] for i in range(len(bank))))
+    return alarm_counts(scores.pooled[:, 0], CURVE, engine.info.events), bank.seconds / 3600
+
+
+def _misses(found: dict[float | None, np.ndarray], alarms: np.ndarray, hours: float) -> dict:
+    at = lowest_within(alarms, hours)
+    if at is None:
+        return {"hours": round(hours, 2), "missed": None}
+    shares = {}
+    for snr_db, hit in found.items():
+        missed = int((~hit[:, at]).sum())
+        interval = [round(limit, 4) for limit in wilson(missed, len(hit))]
+        shares["clean" if snr_db is None else f"{snr_db:g} dB"] = [round(missed / len(hit), 4), interval]
+    return {"hours": round(hours, 2), "threshold": CURVE[at], "false alarms": int(alarms[at]), "missed": shares}
+
+
+if __name__ == "__main__":
+    main()
