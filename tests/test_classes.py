@@ -222,6 +222,7 @@ class TestSorting:
     def test_offline_exported_and_streamed_decide_alike(self, trained, protocol):
         network, engine = load_network(trained.with_suffix(".pt")), OnnxEngine(str(trained))
         offline, whole = classifying.predict(network, protocol.test), classifying.predict_streamed(engine, protocol.test)
+        assert np.array_equal(whole, classifying.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples))
         assert np.array_equal(offline, whole)
         clip = protocol.test.samples[:1]
         audio = centred(torch.from_numpy(clip), engine.info.past_samples).numpy()

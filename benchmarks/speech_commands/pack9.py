@@ -16,17 +16,20 @@ import pathlib
 import time
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from kws.engine import OnnxEngine
 from kws.training import accuracy, classifying, protocols
 from kws.training.classes import ClassRecipe
-from kws.training.classifying import POOL_FRAMES, balanced_accuracy, predict_streamed
+from kws.training.classifying import POOL_FRAMES, balanced_accuracy, predict, predict_streamed
 from kws.training.clips import Bank, find_clips, read_bank
 from kws.training.network import SIZES, NetworkConfig
 from kws.training.session import Hooks
+from kws.training.torch_engine import load_network
 
 OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands", "honk", "other_words")
+CHUNK_SAMPLES = 1280
 INGREDIENTS: dict[str, dict] = {
     "shift": {"shift_seconds": 0.0},
     "speed": {"speeds": (1.0, 1.0)},
@@ -65,7 +68,10 @@ def main() -> None:
     protocol = protocols.load("pack-9", args.data / "speech_commands", warn=print)
     if args.judge:
         for path in sorted(args.out.glob("*.onnx")):
-            print(path.stem, accuracy.summary(report := accuracy.judge(OnnxEngine(str(path)), protocol)), sep="\n", flush=True)
+            engine = OnnxEngine(str(path))
+            alike = decisions(path, engine, protocol)
+            report = {**accuracy.judge(engine, protocol), **alike}
+            print(path.stem, accuracy.summary(report), alike, sep="\n", flush=True)
             path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
         return
     speech = [read_speech(args.data / name) for name in OTHER_SPEECH]
@@ -91,6 +97,19 @@ def run(protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRec
         "validation": round(balanced_accuracy(protocol.validation, predict_streamed(engine, protocol.validation)), 4),
         "minutes": round(minutes, 1),
         "clips per second": round(clips / minutes / 60),
+    }
+
+
+def decisions(path: pathlib.Path, engine: OnnxEngine, protocol: protocols.Protocol) -> dict[str, int]:
+    """Clips, and those of them that the checkpoint, the model file and the model file in chunks of 80 ms do not all sort alike."""
+    network = load_network(path.with_suffix(".pt"))
+    parts = (protocol.validation, protocol.test, *protocol.tests.values())
+    ways = [
+        np.stack([predict(network, part), predict_streamed(engine, part), predict_streamed(engine, part, CHUNK_SAMPLES)]) for part in parts
+    ]
+    return {
+        "clips sorted in three ways": sum(map(len, parts)),
+        "sorted differently": int(sum((way != way[0]).any(0).sum() for way in ways)),
     }
 
 

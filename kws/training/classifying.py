@@ -68,15 +68,18 @@ def predict(network: ScanningCNN, part: Part) -> np.ndarray:
     )
 
 
-def predict_streamed(engine: Engine, part: Part) -> np.ndarray:
-    """Class of each clip [n], by a model file that hears it in a stream begun with silence."""
+def predict_streamed(engine: Engine, part: Part, chunk_samples: int | None = None) -> np.ndarray:
+    """Class of each clip [n], by a model file that hears it in a stream begun with silence: whole, or in chunks of so many samples,
+    a multiple of the model's frame."""
     found = []
     for block in _blocks(part.samples):
         audio = F.pad(
             centred(torch.from_numpy(block), engine.info.past_samples), (-engine.info.past_samples % engine.info.frame_samples, 0)
-        )
-        step, _ = engine.step(audio.numpy(), engine.silence(len(audio)))  # its last frame ends where the clip's audio does
-        found.append(step.pooled[:, -1].argmax(1))
+        ).numpy()
+        state, length = engine.silence(len(audio)), chunk_samples or audio.shape[1]
+        for at in range(0, audio.shape[1], length):
+            step, state = engine.step(audio[:, at : at + length], state)
+        found.append(step.pooled[:, -1].argmax(1))  # the last frame ends where the clip's audio does
     return np.concatenate(found)
 
 
