@@ -23,7 +23,7 @@ RUNTIME = [
 ]
 TRAINING = [
     *("processes", "norm", "pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
-    *("mixing", "augment", "loss", "checkpoint", "memory", "fit", "torch_engine", "export"),
+    *("mixing", "augment", "loss", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
     *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "spelling"),
     *("strangers", "classes", "classifying", "accuracy", "sorting", "command"),
     *("streams", "hearing", "evaluation", "summary", "chart", "specimen", "look", "page", "evaluating", "calibrating", "cli"),

@@ -54,6 +54,7 @@ def warn(problem: object) -> None:
 @click.option(
     "--size", type=click.Choice(["small", "large"]), default="small", show_default=True, help="Up to 100 000 or 400 000 parameters."
 )
+@click.option("--trunk", type=_FILE, metavar="PT", help="Begin with the layers of a trained network of this size, whatever its words.")
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option("--pooling", type=click.Choice(["gem", "gem-fixed", "max", "mean", "power", "none"]), default="gem", show_default=True)
 @click.option("--epochs", type=click.IntRange(1), help="Times the held-out recordings are heard.  [default: 30; of a protocol 40]")
@@ -78,6 +79,7 @@ def train(
     mine: tuple[Path, ...],
     protocol: str | None,
     size: str,
+    trunk: Path | None,
     out: Path | None,
     pooling: str,
     epochs: int | None,
@@ -127,8 +129,8 @@ def train(
         raise click.UsageError("--from-text makes a detector for one word or phrase: kws train PHRASE --from-text.")
     if not from_text and (phonemes or piper_voices):
         raise click.UsageError("--phonemes and --piper-voice say how to speak; they need --from-text.")
-    if protocol and (background or phrases or mine or recordings):
-        raise click.UsageError("--background, --phrases, --recordings and --mine do not apply to a protocol.")
+    if protocol and (background or phrases or mine or recordings or trunk):
+        raise click.UsageError("--background, --phrases, --recordings, --mine and --trunk do not apply to a protocol.")
     with needs_training():
         from kws.training import command, processes, sorting
         from kws.training.classes import ClassRecipe
@@ -154,7 +156,7 @@ def train(
     out = out or Path("models") / f"{'_'.join(names)}.onnx"
     folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
     config = NetworkConfig(names, pooling=pooling, **SIZES[size])
-    command.run(command.Options(folders, speech, out, config, Recipe(**settings), device, resume, as_json), warn)
+    command.run(command.Options(folders, speech, trunk, out, config, Recipe(**settings), device, resume, as_json), warn)
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")

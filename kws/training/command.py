@@ -23,14 +23,16 @@ from kws.training.rounds import second, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.spelling import Speech, spoken
 from kws.training.torch_engine import pick_device
+from kws.training.trunk import with_trunk
 
 
 @dataclass(frozen=True)
 class Options:
-    """The wishes of one `kws train`. With `speech`, the folder of data is where it is put."""
+    """The wishes of one `kws train`. With `speech`, the folder of data is where it is put; `trunk`: checkpoint to begin with."""
 
     folders: Folders
     speech: Speech | None
+    trunk: Path | None
     out: Path
     config: NetworkConfig
     recipe: Recipe
@@ -53,13 +55,15 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         if options.speech and processes.size() > 1:
             raise DataError("--from-text works in one process only. Train without torchrun.")
         rounds = (options.recipe, second(options.recipe)) if options.folders.mine else (options.recipe,)
+        start = with_trunk(options.config, options.trunk, options.recipe.seed) if options.trunk else None
         with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
             folders = spoken(options.speech, options.folders, say=teller.say, warn=warn) if options.speech else options.folders
             material = gather(options.config.words, folders, warn=processes.by_first(warn), progress=teller.reading)
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             learn = train_in_rounds if options.folders.mine else train
-            document = learn(material, options.config, options.recipe, path, device=device, resume=options.resume, hooks=teller.hooks)
+            how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks}
+            document = learn(material, options.config, options.recipe, path, **how)
             if document:
                 teller.say(_summary(document, path))
     return path

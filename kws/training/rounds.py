@@ -22,7 +22,7 @@ from kws.training import checkpoint
 from kws.training.fit import Recipe
 from kws.training.material import Material
 from kws.training.mining import Finding, cut, mine, read_findings, with_mined, write_findings
-from kws.training.network import NetworkConfig
+from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.session import Hooks, train
 from kws.training.torch_engine import load_network
 
@@ -49,13 +49,14 @@ def train_in_rounds(
     device: torch.device,
     hooks: Hooks,
     resume: bool = False,
+    start: ScanningCNN | None = None,
     card: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> dict:
-    """As `kws.training.session.train`, in two rounds. `recipe` is that of the first; the epochs told of are counted through."""
+    """As `kws.training.session.train`, in two rounds. `recipe` and `start` are of the first; the epochs told of are counted through."""
     first, then = first_path(path), second(recipe)
     shared = {"device": device, "workers": workers}
-    document = train(material, config, recipe, first, resume=resume, hooks=hooks, card=card, **shared)
+    document = train(material, config, recipe, first, resume=resume, start=start, hooks=hooks, card=card, **shared)
     findings = _findings(material, path, hooks)
     if not findings:
         hooks.say(f"nothing to learn from in a second round; {path} is the model of the first")

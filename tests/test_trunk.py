@@ -1,0 +1,59 @@
+"""A new network on the layers of another."""
+
+import pytest
+import torch
+from factories import make_audio, make_config, make_network
+
+from kws.errors import DataError, ModelError
+from kws.training import checkpoint
+from kws.training.trunk import with_trunk
+
+
+@pytest.fixture
+def trained(tmp_path):
+    network = make_network(3)
+    path = tmp_path / "trained.pt"
+    checkpoint.save({"config": network.config.to_dict(), "average": network.state_dict()}, path)
+    return network, path
+
+
+def features(network, audio):
+    """What the head is given."""
+    given = []
+    handle = network.head.register_forward_hook(lambda module, inputs, output: given.append(inputs[0]))
+    with torch.no_grad():
+        network(audio)
+    handle.remove()
+    return given[0]
+
+
+def test_layers_are_taken_over_and_the_head_is_new(trained):
+    source, path = trained
+    network = with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=0).eval()
+    audio = torch.from_numpy(make_audio(2.0))
+    torch.testing.assert_close(features(network, audio), features(source, audio))
+    assert network.head.weight.shape[0] == 3
+    assert torch.equal(network.head.weight, with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=0).head.weight)
+    assert not torch.equal(network.head.weight, with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=1).head.weight)
+
+
+def test_torch_s_own_random_numbers_are_left_alone(trained):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    with_trunk(make_config(1), trained[1], seed=0)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"channels": 16}, {"kernels": (3, 7)}, {"kernels": (3,)}, {"kernels": (3, 5, 3)}, {"mels": 16}], ids=str
+)
+def test_another_size_is_refused(trained, changes):
+    with pytest.raises(DataError, match="another size"):
+        with_trunk(make_config(1, **changes), trained[1], seed=0)
+
+
+def test_what_is_no_checkpoint(tmp_path):
+    (tmp_path / "not.pt").write_text("hello")
+    with pytest.raises(ModelError):
+        with_trunk(make_config(1), tmp_path / "not.pt", seed=0)
