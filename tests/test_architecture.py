@@ -22,7 +22,7 @@ RUNTIME = [
     *("interrupts", "standard", "detecting", "streaming", "recording"),
 ]
 TRAINING = [
-    *("processes", "norm", "pooling", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
+    *("processes", "norm", "pooling", "depthwise", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "augment", "loss", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
     *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "spelling"),
     *("strangers", "classes", "classifying", "accuracy", "sorting", "command"),

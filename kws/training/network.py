@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from kws.training.depthwise import DepthwiseConv
 from kws.training.norm import BatchNorm
 from kws.training.pooling import POOLINGS
 
@@ -146,10 +147,10 @@ class LogMel(nn.Module):
 class Convolution(nn.Module):
     """Convolution over time and batch norm; takes its past from the state. [B, C, T] → [B, C', T / stride]."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1):
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, depthwise: bool = False):
         super().__init__()
         self.keep = kernel - stride
-        self.conv = nn.Conv1d(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
+        self.conv = DepthwiseConv(inputs, kernel) if depthwise else nn.Conv1d(inputs, outputs, kernel, stride=stride, bias=False)
         self.norm = BatchNorm(outputs)
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
@@ -163,7 +164,7 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, kernel: int):
         super().__init__()
-        self.depthwise = Convolution(channels, channels, kernel, groups=channels)
+        self.depthwise = Convolution(channels, channels, kernel, depthwise=True)
         self.pointwise = Convolution(channels, channels, 1)
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
