@@ -1,11 +1,12 @@
 """Which pooling head is best? Trains one detector of seven words with each, from several seeds, on the same data, and judges them.
 
-    python benchmarks/pooling.py --data DATA --out RUNS [--kinds gem max ...] [--seeds 0 1 2]
+    python benchmarks/pooling.py --data DATA --out RUNS --trunk TRUNK.pt [--kinds gem max ...] [--seeds 0 1 2]
     python benchmarks/pooling.py --data DATA --out RUNS --judge
 
 DATA holds one folder a set of recordings: speech_commands, and librispeech, wake_words, custom_commands, precise_community: other
-speech, the last only to judge by. RUNS keeps one model for each run; a run that is there is not trained again, one that was stopped
-goes on.
+speech, the last only to judge by. TRUNK is a small network that sorts the words (speech_commands/pack9.py); each run begins with its
+layers and a new head, and learns to detect. RUNS keeps one model for each run; a run that is there is not trained again, one that was
+stopped goes on.
 
 Judged by the validation speakers, 100 clips a word, and by their other speech. Figures are means over the words and the seeds, with
 the range of the seeds: words taken for another (clean); words missed in pink noise at 10 dB, at one false alarm per hour; words cut
@@ -36,11 +37,12 @@ from kws.training.network import NetworkConfig
 from kws.training.pooling import POOLINGS
 from kws.training.session import Hooks, train
 from kws.training.trials import Trial
+from kws.training.trunk import with_trunk
 
 WORDS = ("yes", "no", "down", "up", "happy", "cat", "bed")
 OTHER_SPEECH = ("librispeech", "wake_words", "custom_commands")
 UNHEARD = "precise_community"
-RECIPE = Recipe(epochs=1, steps_per_epoch=800)
+RECIPE = Recipe(epochs=1, steps_per_epoch=300)
 CLIPS = 100
 CUT = 0.6
 SNR_DB = 10.0
@@ -50,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
+    parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with")
     parser.add_argument("--kinds", nargs="+", choices=POOLINGS, default=list(POOLINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -65,15 +68,16 @@ def main() -> None:
         return
     for seed in args.seeds:
         for kind in args.kinds:
-            run(material, kind, seed, args.out / f"{kind}-{seed}.onnx")
+            run(material, kind, seed, args.out / f"{kind}-{seed}.onnx", args.trunk)
 
 
-def run(material: Material, kind: str, seed: int, path: pathlib.Path) -> None:
+def run(material: Material, kind: str, seed: int, path: pathlib.Path, trunk: pathlib.Path | None) -> None:
     if path.exists():
         return
     config, recipe = NetworkConfig(WORDS, pooling=kind), replace(RECIPE, seed=seed)
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    train(material, config, recipe, path, device=torch.device("cpu"), resume=path.with_suffix(".pt").exists(), hooks=hooks)
+    start, resume = with_trunk(config, trunk, seed) if trunk else None, path.with_suffix(".pt").exists()
+    train(material, config, recipe, path, device=torch.device("cpu"), resume=resume, start=start, hooks=hooks)
 
 
 @dataclass(frozen=True)
