@@ -221,16 +221,24 @@ def record(phrase: str, out: Path, count: int, seconds: float, speaker: str, inp
     kws record welcome --count 5 --speaker anna
     """
     from kws import recording
+    from kws.synth import phrase as spelling
 
-    if not phrase.strip() or any(letter in "/\\" for letter in phrase + speaker) or not speaker.strip():
+    try:
+        folder = spelling.folder_name(spelling.checked(phrase))  # as kws train --from-text names it
+    except spelling.SynthError:
+        folder = phrase.strip().replace(" ", "_")
+    if any(not name.strip(" .") or set(name) & set("/\\") for name in (folder, speaker)):
         raise click.UsageError("PHRASE and --speaker become names of files: neither may be empty or hold a slash.")
-    ask = (
-        (lambda question: click.prompt(question, default="", show_default=False, prompt_suffix="", err=True))
-        if sys.stdin.isatty()
-        else None
-    )
-    kept = recording.run(recording.Options(phrase.strip(), out, count, seconds, speaker.strip(), input_device), ask)
+    wishes = recording.Options(phrase.strip(), out / folder, count, seconds, speaker.strip(), input_device)
+    kept = recording.run(wishes, _asked if sys.stdin.isatty() else None)
     click.echo(f"{len(kept)} kept in {kept[0].parent}" if kept else "nothing kept")
+
+
+def _asked(question: str) -> str:
+    try:
+        return click.prompt(question, default="", show_default=False, prompt_suffix="", err=True)
+    except click.Abort:  # Ctrl-C or Ctrl-D
+        raise KeyboardInterrupt from None
 
 
 @main.command()

@@ -29,7 +29,7 @@ CHUNK_SAMPLES = 1280
 REPETITIONS = 5
 REFRACTORY_SECONDS = 1.0
 SPHINX_THRESHOLDS = (1e-45, 1e-40, 1e-35, 1e-30, 1e-25, 1e-20, 1e-15, 1e-10, 1e-5)
-OTHER_SPEECH = ("librispeech", "precise_community", "custom_commands", "honk", "wake_words")
+OTHER_SPEECH = ("speech_commands", "librispeech", "precise_community", "custom_commands", "honk", "wake_words")
 
 Feed = Callable[[np.ndarray], bool]  # hears a chunk, int16 [1280]; whether its phrase was found in it
 
@@ -159,18 +159,20 @@ def detection(phrase: str, data: pathlib.Path, models: pathlib.Path) -> dict:
     from kws.engine import OnnxEngine
 
     name = phrase.replace(" ", "_")
-    (path,) = sorted(models.glob(f"{name}-*-human0-seed0.onnx"))
+    path = next(iter(sorted(models.glob(f"{name}-*-human0-seed0.onnx"))), None)
+    if path is None:
+        raise SystemExit(f"{models}: no model of '{phrase}'. Train it with people.py.")
     ours = judge(OnnxEngine(str(path)), data, name)
     return {"kws": ours["all speech"], "PocketSphinx": sphinx(phrase, data)}
 
 
 def sphinx(phrase: str, data: pathlib.Path) -> dict:
     """Misses of PocketSphinx at the most sensitive of its thresholds that stays within one false alarm per hour."""
-    from kws.training.clips import find_clips
+    from kws.training.clips import BACKGROUND, find_clips
 
     name = phrase.replace(" ", "_")
     words = [clip.path for clip in find_clips(data / "wake_words" / name)]
-    others = [clip.path for folder in OTHER_SPEECH for clip in find_clips(data / folder) if clip.label != name]
+    others = [clip.path for folder in OTHER_SPEECH for clip in find_clips(data / folder) if clip.label not in (name, BACKGROUND)]
     for threshold in SPHINX_THRESHOLDS:
         alarms, seconds = _events(_sphinx(phrase, threshold), others)
         if sum(alarms) * 3600 / seconds <= 1:
@@ -197,7 +199,7 @@ def _events(feed: Feed, paths: Iterable[pathlib.Path]) -> tuple[list[int], float
             if feed(samples[at : at + CHUNK_SAMPLES]) and at - last > REFRACTORY_SECONDS * RATE:
                 last, count = at, count + 1
         counts.append(count)
-        total += len(samples)
+        total += len(samples) - 2 * RATE
     return counts, total / RATE
 
 

@@ -56,7 +56,7 @@ def main() -> None:
         speech = Speech(phrase, args.clips, args.seed)
         path = args.out / f"{speech.name}-{args.size}-{args.clips}-{args.epochs}-human{args.human}-seed{args.seed}.onnx"
         if args.judge:
-            for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed*.onnx")):
+            for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
                 print(json.dumps({"run": found.stem, **judge(OnnxEngine(str(found)), args.data, speech.name)}), flush=True)
         elif not path.exists():
             run(args, speech, path)
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     """Trains one detector, from the phrase to a calibrated model, and says how long it took."""
     start, learned = time.perf_counter(), human(args, speech.name)
     folders = Folders(
-        args.out / f"{speech.name}-{args.clips}.spoken",
+        args.out / f"{speech.name}-seed{args.seed}.spoken",
         negatives=tuple(args.data / name for name in SPEECH),
         background=tuple(args.data / name for name in NOISE),
         recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),

@@ -95,7 +95,7 @@ def table(runs: pathlib.Path, material: Material) -> str:
     """Markdown; a row for each kind of pooling."""
     rows = []
     for kind in POOLINGS:
-        found = [judge(OnnxEngine(str(path)), material) for path in sorted(runs.glob(f"{kind}-[0-9]*.onnx"))]
+        found = [judge(OnnxEngine(str(path)), material) for path in sorted(runs.glob(f"{kind}-[0-9].onnx"))]
         if found:
             columns = [
                 *(_share([getattr(each, name) for each in found]) for name in ("confused", "missed", "cut_off")),

@@ -1,5 +1,6 @@
 """A person's own examples of a word: asked for with a countdown, trimmed, checked, and kept only if they are good to learn from."""
 
+import io
 import re
 import sys
 import time
@@ -14,9 +15,11 @@ import soundfile
 from kws import microphone
 from kws.audio import SAMPLE_RATE
 from kws.errors import AudioError, KwsError
+from kws.output import replace_file
 
 MARGIN_SECONDS = 0.15  # kept before and after the word
 COUNTDOWN_SECONDS = 0.7  # each of three steps
+MOST_BAD_TAKES = 5  # one after the other, where nobody can be asked
 _EDGE_SECONDS = 0.06  # sound this close to the beginning or the end is a word that is cut off
 _CLIPPED_LEVEL, _MOST_CLIPPED = 0.985, 8
 _QUIETEST_DB = -45.0  # of full scale
@@ -31,7 +34,7 @@ class Options:
     """The wishes of one `kws record`. `speaker`: whose voice it is, so that training can tell people apart."""
 
     phrase: str
-    folder: Path
+    folder: Path  # of its recordings
     count: int
     seconds: float
     speaker: str
@@ -51,7 +54,7 @@ def run(options: Options, ask: Ask | None) -> list[Path]:
 
     Raises AudioError where there is no microphone, KwsError where nothing can be written.
     """
-    folder = options.folder / options.phrase.replace(" ", "_")
+    folder, bad = options.folder, 0
     kept: list[Path] = []
     try:
         while len(kept) < options.count:
@@ -60,6 +63,9 @@ def run(options: Options, ask: Ask | None) -> list[Path]:
             answer = _answer(take, ask)
             if answer == "q":
                 break
+            bad = bad + 1 if take.problem else 0
+            if not ask and bad == MOST_BAD_TAKES:
+                raise AudioError(f"{bad} recordings one after the other cannot be used: {take.problem}")
             if answer == "k":
                 kept.append(_write(folder, options.speaker, take.samples))
                 say(f"  {kept[-1]}")
@@ -154,7 +160,10 @@ def _answer(take: Take, ask: Ask | None) -> str:
         if choice in ("k", "r", "q"):
             return choice
         if choice == "p":
-            play(take.samples)
+            try:
+                play(take.samples)
+            except AudioError as error:
+                say(f"  {error}")
 
 
 def _write(folder: Path, speaker: str, samples: np.ndarray) -> Path:
@@ -163,10 +172,11 @@ def _write(folder: Path, speaker: str, samples: np.ndarray) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         names = (re.fullmatch(rf"{re.escape(speaker)}_nohash_(\d+)\.wav", path.name) for path in folder.iterdir())
         numbers = [int(match[1]) for match in names if match]
-        path = folder / f"{speaker}_nohash_{max(numbers, default=-1) + 1}.wav"
-        soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
-    except (OSError, soundfile.SoundFileError) as error:
-        raise KwsError(f"{folder}: cannot be written ({error}). Choose another place with --out.") from error
+    except OSError as error:
+        raise KwsError(f"{folder}: cannot be written ({error.strerror}). Choose another place with --out.") from error
+    path, content = folder / f"{speaker}_nohash_{max(numbers, default=-1) + 1}.wav", io.BytesIO()
+    soundfile.write(content, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    replace_file(path, content.getvalue())
     return path
 
 

@@ -59,6 +59,11 @@ def test_what_is_listed(phrase, kind, listed, not_listed):
     assert not not_listed & found
 
 
+@pytest.mark.parametrize(("phrase", "orders"), [("no no no no", []), ("yes yes no", ["yes no yes", "no yes yes"])])
+def test_an_order_is_listed_once_and_never_the_phrase_s_own(phrase, orders):
+    assert [each.text for each in neighbours(phrase) if each.kind == SWAPPED] == orders
+
+
 def test_nothing_listed_sounds_like_the_phrase_and_nothing_twice():
     found = [each for each in neighbours("write") if each.kind in (PART, NEAR, CONTAINING)]
     heard = [dictionary()[each.text] for each in found]
@@ -77,7 +82,7 @@ def test_a_pronunciation_takes_the_place_of_the_spelling():
 class TestList:
     def test_kinds_and_remarks_are_no_phrases(self, tmp_path):
         path = tmp_path / "list.txt"
-        path.write_text("# a remark\nnear\twebcam\n\nwell come\n# containing\twelcoming\n")
+        path.write_text("\ufeff# a remark\nnear\twebcam\n\nwell come\n # containing\twelcoming\n", encoding="utf-8")
         assert read_list(path) == ["webcam", "well come"]
 
     @pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe\x00"])

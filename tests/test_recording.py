@@ -1,12 +1,15 @@
 """Examples of one's own: what is kept, what is sent back and why; and what a person answers."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile
 from sounds import RATE, quiet, tone
 
 from kws import recording
-from kws.errors import KwsError
+from kws.errors import AudioError, KwsError
 from kws.recording import MARGIN_SECONDS, Options, judged
 
 
@@ -64,7 +67,8 @@ def person(monkeypatch):
 
 
 def options(folder, **changes: object) -> Options:
-    return Options(**{"phrase": "hey you", "folder": folder, "count": 2, "seconds": 2.5, "speaker": "anna", "device": None, **changes})
+    usual = {"phrase": "hey you", "folder": folder / "hey_you", "count": 2, "seconds": 2.5, "speaker": "anna", "device": None}
+    return Options(**{**usual, **changes})
 
 
 GOOD, BAD = around(tone(0.5)), quiet(2.5)
@@ -105,6 +109,31 @@ class TestAnswers:
         person(BAD, around(tone(0.06)))
         answering = iter(["", "k"])
         assert len(recording.run(options(tmp_path, count=1), lambda question: next(answering))) == 1
+
+
+def test_a_muted_microphone_is_not_asked_forever(person, tmp_path):
+    person(*[BAD] * 5)
+    with pytest.raises(AudioError, match="5 recordings one after the other cannot be used: nothing was heard"):
+        recording.run(options(tmp_path), None)
+
+
+def test_without_a_loudspeaker_the_take_is_not_lost(person, tmp_path, monkeypatch, capsys):
+    person(GOOD)
+
+    def silent(samples: np.ndarray) -> None:
+        raise AudioError("it cannot be played")
+
+    monkeypatch.setattr(recording, "play", silent)
+    answering = iter(["p", "k"])
+    assert len(recording.run(options(tmp_path, count=1), lambda question: next(answering))) == 1
+    assert "it cannot be played" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("..",), ("",), ("42/43",), ("word", "--speaker", "../x"), ("word", "--speaker", " ")], ids=str)
+def test_names_that_are_no_files(arguments, tmp_path):
+    command = [sys.executable, "cli.py", "record", "--out", tmp_path / "mine", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert (done.returncode, "become names of files" in done.stderr) == (2, True)
 
 
 def test_a_place_that_cannot_be_written(person, tmp_path):

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 def hum(monkeypatch):
     """All that is said is hummed."""
     many = replace(HUMMER, voices=lambda: [f"voice{i}" for i in range(40)], speak=lambda text, settings: (tone(0.4), RATE))
-    monkeypatch.setattr(spelling.engines, "found", lambda *wishes: Found((many,), ()))
+    monkeypatch.setattr(spelling.engines, "found", lambda **wishes: Found((many,), ()))
     return many
 
 
@@ -51,10 +51,33 @@ def test_nothing_is_spoken_twice_and_an_edited_list_is_followed(hum, tmp_path):
     made(tmp_path)
     (tmp_path / "neighbours.txt").write_text("hay\nhaiku\nmy own idea\n")
     folders, said = made(tmp_path)
-    assert (folders.data / "my_own_idea").is_dir()
+    assert {clip.label for clip in folders.clips(folders.data)} == {"hey_you", "hay", "haiku", "my_own_idea"}
     assert len(said) == 1
     assert re.fullmatch(r"speaking what sounds like it: \d clips", said[0])
     assert not made(tmp_path)[1]
+
+
+def test_only_what_is_planned_is_used_whatever_lies_in_the_folder(hum, tmp_path):
+    first, _ = made(tmp_path)
+    wanted = {clip.path for clip in first.clips(first.data)}
+    other, _ = made(tmp_path, seed=1)
+    assert not wanted & {clip.path for clip in other.clips(other.data)}
+    again, said = made(tmp_path)
+    assert {clip.path for clip in again.clips(again.data)} == wanted
+    assert not said
+
+
+def test_a_neighbour_whose_folder_would_be_the_phrase_s_is_passed_over(hum, tmp_path):
+    folders, _ = made(tmp_path, phrase="we'll")
+    assert {clip.label for clip in folders.clips(folders.data)} >= {"well", "deal"}
+    assert {row["text"] for row in read_table(folders.data) if row["file"].startswith("well/")} == {"we'll"}
+
+
+def test_sentences_that_hold_the_phrase_are_not_heard_as_something_else(hum, tmp_path):
+    folders, _ = made(tmp_path, phrase="morning")
+    texts = {row["text"] for row in read_table(folders.negatives[0])}
+    assert texts
+    assert not [text for text in texts if "morning" in text]
 
 
 def test_a_list_with_the_phrase_itself_is_refused(hum, tmp_path):
@@ -73,7 +96,11 @@ def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
     folders, _ = made(tmp_path)
     for number in range(3):
         write(tmp_path / "mine" / "hey_you" / f"me_nohash_{number}.wav", np.concatenate([quiet(0.3), tone(0.5), quiet(0.3)]))
-    material = gather(["hey_you"], replace(folders, negatives=folders.negatives[:1], recordings=(tmp_path / "mine",)), warn=pytest.fail)
+    write(tmp_path / "mine" / "hey_you" / "me_nohash_long.wav", tone(20.0))
+    warnings: list[str] = []
+    own = replace(folders, negatives=folders.negatives[:1], recordings=(tmp_path / "mine",))
+    material = gather(["hey_you"], own, warn=warnings.append)
+    assert any("me_nohash_long.wav: 20.0 s of sound" in text for text in warnings)
     odds = [word.odds for word in material.words]
     assert odds[-1] / sum(odds) == pytest.approx(OWN_SHARE)
     assert len(material.words[-1].bank) == 3

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 from sounds import quiet, tone
 
 from kws.audio import SAMPLE_RATE
@@ -21,7 +23,7 @@ from kws.synth import phonemes, phrase
 from kws.synth.engine import Engine, Settings, SynthError, spread
 from kws.synth.engines import ENGINES, found
 from kws.synth.piper import from_file
-from kws.synth.plan import Clip, planned
+from kws.synth.plan import Clip, _shared_out, planned
 from kws.synth.sound import MARGIN_SECONDS, PEAK, finished, from_pcm
 from kws.synth.speaking import read_table, speak
 
@@ -163,6 +165,14 @@ class TestPlan:
         assert planned(["word"], 20, [HUMMER], 3) == planned(["word"], 20, [HUMMER], 3)
         assert planned(["word"], 20, [HUMMER], 3) != planned(["word"], 20, [HUMMER], 4)
 
+    @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=6), st.integers(1, 60))
+    def test_more_clips_take_from_no_engine(self, shares, count):
+        fewer, more = (np.array(_shared_out(number, shares)) for number in (count, count + 1))
+        assert fewer.sum() == count
+        assert more.sum() == count + 1
+        assert (more >= fewer).all()
+        np.testing.assert_allclose(fewer, np.array(shares) / sum(shares) * count, atol=1.0 + 1e-9)
+
     def test_more_clips_and_more_phrases_leave_the_others_as_they_were(self):
         few = planned(["word"], 40, [HUMMER, OTHER], 0)
         assert set(map(str, few)) < set(map(str, planned(["word"], 80, [HUMMER, OTHER], 0)))
@@ -225,6 +235,37 @@ class TestSpeaking:
         assert all(trouble in told for _, told in spoken.failed)
         assert {row["text"] for row in read_table(tmp_path)} == {"word"}
 
+    def test_a_table_that_another_program_has_changed(self, tmp_path):
+        speak(clips_of("word"), [HUMMER], tmp_path)
+        table = tmp_path / "clips.csv"
+        for content in (table.read_text().replace(",", ";").encode(), b"\xe9,caf\xe9\n1,2\n"):
+            table.write_bytes(content)
+            with pytest.raises(SynthError, match=r"clips\.csv: is not the table"):
+                speak(clips_of("other"), [HUMMER], tmp_path)
+        assert not (tmp_path / "other").exists()
+
+    def test_a_clip_that_is_none(self, tmp_path):
+        clip = clips_of("word")[0]
+        (tmp_path / clip.file).parent.mkdir()
+        (tmp_path / clip.file).touch()
+        with pytest.raises(SynthError, match="is no clip of kws synth"):
+            speak(clips_of("word"), [HUMMER], tmp_path)
+
+    def test_what_was_there_keeps_its_row(self, tmp_path):
+        clips = clips_of("word")
+        speak(clips, [HUMMER], tmp_path)
+        before = read_table(tmp_path)
+        changed = [replace(clip, settings={**clip.settings, "voice": "another"}) for clip in clips]
+        speak(changed, [HUMMER], tmp_path)
+        assert read_table(tmp_path) == before
+
+    def test_engines_prepare_once_before_they_speak_side_by_side(self, tmp_path):
+        prepared = []
+        engine = replace(HUMMER, prepare=lambda: prepared.append(len([*tmp_path.rglob("*.wav")])))
+        speak(clips_of("word", count=20), [engine], tmp_path, jobs=2)
+        speak(clips_of("word", count=20), [engine], tmp_path, jobs=2)
+        assert prepared == [0]
+
     def test_nothing_can_be_said(self, tmp_path):
         with pytest.raises(SynthError, match="'fox' could not be spoken: hummer: cannot say x"):
             speak(clips_of("fox"), [HUMMER], tmp_path)
@@ -240,6 +281,17 @@ class TestEngines:
     def test_unknown_engine(self):
         with pytest.raises(SynthError, match=r"'siri' is no engine\. There are kokoro, piper"):
             found(["siri"])
+
+    def test_an_engine_named_twice_speaks_once(self):
+        assert [engine.name for engine in found(["hibari", "hibari"]).ready] == ["hibari"]
+
+    def test_two_voice_files_of_one_name(self, tmp_path):
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "v.onnx").touch()
+            (tmp_path / folder / "v.onnx.json").write_text('{"num_speakers": 0}')
+        with pytest.raises(SynthError, match="two voice files of this name"):
+            found(["hibari"], [str(tmp_path / folder / "v.onnx") for folder in ("a", "b")])
 
     def test_none_installed_says_how_to_get_each(self, monkeypatch):
         lacking = {name: replace(engine, missing=lambda: "something") for name, engine in ENGINES.items()}
@@ -258,6 +310,7 @@ class TestEngines:
             ({"v.onnx": "", "v.onnx.json": "hello"}, "v.onnx", "does not describe"),
             ({"v.onnx": "", "v.onnx.json": "[]"}, "v.onnx", "does not describe"),
             ({"v.onnx": "", "v.onnx.json": '{"num_speakers": 10}'}, "v.onnx#3-10", "this voice has 0 to 9"),
+            ({"v.onnx": "", "v.onnx.json": '{"num_speakers": 10}'}, "v.onnx#²", "this voice has 0 to 9"),
             ({"v.onnx": "", "v.onnx.json": '{"num_speakers": 10}'}, "v.onnx#all", "this voice has 0 to 9"),
             ({"v.onnx": "", "v.onnx.json": '{"num_speakers": 10}'}, "v.onnx#5-2", "this voice has 0 to 9"),
         ],
@@ -332,6 +385,7 @@ class TestCommand:
             (("welcome", "--out", "OUT", "--engine", "siri"), 1, "is no engine"),
             (("welcome", "--out", "OUT", "--phonemes", "welcome"), 1, "no phoneme of ARPAbet"),
             (("one", "two", "--out", "OUT", "--phonemes", "W AH1 N"), 2, "one phrase at a time"),
+            (("its", "it's", "--out", "OUT"), 1, "would share a folder"),
             (("welcome", "--out", "OUT", "--engine", "pico", "--phonemes", "W AH1 N"), 1, "takes a pronunciation"),
             (("welcome", "--out", "OUT", "--piper-voice", "absent.onnx"), 1, "no such file"),
         ],

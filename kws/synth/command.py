@@ -37,6 +37,7 @@ def run(options: Options, as_json: bool, warn: Warn) -> None:
     """Speaks as wished, and says what came of it. Raises KwsError."""
     texts = [*options.phrases, *(text for path in options.lists for text in read_list(path))]
     phrases = tuple(dict.fromkeys(map(phrase.checked, texts)))
+    _check_names(phrases)
     pronunciations = tuple(map(phonemes.checked, options.pronunciations))
     found = engines.found(options.engines, options.piper_voices)
     clips = planned(phrases, options.count, found.ready, options.seed, pronunciations)
@@ -44,6 +45,15 @@ def run(options: Options, as_json: bool, warn: Warn) -> None:
     for trouble in spoken.troubles:
         warn(trouble)
     print(json.dumps(_report(options, spoken, found)) if as_json else _summary(options, spoken, found))
+
+
+def _check_names(phrases: Sequence[str]) -> None:
+    """Raises SynthError where clips of two phrases would be mixed."""
+    named: dict[str, str] = {}
+    for text in phrases:
+        other = named.setdefault(phrase.folder_name(text), text)
+        if other != text:
+            raise SynthError(f"'{other}' and '{text}' would share a folder. Speak them into different ones.")
 
 
 def neighbour_lines(text: str, pronunciations: Sequence[str], most_near: int) -> str:
@@ -57,10 +67,10 @@ def neighbour_lines(text: str, pronunciations: Sequence[str], most_near: int) ->
 def read_list(path: Path) -> list[str]:
     """Phrases of a list, one a line, after a kind and a tab if there is one; lines that begin with # are remarks. Raises SynthError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SynthError(f"{path}: cannot be read as a list of phrases ({error}). Give a text file with a phrase a line.") from error
-    found = [line.rpartition("\t")[2].strip() for line in lines if not line.startswith("#")]
+    found = [line.rpartition("\t")[2].strip() for line in lines if not line.lstrip().startswith("#")]
     if not any(found):
         raise SynthError(f"{path}: no phrases in it. Write one a line.")
     return [text for text in found if text]

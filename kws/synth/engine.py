@@ -21,7 +21,8 @@ class Engine:
 
     share: of the clips, where all engines are there. missing(): what is not installed, None if all is. voices(): who may speak.
     settings(voice, rng): how one clip may be spoken. speak(text, settings): samples float32 [n] and their rate.
-    phonetic: whether it takes a pronunciation ("phonemes" in settings, ARPAbet) in place of the spelling.
+    phonetic: whether it takes a pronunciation ("phonemes" in settings, ARPAbet) in place of the spelling. prepare(): what is done once,
+    before clips are spoken side by side.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Engine:
     settings: Callable[[str, np.random.Generator], Settings]
     speak: Callable[[str, Settings], tuple[np.ndarray, int]]
     phonetic: bool = False
+    prepare: Callable[[], object] = lambda: None
 
 
 def spread(rng: np.random.Generator, low: float, high: float) -> float:

@@ -25,8 +25,12 @@ def found(wanted: Sequence[str] = (), piper_voices: Sequence[str] = ()) -> Found
     unknown = [name for name in wanted if name not in ENGINES]
     if unknown:
         raise SynthError(f"'{unknown[0]}' is no engine. There are {', '.join(ENGINES)}.")
-    engines = [ENGINES[name] for name in wanted] if wanted else [*ENGINES.values()]
-    engines += [piper.from_file(path) for path in piper_voices]
+    engines = [ENGINES[name] for name in dict.fromkeys(wanted)] if wanted else [*ENGINES.values()]
+    engines += [piper.from_file(path) for path in dict.fromkeys(piper_voices)]
+    names = [engine.name for engine in engines]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SynthError(f"{twice}: two voice files of this name. Rename one, or give all of its speakers at once: VOICE.onnx#0-99.")
     lacks = [(engine, engine.missing()) for engine in engines]
     for engine, lack in lacks:
         if lack and (engine.name in wanted or engine.name not in ENGINES):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.synth.engine import Engine, Settings, output_of, spread
+from kws.synth.engine import Engine, Settings, SynthError, output_of, spread
 from kws.synth.sound import from_wav
 
 VOICES = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
@@ -32,7 +32,11 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
 def _missing() -> str | None:
     if not shutil.which("festival"):
         return "the program festival"
-    installed = set(output_of("festival", "--batch", "(print (voice.list))").decode(errors="replace").strip(" ()\n").split())
+    try:
+        told = output_of("festival", "--batch", "(print (voice.list))")
+    except SynthError as error:
+        return f"a festival that works ({error})"
+    installed = set(told.decode(errors="replace").strip(" ()\n").split())
     absent = [voice for voice in VOICES if voice not in installed]
     return f"festival's voices {', '.join(absent)}" if absent else None
 

@@ -44,7 +44,7 @@ def _cache() -> Path:
 def _missing() -> str | None:
     absent = [package.replace("_", "-") for package in PACKAGES if not find_spec(package)]
     if absent:
-        return f"the package {absent[0]}{f' and {len(absent) - 1} more' * (len(absent) > 1)}"
+        return f"the package {absent[0].replace('hibari', 'hibari-tts')}{f' and {len(absent) - 1} more' * (len(absent) > 1)}"
     return None if voice_names() else f"voices in {voices_folder()}"
 
 
@@ -191,4 +191,5 @@ ENGINE = Engine(
     settings=_settings,
     speak=_speak,
     phonetic=True,
+    prepare=halves,
 )

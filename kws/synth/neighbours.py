@@ -109,8 +109,8 @@ def _swapped(phrase: str) -> list[Neighbour]:
     words = phrase.split()
     if len(words) < 2:
         return []
-    orders = [words[::-1]] if len(words) > 3 else [list(order) for order in permutations(words) if list(order) != words]
-    return [Neighbour(" ".join(order), SWAPPED, 1.0) for order in orders]
+    orders = [words[::-1]] if len(words) > 3 else permutations(words)
+    return [Neighbour(text, SWAPPED, 1.0) for text in dict.fromkeys(map(" ".join, orders)) if text != phrase]
 
 
 def _replaced(phrase: str) -> list[Neighbour]:

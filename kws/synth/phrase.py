@@ -1,5 +1,6 @@
 """What can be asked for: a word or a few, in Latin letters."""
 
+import hashlib
 import re
 import unicodedata
 
@@ -33,5 +34,6 @@ def checked(text: str) -> str:
 
 
 def folder_name(text: str) -> str:
-    """The name of the folder and of the word: hey_you for "hey you"; of sentences no more than the beginning."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower().replace("'", "")).strip("_")[:_LONGEST_NAME]
+    """The name of the folder and of the word: hey_you for "hey you"; of long sentences the beginning and a hash."""
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower().replace("'", "")).strip("_")
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"

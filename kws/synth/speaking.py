@@ -48,23 +48,35 @@ class Spoken:
 def speak(
     clips: Sequence[Clip], engines: Sequence[Engine], folder: Path, *, progress: Progress = lambda work, _: work, jobs: int = 0
 ) -> Spoken:
-    """Speaks what is not there yet, and writes `folder`/clips.csv. Raises SynthError where an engine could say nothing at all."""
+    """Speaks what is not there yet, and writes `folder`/clips.csv, also when it is stopped.
+
+    Raises SynthError where nothing could be spoken, or the table that is there is none of ours; KwsError where it cannot be written.
+    """
+    known = read_table(folder)
     missing = [clip for clip in clips if not (folder / clip.file).exists()]
+    for name in {clip.engine for clip in missing}:
+        next(engine for engine in engines if engine.name == name).prepare()
     troubles: dict[Path, str] = {}
-    for told in progress(_results(pieces(missing), engines, folder, jobs or os.cpu_count() or 1), len(pieces(missing))):
-        troubles |= told
-    failed = tuple((clip, troubles[clip.file]) for clip in clips if clip.file in troubles)
-    done = tuple(clip for clip in clips if clip.file not in troubles)
-    if failed and not done:
-        raise SynthError(f"'{failed[0][0].text}' could not be spoken: {failed[0][0].engine}: {failed[0][1]}")
-    _write_table(folder, done, {engine.name: engine.licence for engine in engines})
-    return Spoken(done, failed)
+    try:
+        for told in progress(_results(pieces(missing), engines, folder, jobs or _cores()), len(pieces(missing))):
+            troubles |= told
+        failed = tuple((clip, troubles[clip.file]) for clip in clips if clip.file in troubles)
+        if failed and len(failed) == len(clips):
+            raise SynthError(f"'{failed[0][0].text}' could not be spoken: {failed[0][0].engine}: {failed[0][1]}")
+    finally:
+        _write_table(folder, known, clips, missing, {engine.name: engine.licence for engine in engines})
+    return Spoken(tuple(clip for clip in clips if clip.file not in troubles), failed)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _results(work: Sequence[list[Clip]], engines: Sequence[Engine], folder: Path, jobs: int) -> Iterator[dict[Path, str]]:
-    """Of each piece of work the clips that failed. Workers are forked: engines hold functions, which cannot be sent."""
+    """Of each piece of work the clips that failed. Workers are forked, as engines hold functions; where none can be, one by one."""
     tasks = [(some, folder) for some in work]
-    if jobs == 1 or len(work) < 2:
+    if jobs == 1 or not work or "fork" not in multiprocessing.get_all_start_methods():
         _begin(engines, False)
         yield from map(_speak_some, tasks)
         return
@@ -101,36 +113,52 @@ def _speak_some(task: tuple[list[Clip], Path]) -> dict[Path, str]:
     return troubles
 
 
-def _write_table(folder: Path, clips: Sequence[Clip], licences: dict[str, str]) -> None:
-    """All clips of the folder, also those of earlier calls, in the order of their names."""
-    rows = {row["file"]: row for row in read_table(folder)}
+def _write_table(folder: Path, known: list[dict], clips: Sequence[Clip], new: Sequence[Clip], licences: dict[str, str]) -> None:
+    """All clips of the folder, those of earlier calls too, in the order of their names. What was there before keeps its row."""
+    rows = {row["file"]: row for row in known}
     for clip in clips:
-        row = {
-            "file": clip.file.as_posix(),
-            "text": clip.text,
-            "engine": clip.engine,
-            "voice": clip.settings["voice"],
-            "licence": licences[clip.engine],
-            "seconds": f"{_seconds(folder / clip.file):.3f}",
-            "settings": json.dumps({key: value for key, value in clip.settings.items() if key != "voice"}),
-        }
-        rows[row["file"]] = row
+        if (folder / clip.file).exists() and (clip in new or clip.file.as_posix() not in rows):
+            rows[clip.file.as_posix()] = _row(folder, clip, licences[clip.engine])
+    kept = [rows[file] for file in sorted(rows) if (folder / file).exists()]
+    if not kept:
+        return
     text = io.StringIO()
-    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n", extrasaction="ignore")
     table.writeheader()
-    table.writerows(rows[file] for file in sorted(rows) if (folder / file).exists())
+    table.writerows(kept)
     replace_file(folder / TABLE, text.getvalue().encode())
 
 
+def _row(folder: Path, clip: Clip, licence: str) -> dict[str, str]:
+    return {
+        "file": clip.file.as_posix(),
+        "text": clip.text,
+        "engine": clip.engine,
+        "voice": str(clip.settings["voice"]),
+        "licence": licence,
+        "seconds": f"{_seconds(folder / clip.file):.3f}",
+        "settings": json.dumps({key: value for key, value in clip.settings.items() if key != "voice"}),
+    }
+
+
 def read_table(folder: Path) -> list[dict[str, str]]:
-    """Rows of a folder's table; none where there is no table."""
+    """Rows of a folder's table; none where there is no table. Raises SynthError for a table that is none of ours."""
     path = folder / TABLE
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        if all(set(_COLUMNS) <= set(row) for row in rows):
+            return rows
+    except (OSError, UnicodeDecodeError, csv.Error):
+        pass
+    raise SynthError(f"{path}: is not the table of kws synth, or was changed by another program. Move it away.")
 
 
 def _seconds(path: Path) -> float:
-    with wave.open(str(path)) as file:
-        return file.getnframes() / file.getframerate()
+    try:
+        with wave.open(str(path)) as file:
+            return file.getnframes() / file.getframerate()
+    except (OSError, wave.Error, EOFError) as error:
+        raise SynthError(f"{path}: is no clip of kws synth ({error or 'it is empty'}). Delete it; it will be spoken again.") from error

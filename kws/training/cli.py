@@ -40,7 +40,7 @@ def warn(problem: object) -> None:
 @click.argument("words", nargs=-1, metavar="[WORD...]")
 @click.option("--data", type=_FOLDER, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
 @click.option("--from-text", is_flag=True, help="Instead of --data: speak the word, and what sounds like it (see kws synth).")
-@click.option("--clips", type=click.IntRange(10), default=1200, show_default=True, help="With --from-text: clips of the word.")
+@click.option("--clips", type=click.IntRange(10), help="With --from-text: clips of the word.  [default: 1200]")
 @click.option("--phonemes", multiple=True, metavar="ARPABET", help="With --from-text: pronunciation. May be repeated.")
 @click.option("--piper-voice", "piper_voices", multiple=True, metavar="ONNX[#FIRST-LAST]", help="With --from-text: a Piper voice file.")
 @click.option("--recordings", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: your own, few as they may be (see kws record).")
@@ -56,7 +56,9 @@ def warn(problem: object) -> None:
 )
 @click.option("--trunk", type=_FILE, metavar="PT", help="Begin with the layers of a trained network of this size, whatever its words.")
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
-@click.option("--pooling", type=click.Choice(["gem", "gem-fixed", "max", "mean", "power", "none"]), default="gem", show_default=True)
+@click.option(
+    "--pooling", type=click.Choice(["gem", "gem-fixed", "max", "mean", "power", "none"]), default="gem", show_default=True, help="Head."
+)
 @click.option("--epochs", type=click.IntRange(1), help="Times the held-out recordings are heard.  [default: 30; of a protocol 40]")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
@@ -69,7 +71,7 @@ def train(
     words: tuple[str, ...],
     data: Path | None,
     from_text: bool,
-    clips: int,
+    clips: int | None,
     phonemes: tuple[str, ...],
     piper_voices: tuple[str, ...],
     recordings: tuple[Path, ...],
@@ -81,7 +83,7 @@ def train(
     size: str,
     trunk: Path | None,
     out: Path | None,
-    pooling: str,
+    pooling: str | None,
     epochs: int | None,
     steps: int,
     shards: int | None,
@@ -123,12 +125,14 @@ def train(
     """
     if bool(words) != (protocol in (None, "words")):
         raise click.UsageError("Name the words: kws train WORD... --data DIR." if not words else f"Protocol {protocol} has its own words.")
+    if protocol and not data:
+        raise click.UsageError("A protocol needs --data DIR; kws download fetches it.")
     if from_text == bool(data):
         raise click.UsageError("Give either --data DIR, or --from-text to have the word spoken.")
     if from_text and (protocol or len(words) != 1):
         raise click.UsageError("--from-text makes a detector for one word or phrase: kws train PHRASE --from-text.")
-    if not from_text and (phonemes or piper_voices):
-        raise click.UsageError("--phonemes and --piper-voice say how to speak; they need --from-text.")
+    if not from_text and (clips or phonemes or piper_voices):
+        raise click.UsageError("--clips, --phonemes and --piper-voice say how to speak; they need --from-text.")
     if protocol and (background or phrases or mine or recordings or trunk):
         raise click.UsageError("--background, --phrases, --recordings, --mine and --trunk do not apply to a protocol.")
     with needs_training():
@@ -138,7 +142,7 @@ def train(
         from kws.training.material import Folders
         from kws.training.network import SIZES, NetworkConfig
         from kws.training.spelling import Speech
-    shards = shards or processes.started()
+    shards, pooling = shards or processes.started(), pooling or NetworkConfig.pooling
     settings = {
         "steps_per_epoch": steps,
         "shards": shards,
@@ -151,7 +155,7 @@ def train(
         wishes = sorting.Options(protocol, data, words, negatives, size, pooling, ClassRecipe(**settings), out, device, resume)
         command.sort(wishes, as_json, warn)
         return
-    speech = Speech(words[0], clips, seed, phonemes, piper_voices=piper_voices) if from_text else None
+    speech = Speech(words[0], clips or Speech.clips, seed, phonemes, piper_voices) if from_text else None
     names = (speech.name,) if speech else tuple(dict.fromkeys(words))
     out = out or Path("models") / f"{'_'.join(names)}.onnx"
     folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)

@@ -55,7 +55,7 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         if options.speech and processes.size() > 1:
             raise DataError("--from-text works in one process only. Train without torchrun.")
         rounds = (options.recipe, second(options.recipe)) if options.folders.mine else (options.recipe,)
-        start = with_trunk(options.config, options.trunk, options.recipe.seed) if options.trunk else None
+        start = with_trunk(options.config, options.trunk, options.recipe.seed) if options.trunk and not options.resume else None
         with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
             folders = spoken(options.speech, options.folders, say=teller.say, warn=warn) if options.speech else options.folders
             material = gather(options.config.words, folders, warn=processes.by_first(warn), progress=teller.reading)

@@ -130,7 +130,8 @@ def fit(
     """Trains from where `run` stands to its last epoch, saving a checkpoint after each.
 
     batches[step · shards + shard]: a named tuple of tensors. Of several processes all must come here; the first alone validates,
-    saves and calls on_epoch. Raises KwsError where the processes cannot share the shards, or the loss is not finite.
+    saves and calls on_epoch. From then on the process keeps the memory that it frees (`kws.training.memory`). Raises KwsError where the
+    processes cannot share the shards, or the loss is not finite.
     """
     keep_freed()
     per_epoch, shards = run.recipe.steps_per_epoch, run.recipe.shards

@@ -39,6 +39,11 @@ class Folders:
     phrases: tuple[Path, ...] = ()
     mine: tuple[Path, ...] = ()
     recordings: tuple[Path, ...] = ()
+    left_out: frozenset[Path] = frozenset()  # files of `data`, `negatives` and `phrases` that are not to be used
+
+    def clips(self, folder: Path) -> list[Clip]:
+        """The recordings of one of the folders. Raises AudioError where there are none."""
+        return [clip for clip in find_clips(folder) if clip.path not in self.left_out]
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,10 @@ class Material:
 def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Progress = iter) -> Material:
     """Reads everything. Raises DataError where a word has too few clips, or nothing is there to tell it from."""
     mined, heldout_mined = find_audio(folders.mine, names, warn)
-    everything = find_clips(folders.data)
+    everything = folders.clips(folders.data)
     words = [_read_word(name, everything, folders.data, warn, progress) for name in names]
     others = [clip for clip in everything if clip.label not in (*names, BACKGROUND)]
-    banks = [read_bank(clips, warn=warn, progress=progress) for clips in (others, *_without(names, folders.negatives, warn)) if clips]
+    banks = [read_bank(clips, warn=warn, progress=progress) for clips in (others, *_without(names, folders, warn)) if clips]
     if not banks:
         raise DataError(
             f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR."
@@ -102,11 +107,11 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     )
 
 
-def _without(names: Sequence[str], folders: Sequence[Path], warn: Warn) -> list[list[Clip]]:
-    """The recordings of each folder that do not lie in one named after a word."""
+def _without(names: Sequence[str], folders: Folders, warn: Warn) -> list[list[Clip]]:
+    """Of each folder of negatives the recordings that do not lie in one named after a word."""
     kept = []
-    for folder in folders:
-        clips = find_clips(folder)
+    for folder in folders.negatives:
+        clips = folders.clips(folder)
         kept.append([clip for clip in clips if clip.label not in names])
         if len(kept[-1]) < len(clips):
             warn(f"{folder}: {len(clips) - len(kept[-1])} recordings in folders named after a word are not counted as audio without it.")
@@ -142,7 +147,12 @@ def _own(names: Sequence[str], folders: Folders, others: Sequence[Word], warn: W
     found = {name: [clip for clip in clips if clip.label == name] for name in names}
     if folders.recordings and not any(found.values()):
         raise DataError(f"{folders.recordings[0]}: no folder named after a word ({', '.join(names)}). Put the recordings into one.")
-    words = [placed_word(name, read_bank(some, warn=warn, progress=progress)) for name, some in found.items() if some]
+    banks = {
+        name: read_bank(some, longest_seconds=LONGEST_WORD_SECONDS, warn=warn, progress=progress) for name, some in found.items() if some
+    }
+    words = [_fitting(placed_word(name, bank), warn) for name, bank in banks.items()]
+    for word in (word for word in words if not len(word.bank)):
+        raise DataError(f"none of your own recordings of '{word.name}' can be used: {LONGEST_SOUND_SECONDS:.1f} s of sound at most.")
     share = OWN_SHARE / (1 - OWN_SHARE)
     return [replace(word, weight=share * sum(other.odds for other in others if other.name == word.name)) for word in words]
 
@@ -152,7 +162,7 @@ def _phrases(names: Sequence[str], folders: Folders, warn: Warn, progress: Progr
     found = [(folder / name, name) for folder in folders.phrases for name in names if os.path.isdir(folder / name)]  # noqa: PTH112
     if folders.phrases and not found:
         raise DataError(f"{folders.phrases[0]}: no folder named after a word ({', '.join(names)}).")
-    words = [_fitting(unplaced_word(name, read_bank(find_clips(path), warn=warn, progress=progress)), warn) for path, name in found]
+    words = [_fitting(unplaced_word(name, read_bank(folders.clips(path), warn=warn, progress=progress)), warn) for path, name in found]
     for word, (path, _) in zip(words, found, strict=True):
         if not len(word.bank):
             raise DataError(f"{path}: no recordings of {LONGEST_SOUND_SECONDS:.1f} s or less. Cut them around the word.")

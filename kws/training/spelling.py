@@ -1,5 +1,6 @@
 """From a phrase to folders of spoken clips that a detector can learn from: the phrase, alone and within sentences; what sounds like
-it and is not it; ordinary sentences. All are spoken by the same engines, so that being spoken says nothing.
+it and is not it; ordinary sentences. All are spoken by the same engines (but for a phrase with a pronunciation of its own, which only
+some can say), so that being spoken says nothing.
 
     FOLDER/neighbours.txt          what sounds like the phrase; found once, then a user's to edit
     FOLDER/words/PHRASE/*.wav      and words/NEIGHBOUR/*.wav
@@ -9,6 +10,7 @@ it and is not it; ordinary sentences. All are spoken by the same engines, so tha
 What is there is not spoken again.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -26,17 +28,17 @@ from kws.training.material import Folders
 NEIGHBOURS = 60  # words that share sounds; their parts and orders come on top
 NEIGHBOUR_CLIPS, SENTENCE_CLIPS = 0.015, 0.005  # of each, for one clip of the phrase
 CARRIED_CLIPS = 0.2  # of all carriers together
+WORDS, CARRIED, SENTENCES = "words", "carried", "sentences"
 
 
 @dataclass(frozen=True)
 class Speech:
-    """What is to be spoken: clips of the phrase; how it is pronounced (ARPAbet), if not as spelled; by which engines."""
+    """What is to be spoken: clips of the phrase, and how it is pronounced (ARPAbet), if not as spelled."""
 
     phrase: str
     clips: int = 1200
     seed: int = 0
     pronunciations: tuple[str, ...] = ()
-    engines: tuple[str, ...] = ()
     piper_voices: tuple[str, ...] = ()
 
     @property
@@ -46,34 +48,51 @@ class Speech:
 
 
 def spoken(speech: Speech, folders: Folders, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Folders:
-    """The folders, with those of spoken clips below `folders.data`; speaks what is missing there.
+    """The folders, with those of spoken clips below `folders.data`; speaks what is missing there. Clips of other plans are left out.
 
     Raises KwsError where the phrase cannot be spoken.
     """
-    folder = folders.data
     text, said = phrase.checked(speech.phrase), tuple(map(phonemes.checked, speech.pronunciations))
-    found = engines.found(speech.engines, speech.piper_voices)
+    found = engines.found(piper_voices=speech.piper_voices)
     for engine, lack in found.lacking:
         warn(f"{engine.name} does not speak, it needs {lack}: {engine.install}")
-    listed = _neighbours(text, said, folder, say)
-    few, rare = (max(round(speech.clips * share), 1) for share in (NEIGHBOUR_CLIPS, SENTENCE_CLIPS))
-    carriers, sentences = (_lines(name) for name in ("carriers.txt", "sentences.txt"))
-    carried = [carrier.format(text) for carrier in carriers] if not said else []
-    each = max(round(speech.clips * CARRIED_CLIPS / len(carriers)), 1)
-    _speak("the phrase", planned([text], speech.clips, found.ready, speech.seed, said), found.ready, folder / "words", say, warn)
-    _speak("what sounds like it", planned(listed, few, found.ready, speech.seed), found.ready, folder / "words", say, warn)
-    within = [spoken_as(clip, speech.name) for clip in planned(carried, each, found.ready, speech.seed)]
-    _speak("the phrase within a few words", within, found.ready, folder / "carried", say, warn)
-    _speak("sentences", planned(sentences, rare, found.ready, speech.seed), found.ready, folder / "sentences", say, warn)
+    neighbours = _neighbours(text, said, folders.data, say)
+    plans = _plans(speech, text, said, neighbours, found.ready)
+    for place, what, clips in plans:
+        if any(not (folders.data / place / clip.file).exists() for clip in clips):
+            say(f"speaking {what}: {len(clips)} clips")
+            for trouble in speak(clips, found.ready, folders.data / place, progress=progress).troubles:
+                warn(trouble)
+    planned_files = {folders.data / place / clip.file for place, _, clips in plans for clip in clips}
+    places = {place for place, _, clips in plans if clips}
     return replace(
         folders,
-        data=folder / "words",
-        negatives=(folder / "sentences", *folders.negatives),
-        phrases=(*((folder / "carried",) if carried else ()), *folders.phrases),
+        data=folders.data / WORDS,
+        negatives=(folders.data / SENTENCES, *folders.negatives),
+        phrases=(*([folders.data / CARRIED] if CARRIED in places else []), *folders.phrases),
+        left_out=frozenset(path for path in folders.data.rglob("*.wav") if path not in planned_files),
     )
 
 
+def _plans(
+    speech: Speech, text: str, said: Sequence[str], neighbours: Sequence[str], ready: Sequence[Engine]
+) -> list[tuple[str, str, list[Clip]]]:
+    """Where each kind of clips belongs, what it is, and the clips."""
+    few, rare = (max(round(speech.clips * share), 1) for share in (NEIGHBOUR_CLIPS, SENTENCE_CLIPS))
+    carriers = [] if said else [carrier.format(text) for carrier in _lines("carriers.txt")]  # engines say these as they are spelled
+    each = max(round(speech.clips * CARRIED_CLIPS / max(len(carriers), 1)), 1)
+    sentences = [line for line in _lines("sentences.txt") if f" {text} " not in f" {' '.join(re.findall(r'[a-z]+', line.lower()))} "]
+    carried = [spoken_as(clip, speech.name) for clip in planned(carriers, each, ready, speech.seed)]
+    return [
+        (WORDS, "the phrase", planned([text], speech.clips, ready, speech.seed, said)),
+        (WORDS, "what sounds like it", planned(neighbours, few, ready, speech.seed)),
+        (CARRIED, "the phrase within a few words", carried),
+        (SENTENCES, "sentences", planned(sentences, rare, ready, speech.seed)),
+    ]
+
+
 def _neighbours(text: str, pronunciations: Sequence[str], folder: Path, say: Callable[[str], None]) -> list[str]:
+    """What the list says; those of which a folder could not be told from the phrase's are passed over."""
     path = folder / "neighbours.txt"
     if not path.exists():
         replace_file(path, (neighbour_lines(text, pronunciations, NEIGHBOURS) + "\n").encode())
@@ -81,17 +100,7 @@ def _neighbours(text: str, pronunciations: Sequence[str], folder: Path, say: Cal
     listed = list(dict.fromkeys(map(phrase.checked, read_list(path))))
     if text in listed:
         raise DataError(f"{path}: lists '{text}' itself. Delete that line.")
-    return listed
-
-
-def _speak(
-    what: str, clips: Sequence[Clip], ready: Sequence[Engine], folder: Path, say: Callable[[str], None], warn: Callable[[str], None]
-) -> None:
-    missing = [clip for clip in clips if not (folder / clip.file).exists()]
-    if missing:
-        say(f"speaking {what}: {len(missing)} clips")
-        for trouble in speak(clips, ready, folder, progress=progress).troubles:
-            warn(trouble)
+    return list({phrase.folder_name(each): each for each in listed if phrase.folder_name(each) != phrase.folder_name(text)}.values())
 
 
 def _lines(name: str) -> list[str]:
