@@ -19,6 +19,7 @@ from kws.training.mixing import Mixer, Source, coloured_noise, placed_word, unpl
 from kws.training.network import NetworkConfig
 from kws.training.part import Part
 from kws.training.session import detection_task
+from kws.training.strangers import Pieces
 
 CPU = torch.device("cpu")
 SHORT = {"epochs": 3, "steps_per_epoch": 3, "batch": 8, "shards": 2, "learning_rate": 1e-2, "averaging": 0.8}
@@ -63,7 +64,8 @@ def sorting() -> Lesson:
     waves = [np.resize(np.round(clip(pitch) * 32767).astype(np.int16), RATE) for pitch in (500, 520, 2000, 2100, 1000, 1100)]
     part = Part(np.stack(waves), np.array([0, 0, 1, 1, 2, 2]), tuple("abcdef"), ("low", "low", "high", "high", "mid", "mid"))
     noise = make_bank(coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
-    batches = ClassBatches(part, CLASSES.words, noise, np.zeros((0, RATE), np.int16), CLASSES.clip_frame_samples, SORTING)
+    nothing = Pieces(*np.zeros((2, 0, RATE), np.int16))
+    batches = ClassBatches(part, CLASSES.words, noise, nothing, CLASSES.clip_frame_samples, SORTING)
     return Lesson(CLASSES, SORTING, batches, sorting_task(rooms(), SORTING, CLASSES))
 
 

@@ -145,27 +145,6 @@ def test_a_slow_listener_is_told_what_it_lost(monkeypatch: pytest.MonkeyPatch, s
     assert lost and lost[0] == pytest.approx(1.1, abs=0.4)
 
 
-def test_a_microphone_that_goes_away_is_an_error(server: SoundServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on the server is down."""
-    monkeypatch.setenv("PULSE_SERVER", server.environment["PULSE_SERVER"])
-    from kws import microphone
-
-    monkeypatch.setattr(microphone, "_SILENT_SECONDS", 2.0)
-    blocks = microphone.blocks(on_loss=lambda seconds: pytest.fail(f"{seconds} s lost"))
-    next(blocks)
-    server.process.kill()
-    with pytest.raises(AudioError, match=r"microphone: no sound arrived for 2 s\. Is it still plugged in"):
-        list(blocks)
-
-
-def test_no_microphone_at_all(listener: Callable, server: SoundServer) -> None:
-    server.process.kill()
-    process = listener()
-    out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    assert (process.returncode, out) == (1, "")
-    assert err == "Error: no microphone found on this machine. Plug one in, or pipe audio into 'kws stream -'.\n"
-
-
 def test_an_example_is_recorded_after_the_countdown(server, tmp_path):
     played = tmp_path / "word.wav"
     seconds = np.arange(8_000) / 16_000
@@ -186,3 +165,24 @@ def test_an_example_is_recorded_after_the_countdown(server, tmp_path):
     assert rate == 16_000
     assert 0.5 < len(samples) / rate < 1.0
     assert np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples) == pytest.approx(700, abs=10)
+
+
+def test_a_microphone_that_goes_away_is_an_error(server: SoundServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on the server is down."""
+    monkeypatch.setenv("PULSE_SERVER", server.environment["PULSE_SERVER"])
+    from kws import microphone
+
+    monkeypatch.setattr(microphone, "_SILENT_SECONDS", 2.0)
+    blocks = microphone.blocks(on_loss=lambda seconds: pytest.fail(f"{seconds} s lost"))
+    next(blocks)
+    server.process.kill()
+    with pytest.raises(AudioError, match=r"microphone: no sound arrived for 2 s\. Is it still plugged in"):
+        list(blocks)
+
+
+def test_no_microphone_at_all(listener: Callable, server: SoundServer) -> None:
+    server.process.kill()
+    process = listener()
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, out) == (1, "")
+    assert err == "Error: no microphone found on this machine. Plug one in, or pipe audio into 'kws stream -'.\n"

@@ -156,7 +156,7 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
         (["rise", "--data", "{data}", "--phrases", "{data}/fall"], 1, "no folder named after a word"),
         (["rise", "--data", "{data}", "--out", "{empty}/model.bin"], 1, "a model file is named NAME.onnx"),
         (["rise", "--data", "{data}", "--out", "{empty}/a.onnx", "--resume"], 1, "no such checkpoint"),
-        (["rise"], 2, "Missing option '--data'"),
+        (["rise"], 2, "Give either --data DIR, or --from-text"),
         (["--data", "{data}"], 2, "Name the words: kws train WORD... --data DIR"),
     ],
     ids=[

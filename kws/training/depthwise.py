@@ -16,7 +16,7 @@ class DepthwiseConv(nn.Conv1d):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
-        y = _Depthwise.apply(x, self.weight)
+        y = _Depthwise.apply(x, self.weight.to(x.dtype))  # under autocast they differ
         return y if self.bias is None else y + self.bias[:, None]
 
 
