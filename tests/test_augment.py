@@ -119,6 +119,22 @@ class TestBandLimits:
         assert changed == pytest.approx(fraction, abs=0.2 if fraction == 0.5 else 0)
 
 
+class TestEqualizer:
+    noise = torch.randn(64, RATE, generator=torch.Generator().manual_seed(4))
+
+    def test_bands_differ_and_the_level_stays(self):
+        heard = augment.equalized(self.noise, generator(), fraction=1.0)
+        octaves = [torch.fft.rfft(audio).abs().square()[:, [500, 1000, 2000, 4000]] for audio in (self.noise, heard)]
+        gain_db = 10 * (octaves[1] / octaves[0]).log10()
+        assert gain_db.diff(dim=1).std() == pytest.approx(2**0.5 * augment.EQUALIZER_DB, rel=0.25)
+        torch.testing.assert_close(heard.square().mean(1), self.noise.square().mean(1), rtol=1e-3, atol=0)
+
+    @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+    def test_fraction_of_the_batch(self, fraction):
+        changed = (augment.equalized(self.noise, generator(), fraction) != self.noise).any(1).float().mean().item()
+        assert changed == pytest.approx(fraction, abs=0.2 if fraction == 0.5 else 0)
+
+
 class TestRooms:
     @staticmethod
     def recorded() -> np.ndarray:

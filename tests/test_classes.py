@@ -24,7 +24,8 @@ PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
 PLAIN = ClassRecipe(
     speeds=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
     mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
-    reversed_fraction=0.0, spliced_fraction=0.0, running_fraction=0.0, snippet_fraction=0.0, alone_fraction=0.0, unknown_odds=1.0, batch=16,
+    reversed_fraction=0.0, spliced_fraction=0.0, running_fraction=0.0, snippet_fraction=0.0, alone_fraction=0.0, unknown_odds=1.0,
+    elsewhere_fraction=0.0, mended_fraction=0.0, fresh_fraction=0.0, equalized_fraction=0.0, batch=16,
 )  # fmt: skip
 TINY = NetworkConfig(CLASSES, mels=16, channels=16, kernels=(5, 7), pool_frames=8)
 SAMPLES = 24_000
@@ -90,8 +91,34 @@ class TestBatches:
             assert (unknown == sample).all(1).mean() == pytest.approx(share, abs=0.07)
             assert not (drawn.clips[drawn.label != 2] == sample).all(1).any()
 
+    def test_known_words_of_another_data_set_are_that_word(self):
+        speech = Pieces(NOTHING, NOTHING, np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16), np.array([0, 1]))
+        drawn = batches(replace(PLAIN, elsewhere_fraction=0.4, batch=2000), speech)[0]
+        for label, sample in ((0, 33), (1, 44)):
+            there = (drawn.clips == sample).all(1)
+            assert there[drawn.label == label].float().mean().item() == pytest.approx(0.4, abs=0.07)
+            assert not there[drawn.label != label].any()
+
+    def test_fresh_silence_is_noise_at_any_level(self):
+        drawn = batches(replace(PLAIN, fresh_fraction=1.0, batch=400))[0]
+        silent = drawn.clips[drawn.label == 3].float()
+        levels = 20 * silent.square().mean(1).sqrt().clamp_min(1).log10()
+        assert levels.max() - levels.min() > 30
+        own = {wave.tobytes() for wave in make_part(20).samples}
+        assert not any(wave.tobytes() in own for wave in drawn.clips[drawn.label == 3].numpy())
+
 
 class TestStrangers:
+    @pytest.mark.parametrize("label", [0, 1])
+    def test_mended_word_is_the_same_word_all_along(self, label):
+        part = make_part(10)
+        strangers, rng = Strangers(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
+        for _ in range(10):
+            wave = strangers.mended(label, rng).astype(float)
+            loud = np.flatnonzero(np.abs(wave) > 1000)
+            for half in (wave[loud[0] : loud[0] + 1000], wave[loud[-1] - 1000 : loud[-1]]):
+                assert np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 == pytest.approx((500, 2000)[label], rel=0.07)
+
     def test_spliced_word_begins_as_one_and_ends_as_the_other(self):
         part = make_part(10)
         strangers, rng = Strangers(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
@@ -166,17 +193,27 @@ class TestIngredients:
         assert 0 < (after.max(1).values < 1).sum() < 8
 
     def test_pieces_of_speech_leave_out_pauses(self):
-        made, _ = speech_pieces([make_bank(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]))])
+        made, *_ = speech_pieces([make_bank(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]))])
         assert made.shape[1] == RATE
         assert (np.abs(made).max(1) > 10_000).all()
         assert 4 <= len(made) <= 7
 
     def test_what_is_shorter_than_a_piece_stands_in_the_middle_of_silence(self):
-        running, (made,) = speech_pieces([make_bank(tone(0.5))])
+        running, (made,), *_ = speech_pieces([make_bank(tone(0.5))])
         assert not len(running)
         sound = np.flatnonzero(made)
         assert abs(sound[0] + sound[-1] - RATE) < 20
         assert sound[-1] - sound[0] == pytest.approx(RATE / 2, abs=20)
+
+    def test_clips_in_folders_named_after_a_class_are_known(self):
+        bank = make_bank(tone(0.5), tone(0.25), tone(2.0))
+        bank = replace(
+            bank, clips=tuple(replace(clip, label=label) for clip, label in zip(bank.clips, ("high", "hay", "low"), strict=True))
+        )
+        found = speech_pieces([bank], CLASSES)
+        assert found.labels.tolist() == [1, 0]
+        assert (len(found.running), len(found.alone)) == (0, 1)
+        assert [np.ptp(np.flatnonzero(wave)) for wave in found.known] == pytest.approx([RATE / 2, RATE], abs=20)
 
     def test_a_snippet_is_as_long_as_a_word_and_stands_alone(self):
         strangers, rng = (
@@ -191,7 +228,7 @@ class TestIngredients:
         assert len({sound[0] for sound in snippets}) > 150
 
     def test_no_speech_gives_no_pieces(self):
-        assert [each.shape for each in speech_pieces([])] == [(0, RATE), (0, RATE)]
+        assert [each.shape for each in speech_pieces([])] == [(0, RATE), (0, RATE), (0, RATE), (0,)]
 
 
 @pytest.fixture(scope="module")

@@ -1,52 +1,47 @@
-"""Speak common words that are none of those in Speech Commands: unknown words to learn from where a data set has few.
+"""Speaks what the clips of pack-9 lack: its seven words in other voices, words that sound like them, and common words.
 
-    python benchmarks/speech_commands/speak.py --synth SYNTH.py --voices KOKORO_VOICES --out SPOKEN
+    python benchmarks/speech_commands/speak.py --out SPOKEN
 
-The words stand in other_words.txt: no word of Speech Commands, no homophone of one. Makes OUT/WORD/WORD_nohash_ENGINE_N.wav; as these
-names go a word takes the place of a speaker, so that those held out are unknown words. A word whose folder is there is not spoken again.
+Needs the engines of `kws synth`; those that are missing are named and left out. The common words stand in other_words.txt, those that
+sound alike come from `kws neighbours`. No word of Speech Commands but the seven is among them, nor what sounds the same: the six that
+are held out stay unseen. Makes SPOKEN/WORD/*.wav, named after voices, and SPOKEN/clips.csv; what is there is not spoken again.
 """
 
 import argparse
-import importlib.util
-import multiprocessing
 import pathlib
 
-import numpy as np
-from tqdm import tqdm
+from kws.synth import engines
+from kws.synth.command import progress
+from kws.synth.neighbours import CONTAINING, neighbours, sounds
+from kws.synth.plan import planned
+from kws.synth.speaking import speak
+from kws.training.protocols import PROTOCOLS, WORDS
 
-WORDS = (pathlib.Path(__file__).parent / "other_words.txt").read_text().split()
-CLIPS = {"flite": 2, "pico": 2, "espeak": 1}  # of each word
+COMMON = (pathlib.Path(__file__).parent / "other_words.txt").read_text().split()
+CLIPS = {"known": 120, "near": 6, "common": 2}  # of each word
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--synth", type=pathlib.Path, required=True, help="script that speaks one phrase (engines, plans, work)")
-    parser.add_argument("--voices", type=pathlib.Path, required=True, help="folder of Kokoro style vectors (*.bin)")
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=0)
     args = parser.parse_args()
-    words = [(number, word, args.out) for number, word in enumerate(WORDS) if not (args.out / word).exists()]
-    with multiprocessing.get_context("fork").Pool(args.jobs, initializer=adopt, initargs=(args.synth, args.voices)) as pool:
-        for _ in tqdm(pool.imap_unordered(speak_word, words), total=len(words), unit="word"):
-            pass
+    found = engines.found()
+    for engine, lack in found.lacking:
+        print(f"not used: {engine.name} needs {lack}: {engine.install}")
+    clips = [clip for kind, words in word_lists().items() for clip in planned(words, CLIPS[kind], found.ready, seed=0)]
+    spoken = speak(clips, found.ready, args.out, progress=progress, jobs=args.jobs)
+    print(f"{args.out}: {len(spoken.clips)} clips, {len(spoken.failed)} failed", *spoken.troubles[:5], sep="\n  ")
 
 
-def adopt(script: pathlib.Path, voices: pathlib.Path) -> None:
-    global SYNTH
-    spec = importlib.util.spec_from_file_location("synth", script)
-    SYNTH = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(SYNTH)
-    SYNTH.VOICES = str(voices)
-
-
-def speak_word(job: tuple[int, str, pathlib.Path]) -> None:
-    number, word, out = job
-    rng, unfinished = np.random.default_rng(number), out / f".{word}"
-    unfinished.mkdir(parents=True, exist_ok=True)
-    for engine, count in CLIPS.items():
-        clips = [(str(unfinished / f"{word}_nohash_{engine}_{i}.wav"), SYNTH.ENGINES[engine][0](rng)) for i in range(count)]
-        SYNTH.work((word, engine, clips))
-    unfinished.rename(out / word)
+def word_lists() -> dict[str, list[str]]:
+    """The words by kind, none twice."""
+    known = PROTOCOLS["pack-9"].words
+    barred = {sounds(word) for word in WORDS["0.02"]}
+    near = {each.text: sounds(each.text) for word in known for each in neighbours(word, most_near=50) if each.kind != CONTAINING}
+    near = {word: sound for word, sound in near.items() if sound not in barred}
+    common = [word for word in COMMON if word not in near and sounds(word) not in barred]
+    return {"known": list(known), "near": sorted(near), "common": common}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ Each function takes audio [B, N] and a torch generator and gives audio [B, N]. N
 device hears the same. The word stays where it was: impulse responses begin at their direct sound.
 """
 
+import math
+
 import numpy as np
 import torch
 import torchaudio.functional
@@ -14,6 +16,7 @@ from kws.training.mixing import Batch
 
 PEAK_DB = (-35.0, 0.0)
 RIR_SAMPLES = SAMPLE_RATE // 2
+EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)  # deviation at each knot; one knot an octave
 
 
 def augment(batch: Batch, rooms: Tensor, snr_db: tuple[float, float], seed: tuple[int, int]) -> Tensor:
@@ -62,6 +65,21 @@ def band_limited(audio: Tensor, generator: torch.Generator, fraction: float = 0.
     frequency = torch.fft.rfftfreq(audio.shape[1], 1 / SAMPLE_RATE, device=audio.device)
     spectrum = torch.fft.rfft(audio[chosen]) / (1 + (frequency / highest_hz) ** 24).sqrt()
     return audio.index_put((chosen,), torch.fft.irfft(spectrum, audio.shape[1]))
+
+
+def equalized(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
+    """A fraction of the batch through a smooth random filter, so that no voice is known by its microphone."""
+    chosen = (torch.rand(len(audio), generator=generator) < fraction).nonzero().squeeze(1).to(audio.device)
+    if not len(chosen):
+        return audio
+    padded = torch.nn.functional.pad(audio[chosen], (0, -audio.shape[1] % 4000))  # as above
+    octaves = (torch.fft.rfftfreq(padded.shape[1], 1 / SAMPLE_RATE) / EQUALIZER_HZ[0]).clamp_min(1).log2()
+    at = (octaves / math.log2(EQUALIZER_HZ[1] / EQUALIZER_HZ[0]) * (EQUALIZER_KNOTS - 1)).clamp_max(EQUALIZER_KNOTS - 1.001)
+    knots = torch.randn(len(chosen), EQUALIZER_KNOTS, generator=generator) * EQUALIZER_DB
+    gain_db = torch.lerp(knots[:, at.long()], knots[:, at.long() + 1], at.frac())
+    spectrum = torch.fft.rfft(padded) * (10 ** (gain_db / 20)).to(audio.device)
+    heard = torch.fft.irfft(spectrum, padded.shape[1])[:, : audio.shape[1]]
+    return audio.index_put((chosen,), heard * (_rms(audio[chosen]) / (_rms(heard) + 1e-9)))
 
 
 def with_gain(audio: Tensor, generator: torch.Generator) -> Tensor:

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kws.audio import SAMPLE_RATE
-from kws.training.augment import reverberated, with_gain, with_noise
+from kws.training.augment import equalized, reverberated, with_gain, with_noise
 from kws.training.clips import Bank
 from kws.training.fit import Recipe
 from kws.training.mixing import coloured_noise
-from kws.training.part import CLIP_SAMPLES, UNKNOWN, Part
+from kws.training.part import CLIP_SAMPLES, SILENCE, UNKNOWN, Part
 from kws.training.strangers import Pieces, Strangers
 
 
@@ -48,6 +48,11 @@ class ClassRecipe(Recipe):
     running_fraction: float = 0.1  # a second of other speech
     snippet_fraction: float = 0.15  # as much of it as a word is long, standing alone
     alone_fraction: float = 0.3  # other recordings as short as a word
+    # Of the known words:
+    elsewhere_fraction: float = 0.15  # spoken in another data set, where one is given
+    mended_fraction: float = 0.1  # the beginning of one recording and the end of another
+    fresh_fraction: float = 0.7  # of the silence, cut from all noise at any place and level, rather than the protocol's own pieces
+    equalized_fraction: float = 0.5  # through a random filter
 
 
 class ClassBatch(NamedTuple):
@@ -67,11 +72,13 @@ class ClassBatches(Dataset):
         """speech: pieces in which none of the words is said; there may be none."""
         self.part, self.recipe, self.samples = part, recipe, samples
         self.unknown = classes.index(UNKNOWN) if UNKNOWN in classes else -1
+        self.silence = classes.index(SILENCE) if SILENCE in classes else -1
         self.rows = [np.flatnonzero(part.labels == label) for label in range(len(classes))]
         odds = np.array([recipe.unknown_odds if label == self.unknown else 1.0 for label in range(len(classes))])
         self.class_odds = odds / odds.sum()
         words = np.flatnonzero(np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")]))
-        strangers = Strangers(part, words, speech)
+        self.known = strangers = Strangers(part, words, speech)
+        self.spoken, self.elsewhere = speech.known, [np.flatnonzero(speech.labels == label) for label in range(len(classes))]
         kinds = [
             (strangers.backwards, recipe.reversed_fraction),
             (strangers.spliced, recipe.spliced_fraction),
@@ -89,16 +96,36 @@ class ClassBatches(Dataset):
         rng, recipe = np.random.default_rng((self.recipe.seed, step)), self.recipe
         rows = self._rows(rng)
         clips, label = self.part.samples[rows], self.part.labels[rows]
-        for row in np.flatnonzero(label == self.unknown):
-            kind = rng.random()
-            stranger = next((draw for draw, until in self.strangers if kind < until), None)
-            if stranger:
-                clips[row] = stranger(rng)
+        for row, known in enumerate(label):
+            made = self._made_up(int(known), rng)
+            if made is not None:
+                clips[row] = made
         shift = rng.uniform(-recipe.shift_seconds, recipe.shift_seconds, len(rows)) * SAMPLE_RATE
         start = (self.samples - CLIP_SAMPLES) // 2 + shift
         rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(*np.log(recipe.speeds), len(rows))), 1.0)
         parts = clips, label, start.astype(np.float32), rate.astype(np.float32), self._noise(len(rows), rng)
         return ClassBatch(*map(torch.from_numpy, parts))
+
+    def _made_up(self, label: int, rng: np.random.Generator) -> np.ndarray | None:
+        """A clip of this class that is none of its own."""
+        kind, recipe = rng.random(), self.recipe
+        if label == self.unknown:
+            stranger = next((draw for draw, until in self.strangers if kind < until), None)
+            return stranger(rng) if stranger else None
+        if label == self.silence:
+            return self._silence(rng) if kind < recipe.fresh_fraction else None
+        if kind < recipe.mended_fraction:
+            return self.known.mended(label, rng)
+        elsewhere = self.elsewhere[label]
+        if len(elsewhere) and kind < recipe.mended_fraction + recipe.elsewhere_fraction:
+            return self.spoken[rng.choice(elsewhere)]
+        return None
+
+    def _silence(self, rng: np.random.Generator) -> np.ndarray:
+        """A second of noise at any level."""
+        noise = self.noises[int(rng.random() < 0.25)]
+        at = int(rng.integers(len(noise) - CLIP_SAMPLES))
+        return (noise[at : at + CLIP_SAMPLES] * 10 ** rng.uniform(-2, 0)).astype(np.int16)
 
     def _rows(self, rng: np.random.Generator) -> np.ndarray:
         if not self.recipe.balanced:
@@ -132,6 +159,7 @@ def heard(batch: ClassBatch, rooms: Tensor, samples: int, recipe: ClassRecipe, g
     """Audio [B, samples] of a batch as a microphone might have heard it."""
     audio = canvas(batch.clips, batch.start, batch.rate, samples)
     audio = reverberated(audio, rooms, generator, recipe.room_fraction)
+    audio = equalized(audio, generator, recipe.equalized_fraction)
     noise = batch.noise.float()
     noise = noise / (noise.square().mean(1, keepdim=True).sqrt() + 1.0)
     audio = with_noise(audio, noise, recipe.snr_db, generator, recipe.noisy_fraction)

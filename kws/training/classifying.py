@@ -110,7 +110,7 @@ def train(
     if resume:
         run.restore(path.with_suffix(".pt"))
         hooks.say(f"resuming after epoch {len(run.history)} of {recipe.epochs}")
-    speech = speech_pieces(other_speech)
+    speech = speech_pieces(other_speech, protocol.classes)
     rooms = torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))).to(device)
     batches = ClassBatches(protocol.train, protocol.classes, protocol.noise, speech, config.clip_frame_samples, recipe)
 

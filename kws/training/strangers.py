@@ -12,6 +12,8 @@ from kws.training.clips import Bank, extent
 from kws.training.part import CLIP_SAMPLES, Part
 
 CROSSFADE_SAMPLES = SAMPLE_RATE // 50
+_NO_CLIPS = np.zeros((0, CLIP_SAMPLES), np.int16)
+SPLICED_AT = (0.25, 0.65)  # of a word
 SNIPPET_SECONDS = (0.25, 0.8)
 
 
@@ -27,6 +29,12 @@ class Strangers:
         seconds = [extent(self.part.samples[row].astype(np.float32) / 32768) for row in self.words]
         return np.round(np.array(seconds) * SAMPLE_RATE).astype(int)
 
+    @cached_property
+    def _rows(self) -> dict[int, np.ndarray]:
+        """Of `words` those of each label."""
+        labels = self.part.labels[self.words]
+        return {label: np.flatnonzero(labels == label) for label in np.unique(labels).tolist()}
+
     def backwards(self, rng: np.random.Generator) -> np.ndarray:
         """A known word played backwards."""
         return self.part.samples[rng.choice(self.words), ::-1]
@@ -34,7 +42,16 @@ class Strangers:
     def spliced(self, rng: np.random.Generator) -> np.ndarray:
         """The beginning of one known word and the end of another: neither the one nor the other."""
         first, second = self._two_words(rng)
-        cuts = [int(np.interp(rng.uniform(0.25, 0.65), (0, 1), self._extents[i])) for i in (first, second)]
+        return self._joined(first, second, [rng.uniform(*SPLICED_AT), rng.uniform(*SPLICED_AT)])
+
+    def mended(self, label: int, rng: np.random.Generator) -> np.ndarray:
+        """The beginning and the end of one known word as two people said it, so that no word is unknown for being spliced."""
+        first, second = rng.choice(self._rows[label], 2)
+        return self._joined(first, second, [rng.uniform(*SPLICED_AT)] * 2)
+
+    def _joined(self, first: int, second: int, shares: Sequence[float]) -> np.ndarray:
+        """Two clips, each cut at this share of its word: what is before the cut of the first, then what is after that of the second."""
+        cuts = [int(np.interp(share, (0, 1), self._extents[i])) for i, share in zip((first, second), shares, strict=True)]
         begun, ended = (self.part.samples[self.words[i]].astype(np.float32) for i in (first, second))
         level = _level(begun, self._extents[first]) / _level(ended, self._extents[second])
         ended = np.roll(ended, cuts[0] - cuts[1]) * level
@@ -63,26 +80,32 @@ class Strangers:
 
 
 class Pieces(NamedTuple):
-    """Seconds of other recordings, int16 [n, 16000]: cut from `running` speech, and those that are no longer, each `alone` in silence."""
+    """Seconds of other recordings, int16 [n, 16000]: cut from `running` speech, and those that are no longer, each `alone` in silence.
+    `known` [k, 16000]: words that are known ones, spoken elsewhere, `labels` [k]: which."""
 
     running: np.ndarray
     alone: np.ndarray
+    known: np.ndarray = _NO_CLIPS
+    labels: np.ndarray = np.zeros(0, np.int64)
 
 
-def speech_pieces(banks: Sequence[Bank]) -> Pieces:
+def speech_pieces(banks: Sequence[Bank], classes: Sequence[str] = ()) -> Pieces:
     """Every second of longer recordings, half overlapping, that is not mostly pause: louder than a tenth of its recording.
 
-    What is no longer than a second stands in the middle of silence.
+    What is no longer than a second stands in the middle of silence; clips in folders named after one of the classes are known words.
     """
-    running, alone = [np.zeros((0, CLIP_SAMPLES), np.int16)], [np.zeros((0, CLIP_SAMPLES), np.int16)]
+    running, alone, known, labels = [_NO_CLIPS], [_NO_CLIPS], [_NO_CLIPS], []
     for bank in banks:
-        for first, last in zip(bank.starts, bank.starts[1:], strict=False):
+        for clip, first, last in zip(bank.clips, bank.starts, bank.starts[1:], strict=False):
             wave = bank.samples[first:last]
-            if len(wave) > CLIP_SAMPLES:
+            if clip.label in classes:
+                known.append(_centred(wave[:CLIP_SAMPLES])[None])
+                labels.append(classes.index(clip.label))
+            elif len(wave) > CLIP_SAMPLES:
                 running.append(_loud(np.lib.stride_tricks.sliding_window_view(wave, CLIP_SAMPLES)[:: CLIP_SAMPLES // 2]))
             elif len(wave):
                 alone.append(_centred(wave)[None])
-    return Pieces(np.concatenate(running), np.concatenate(alone))
+    return Pieces(np.concatenate(running), np.concatenate(alone), np.concatenate(known), np.array(labels, np.int64))
 
 
 def _loud(pieces: np.ndarray) -> np.ndarray:
