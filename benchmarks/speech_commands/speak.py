@@ -1,10 +1,11 @@
-"""Speaks what the clips of pack-9 lack: its seven words in other voices, words that sound like them, and common words.
+"""Speaks what the clips of pack-9 lack: its seven words in other voices, other words of Speech Commands, words that sound like the
+seven, and common words.
 
     python benchmarks/speech_commands/speak.py --out SPOKEN
 
 Needs the engines of `kws synth`; those that are missing are named and left out. The common words stand in other_words.txt, those that
-sound alike come from `kws neighbours`. No word of Speech Commands but the seven is among them, nor what sounds the same: the six that
-are held out stay unseen. Makes SPOKEN/WORD/*.wav, named after voices, and SPOKEN/clips.csv; what is there is not spoken again.
+sound alike come from `kws neighbours`; none of these two kinds sounds the same as a word of Speech Commands. Makes SPOKEN/WORD/*.wav,
+named after voices, and SPOKEN/clips.csv; what is there is not spoken again.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from kws.synth.speaking import speak
 from kws.training.protocols import PROTOCOLS, WORDS
 
 COMMON = (pathlib.Path(__file__).parent / "other_words.txt").read_text().split()
-CLIPS = {"known": 120, "near": 6, "common": 2}  # of each word
+CLIPS = {"known": 120, "other": 60, "near": 6, "common": 2}  # of each word
 
 
 def main() -> None:
@@ -41,7 +42,8 @@ def word_lists() -> dict[str, list[str]]:
     near = {each.text: sounds(each.text) for word in known for each in neighbours(word, most_near=50) if each.kind != CONTAINING}
     near = {word: sound for word, sound in near.items() if sound not in barred}
     common = [word for word in COMMON if word not in near and sounds(word) not in barred]
-    return {"known": list(known), "near": sorted(near), "common": common}
+    other = [word for word in WORDS["0.02"] if word not in known]
+    return {"known": list(known), "other": other, "near": sorted(near), "common": common}
 
 
 if __name__ == "__main__":

@@ -97,20 +97,23 @@ def train(
     device: torch.device,
     other_speech: Sequence[Bank] = (),
     resume: bool = False,
+    start: ScanningCNN | None = None,
     hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
     card: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> dict | None:
     """Trains on a protocol's training part, exports to `path`; returns the model's document, to which `card` adds. The test part is
-    not touched.
+    not touched. `start` is a network whose weights a new run begins with.
 
     Of several processes all must come here with the same arguments; only the first writes, and gets the document.
     """
     run = Run(config, recipe, device, _fingerprint(protocol, other_speech))
+    if start is not None:
+        run.begin_with(start)
     if resume:
         run.restore(path.with_suffix(".pt"))
         hooks.say(f"resuming after epoch {len(run.history)} of {recipe.epochs}")
-    speech = speech_pieces(other_speech, protocol.classes)
+    speech = speech_pieces([bank.select(lambda clip: clip.label not in protocol.held_out) for bank in other_speech], protocol.classes)
     rooms = torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))).to(device)
     batches = ClassBatches(protocol.train, protocol.classes, protocol.noise, speech, config.clip_frame_samples, recipe)
 

@@ -13,7 +13,9 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 _PROTOCOL = click.option(
-    "--protocol", type=click.Choice(["v2-12", "v1-12", "v2-35", "pack-9", "words"]), help="Sort clips as published; see docs/protocols.md."
+    "--protocol",
+    type=click.Choice(["v2-12", "v1-12", "v2-35", "pack-9", "pack-9-unseen", "words"]),
+    help="Sort clips as published; see docs/protocols.md.",
 )
 
 

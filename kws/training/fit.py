@@ -85,6 +85,11 @@ class Run:
             path,
         )
 
+    def begin_with(self, start: ScanningCNN) -> None:
+        """Takes over the weights of a network of the same config."""
+        self.network.load_state_dict(start.state_dict())
+        self.trained.load_state_dict(start.state_dict())
+
     def restore(self, path: Path) -> None:
         """Raises DataError where the checkpoint is of another network, recipe or data: it would not go on as it began."""
         saved = checkpoint.load(path)

@@ -29,7 +29,8 @@ _V1_WORDS = (
 )
 WORDS = {"0.01": _V1_WORDS, "0.02": (*_V1_WORDS, "backward", "follow", "forward", "learn", "visual")}
 _NO_SILENCE = np.zeros((0, CLIP_SAMPLES), np.int16)
-HELD_OUT = ("left", "right", "on", "off", "stop", "go")  # never in training nor validation where they are not targets
+PACK_WORDS = ("yes", "no", "down", "up", "happy", "cat", "bed")
+HELD_OUT = ("left", "right", "on", "off", "stop", "go")  # never in training nor validation of pack-9-unseen
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ PROTOCOLS: Mapping[str, Rule] = {
     "v2-12": Rule(COMMANDS, 0.1, "0.02"),
     "v1-12": Rule(COMMANDS, 0.1, "0.01"),
     "v2-35": Rule(tuple(sorted(WORDS["0.02"])), None, "0.02"),
-    "pack-9": Rule(("yes", "no", "down", "up", "happy", "cat", "bed"), "mean", held_out=HELD_OUT),
-    "words": Rule((), "mean", held_out=HELD_OUT),
+    "pack-9": Rule(PACK_WORDS, "mean"),
+    "pack-9-unseen": Rule(PACK_WORDS, "mean", held_out=HELD_OUT),
+    "words": Rule((), "mean"),
 }
 
 
@@ -61,7 +63,7 @@ class Protocol:
     """Clips of one protocol. Labels index `classes`: the targets, then "_unknown_" and "_silence_" where the protocol has them.
 
     `tests`: further test sets by name ("list", "unseen"); `noise`: background recordings to augment with, their training stretches
-    only; `reported`: which test set `test` is, in words to print beside its accuracy.
+    only; `reported`: which test set `test` is, in words to print beside its accuracy; `held_out`: words that nothing may be learned of.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Protocol:
     tests: dict[str, Part]
     noise: Bank
     reported: str
+    held_out: tuple[str, ...] = ()
 
 
 def load(
@@ -104,7 +107,7 @@ def load(
         tests["unseen"] = maker.unseen(parts["test"])
     if archive:
         tests["list"], test, reported = test, maker.archive(archive, train), f"the official test archive ({archive.name})"
-    return Protocol(name, rule.classes, train, validation, test, tests, maker.noises["train"], reported)
+    return Protocol(name, rule.classes, train, validation, test, tests, maker.noises["train"], reported, rule.held_out)
 
 
 def _rule(name: str, words: Sequence[str]) -> Rule:

@@ -66,8 +66,7 @@ def train(
     """
     run = Run(config, recipe, device, material.fingerprint())
     if start is not None:
-        run.network.load_state_dict(start.state_dict())
-        run.trained.load_state_dict(start.state_dict())
+        run.begin_with(start)
     checkpoint = path.with_suffix(".pt")
     if resume:
         run.restore(checkpoint)
