@@ -25,7 +25,8 @@ PLAIN = ClassRecipe(
     speeds=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
     mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
     reversed_fraction=0.0, spliced_fraction=0.0, running_fraction=0.0, snippet_fraction=0.0, alone_fraction=0.0, unknown_odds=1.0,
-    elsewhere_fraction=0.0, mended_fraction=0.0, fresh_fraction=0.0, equalized_fraction=0.0, batch=16,
+    elsewhere_fraction=0.0, elsewhere_unknown_fraction=0.0, mended_fraction=0.0,
+    settled_fraction=0.0, fresh_fraction=0.0, equalized_fraction=0.0, batch=16,
 )  # fmt: skip
 TINY = NetworkConfig(CLASSES, mels=16, channels=16, kernels=(5, 7), pool_frames=8)
 SAMPLES = 24_000
@@ -75,6 +76,13 @@ class TestBatches:
         drawn = ClassBatches(rare, CLASSES, noise(), NO_SPEECH, SAMPLES, replace(PLAIN, batch=1000, balanced=balanced))[0]
         assert (drawn.label == 3).float().mean().item() == pytest.approx(0.25 if balanced else 1 / 61, abs=0.04 if balanced else 0.015)
 
+    def test_every_unknown_word_as_often(self):
+        part = make_part(20)
+        words = tuple("rare" if row == 40 else word for row, word in enumerate(part.words))  # one clip of the unknown
+        drawn = ClassBatches(replace(part, words=words), CLASSES, noise(), NO_SPEECH, SAMPLES, replace(PLAIN, batch=2000))[0]
+        rare = (drawn.clips == torch.from_numpy(part.samples[40])).all(1)
+        assert rare[drawn.label == 2].float().mean().item() == pytest.approx(0.5, abs=0.07)
+
     @pytest.mark.parametrize("odds", [0.5, 1.0, 3.0])
     def test_odds_of_unknown_words(self, odds):
         drawn = batches(replace(PLAIN, batch=2000, unknown_odds=odds))[0]
@@ -92,7 +100,7 @@ class TestBatches:
             assert not (drawn.clips[drawn.label != 2] == sample).all(1).any()
 
     def test_known_words_of_another_data_set_are_that_word(self):
-        speech = Pieces(NOTHING, NOTHING, np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16), np.array([0, 1]))
+        speech = Pieces(NOTHING, NOTHING, np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16), ("low", "high"))
         drawn = batches(replace(PLAIN, elsewhere_fraction=0.4, batch=2000), speech)[0]
         for label, sample in ((0, 33), (1, 44)):
             there = (drawn.clips == sample).all(1)
@@ -129,6 +137,26 @@ class TestStrangers:
             pitches = [np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 for half in halves]
             assert min(pitches) == pytest.approx(500, abs=60)
             assert max(pitches) == pytest.approx(2000, abs=150)
+
+    def test_settled_clip_has_the_level_and_the_room_of_a_known_word(self):
+        part, rng = make_part(10), np.random.default_rng(0)
+        strangers = Strangers(part, np.arange(20), NO_SPEECH)
+        clip = np.zeros(RATE, np.int16)
+        clip[6000:10_000] = np.round(tone(0.25, 3000, 0.01) * 32767)
+        for _ in range(10):
+            wave = strangers.settled(clip, rng).astype(float)
+            room = np.concatenate([wave[:6000], wave[10_000:]])
+            assert 0.8e-3 < room.std() / 32767 < 1.2e-3  # that of every clip of the part
+            assert 0.1 / 2**0.5 * 0.8 < wave[6000:10_000].std() / 32767 < 0.5 / 2**0.5 * 1.1  # as loud as one of its words
+
+    def test_shuffled_word_is_made_of_pieces_of_known_ones(self):
+        strangers, rng, pitches = Strangers(make_part(10), np.arange(20), NO_SPEECH), np.random.default_rng(0), []
+        for _ in range(50):
+            wave = strangers.shuffled(rng).astype(float)
+            loud = np.flatnonzero(np.abs(wave) > 300)
+            pitches += [np.abs(np.fft.rfft(wave[at : at + 1000])).argmax() * RATE / 1000 for at in (loud[0], loud[-1] - 1000)]
+        assert all(min(abs(pitch - 500), abs(pitch - 2000)) < 150 for pitch in pitches)
+        assert 0.3 < np.mean(np.array(pitches) < 1000) < 0.7
 
     def test_backwards(self):
         part = make_part(3)
@@ -211,9 +239,9 @@ class TestIngredients:
             bank, clips=tuple(replace(clip, label=label) for clip, label in zip(bank.clips, ("high", "hay", "low"), strict=True))
         )
         found = speech_pieces([bank], CLASSES)
-        assert found.labels.tolist() == [1, 0]
+        assert found.words == ("high", "low")
         assert (len(found.running), len(found.alone)) == (0, 1)
-        assert [np.ptp(np.flatnonzero(wave)) for wave in found.known] == pytest.approx([RATE / 2, RATE], abs=20)
+        assert [np.ptp(np.flatnonzero(wave)) for wave in found.spoken] == pytest.approx([RATE / 2, RATE], abs=20)
 
     def test_a_snippet_is_as_long_as_a_word_and_stands_alone(self):
         strangers, rng = (
@@ -228,7 +256,7 @@ class TestIngredients:
         assert len({sound[0] for sound in snippets}) > 150
 
     def test_no_speech_gives_no_pieces(self):
-        assert [each.shape for each in speech_pieces([])] == [(0, RATE), (0, RATE), (0, RATE), (0,)]
+        assert [len(each) for each in speech_pieces([])] == [0, 0, 0, 0]
 
 
 @pytest.fixture(scope="module")

@@ -40,17 +40,20 @@ class ClassRecipe(Recipe):
     widest_time_mask: int = 20  # hops
     mixup: float = 0.15  # fraction of the batches' clips that are laid over another
     label_smoothing: float = 0.05
-    balanced: bool = True  # every class as often, rather than every clip
+    balanced: bool = True  # every class as often, and every word of one, rather than every clip
     unknown_odds: float = 1.5  # how often an unknown word is drawn, for each time that a known one is
     # Of the unknown words, the fractions that are made up:
     reversed_fraction: float = 0.1  # known ones played backwards
     spliced_fraction: float = 0.15  # the beginning of one known word and the end of another
+    shuffled_fraction: float = 0.0  # pieces of known ones in any order
     running_fraction: float = 0.1  # a second of other speech
     snippet_fraction: float = 0.15  # as much of it as a word is long, standing alone
     alone_fraction: float = 0.3  # other recordings as short as a word
-    # Of the known words:
-    elsewhere_fraction: float = 0.15  # spoken in another data set, where one is given
+    # Of the words of the data set:
+    elsewhere_fraction: float = 0.15  # known ones said in another data set, where they are
+    elsewhere_unknown_fraction: float = 0.5  # and unknown ones
     mended_fraction: float = 0.1  # the beginning of one recording and the end of another
+    settled_fraction: float = 0.8  # of what comes from elsewhere, laid over what is heard before a word of the data set
     fresh_fraction: float = 0.7  # of the silence, cut from all noise at any place and level, rather than the protocol's own pieces
     equalized_fraction: float = 0.5  # through a random filter
 
@@ -73,19 +76,22 @@ class ClassBatches(Dataset):
         self.part, self.recipe, self.samples = part, recipe, samples
         self.unknown = classes.index(UNKNOWN) if UNKNOWN in classes else -1
         self.silence = classes.index(SILENCE) if SILENCE in classes else -1
-        self.rows = [np.flatnonzero(part.labels == label) for label in range(len(classes))]
+        self.rows = [_rows_by_word(part, label) for label in range(len(classes))]
         odds = np.array([recipe.unknown_odds if label == self.unknown else 1.0 for label in range(len(classes))])
         self.class_odds = odds / odds.sum()
         words = np.flatnonzero(np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")]))
         self.known = strangers = Strangers(part, words, speech)
-        self.spoken, self.elsewhere = speech.known, [np.flatnonzero(speech.labels == label) for label in range(len(classes))]
+        self.spoken = speech.spoken
+        self.elsewhere = {word: np.flatnonzero(np.array(speech.words) == word) for word in sorted({*speech.words})}
         kinds = [
             (strangers.backwards, recipe.reversed_fraction),
             (strangers.spliced, recipe.spliced_fraction),
+            (strangers.shuffled, recipe.shuffled_fraction),
             (strangers.other_speech, recipe.running_fraction * bool(len(speech.running))),
             (strangers.snippet, recipe.snippet_fraction * bool(len(speech.running))),
             (strangers.alone, recipe.alone_fraction * bool(len(speech.alone))),
         ]
+        self.foreign = (strangers.shuffled, strangers.other_speech, strangers.snippet, strangers.alone)
         self.strangers = list(zip([draw for draw, _ in kinds], np.cumsum([fraction for _, fraction in kinds]), strict=True))
         coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(recipe.seed)) for slope in np.linspace(0, 2, 8)]
         whole = [np.round(wave / np.abs(wave).max() * 32767).astype(np.int16) for wave in coloured]
@@ -96,30 +102,34 @@ class ClassBatches(Dataset):
         rng, recipe = np.random.default_rng((self.recipe.seed, step)), self.recipe
         rows = self._rows(rng)
         clips, label = self.part.samples[rows], self.part.labels[rows]
-        for row, known in enumerate(label):
-            made = self._made_up(int(known), rng)
+        for i, row in enumerate(rows):
+            made = self._made_up(int(row), rng)
             if made is not None:
-                clips[row] = made
+                clips[i] = made
         shift = rng.uniform(-recipe.shift_seconds, recipe.shift_seconds, len(rows)) * SAMPLE_RATE
         start = (self.samples - CLIP_SAMPLES) // 2 + shift
         rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(*np.log(recipe.speeds), len(rows))), 1.0)
         parts = clips, label, start.astype(np.float32), rate.astype(np.float32), self._noise(len(rows), rng)
         return ClassBatch(*map(torch.from_numpy, parts))
 
-    def _made_up(self, label: int, rng: np.random.Generator) -> np.ndarray | None:
-        """A clip of this class that is none of its own."""
-        kind, recipe = rng.random(), self.recipe
-        if label == self.unknown:
-            stranger = next((draw for draw, until in self.strangers if kind < until), None)
-            return stranger(rng) if stranger else None
+    def _made_up(self, row: int, rng: np.random.Generator) -> np.ndarray | None:
+        """A clip to be heard in place of one of the data set."""
+        label, word, kind, recipe = int(self.part.labels[row]), self.part.words[row], rng.random(), self.recipe
         if label == self.silence:
             return self._silence(rng) if kind < recipe.fresh_fraction else None
-        if kind < recipe.mended_fraction:
+        if label == self.unknown:
+            stranger = next((draw for draw, until in self.strangers if kind < until), None)
+            if stranger:
+                return self._settled(stranger(rng), rng) if stranger in self.foreign else stranger(rng)
+        elif kind < recipe.mended_fraction:
             return self.known.mended(label, rng)
-        elsewhere = self.elsewhere[label]
-        if len(elsewhere) and kind < recipe.mended_fraction + recipe.elsewhere_fraction:
-            return self.spoken[rng.choice(elsewhere)]
+        fraction = recipe.elsewhere_unknown_fraction if label == self.unknown else recipe.elsewhere_fraction
+        if word in self.elsewhere and rng.random() < fraction:
+            return self._settled(self.spoken[rng.choice(self.elsewhere[word])], rng)
         return None
+
+    def _settled(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return self.known.settled(clip, rng) if rng.random() < self.recipe.settled_fraction else clip
 
     def _silence(self, rng: np.random.Generator) -> np.ndarray:
         """A second of noise at any level."""
@@ -131,13 +141,20 @@ class ClassBatches(Dataset):
         if not self.recipe.balanced:
             return rng.integers(len(self.part), size=self.recipe.batch)
         labels = rng.choice(len(self.rows), size=self.recipe.batch, p=self.class_odds)
-        return np.array([self.rows[label][int(rng.random() * len(self.rows[label]))] for label in labels])
+        words = [self.rows[label][int(rng.random() * len(self.rows[label]))] for label in labels]
+        return np.array([rows[int(rng.random() * len(rows))] for rows in words])
 
     def _noise(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Recorded noise for three clips of four, coloured noise for the rest."""
         chosen = [self.noises[int(rng.random() < 0.25)] for _ in range(count)]
         starts = [int(rng.integers(len(noise) - self.samples)) for noise in chosen]
         return np.stack([noise[at : at + self.samples] for noise, at in zip(chosen, starts, strict=True)])
+
+
+def _rows_by_word(part: Part, label: int) -> list[np.ndarray]:
+    """Rows of a class, those of each word apart."""
+    words = np.array(part.words)
+    return [np.flatnonzero((part.labels == label) & (words == word)) for word in np.unique(words[part.labels == label])]
 
 
 def canvas(clips: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:

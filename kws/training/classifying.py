@@ -113,7 +113,9 @@ def train(
     if resume:
         run.restore(path.with_suffix(".pt"))
         hooks.say(f"resuming after epoch {len(run.history)} of {recipe.epochs}")
-    speech = speech_pieces([bank.select(lambda clip: clip.label not in protocol.held_out) for bank in other_speech], protocol.classes)
+    speech = speech_pieces(
+        [bank.select(lambda clip: clip.label not in protocol.held_out) for bank in other_speech], {*protocol.train.words} - {""}
+    )
     rooms = torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))).to(device)
     batches = ClassBatches(protocol.train, protocol.classes, protocol.noise, speech, config.clip_frame_samples, recipe)
 

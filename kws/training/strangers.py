@@ -1,7 +1,7 @@
 """Words that are none of the known ones, where a data set holds too few: known ones backwards or spliced, other speech and snippets
 of it, other words."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -14,6 +14,9 @@ from kws.training.part import CLIP_SAMPLES, Part
 CROSSFADE_SAMPLES = SAMPLE_RATE // 50
 _NO_CLIPS = np.zeros((0, CLIP_SAMPLES), np.int16)
 SPLICED_AT = (0.25, 0.65)  # of a word
+MARGIN_SAMPLES = SAMPLE_RATE // 20  # before a word begins, as far as that is known
+ROOM_TONE_SAMPLES = SAMPLE_RATE // 10
+PIECE_SECONDS = (0.08, 0.35)
 SNIPPET_SECONDS = (0.25, 0.8)
 
 
@@ -44,6 +47,29 @@ class Strangers:
         first, second = self._two_words(rng)
         return self._joined(first, second, [rng.uniform(*SPLICED_AT), rng.uniform(*SPLICED_AT)])
 
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """Two or three pieces of known words, each as long as a sound or a syllable, one after the other: what nobody says."""
+        rows = rng.integers(len(self.words), size=rng.integers(2, 4))
+        level = _level(self.part.samples[self.words[rows[0]]].astype(np.float32), self._extents[rows[0]])
+        pieces = [self._piece(row, level, rng) for row in rows]
+        length = sum(map(len, pieces)) - CROSSFADE_SAMPLES * (len(pieces) - 1)
+        made, at = np.zeros(CLIP_SAMPLES, np.float32), int(rng.integers(max(CLIP_SAMPLES - length, 0) + 1))
+        for piece in pieces:
+            part = piece[: CLIP_SAMPLES - at]
+            made[at : at + len(part)] += part
+            at += len(piece) - CROSSFADE_SAMPLES
+        return np.clip(made, -32768, 32767).astype(np.int16)
+
+    def _piece(self, row: int, level: float, rng: np.random.Generator) -> np.ndarray:
+        """A piece of a known word, at this level, faded at both ends."""
+        first, last = self._extents[row]
+        length = min(round(rng.uniform(*PIECE_SECONDS) * SAMPLE_RATE), max(last - first, 4 * CROSSFADE_SAMPLES))
+        start = int(rng.integers(first, max(last - length, first) + 1))
+        wave = self.part.samples[self.words[row]].astype(np.float32)
+        edge = np.minimum(np.arange(length), np.arange(length)[::-1])
+        cut = wave[start : start + length]
+        return cut * (level / _level(wave, self._extents[row]) * np.clip(edge / CROSSFADE_SAMPLES, 0, 1))[: len(cut)]
+
     def mended(self, label: int, rng: np.random.Generator) -> np.ndarray:
         """The beginning and the end of one known word as two people said it, so that no word is unknown for being spliced."""
         first, second = rng.choice(self._rows[label], 2)
@@ -73,6 +99,24 @@ class Strangers:
         edge = np.minimum(np.arange(CLIP_SAMPLES) - start, start + length - np.arange(CLIP_SAMPLES))
         return (self.other_speech(rng) * np.clip(edge / CROSSFADE_SAMPLES, 0, 1)).astype(np.int16)
 
+    def settled(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A clip of another data set as if it had been recorded where a known word was: at its level, over what is heard before it."""
+        row = int(rng.choice(self._begun_late))
+        first, last = self._extents[row]
+        there = self.part.samples[self.words[row]].astype(np.float32)
+        tone = there[: max(first - MARGIN_SAMPLES, 0)]
+        around = np.resize(np.concatenate([tone, tone[::-1]]), CLIP_SAMPLES)  # mirrored: no clicks where it is repeated
+        sound = np.abs(clip).max(initial=1) / 10
+        span = np.flatnonzero(np.abs(clip) > sound)[[0, -1]] if clip.any() else np.array([0, CLIP_SAMPLES])
+        gain = _level(there, (first, last)) / _level(clip.astype(np.float32), span)
+        return np.clip(clip * gain + around, -32768, 32767).astype(np.int16)
+
+    @cached_property
+    def _begun_late(self) -> np.ndarray:
+        """Words before which the room is heard."""
+        late = np.flatnonzero(self._extents[:, 0] > MARGIN_SAMPLES + ROOM_TONE_SAMPLES)
+        return late if len(late) else np.arange(len(self.words))
+
     def _two_words(self, rng: np.random.Generator) -> tuple[int, int]:
         first = int(rng.integers(len(self.words)))
         others = np.flatnonzero(self.part.labels[self.words] != self.part.labels[self.words[first]])
@@ -81,31 +125,31 @@ class Strangers:
 
 class Pieces(NamedTuple):
     """Seconds of other recordings, int16 [n, 16000]: cut from `running` speech, and those that are no longer, each `alone` in silence.
-    `known` [k, 16000]: words that are known ones, spoken elsewhere, `labels` [k]: which."""
+    `spoken` [k, 16000]: words that the data set has too, said elsewhere; `words` [k]: which."""
 
     running: np.ndarray
     alone: np.ndarray
-    known: np.ndarray = _NO_CLIPS
-    labels: np.ndarray = np.zeros(0, np.int64)
+    spoken: np.ndarray = _NO_CLIPS
+    words: tuple[str, ...] = ()
 
 
-def speech_pieces(banks: Sequence[Bank], classes: Sequence[str] = ()) -> Pieces:
+def speech_pieces(banks: Sequence[Bank], words: Collection[str] = ()) -> Pieces:
     """Every second of longer recordings, half overlapping, that is not mostly pause: louder than a tenth of its recording.
 
-    What is no longer than a second stands in the middle of silence; clips in folders named after one of the classes are known words.
+    What is no longer than a second stands in the middle of silence; clips in folders named after one of the words are clips of it.
     """
-    running, alone, known, labels = [_NO_CLIPS], [_NO_CLIPS], [_NO_CLIPS], []
+    running, alone, spoken, said = [_NO_CLIPS], [_NO_CLIPS], [_NO_CLIPS], []
     for bank in banks:
         for clip, first, last in zip(bank.clips, bank.starts, bank.starts[1:], strict=False):
             wave = bank.samples[first:last]
-            if clip.label in classes:
-                known.append(_centred(wave[:CLIP_SAMPLES])[None])
-                labels.append(classes.index(clip.label))
+            if clip.label in words:
+                spoken.append(_centred(wave[:CLIP_SAMPLES])[None])
+                said.append(clip.label)
             elif len(wave) > CLIP_SAMPLES:
                 running.append(_loud(np.lib.stride_tricks.sliding_window_view(wave, CLIP_SAMPLES)[:: CLIP_SAMPLES // 2]))
             elif len(wave):
                 alone.append(_centred(wave)[None])
-    return Pieces(np.concatenate(running), np.concatenate(alone), np.concatenate(known), np.array(labels, np.int64))
+    return Pieces(np.concatenate(running), np.concatenate(alone), np.concatenate(spoken), tuple(said))
 
 
 def _loud(pieces: np.ndarray) -> np.ndarray:
@@ -118,5 +162,5 @@ def _centred(wave: np.ndarray) -> np.ndarray:
     return np.pad(wave, (room // 2, room - room // 2))
 
 
-def _level(wave: np.ndarray, span: np.ndarray) -> float:
+def _level(wave: np.ndarray, span: Sequence[int] | np.ndarray) -> float:
     return float(np.sqrt(np.mean(wave[span[0] : span[1]] ** 2) + 1.0))
