@@ -11,7 +11,7 @@ from sounds import RATE, make_bank, quiet, tone
 from kws.engine import OnnxEngine
 from kws.errors import DataError
 from kws.training import accuracy, checkpoint, classifying
-from kws.training.classes import ClassBatches, ClassRecipe, canvas, centred, heard, masks, mixed
+from kws.training.classes import NOISE_LEVEL, ClassBatches, ClassRecipe, canvas, centred, heard, leveled, masks, mixed
 from kws.training.mixing import coloured_noise
 from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
@@ -114,6 +114,11 @@ class TestBatches:
         assert levels.max() - levels.min() > 30
         own = {wave.tobytes() for wave in make_part(20).samples}
         assert not any(wave.tobytes() in own for wave in drawn.clips[drawn.label == 3].numpy())
+
+    def test_every_recording_of_noise_is_as_loud_as_the_others(self):
+        made = leveled(make_bank(tone(1.0, 500, 0.5), tone(1.0, 700, 0.001))).astype(float)
+        assert made[:RATE].std() == pytest.approx(NOISE_LEVEL, rel=0.01)
+        assert made[RATE:].std() == pytest.approx(NOISE_LEVEL, rel=0.05)
 
 
 class TestStrangers:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sounds import RATE, make_bank, quiet, tone
 
 from kws.errors import AudioError, DataError
-from kws.training.clips import Clip, extent, find_clips, pack, part_of, read_bank, speaker_of
+from kws.training.clips import Clip, extent, find_clips, merged, pack, part_of, read_bank, speaker_of
 
 
 def write_folder(folder: Path, names: list[str], seconds: float = 0.1) -> Path:
@@ -137,6 +137,15 @@ class TestBank:
         assert [clip.speaker for clip in chosen.clips] == ["s0", "s2"]
         assert np.array_equal(chosen[1], bank[2])
         assert bank.select(lambda clip: True).fingerprint() == bank.fingerprint()
+
+    def test_merged_banks_hold_the_clips_of_each(self):
+        banks = [make_bank(tone(0.1)), make_bank(tone(0.2, 500), quiet(0)), pack([], []), make_bank(tone(0.3, 700))]
+        both = merged(banks)
+        assert [clip.speaker for clip in both.clips] == ["s0", "s0", "s1", "s0"]
+        for mine, theirs in zip(range(4), (banks[0][0], banks[1][0], banks[1][1], banks[3][0]), strict=True):
+            assert np.array_equal(both[mine], theirs)
+        assert merged(banks[:1]).fingerprint() == banks[0].fingerprint()
+        assert len(merged([])) == 0
 
     @pytest.mark.parametrize(
         "other",

@@ -46,6 +46,14 @@ def test_trained_model_is_judged_by_the_same_protocol(trained, data):
     assert set(report["sets"]["test"]["by class"]) <= {"rise", "fall", "_unknown_", "_silence_"}
 
 
+def test_background_is_more_noise(trained, data, tmp_path):
+    more = ("--negatives", data / "flat", "--background", data / "fall")
+    result = kws("train", "rise", "fall", "--protocol", "words", "--data", data, *more, "--out", tmp_path / "a.onnx", *QUICK)
+    assert result.exit_code == 0, result.output
+    prints = [Spotter.load(path).info.document["training"]["data_fingerprint"] for path in (trained, tmp_path / "a.onnx")]
+    assert prints[1].startswith(prints[0] + "-")
+
+
 def test_what_is_no_word_is_no_event(trained):
     spotter = Spotter.load(trained)
     assert spotter.words == ("rise", "fall", "_unknown_", "_silence_")

@@ -1,11 +1,12 @@
-"""Trains the two sizes on the pack-9 protocol, with every ingredient of the recipe or with one left out, and judges them.
+"""Trains the two sizes on the pack-9 protocols, with every ingredient of the recipe or with one left out, and judges them.
 
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small] [--seeds 0 1 2] [--without INGREDIENT ...]
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge
 
-DATA holds one folder a set of recordings: speech_commands (the pack of seven whole words), librispeech, wake_words,
-precise_community, custom_commands, honk: other speech, whose training speakers are heard as unknown words, and other_words (made by
-speak.py in this folder). RUNS keeps one model for each run; a run that is there is not trained again, one that was stopped goes on.
+Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one folder a set of recordings: speech_commands (the pack of
+seven whole words); librispeech, wake_words, precise_community, custom_commands, honk: other speech, whose training speakers are heard as
+unknown words; spoken_words (made by speak.py in this folder); esc10: noise. RUNS keeps one model for each run; a run that is there is not
+trained again, one that was stopped goes on.
 Every choice is made on the validation part: its accuracy is the mean over the classes, since it holds few unknown words. `--judge`
 opens the test part.
 """
@@ -28,7 +29,8 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.session import Hooks
 from kws.training.torch_engine import load_network
 
-OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands", "honk", "other_words")
+OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands", "honk", "spoken_words")
+NOISE = ("esc10",)
 CHUNK_SAMPLES = 1280
 INGREDIENTS: dict[str, dict] = {
     "shift": {"shift_seconds": 0.0},
@@ -44,10 +46,16 @@ INGREDIENTS: dict[str, dict] = {
     "balance": {"balanced": False},
     "reversed words": {"reversed_fraction": 0.0},
     "spliced words": {"spliced_fraction": 0.0},
+    "shuffled words": {"shuffled_fraction": 0.0},
     "running speech": {"running_fraction": 0.0},
     "snippets": {"snippet_fraction": 0.0},
     "spoken words": {"alone_fraction": 0.0},
     "unknown odds": {"unknown_odds": 1.0},
+    "words said elsewhere": {"elsewhere_fraction": 0.0, "elsewhere_unknown_fraction": 0.0},
+    "mended words": {"mended_fraction": 0.0},
+    "settling": {"settled_fraction": 0.0},
+    "fresh silence": {"fresh_fraction": 0.0},
+    "equalizer": {"equalized_fraction": 0.0},
 }
 
 
@@ -55,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
+    parser.add_argument("--protocol", choices=("pack-9", "pack-9-unseen"), default="pack-9")
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--without", nargs="*", choices=INGREDIENTS, default=[])
@@ -65,9 +74,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    protocol = protocols.load("pack-9", args.data / "speech_commands", warn=print)
+    protocol = protocols.load(args.protocol, args.data / "speech_commands", warn=print)
     if args.judge:
-        for path in sorted(args.out.glob("*.onnx")):
+        for path in sorted(args.out.glob(f"{args.protocol}-[sl]*.onnx")):
             engine = OnnxEngine(str(path))
             alike = decisions(path, engine, protocol)
             report = {**accuracy.judge(engine, protocol), **alike}
@@ -75,20 +84,25 @@ def main() -> None:
             path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
         return
     speech = [read_speech(args.data / name) for name in OTHER_SPEECH]
+    noise = [read_bank(find_clips(args.data / name), warn=print) for name in NOISE]
     changes = {key: value for name in args.without for key, value in INGREDIENTS[name].items()}
     for seed in args.seeds:
         recipe = replace(ClassRecipe(), epochs=args.epochs, seed=seed, **changes)
-        name = "-".join([args.size, *(f"no-{name}" for name in args.without), f"{args.epochs}", f"seed{seed}"]).replace(" ", "-")
-        print(json.dumps({"run": name, **run(protocol, args, recipe, speech, args.out / f"{name}.onnx")}), flush=True)
+        name = "-".join([args.protocol, args.size, *(f"no-{name}" for name in args.without), f"{args.epochs}", f"seed{seed}"]).replace(
+            " ", "-"
+        )
+        print(json.dumps({"run": name, **run(protocol, args, recipe, speech, noise, args.out / f"{name}.onnx")}), flush=True)
 
 
-def run(protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, speech: list[Bank], path: pathlib.Path) -> dict:
+def run(
+    protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, speech: list[Bank], noise: list[Bank], path: pathlib.Path
+) -> dict:
     start, resume = time.perf_counter(), path.with_suffix(".pt").exists()
     config = NetworkConfig(protocol.classes, pool_frames=POOL_FRAMES, **SIZES[args.size])
     if not path.exists():
         hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)
-        classifying.train(protocol, config, recipe, path, device=device, other_speech=speech, resume=resume, hooks=hooks)
+        classifying.train(protocol, config, recipe, path, device=device, other_speech=speech, background=noise, resume=resume, hooks=hooks)
     minutes = (time.perf_counter() - start) / 60
     engine = OnnxEngine(str(path))
     clips = recipe.epochs * recipe.steps_per_epoch * recipe.batch

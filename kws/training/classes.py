@@ -20,6 +20,8 @@ from kws.training.mixing import coloured_noise
 from kws.training.part import CLIP_SAMPLES, SILENCE, UNKNOWN, Part
 from kws.training.strangers import Pieces, Strangers
 
+NOISE_LEVEL = 3000.0  # root mean square: as loud as speech
+
 
 @dataclass(frozen=True)
 class ClassRecipe(Recipe):
@@ -41,17 +43,17 @@ class ClassRecipe(Recipe):
     mixup: float = 0.15  # fraction of the batches' clips that are laid over another
     label_smoothing: float = 0.05
     balanced: bool = True  # every class as often, and every word of one, rather than every clip
-    unknown_odds: float = 1.5  # how often an unknown word is drawn, for each time that a known one is
+    unknown_odds: float = 2.5  # how often an unknown word is drawn, for each time that a known one is
     # Of the unknown words, the fractions that are made up:
-    reversed_fraction: float = 0.1  # known ones played backwards
-    spliced_fraction: float = 0.15  # the beginning of one known word and the end of another
-    shuffled_fraction: float = 0.0  # pieces of known ones in any order
-    running_fraction: float = 0.1  # a second of other speech
-    snippet_fraction: float = 0.15  # as much of it as a word is long, standing alone
-    alone_fraction: float = 0.3  # other recordings as short as a word
+    reversed_fraction: float = 0.05  # known ones played backwards
+    spliced_fraction: float = 0.1  # the beginning of one known word and the end of another
+    shuffled_fraction: float = 0.1  # pieces of known ones in any order
+    running_fraction: float = 0.05  # a second of other speech
+    snippet_fraction: float = 0.1  # as much of it as a word is long, standing alone
+    alone_fraction: float = 0.15  # other recordings as short as a word
     # Of the words of the data set:
     elsewhere_fraction: float = 0.15  # known ones said in another data set, where they are
-    elsewhere_unknown_fraction: float = 0.5  # and unknown ones
+    elsewhere_unknown_fraction: float = 0.4  # and unknown ones
     mended_fraction: float = 0.1  # the beginning of one recording and the end of another
     settled_fraction: float = 0.8  # of what comes from elsewhere, laid over what is heard before a word of the data set
     fresh_fraction: float = 0.7  # of the silence, cut from all noise at any place and level, rather than the protocol's own pieces
@@ -95,7 +97,7 @@ class ClassBatches(Dataset):
         self.strangers = list(zip([draw for draw, _ in kinds], np.cumsum([fraction for _, fraction in kinds]), strict=True))
         coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(recipe.seed)) for slope in np.linspace(0, 2, 8)]
         whole = [np.round(wave / np.abs(wave).max() * 32767).astype(np.int16) for wave in coloured]
-        recorded = np.resize(noise.samples, max(len(noise.samples), samples + 1)) if len(noise.samples) else np.concatenate(whole)
+        recorded = np.resize(leveled(noise), max(len(noise.samples), samples + 1)) if len(noise.samples) else np.concatenate(whole)
         self.noises = [recorded, np.concatenate(whole)]
 
     def __getitem__(self, step: int) -> ClassBatch:
@@ -149,6 +151,13 @@ class ClassBatches(Dataset):
         chosen = [self.noises[int(rng.random() < 0.25)] for _ in range(count)]
         starts = [int(rng.integers(len(noise) - self.samples)) for noise in chosen]
         return np.stack([noise[at : at + self.samples] for noise, at in zip(chosen, starts, strict=True)])
+
+
+def leveled(noise: Bank) -> np.ndarray:
+    """All recordings one after the other, int16, each at the same level."""
+    waves = (noise.samples[first:last].astype(np.float32) for first, last in zip(noise.starts, noise.starts[1:], strict=False))
+    alike = [wave * (NOISE_LEVEL / (np.sqrt(np.mean(wave**2)) + 1)) for wave in waves if len(wave)]
+    return np.clip(np.concatenate(alike), -32768, 32767).astype(np.int16)
 
 
 def _rows_by_word(part: Part, label: int) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from kws.events import EventSettings
 from kws.training import processes
 from kws.training.augment import simulated_rooms
 from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
-from kws.training.clips import Bank
+from kws.training.clips import Bank, merged
 from kws.training.export import export
 from kws.training.fit import Heard, Run, Task, fit
 from kws.training.network import NetworkConfig, Output, ScanningCNN
@@ -96,6 +96,7 @@ def train(
     *,
     device: torch.device,
     other_speech: Sequence[Bank] = (),
+    background: Sequence[Bank] = (),
     resume: bool = False,
     start: ScanningCNN | None = None,
     hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
@@ -103,11 +104,12 @@ def train(
     workers: int = 1,
 ) -> dict | None:
     """Trains on a protocol's training part, exports to `path`; returns the model's document, to which `card` adds. The test part is
-    not touched. `start` is a network whose weights a new run begins with.
+    not touched. `other_speech`: in which no word of the protocol is said, but in clips whose folders are named after one. `background`:
+    noise, beside the protocol's own. `start` is a network whose weights a new run begins with.
 
     Of several processes all must come here with the same arguments; only the first writes, and gets the document.
     """
-    run = Run(config, recipe, device, _fingerprint(protocol, other_speech))
+    run = Run(config, recipe, device, _fingerprint(protocol, [*other_speech, *background]))
     if start is not None:
         run.begin_with(start)
     if resume:
@@ -117,7 +119,8 @@ def train(
         [bank.select(lambda clip: clip.label not in protocol.held_out) for bank in other_speech], {*protocol.train.words} - {""}
     )
     rooms = torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))).to(device)
-    batches = ClassBatches(protocol.train, protocol.classes, protocol.noise, speech, config.clip_frame_samples, recipe)
+    noise = merged([protocol.noise, *background])
+    batches = ClassBatches(protocol.train, protocol.classes, noise, speech, config.clip_frame_samples, recipe)
 
     def validate(network: ScanningCNN) -> dict:
         return {"accuracy": round(balanced_accuracy(protocol.validation, predict(network, protocol.validation)), 5)}
@@ -156,6 +159,6 @@ def _blocks(samples: np.ndarray) -> list[np.ndarray]:
     return [samples[at : at + BATCH] for at in range(0, len(samples), BATCH)]
 
 
-def _fingerprint(protocol: Protocol, other_speech: Sequence[Bank]) -> str:
+def _fingerprint(protocol: Protocol, others: Sequence[Bank]) -> str:
     parts = [hashlib.sha256(part.samples.tobytes() + part.labels.tobytes()).hexdigest() for part in (protocol.train, protocol.validation)]
-    return "-".join(digest[:8] for digest in [*parts, *(bank.fingerprint() for bank in other_speech)])
+    return "-".join(digest[:8] for digest in [*parts, *(bank.fingerprint() for bank in others)])

@@ -90,6 +90,14 @@ def pack(clips: Sequence[Clip], waves: Sequence[np.ndarray]) -> Bank:
     return Bank(tuple(clips), np.concatenate([*waves, np.zeros(0, np.int16)]), starts)
 
 
+def merged(banks: Sequence[Bank]) -> Bank:
+    """All clips of several banks."""
+    starts = np.cumsum([0, *(len(bank.samples) for bank in banks)])
+    places = [bank.starts[:-1] + start for bank, start in zip(banks, starts, strict=False)]
+    samples = np.concatenate([np.zeros(0, np.int16), *(bank.samples for bank in banks)])
+    return Bank(tuple(clip for bank in banks for clip in bank.clips), samples, np.concatenate([*places, starts[-1:]]))
+
+
 def read_bank(
     clips: Sequence[Clip],
     *,

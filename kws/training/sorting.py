@@ -25,6 +25,7 @@ class Options:
     data: Path
     words: tuple[str, ...]
     other_speech: tuple[Path, ...]
+    background: tuple[Path, ...]
     size: str
     pooling: str
     recipe: ClassRecipe
@@ -40,10 +41,19 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
     protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn)
     config = NetworkConfig(protocol.classes, pooling=options.pooling, pool_frames=POOL_FRAMES, **SIZES[options.size])
     banks = [_learned(read_bank(find_clips(folder), warn=warn)) for folder in options.other_speech]
+    noises = [read_bank(find_clips(folder), warn=warn) for folder in options.background]
     hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
     device = pick_device(options.device)
     document = classifying.train(
-        protocol, config, options.recipe, options.out, device=device, other_speech=banks, resume=options.resume, hooks=hooks
+        protocol,
+        config,
+        options.recipe,
+        options.out,
+        device=device,
+        other_speech=banks,
+        background=noises,
+        resume=options.resume,
+        hooks=hooks,
     )
     if document is None:
         return None
