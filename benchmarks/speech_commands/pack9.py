@@ -7,8 +7,8 @@ Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one fol
 seven whole words); librispeech, wake_words, precise_community, custom_commands, honk: other speech, whose training speakers are heard as
 unknown words; spoken_words (made by speak.py in this folder); esc10: noise. RUNS keeps one model for each run; a run that is there is not
 trained again, one that was stopped goes on.
-Every choice is made on the validation part: its accuracy is the mean over the classes, since it holds few unknown words. `--judge`
-opens the test part.
+Every choice is made on the validation part, whose accuracy is the mean over the classes since it holds few unknown words, and on
+words never heard: with --half 0 or 1 every second unknown word is left out of training, and judged by. `--judge` opens the test part.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from kws.training.classes import ClassRecipe
 from kws.training.classifying import POOL_FRAMES, balanced_accuracy, predict, predict_streamed
 from kws.training.clips import Bank, find_clips, read_bank
 from kws.training.network import SIZES, NetworkConfig
+from kws.training.part import UNKNOWN, Part
 from kws.training.session import Hooks
 from kws.training.torch_engine import load_network
 
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     parser.add_argument("--protocol", choices=("pack-9", "pack-9-unseen"), default="pack-9")
+    parser.add_argument("--half", type=int, choices=(0, 1), help="leave half of the unknown words out of training, and choose by them")
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--without", nargs="*", choices=INGREDIENTS, default=[])
@@ -83,15 +85,35 @@ def main() -> None:
             print(path.stem, accuracy.summary(report), alike, sep="\n", flush=True)
             path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
         return
+    left_out = None
+    if args.half is not None:
+        protocol, left_out = without_half(protocol, args.half)
     speech = [read_speech(args.data / name) for name in OTHER_SPEECH]
     noise = [read_bank(find_clips(args.data / name), warn=print) for name in NOISE]
     changes = {key: value for name in args.without for key, value in INGREDIENTS[name].items()}
     for seed in args.seeds:
         recipe = replace(ClassRecipe(), epochs=args.epochs, seed=seed, **changes)
-        name = "-".join([args.protocol, args.size, *(f"no-{name}" for name in args.without), f"{args.epochs}", f"seed{seed}"]).replace(
-            " ", "-"
-        )
-        print(json.dumps({"run": name, **run(protocol, args, recipe, speech, noise, args.out / f"{name}.onnx")}), flush=True)
+        half = [] if args.half is None else [f"half{args.half}"]
+        parts = [args.protocol, *half, args.size, *(f"no-{name}" for name in args.without), str(args.epochs), f"seed{seed}"]
+        path = args.out / ("-".join(parts).replace(" ", "-") + ".onnx")
+        print(json.dumps({"run": path.stem, **run(protocol, args, recipe, speech, noise, path), **taken(path, left_out)}), flush=True)
+
+
+def without_half(protocol: protocols.Protocol, half: int) -> tuple[protocols.Protocol, Part]:
+    """The protocol without every second of the unknown words of its training part, and the clips of these words."""
+    words, unknown = np.array(protocol.train.words), protocol.train.labels == protocol.classes.index(UNKNOWN)
+    left_out = sorted({*words[unknown]})[half::2]
+    out = unknown & np.isin(words, left_out)
+    return replace(protocol, train=protocol.train.select(~out), held_out=(*protocol.held_out, *left_out)), protocol.train.select(out)
+
+
+def taken(path: pathlib.Path, left_out: Part | None) -> dict[str, float]:
+    """How many of the words that were left out are taken for one of the seven."""
+    if left_out is None:
+        return {}
+    engine = OnnxEngine(str(path))
+    words = [i for i, name in enumerate(engine.info.words) if not name.startswith("_")]
+    return {"left out": len(left_out), "of them taken": round(float(np.isin(predict_streamed(engine, left_out), words).mean()), 4)}
 
 
 def run(

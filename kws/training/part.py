@@ -30,6 +30,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def select(self, keep: np.ndarray) -> "Part":
+        """The clips for which `keep` [n] holds."""
+        speakers, words = (tuple(name for name, kept in zip(names, keep, strict=True) if kept) for names in (self.speakers, self.words))
+        return Part(self.samples[keep], self.labels[keep], speakers, words)
+
 
 def read_part(
     clips: Sequence[Clip],

@@ -25,12 +25,14 @@ class Strangers:
 
     def __init__(self, part: Part, words: np.ndarray, speech: "Pieces"):
         self.part, self.words, self.speech = part, words, speech
+        self._extents: dict[int, np.ndarray] = {}
 
-    @cached_property
-    def _extents(self) -> np.ndarray:
-        """Samples [n, 2] at which the sound of each known word begins and ends."""
-        seconds = [extent(self.part.samples[row].astype(np.float32) / 32768) for row in self.words]
-        return np.round(np.array(seconds) * SAMPLE_RATE).astype(int)
+    def _extent(self, row: int) -> np.ndarray:
+        """Samples [2] at which the sound of a known word begins and ends."""
+        if row not in self._extents:
+            seconds = extent(self.part.samples[self.words[row]].astype(np.float32) / 32768)
+            self._extents[row] = np.round(np.array(seconds) * SAMPLE_RATE).astype(int)
+        return self._extents[row]
 
     @cached_property
     def _rows(self) -> dict[int, np.ndarray]:
@@ -50,7 +52,7 @@ class Strangers:
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """Two or three pieces of known words, each as long as a sound or a syllable, one after the other: what nobody says."""
         rows = rng.integers(len(self.words), size=rng.integers(2, 4))
-        level = _level(self.part.samples[self.words[rows[0]]].astype(np.float32), self._extents[rows[0]])
+        level = _level(self.part.samples[self.words[rows[0]]].astype(np.float32), self._extent(rows[0]))
         pieces = [self._piece(row, level, rng) for row in rows]
         length = sum(map(len, pieces)) - CROSSFADE_SAMPLES * (len(pieces) - 1)
         made, at = np.zeros(CLIP_SAMPLES, np.float32), int(rng.integers(max(CLIP_SAMPLES - length, 0) + 1))
@@ -62,13 +64,13 @@ class Strangers:
 
     def _piece(self, row: int, level: float, rng: np.random.Generator) -> np.ndarray:
         """A piece of a known word, at this level, faded at both ends."""
-        first, last = self._extents[row]
+        first, last = self._extent(row)
         length = min(round(rng.uniform(*PIECE_SECONDS) * SAMPLE_RATE), max(last - first, 4 * CROSSFADE_SAMPLES))
         start = int(rng.integers(first, max(last - length, first) + 1))
         wave = self.part.samples[self.words[row]].astype(np.float32)
         edge = np.minimum(np.arange(length), np.arange(length)[::-1])
         cut = wave[start : start + length]
-        return cut * (level / _level(wave, self._extents[row]) * np.clip(edge / CROSSFADE_SAMPLES, 0, 1))[: len(cut)]
+        return cut * (level / _level(wave, self._extent(row)) * np.clip(edge / CROSSFADE_SAMPLES, 0, 1))[: len(cut)]
 
     def mended(self, label: int, rng: np.random.Generator) -> np.ndarray:
         """The beginning and the end of one known word as two people said it, so that no word is unknown for being spliced."""
@@ -77,9 +79,9 @@ class Strangers:
 
     def _joined(self, first: int, second: int, shares: Sequence[float]) -> np.ndarray:
         """Two clips, each cut at this share of its word: what is before the cut of the first, then what is after that of the second."""
-        cuts = [int(np.interp(share, (0, 1), self._extents[i])) for i, share in zip((first, second), shares, strict=True)]
+        cuts = [int(np.interp(share, (0, 1), self._extent(i))) for i, share in zip((first, second), shares, strict=True)]
         begun, ended = (self.part.samples[self.words[i]].astype(np.float32) for i in (first, second))
-        level = _level(begun, self._extents[first]) / _level(ended, self._extents[second])
+        level = _level(begun, self._extent(first)) / _level(ended, self._extent(second))
         ended = np.roll(ended, cuts[0] - cuts[1]) * level
         share = np.clip((np.arange(CLIP_SAMPLES) - cuts[0]) / CROSSFADE_SAMPLES + 0.5, 0, 1)
         return np.clip(begun * (1 - share) + ended * share, -32768, 32767).astype(np.int16)
@@ -101,8 +103,9 @@ class Strangers:
 
     def settled(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A clip of another data set as if it had been recorded where a known word was: at its level, over what is heard before it."""
-        row = int(rng.choice(self._begun_late))
-        first, last = self._extents[row]
+        rows = rng.integers(len(self.words), size=8).tolist()
+        row = next((row for row in rows if self._extent(row)[0] > MARGIN_SAMPLES + ROOM_TONE_SAMPLES), rows[0])
+        first, last = self._extent(row)
         there = self.part.samples[self.words[row]].astype(np.float32)
         tone = there[: max(first - MARGIN_SAMPLES, 0)]
         around = np.resize(np.concatenate([tone, tone[::-1]]), CLIP_SAMPLES)  # mirrored: no clicks where it is repeated
@@ -110,12 +113,6 @@ class Strangers:
         span = np.flatnonzero(np.abs(clip) > sound)[[0, -1]] if clip.any() else np.array([0, CLIP_SAMPLES])
         gain = _level(there, (first, last)) / _level(clip.astype(np.float32), span)
         return np.clip(clip * gain + around, -32768, 32767).astype(np.int16)
-
-    @cached_property
-    def _begun_late(self) -> np.ndarray:
-        """Words before which the room is heard."""
-        late = np.flatnonzero(self._extents[:, 0] > MARGIN_SAMPLES + ROOM_TONE_SAMPLES)
-        return late if len(late) else np.arange(len(self.words))
 
     def _two_words(self, rng: np.random.Generator) -> tuple[int, int]:
         first = int(rng.integers(len(self.words)))
