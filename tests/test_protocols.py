@@ -366,6 +366,12 @@ class TestPart:
             assert np.array_equal(row[: len(wave)], wave[:CLIP_SAMPLES])
             assert not row[len(wave) :].any()
 
+    def test_selected_clips_keep_what_is_known_of_them(self):
+        part = Part(np.arange(3 * CLIP_SAMPLES).reshape(3, -1).astype(np.int16), np.array([0, 1, 2]), ("a", "b", ""), ("yes", "no", ""))
+        some = part.select(part.labels != 1)
+        assert np.array_equal(some.samples, part.samples[[0, 2]])
+        assert (some.labels.tolist(), some.speakers, some.words) == ([0, 2], ("a", ""), ("yes", ""))
+
     def test_clips_that_cannot_be_read_are_named_and_left_out(self, tmp_path):
         for i in range(18):
             write_clip(tmp_path / "yes" / f"{i:02d}.wav")

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner
 from conftest import RATE, write_tone_folder
 
 from cli import main
 from kws import Spotter
+from kws.training.torch_engine import load_network
 
 QUICK = ("--epochs", "1", "--steps", "2")
 
@@ -52,6 +54,15 @@ def test_background_is_more_noise(trained, data, tmp_path):
     assert result.exit_code == 0, result.output
     prints = [Spotter.load(path).info.document["training"]["data_fingerprint"] for path in (trained, tmp_path / "a.onnx")]
     assert prints[1].startswith(prints[0] + "-")
+
+
+def test_it_begins_with_the_layers_of_another_network(trained, data, tmp_path):
+    args = ("train", "rise", "--protocol", "words", "--data", data, "--learning-rate", "1e-12", *QUICK)
+    result = kws(*args, "--trunk", trained.with_suffix(".pt"), "--out", tmp_path / "a.onnx")
+    assert result.exit_code == 0, result.output
+    theirs, mine = (load_network(path.with_suffix(".pt")).state_dict() for path in (trained, tmp_path / "a.onnx"))
+    layers = [name for name in mine if name.endswith("conv.weight")]
+    assert layers and all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in layers)
 
 
 def test_what_is_no_word_is_no_event(trained):

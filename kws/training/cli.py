@@ -135,8 +135,8 @@ def train(
         raise click.UsageError("--from-text makes a detector for one word or phrase: kws train PHRASE --from-text.")
     if not from_text and (clips or phonemes or piper_voices):
         raise click.UsageError("--clips, --phonemes and --piper-voice say how to speak; they need --from-text.")
-    if protocol and (phrases or mine or recordings or trunk):
-        raise click.UsageError("--phrases, --recordings, --mine and --trunk do not apply to a protocol.")
+    if protocol and (phrases or mine or recordings):
+        raise click.UsageError("--phrases, --recordings and --mine do not apply to a protocol.")
     with needs_training():
         from kws.training import command, processes, sorting
         from kws.training.classes import ClassRecipe
@@ -154,7 +154,8 @@ def train(
     }
     if protocol:
         out = out or Path("models") / f"{'_'.join(words) or protocol}.onnx"
-        wishes = sorting.Options(protocol, data, words, negatives, background, size, pooling, ClassRecipe(**settings), out, device, resume)
+        recipe = ClassRecipe(**settings)
+        wishes = sorting.Options(protocol, data, words, negatives, background, size, pooling, trunk, recipe, out, device, resume)
         command.sort(wishes, as_json, warn)
         return
     speech = Speech(words[0], clips or Speech.clips, seed, phonemes, piper_voices) if from_text else None

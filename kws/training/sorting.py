@@ -13,6 +13,7 @@ from kws.training.clips import Bank, find_clips, read_bank
 from kws.training.network import SIZES, NetworkConfig
 from kws.training.session import Hooks
 from kws.training.torch_engine import pick_device
+from kws.training.trunk import with_trunk
 
 Warn = Callable[[str], None]
 
@@ -28,6 +29,7 @@ class Options:
     background: tuple[Path, ...]
     size: str
     pooling: str
+    trunk: Path | None
     recipe: ClassRecipe
     out: Path
     device: str
@@ -44,6 +46,7 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
     noises = [read_bank(find_clips(folder), warn=warn) for folder in options.background]
     hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
     device = pick_device(options.device)
+    start = with_trunk(config, options.trunk, options.recipe.seed) if options.trunk and not options.resume else None
     document = classifying.train(
         protocol,
         config,
@@ -53,6 +56,7 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
         other_speech=banks,
         background=noises,
         resume=options.resume,
+        start=start,
         hooks=hooks,
     )
     if document is None:
