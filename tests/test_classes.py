@@ -1,5 +1,6 @@
 """Clips to tell apart: what a batch is made of, and a tiny network that learns to sort tones."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +154,18 @@ class TestStrangers:
             room = np.concatenate([wave[:6000], wave[10_000:]])
             assert 0.8e-3 < room.std() / 32767 < 1.2e-3  # that of every clip of the part
             assert 0.1 / 2**0.5 * 0.8 < wave[6000:10_000].std() / 32767 < 0.5 / 2**0.5 * 1.1  # as loud as one of its words
+
+    @pytest.mark.parametrize(
+        "clip", [np.zeros(RATE), np.eye(1, RATE, 99)[0] * 9000, np.full(RATE, -32768)], ids=["silent", "click", "loudest"]
+    )
+    def test_anything_can_settle(self, clip):
+        wave = Strangers(make_part(10), np.arange(20), NO_SPEECH).settled(clip.astype(np.int16), np.random.default_rng(0))
+        assert (wave.shape, wave.dtype) == ((RATE,), np.int16)
+        assert 10 < np.abs(wave.astype(float)).mean() < 25_000
+
+    def test_batches_can_be_sent_to_workers_that_are_spawned(self):
+        sent = pickle.loads(pickle.dumps(batches(ClassRecipe(batch=16))))
+        assert all(torch.equal(*pair) for pair in zip(sent[3], batches(ClassRecipe(batch=16))[3], strict=True))
 
     def test_shuffled_word_is_made_of_pieces_of_known_ones(self):
         strangers, rng, pitches = Strangers(make_part(10), np.arange(20), NO_SPEECH), np.random.default_rng(0), []

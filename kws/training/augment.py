@@ -29,7 +29,7 @@ def augment(batch: Batch, rooms: Tensor, snr_db: tuple[float, float], seed: tupl
 
 def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float = 0.7) -> Tensor:
     """A fraction of the batch heard in a room. rooms [R, K]: impulse responses that begin at their direct sound."""
-    chosen = (torch.rand(len(audio), generator=generator) < fraction).nonzero().squeeze(1).to(audio.device)
+    chosen = _chosen(audio, generator, fraction)
     if not len(chosen):
         return audio
     room = rooms[torch.randint(len(rooms), (len(chosen),), generator=generator).to(rooms.device)]
@@ -58,7 +58,7 @@ def speech_level(audio: Tensor) -> Tensor:
 
 def band_limited(audio: Tensor, generator: torch.Generator, fraction: float = 0.2) -> Tensor:
     """A fraction of the batch with nothing above 3 to 7 kHz: telephones, codecs, speech recorded at lower rates."""
-    chosen = (torch.rand(len(audio), generator=generator) < fraction).nonzero().squeeze(1).to(audio.device)
+    chosen = _chosen(audio, generator, fraction)
     if not len(chosen):
         return audio
     highest_hz = torch.empty(len(chosen), 1).uniform_(3000, 7000, generator=generator).to(audio.device)
@@ -69,7 +69,7 @@ def band_limited(audio: Tensor, generator: torch.Generator, fraction: float = 0.
 
 def equalized(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
     """A fraction of the batch through a smooth random filter, so that no voice is known by its microphone."""
-    chosen = (torch.rand(len(audio), generator=generator) < fraction).nonzero().squeeze(1).to(audio.device)
+    chosen = _chosen(audio, generator, fraction)
     if not len(chosen):
         return audio
     padded = torch.nn.functional.pad(audio[chosen], (0, -audio.shape[1] % 4000))  # as above
@@ -125,6 +125,11 @@ def _through_microphone(response: np.ndarray, rng: np.random.Generator) -> np.nd
     cepstrum[RIR_SAMPLES + 1 :] = 0
     microphone = np.exp(np.fft.rfft(cepstrum))
     return np.fft.irfft(np.fft.rfft(response, 2 * RIR_SAMPLES) * microphone)[:RIR_SAMPLES]
+
+
+def _chosen(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
+    """Indices of a fraction of the batch."""
+    return (torch.rand(len(audio), generator=generator) < fraction).nonzero().squeeze(1).to(audio.device)
 
 
 def _rms(audio: Tensor) -> Tensor:

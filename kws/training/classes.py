@@ -4,7 +4,9 @@ A batch is a pure function of (seed, step). The worker only picks rows; what tou
 the device that trains.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -85,15 +87,15 @@ class ClassBatches(Dataset):
         self.known = strangers = Strangers(part, words, speech)
         self.spoken = speech.spoken
         self.elsewhere = {word: np.flatnonzero(np.array(speech.words) == word) for word in sorted({*speech.words})}
+        running, alone = bool(len(speech.running)), bool(len(speech.alone))
         kinds = [
             (strangers.backwards, recipe.reversed_fraction),
             (strangers.spliced, recipe.spliced_fraction),
-            (strangers.shuffled, recipe.shuffled_fraction),
-            (strangers.other_speech, recipe.running_fraction * bool(len(speech.running))),
-            (strangers.snippet, recipe.snippet_fraction * bool(len(speech.running))),
-            (strangers.alone, recipe.alone_fraction * bool(len(speech.alone))),
+            (partial(self._settled, strangers.shuffled), recipe.shuffled_fraction),
+            (partial(self._settled, strangers.other_speech), recipe.running_fraction * running),
+            (partial(self._settled, strangers.snippet), recipe.snippet_fraction * running),
+            (partial(self._settled, strangers.alone), recipe.alone_fraction * alone),
         ]
-        self.foreign = (strangers.shuffled, strangers.other_speech, strangers.snippet, strangers.alone)
         self.strangers = list(zip([draw for draw, _ in kinds], np.cumsum([fraction for _, fraction in kinds]), strict=True))
         coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(recipe.seed)) for slope in np.linspace(0, 2, 8)]
         whole = [np.round(wave / np.abs(wave).max() * 32767).astype(np.int16) for wave in coloured]
@@ -122,16 +124,21 @@ class ClassBatches(Dataset):
         if label == self.unknown:
             stranger = next((draw for draw, until in self.strangers if kind < until), None)
             if stranger:
-                return self._settled(stranger(rng), rng) if stranger in self.foreign else stranger(rng)
+                return stranger(rng)
         elif kind < recipe.mended_fraction:
             return self.known.mended(label, rng)
         fraction = recipe.elsewhere_unknown_fraction if label == self.unknown else recipe.elsewhere_fraction
         if word in self.elsewhere and rng.random() < fraction:
-            return self._settled(self.spoken[rng.choice(self.elsewhere[word])], rng)
+            return self._settled(partial(self._elsewhere, word), rng)
         return None
 
-    def _settled(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _settled(self, draw: Callable[[np.random.Generator], np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        """What is drawn from elsewhere, mostly as if it had been recorded here."""
+        clip = draw(rng)
         return self.known.settled(clip, rng) if rng.random() < self.recipe.settled_fraction else clip
+
+    def _elsewhere(self, word: str, rng: np.random.Generator) -> np.ndarray:
+        return self.spoken[rng.choice(self.elsewhere[word])]
 
     def _silence(self, rng: np.random.Generator) -> np.ndarray:
         """A second of noise at any level."""

@@ -109,9 +109,9 @@ class Strangers:
         there = self.part.samples[self.words[row]].astype(np.float32)
         tone = there[: max(first - MARGIN_SAMPLES, 0)]
         around = np.resize(np.concatenate([tone, tone[::-1]]), CLIP_SAMPLES)  # mirrored: no clicks where it is repeated
-        sound = np.abs(clip).max(initial=1) / 10
-        span = np.flatnonzero(np.abs(clip) > sound)[[0, -1]] if clip.any() else np.array([0, CLIP_SAMPLES])
-        gain = _level(there, (first, last)) / _level(clip.astype(np.float32), span)
+        loudness = np.abs(clip.astype(np.float32))
+        loud = np.flatnonzero(loudness >= loudness.max() / 10)
+        gain = _level(there, (first, last)) / _level(loudness, (loud[0], max(loud[-1], loud[0] + 1)))
         return np.clip(clip * gain + around, -32768, 32767).astype(np.int16)
 
     def _two_words(self, rng: np.random.Generator) -> tuple[int, int]:
