@@ -115,9 +115,9 @@ def _speak_some(task: tuple[list[Clip], Path]) -> dict[Path, str]:
 
 def _write_table(folder: Path, known: list[dict], clips: Sequence[Clip], new: Sequence[Clip], licences: dict[str, str]) -> None:
     """All clips of the folder, those of earlier calls too, in the order of their names. What was there before keeps its row."""
-    rows = {row["file"]: row for row in known}
+    rows, fresh = {row["file"]: row for row in known}, {clip.file for clip in new}
     for clip in clips:
-        if (folder / clip.file).exists() and (clip in new or clip.file.as_posix() not in rows):
+        if (folder / clip.file).exists() and (clip.file in fresh or clip.file.as_posix() not in rows):
             rows[clip.file.as_posix()] = _row(folder, clip, licences[clip.engine])
     kept = [rows[file] for file in sorted(rows) if (folder / file).exists()]
     if not kept:

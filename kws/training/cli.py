@@ -59,7 +59,11 @@ def warn(problem: object) -> None:
 @click.option("--trunk", type=_FILE, metavar="PT", help="Begin with the layers of a trained network of this size, whatever its words.")
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option(
-    "--pooling", type=click.Choice(["gem", "gem-fixed", "max", "mean", "power", "none"]), default="gem", show_default=True, help="Head."
+    "--pooling",
+    type=click.Choice(["gem", "gem-fixed", "max", "mean", "power", "none"]),
+    default="gem",
+    show_default=True,
+    help="How the scores of a word in successive frames become one.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="Times the held-out recordings are heard.  [default: 30; of a protocol 40]")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
@@ -85,7 +89,7 @@ def train(
     size: str,
     trunk: Path | None,
     out: Path | None,
-    pooling: str | None,
+    pooling: str,
     epochs: int | None,
     steps: int,
     shards: int | None,
@@ -144,7 +148,7 @@ def train(
         from kws.training.material import Folders
         from kws.training.network import SIZES, NetworkConfig
         from kws.training.spelling import Speech
-    shards, pooling = shards or processes.started(), pooling or NetworkConfig.pooling
+    shards = shards or processes.started()
     settings = {
         "steps_per_epoch": steps,
         "shards": shards,
