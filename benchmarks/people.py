@@ -33,6 +33,7 @@ from kws.training.material import Folders, gather
 from kws.training.network import SIZES, NetworkConfig
 from kws.training.session import Hooks, train
 from kws.training.spelling import Speech, spoken
+from kws.training.trunk import with_trunk
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
 SPEECH = ("speech_commands", "librispeech", "precise_community", "custom_commands", "honk", "wake_words")
@@ -49,12 +50,19 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=Speech.clips)
     parser.add_argument("--epochs", type=int, default=Recipe.epochs)
     parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
+    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     for phrase in args.phrases:
         speech = Speech(phrase, args.clips, args.seed)
-        path = args.out / f"{speech.name}-{args.size}-{args.clips}-{args.epochs}-human{args.human}-seed{args.seed}.onnx"
+        path = (
+            args.out
+            / f"{speech.name}-{args.size}{'-trunk' * bool(args.trunk)}-{args.clips}-{args.epochs}-human{args.human}-seed{args.seed}.onnx"
+        )
         if args.judge:
             for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
                 print(json.dumps({"run": found.stem, **judge(OnnxEngine(str(found)), args.data, speech.name)}), flush=True)
@@ -74,11 +82,15 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     folders = spoken(speech, folders, say=print, warn=print)
     minutes = [(time.perf_counter() - start) / 60]
     material = gather([speech.name], folders, warn=lambda text: None)
-    config, recipe = NetworkConfig((speech.name,), **SIZES[args.size]), Recipe(epochs=args.epochs, seed=args.seed)
+    config, recipe = (
+        NetworkConfig((speech.name,), **SIZES[args.size]),
+        Recipe(epochs=args.epochs, learning_rate=args.learning_rate, seed=args.seed),
+    )
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     resume, device = path.with_suffix(".pt").exists(), torch.device("cpu")
     card = {"human": [clip.path.name for clip in learned]}
-    train(material, config, recipe, path, device=device, resume=resume, hooks=hooks, card=card)
+    start = with_trunk(config, args.trunk, args.seed) if args.trunk and not resume else None
+    train(material, config, recipe, path, device=device, resume=resume, start=start, hooks=hooks, card=card)
     minutes.append((time.perf_counter() - start) / 60)
     print(json.dumps({"run": path.stem, "minutes to speak": round(minutes[0], 1), "minutes in all": round(minutes[1], 1)}), flush=True)
 

@@ -84,7 +84,7 @@ def find(model: str | Path) -> Path:
         if not _is_file(path):
             raise ModelError(f"{path}: no such model file. Give the path of an .onnx file made by kws, or a name: {_known()}.")
         return path
-    for folder in _folders():
+    for folder in folders():
         if _is_file(folder / f"{path}.onnx"):
             return folder / f"{path}.onnx"
     raise ModelError(f"no model named '{model}'. Known: {_known()}. Train one with: kws train {model} --data DIR")
@@ -144,10 +144,11 @@ def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
 
 
-def _folders() -> list[Path]:
+def folders() -> list[Path]:
+    """Where models are looked for by name: yours, installed, in a clone."""
     package = Path(__file__).parent
-    return [Path("models"), package / "models", package.parent / "models"]  # yours, installed, in a clone
+    return [Path("models"), package / "models", package.parent / "models"]
 
 
 def _known() -> str:
-    return ", ".join(sorted({path.stem for folder in _folders() for path in folder.glob("*.onnx") if "." not in path.stem})) or "none"
+    return ", ".join(sorted({path.stem for folder in folders() for path in folder.glob("*.onnx") if "." not in path.stem})) or "none"

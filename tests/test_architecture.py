@@ -25,6 +25,7 @@ TRAINING = [
     *("processes", "norm", "pooling", "depthwise", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "augment", "loss", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
     *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "spelling"),
+    *("utterances", "reading"),
     *("strangers", "classes", "classifying", "accuracy", "sorting", "command"),
     *("streams", "hearing", "evaluation", "summary", "chart", "specimen", "look", "page", "evaluating", "calibrating", "cli"),
 ]

@@ -5,7 +5,8 @@ import torch
 from factories import make_audio, make_config, make_network
 
 from kws.errors import DataError, ModelError
-from kws.training import checkpoint
+from kws.training import checkpoint, trunk
+from kws.training.network import SIZES, NetworkConfig
 from kws.training.trunk import with_trunk
 
 
@@ -57,3 +58,22 @@ def test_what_is_no_checkpoint(tmp_path):
     (tmp_path / "not.pt").write_text("hello")
     with pytest.raises(ModelError):
         with_trunk(make_config(1), tmp_path / "not.pt", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("wish", "size", "expected"),
+    [(None, "small", "trunk.pt"), (None, "large", None), ("none", "small", None), ("own/other.pt", "large", "other.pt")],
+    ids=["shipped", "shipped fits small only", "none", "own"],
+)
+def test_what_is_begun_with(wish, size, expected):
+    found = trunk.chosen(wish, size)
+    assert (found and found.name) == expected
+
+
+def test_the_shipped_trunk_fits_small_networks_and_tells_its_sources():
+    path = trunk.chosen(None, "small")
+    config = NetworkConfig(("word",), **SIZES["small"])
+    assert with_trunk(config, path, seed=0).config == config
+    sources = trunk.card(path)["trunk"]["sources"]
+    assert sources
+    assert all(source["name"] and source["licence"] for source in sources)

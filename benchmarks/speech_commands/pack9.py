@@ -5,8 +5,8 @@
 
 Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one folder a set of recordings: speech_commands (the pack of
 seven whole words); librispeech, wake_words, precise_community, custom_commands, honk: other speech, whose training speakers are heard as
-unknown words; spoken_words (made by speak.py in this folder); esc10: noise. RUNS keeps one model for each run; a run that is there is not
-trained again, one that was stopped goes on.
+unknown words; what was made of them or spoken: spoken_words (by speak.py in this folder), cut_words (by cut.py), spoken_nonsense (by
+trunk/speak.py); esc10: noise. RUNS keeps one model for each run; a run that is there is not trained again, one that was stopped goes on.
 Every choice is made on the validation part, whose accuracy is the mean over the classes since it holds few unknown words, and on
 words never heard: with --half 0 or 1 every second unknown word is left out of training, and judged by. `--judge` opens the test part.
 """
@@ -29,8 +29,12 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.part import UNKNOWN, Part
 from kws.training.session import Hooks
 from kws.training.torch_engine import load_network
+from kws.training.trunk import with_trunk
 
-OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands", "honk", "spoken_words")
+OTHER_SPEECH = (
+    *("librispeech", "wake_words", "precise_community", "custom_commands", "honk"),
+    *("spoken_words", "spoken_nonsense", "cut_words"),  # made; those that are not there are left out, and it is said
+)
 NOISE = ("esc10",)
 CHUNK_SAMPLES = 1280
 INGREDIENTS: dict[str, dict] = {
@@ -70,6 +74,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--without", nargs="*", choices=INGREDIENTS, default=[])
     parser.add_argument("--epochs", type=int, default=ClassRecipe.epochs)
+    parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
+    parser.add_argument("--learning-rate", type=float, default=ClassRecipe.learning_rate)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--judge", action="store_true", help="judge all runs that are there, by the test part")
@@ -88,13 +94,23 @@ def main() -> None:
     left_out = None
     if args.half is not None:
         protocol, left_out = without_half(protocol, args.half)
-    speech = [read_speech(args.data / name) for name in OTHER_SPEECH]
+    there = [args.data / name for name in OTHER_SPEECH if (args.data / name).is_dir()]
+    print("other speech:", *(folder.name for folder in there))
+    speech = [read_speech(folder) for folder in there]
     noise = [read_bank(find_clips(args.data / name), warn=print) for name in NOISE]
     changes = {key: value for name in args.without for key, value in INGREDIENTS[name].items()}
     for seed in args.seeds:
-        recipe = replace(ClassRecipe(), epochs=args.epochs, seed=seed, **changes)
+        recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=args.learning_rate, seed=seed, **changes)
         half = [] if args.half is None else [f"half{args.half}"]
-        parts = [args.protocol, *half, args.size, *(f"no-{name}" for name in args.without), str(args.epochs), f"seed{seed}"]
+        parts = [
+            args.protocol,
+            *half,
+            args.size,
+            *(f"no-{name}" for name in args.without),
+            *(["trunk"] if args.trunk else []),
+            str(args.epochs),
+            f"seed{seed}",
+        ]
         path = args.out / ("-".join(parts).replace(" ", "-") + ".onnx")
         print(json.dumps({"run": path.stem, **run(protocol, args, recipe, speech, noise, path), **taken(path, left_out)}), flush=True)
 
@@ -119,13 +135,15 @@ def taken(path: pathlib.Path, left_out: Part | None) -> dict[str, float]:
 def run(
     protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, speech: list[Bank], noise: list[Bank], path: pathlib.Path
 ) -> dict:
-    start, resume = time.perf_counter(), path.with_suffix(".pt").exists()
+    began, resume = time.perf_counter(), path.with_suffix(".pt").exists()
     config = NetworkConfig(protocol.classes, pool_frames=POOL_FRAMES, **SIZES[args.size])
     if not path.exists():
         hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)
-        classifying.train(protocol, config, recipe, path, device=device, other_speech=speech, background=noise, resume=resume, hooks=hooks)
-    minutes = (time.perf_counter() - start) / 60
+        start = with_trunk(config, args.trunk, recipe.seed) if args.trunk and not resume else None
+        material = {"other_speech": speech, "background": noise}
+        classifying.train(protocol, config, recipe, path, device=device, resume=resume, start=start, hooks=hooks, **material)
+    minutes = (time.perf_counter() - began) / 60
     engine = OnnxEngine(str(path))
     clips = recipe.epochs * recipe.steps_per_epoch * recipe.batch
     return {

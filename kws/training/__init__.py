@@ -2,7 +2,8 @@
 
 Read in this order: `pooling`, `norm`, `depthwise`, `network` (the model; `cost` counts it); `clips`, `material`, `mixing`, `augment` (the
 data); `loss`, `fit`, `processes`, `memory`, `checkpoint` (the loop); `export`, `torch_engine` (the model file, and torch in its stead);
-`trunk` (`--trunk`), `session`, `mining`, `rounds` (`--mine`), `spelling` (`--from-text`); `command` (`kws train`).
+`trunk` (`--trunk`; `utterances` and `reading` tell how the one that comes with kws learned), `session`, `mining`, `rounds` (`--mine`),
+`spelling` (`--from-text`); `command` (`kws train`).
 
 Thresholds: `trials`, `matching`, `intervals`, `calibrate`; `calibrating` (`kws calibrate`). Evaluation: `streams`, `hearing`,
 `evaluation`, `summary`; its page: `chart`, `specimen`, `look`, `page`; `evaluating` (`kws evaluate`). Speech Commands as others judge by

@@ -56,7 +56,11 @@ def warn(problem: object) -> None:
 @click.option(
     "--size", type=click.Choice(["small", "large"]), default="small", show_default=True, help="Up to 100 000 or 400 000 parameters."
 )
-@click.option("--trunk", type=_FILE, metavar="PT", help="Begin with the layers of a trained network of this size, whatever its words.")
+@click.option(
+    "--trunk",
+    metavar="PT|none",
+    help="Begin with the layers of a trained network of this size, whatever its words.  [default: of small detectors the one in kws]",
+)
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option(
     "--pooling",
@@ -87,7 +91,7 @@ def train(
     mine: tuple[Path, ...],
     protocol: str | None,
     size: str,
-    trunk: Path | None,
+    trunk: str | None,
     out: Path | None,
     pooling: str,
     epochs: int | None,
@@ -148,6 +152,7 @@ def train(
         from kws.training.material import Folders
         from kws.training.network import SIZES, NetworkConfig
         from kws.training.spelling import Speech
+        from kws.training.trunk import NONE, chosen
     shards = shards or processes.started()
     settings = {
         "steps_per_epoch": steps,
@@ -159,7 +164,8 @@ def train(
     if protocol:
         out = out or Path("models") / f"{'_'.join(words) or protocol}.onnx"
         recipe = ClassRecipe(**settings)
-        wishes = sorting.Options(protocol, data, words, negatives, background, size, pooling, trunk, recipe, out, device, resume)
+        start = chosen(trunk or NONE, size)  # a published protocol means its own recordings and no others
+        wishes = sorting.Options(protocol, data, words, negatives, background, size, pooling, start, recipe, out, device, resume)
         command.sort(wishes, as_json, warn)
         return
     speech = Speech(words[0], clips or Speech.clips, seed, phonemes, piper_voices) if from_text else None
@@ -167,7 +173,7 @@ def train(
     out = out or Path("models") / f"{'_'.join(names)}.onnx"
     folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
     config = NetworkConfig(names, pooling=pooling, **SIZES[size])
-    command.run(command.Options(folders, speech, trunk, out, config, Recipe(**settings), device, resume, as_json), warn)
+    command.run(command.Options(folders, speech, chosen(trunk, size), out, config, Recipe(**settings), device, resume, as_json), warn)
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")

@@ -15,7 +15,7 @@ from kws import audio
 from kws.errors import DataError, ModelError
 from kws.interrupts import Interrupts
 from kws.terminal import Progress
-from kws.training import processes, sorting
+from kws.training import processes, sorting, trunk
 from kws.training.fit import Recipe
 from kws.training.material import Folders, Material, gather
 from kws.training.network import NetworkConfig
@@ -56,13 +56,14 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             raise DataError("--from-text works in one process only. Train without torchrun.")
         rounds = (options.recipe, second(options.recipe)) if options.folders.mine else (options.recipe,)
         start = with_trunk(options.config, options.trunk, options.recipe.seed) if options.trunk and not options.resume else None
+        card = trunk.card(options.trunk) if options.trunk else {}
         with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
             folders = spoken(options.speech, options.folders, say=teller.say, warn=warn) if options.speech else options.folders
             material = gather(options.config.words, folders, warn=processes.by_first(warn), progress=teller.reading)
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             learn = train_in_rounds if options.folders.mine else train
-            how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks}
+            how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks, "card": card}
             document = learn(material, options.config, options.recipe, path, **how)
             if document:
                 teller.say(_summary(document, path))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kws.engine import load
-from kws.training import accuracy, classifying, processes, protocols
+from kws.training import accuracy, classifying, processes, protocols, trunk
 from kws.training.classes import ClassRecipe
 from kws.training.classifying import POOL_FRAMES
 from kws.training.clips import Bank, find_clips, read_bank
@@ -58,6 +58,7 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
         resume=options.resume,
         start=start,
         hooks=hooks,
+        card=trunk.card(options.trunk) if options.trunk else {},
     )
     if document is None:
         return None

@@ -1,14 +1,34 @@
-"""Beginning with what another network has learned: all its layers but the head, which belongs to its own words."""
+"""Beginning with what another network has learned: all its layers but the head, which belongs to its own words.
+
+The network that comes with kws, models/trunk.pt, has learned to read (`kws.training.reading`): it knows all sounds, if no word.
+"""
 
 from pathlib import Path
 
 import torch
 
 from kws.errors import DataError
-from kws.training.network import NetworkConfig, ScanningCNN
+from kws.modelfile import folders
+from kws.training import checkpoint
+from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.torch_engine import load_network
 
 OWN = ("head.", "pooling.")  # what is not taken over
+NAME = "trunk.pt"
+NONE = "none"
+
+
+def chosen(wish: str | None, size: str) -> Path | None:
+    """The checkpoint to begin with: the one that is wished for, unless that is NONE; else the one that comes with kws, which is small."""
+    if wish:
+        return None if wish == NONE else Path(wish)
+    there = [folder / NAME for folder in folders()[1:] if (folder / NAME).is_file()]
+    return there[0] if there and size == next(iter(SIZES)) else None
+
+
+def card(trunk: Path) -> dict:
+    """What a model that begins with it says of it: where it came from, and what it was made of, if it tells."""
+    return {"trunk": {"file": trunk.name, "sources": checkpoint.load(trunk).get("sources", [])}}
 
 
 def with_trunk(config: NetworkConfig, checkpoint: Path, seed: int) -> ScanningCNN:
