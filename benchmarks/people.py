@@ -28,9 +28,10 @@ from kws.training.clips import BACKGROUND, Bank, Clip, extent, find_clips, read_
 from kws.training.evaluation import CURVE
 from kws.training.fit import Recipe
 from kws.training.intervals import wilson
-from kws.training.matching import alarm_counts, hits
+from kws.training.matching import alarm_counts, report_frames
 from kws.training.material import Folders, gather
 from kws.training.network import SIZES, NetworkConfig
+from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.spelling import Speech, spoken
 from kws.training.trunk import with_trunk
@@ -53,16 +54,15 @@ def main() -> None:
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--mine", action="store_true", help="in two rounds: the second learns from what fires in the first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for phrase in args.phrases:
         speech = Speech(phrase, args.clips, args.seed)
-        path = (
-            args.out
-            / f"{speech.name}-{args.size}{'-trunk' * bool(args.trunk)}-{args.clips}-{args.epochs}-human{args.human}-seed{args.seed}.onnx"
-        )
+        how = [args.size, *["trunk"] * bool(args.trunk), *["mined"] * args.mine, args.clips, args.epochs, f"human{args.human}"]
+        path = args.out / f"{'-'.join(map(str, [speech.name, *how]))}-seed{args.seed}.onnx"
         if args.judge:
             for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
                 print(json.dumps({"run": found.stem, **judge(OnnxEngine(str(found)), args.data, speech.name)}), flush=True)
@@ -72,26 +72,28 @@ def main() -> None:
 
 def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     """Trains one detector, from the phrase to a calibrated model, and says how long it took."""
-    start, learned = time.perf_counter(), human(args, speech.name)
+    began, learned = time.perf_counter(), human(args, speech.name)
     folders = Folders(
         args.out / f"{speech.name}-seed{args.seed}.spoken",
         negatives=tuple(args.data / name for name in SPEECH),
         background=tuple(args.data / name for name in NOISE),
         recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),
+        mine=tuple(args.data / name for name in SPEECH) if args.mine else (),
     )
     folders = spoken(speech, folders, say=print, warn=print)
-    minutes = [(time.perf_counter() - start) / 60]
+    minutes = [(time.perf_counter() - began) / 60]
     material = gather([speech.name], folders, warn=lambda text: None)
     config, recipe = (
         NetworkConfig((speech.name,), **SIZES[args.size]),
         Recipe(epochs=args.epochs, learning_rate=args.learning_rate, seed=args.seed),
     )
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    resume, device = path.with_suffix(".pt").exists(), torch.device("cpu")
+    resume, device = (first_path(path) if args.mine else path).with_suffix(".pt").exists(), torch.device("cpu")
     card = {"human": [clip.path.name for clip in learned]}
     start = with_trunk(config, args.trunk, args.seed) if args.trunk and not resume else None
-    train(material, config, recipe, path, device=device, resume=resume, start=start, hooks=hooks, card=card)
-    minutes.append((time.perf_counter() - start) / 60)
+    learn = train_in_rounds if args.mine else train
+    learn(material, config, recipe, path, device=device, resume=resume, start=start, hooks=hooks, card=card)
+    minutes.append((time.perf_counter() - began) / 60)
     print(json.dumps({"run": path.stem, "minutes to speak": round(minutes[0], 1), "minutes in all": round(minutes[1], 1)}), flush=True)
 
 
@@ -114,10 +116,7 @@ def judge(engine: OnnxEngine, data: pathlib.Path, name: str) -> dict:
     words = read_bank([clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in learned], warn=print)
     waves = [words[i] for i in range(len(words))]
     places = np.array([extent(wave) for wave in waves])
-    found = {
-        snr_db: np.array([hits(each, 0, CURVE, engine.info.events) for each in trials.word_trials(engine, waves, places, snr_db)])
-        for snr_db in SNRS_DB
-    }
+    found = {snr_db: np.array([_heard(engine, each) for each in trials.word_trials(engine, waves, places, snr_db)]) for snr_db in SNRS_DB}
     clips = [clip for name_ in SPEECH for clip in find_clips(data / name_) if clip.label not in (name, BACKGROUND)]
     heard, others = (_listened(engine, [clip for clip in clips if (clip.part == "train") is learned_]) for learned_ in (True, False))
     return {
@@ -125,6 +124,11 @@ def judge(engine: OnnxEngine, data: pathlib.Path, name: str) -> dict:
         "all speech": _misses(found, heard[0] + others[0], heard[1] + others[1]),
         "speech of others": _misses(found, *others),
     }
+
+
+def _heard(engine: OnnxEngine, trial: trials.Trial) -> np.ndarray:
+    """Whether the phrase is found, for each threshold of the curve: anywhere in its recording, as many are noisy around it."""
+    return np.array([len(frames) > 0 for frames in report_frames(trial.scores.pooled[:, 0], CURVE, engine.info.events)])
 
 
 def _listened(engine: OnnxEngine, clips: list[Clip]) -> tuple[np.ndarray, float]:

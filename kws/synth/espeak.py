@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 
-from kws.synth.engine import Engine, Settings, output_of, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, output_of, spread
 from kws.synth.phonemes import to_espeak
 from kws.synth.sound import from_pcm
 
@@ -17,12 +17,13 @@ VARIANTS = (
     *("travis", "victor", "zac", "klatt2", "klatt4"),
 )
 _RATE = 22_050
+ORDINARY = 160  # words per minute
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
     return {
         "voice": voice,
-        "words_per_minute": int(rng.integers(120, 210)),
+        "words_per_minute": round(ORDINARY * spread(rng, *TEMPOS)),
         "pitch": int(rng.integers(20, 80)),
         "size": spread(rng, 0.93, 1.08),
     }

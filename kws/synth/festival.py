@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.synth.engine import Engine, Settings, SynthError, output_of, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, SynthError, output_of, spread
 from kws.synth.sound import from_wav
 
 VOICES = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
-    return {"voice": voice, "speed": spread(rng, 0.75, 1.3), "size": spread(rng, 0.85, 1.18)}
+    return {"voice": voice, "speed": spread(rng, *TEMPOS), "size": spread(rng, 0.85, 1.18)}
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:

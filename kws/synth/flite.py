@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.synth.engine import Engine, Settings, output_of, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, output_of, spread
 from kws.synth.sound import from_wav
 
 PITCHES_HZ = {"slt": 170, "rms": 100, "awb": 120, "kal16": 105}
@@ -15,7 +15,7 @@ PITCHES_HZ = {"slt": 170, "rms": 100, "awb": 120, "kal16": 105}
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
     return {
         "voice": voice,
-        "speed": spread(rng, 0.75, 1.3),
+        "speed": spread(rng, *TEMPOS),
         "pitch_hz": round(PITCHES_HZ[voice] * float(np.exp(rng.normal(0, 0.15)))),
         "pitch_range_hz": int(rng.integers(8, 35)),
         "size": spread(rng, 0.86, 1.17),

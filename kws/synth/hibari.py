@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kws.synth.engine import Engine, Settings, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, spread
 
 _RATE = 24_000
 
@@ -19,7 +19,7 @@ def _voice() -> Any:
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
-    return {"voice": voice, "speed": spread(rng, 0.75, 1.35), "size": spread(rng, 0.8, 1.15), "seed": int(rng.integers(1 << 30))}
+    return {"voice": voice, "speed": spread(rng, *TEMPOS), "size": spread(rng, 0.8, 1.15), "seed": int(rng.integers(1 << 30))}
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:

