@@ -42,7 +42,7 @@ def warn(problem: object) -> None:
 @click.argument("words", nargs=-1, metavar="[WORD...]")
 @click.option("--data", type=_FOLDER, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
 @click.option("--from-text", is_flag=True, help="Instead of --data: speak the word, and what sounds like it (see kws synth).")
-@click.option("--clips", type=click.IntRange(10), help="With --from-text: clips of the word.  [default: 1200]")
+@click.option("--clips", type=click.IntRange(10), help="With --from-text: clips of the word.  [default: 800]")
 @click.option("--phonemes", multiple=True, metavar="ARPABET", help="With --from-text: pronunciation. May be repeated.")
 @click.option("--piper-voice", "piper_voices", multiple=True, metavar="ONNX[#FIRST-LAST]", help="With --from-text: a Piper voice file.")
 @click.option("--recordings", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: your own, few as they may be (see kws record).")
@@ -69,7 +69,11 @@ def warn(problem: object) -> None:
     show_default=True,
     help="How the scores of a word in successive frames become one.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="Times the held-out recordings are heard.  [default: 30; of a protocol 40]")
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    help="Times the held-out recordings are heard.  [default: 30; of a protocol 40; with --from-text 20]",
+)
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True)
@@ -121,6 +125,7 @@ def train(
 
     With --from-text nothing is recorded: installed speech engines say the word and its neighbours, into MODEL.spoken/, where
     neighbours.txt can be edited. Give real speech and noise, too: a network that heard nothing else takes synthetic speech for the word.
+    What fires in the --negatives is mined, as by --mine, unless other recordings are given for it.
 
     \b
     kws train "hey you" --from-text --negatives podcasts/ --background noises/
@@ -154,6 +159,7 @@ def train(
         from kws.training.spelling import Speech
         from kws.training.trunk import NONE, chosen
     shards = shards or processes.started()
+    epochs = epochs or (Speech.epochs if from_text else None)
     settings = {
         "steps_per_epoch": steps,
         "shards": shards,
@@ -171,6 +177,7 @@ def train(
     speech = Speech(words[0], clips or Speech.clips, seed, phonemes, piper_voices) if from_text else None
     names = (speech.name,) if speech else tuple(dict.fromkeys(words))
     out = out or Path("models") / f"{'_'.join(names)}.onnx"
+    mine = mine or (negatives if from_text else ())
     folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
     config = NetworkConfig(names, pooling=pooling, **SIZES[size])
     command.run(command.Options(folders, speech, chosen(trunk, size), out, config, Recipe(**settings), device, resume, as_json), warn)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 from kws.errors import DataError
 from kws.output import replace_file
@@ -36,10 +37,11 @@ class Speech:
     """What is to be spoken: clips of the phrase, and how it is pronounced (ARPAbet), if not as spelled."""
 
     phrase: str
-    clips: int = 1200
+    clips: int = 800
     seed: int = 0
     pronunciations: tuple[str, ...] = ()
     piper_voices: tuple[str, ...] = ()
+    epochs: ClassVar[int] = 20  # of the first round: with the second, and the speaking, within half an hour on two cores
 
     @property
     def name(self) -> str:
