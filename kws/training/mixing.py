@@ -21,6 +21,8 @@ FADE_SAMPLES = 80  # 5 ms: no click where clips meet
 MARGIN_SAMPLES = 800  # 50 ms of a clip are kept before and after its word
 DECOYS = 0.4  # of the examples without the word: one clip stands as a word would, so that standing alone says nothing
 REPEATS = 0.2  # of the examples with the word: it was said shortly before, too
+RECORDED = 0.3  # of what stands alone: its noise begins and ends with it, as that of a recording that is played or cut out does
+ROOM_TONE_DB = (0.0, 25.0)  # which is so much fainter than other noise
 
 
 @dataclass(frozen=True)
@@ -115,16 +117,16 @@ class Mixer(Dataset):
         noise, places = self._noise(rng), np.full((2, 2), np.nan)
         if rng.random() < self.positive_fraction:
             word = self.words[rng.choice(len(self.words), p=self._word_odds)]
-            audio, places = self._with_word(word, int(rng.integers(len(word.bank))), rng)
-            return audio, self.names.index(word.name), places, noise
+            audio, places, span = self._with_word(word, int(rng.integers(len(word.bank))), rng)
+            return audio, self.names.index(word.name), places, _recorded(noise, span, rng)
         if rng.random() < DECOYS:
             wave = self._negative(rng)
-            audio, _ = self._around(_Spoken(_faded(wave), 0, len(wave), False), rng)
-            return audio, -1, places, noise
+            audio, start = self._around(_Spoken(_faded(wave), 0, len(wave), False), rng)
+            return audio, -1, places, _recorded(noise, (start, start + len(wave)), rng)
         return self._speech(self.samples, rng), -1, places, noise
 
-    def _with_word(self, word: Word, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A clip of the word somewhere in other sounds, and its places [2, 2]."""
+    def _with_word(self, word: Word, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """A clip of the word somewhere in other sounds, its places [2, 2], and the samples at which it begins and ends."""
         spoken, places = self._spoken(word, index, rng), np.full((2, 2), np.nan)
         audio, start = self._around(spoken, rng)
         if spoken.known:
@@ -135,7 +137,7 @@ class Mixer(Dataset):
                 audio[: max(earlier + len(before.wave), 0)] *= rng.random() < 0.3  # else nothing but silence around it
                 _add(audio, before.wave, earlier)
                 places[1] = earlier + before.first, earlier + before.last
-        return audio, places / SAMPLE_RATE
+        return audio, places / SAMPLE_RATE, (start + spoken.first, start + spoken.last)
 
     def _spoken(self, word: Word, index: int, rng: np.random.Generator) -> _Spoken:
         wave, rate = self._at_speed(word.bank[index], rng)
@@ -196,6 +198,18 @@ class Mixer(Dataset):
         else:
             noise = _cut(self._coloured[int(rng.integers(len(self._coloured)))], self.samples, rng)
         return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
+
+
+def _recorded(noise: np.ndarray, span: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Now and then the faint noise of a recording that begins and ends less than a second off a sound. Spoken clips have none, and
+    people's recordings all do: without this it says "no word of ours" where words are spoken clips alone."""
+    if rng.random() >= RECORDED:
+        return noise
+    before, after = rng.integers(0, SAMPLE_RATE, 2)
+    around = slice(max(span[0] - int(before), 0), max(span[1] + int(after), 0))
+    quiet = np.zeros_like(noise)
+    quiet[around] = noise[around] * np.float32(10 ** (-rng.uniform(*ROOM_TONE_DB) / 20))
+    return quiet
 
 
 def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> np.ndarray:
