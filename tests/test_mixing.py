@@ -128,9 +128,21 @@ class TestMixer:
         assert np.array_equal(batch.word.numpy() == 1, pitch > 1000)
         assert set(batch.word.tolist()) == {0, 1}
 
-    def test_noise_has_unit_level(self, mixer):
+    def test_noise_has_unit_level(self, mixer, monkeypatch):
+        monkeypatch.setattr(mixing, "RECORDED", 0.0)
         level = mixer[0].noise.square().mean(1).sqrt()
         torch.testing.assert_close(level, torch.ones_like(level), rtol=1e-3, atol=0)
+
+    def test_noise_of_a_recording_is_faint_and_surrounds_its_sound(self):
+        drawn = [mixing.recorded(np.ones(3 * RATE, np.float32), (RATE, RATE + 4000), np.random.default_rng(seed)) for seed in range(300)]
+        short = [noise for noise in drawn if noise.min() == 0]
+        assert len(short) / len(drawn) == pytest.approx(mixing.RECORDED, abs=0.1)
+        for noise in short:
+            heard = noise.nonzero()[0]
+            assert 0 <= heard[0] <= RATE
+            assert RATE + 4000 <= heard[-1] + 1 < 2 * RATE + 4000
+            assert len(heard) == heard[-1] + 1 - heard[0]
+            assert mixing.ROOM_TONE_DB[0] <= -20 * np.log10(noise[heard[0]]) <= mixing.ROOM_TONE_DB[1]
 
     def test_mixer_without_recorded_noise(self):
         mixer = make_mixer()

@@ -118,11 +118,11 @@ class Mixer(Dataset):
         if rng.random() < self.positive_fraction:
             word = self.words[rng.choice(len(self.words), p=self._word_odds)]
             audio, places, span = self._with_word(word, int(rng.integers(len(word.bank))), rng)
-            return audio, self.names.index(word.name), places, _recorded(noise, span, rng)
+            return audio, self.names.index(word.name), places, recorded(noise, span, rng)
         if rng.random() < DECOYS:
             wave = self._negative(rng)
             audio, start = self._around(_Spoken(_faded(wave), 0, len(wave), False), rng)
-            return audio, -1, places, _recorded(noise, (start, start + len(wave)), rng)
+            return audio, -1, places, recorded(noise, (start, start + len(wave)), rng)
         return self._speech(self.samples, rng), -1, places, noise
 
     def _with_word(self, word: Word, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
@@ -200,7 +200,7 @@ class Mixer(Dataset):
         return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
 
 
-def _recorded(noise: np.ndarray, span: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def recorded(noise: np.ndarray, span: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Now and then the faint noise of a recording that begins and ends less than a second off a sound. Spoken clips have none, and
     people's recordings all do: without this it says "no word of ours" where words are spoken clips alone."""
     if rng.random() >= RECORDED:
