@@ -1,4 +1,4 @@
-"""What is said, sound by sound: short recordings with their pronunciation, several to a second or one in three, to learn reading from.
+"""What is said, sound by sound: short recordings with their pronunciation, laid one after the other, to learn reading from.
 
 The letters are those of `kws.synth.neighbours.sounds`: one for a sound, without stress. Batches, like those of `mixing`, are pure
 functions of (seed, step).
