@@ -82,7 +82,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     data = write_tone_folder(folder / "data")
     material = gather(["rise"], Folders(data), warn=lambda text: None)
     config = NetworkConfig(("rise",), channels=16, kernels=(7, 9, 9))
-    recipe = Recipe(epochs=3, steps_per_epoch=50, batch=32, clip_seconds=1.6, learning_rate=6e-3, averaging=0.9)
+    recipe = Recipe(epochs=3, steps_per_epoch=120, batch=32, clip_seconds=1.6, learning_rate=6e-3, averaging=0.9)
     epochs: list[dict] = []
     path = folder / "models" / "rise.onnx"
     document = train(material, config, recipe, path, device=torch.device("cpu"), hooks=Hooks(epoch=epochs.append), workers=0)
