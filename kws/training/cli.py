@@ -76,7 +76,7 @@ def warn(problem: object) -> None:
 )
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-3, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="The highest.  [default: 0.003; with a trunk 0.002]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the model file.")
@@ -101,7 +101,7 @@ def train(
     epochs: int | None,
     steps: int,
     shards: int | None,
-    learning_rate: float,
+    learning_rate: float | None,
     seed: int,
     device: str,
     resume: bool,
@@ -157,20 +157,21 @@ def train(
         from kws.training.material import Folders
         from kws.training.network import SIZES, NetworkConfig
         from kws.training.spelling import Speech
-        from kws.training.trunk import NONE, chosen
+        from kws.training.trunk import LEARNING_RATE, NONE, chosen
     shards = shards or processes.started()
+    start = chosen(trunk or (NONE if protocol else None), size)  # a published protocol means its own recordings and no others
     epochs = epochs or (Speech.epochs if from_text else None)
+    learning_rate = learning_rate or (LEARNING_RATE if start else None)
+    chosen_settings = {"epochs": epochs, "learning_rate": learning_rate}
     settings = {
         "steps_per_epoch": steps,
         "shards": shards,
-        "learning_rate": learning_rate,
         "seed": seed,
-        **({"epochs": epochs} if epochs else {}),
+        **{name: value for name, value in chosen_settings.items() if value},
     }
     if protocol:
         out = out or Path("models") / f"{'_'.join(words) or protocol}.onnx"
         recipe = ClassRecipe(**settings)
-        start = chosen(trunk or NONE, size)  # a published protocol means its own recordings and no others
         wishes = sorting.Options(protocol, data, words, negatives, background, size, pooling, start, recipe, out, device, resume)
         command.sort(wishes, as_json, warn)
         return
@@ -180,7 +181,7 @@ def train(
     mine = mine or (negatives if from_text else ())
     folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
     config = NetworkConfig(names, pooling=pooling, **SIZES[size])
-    command.run(command.Options(folders, speech, chosen(trunk, size), out, config, Recipe(**settings), device, resume, as_json), warn)
+    command.run(command.Options(folders, speech, start, out, config, Recipe(**settings), device, resume, as_json), warn)
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")

@@ -16,6 +16,7 @@ from kws.training.torch_engine import load_network
 OWN = ("head.", "pooling.")  # what is not taken over
 NAME = "trunk.pt"
 NONE = "none"
+LEARNING_RATE = 2e-3  # less than with random layers: what has been learned is changed, not made anew
 
 
 def chosen(wish: str | None, size: str) -> Path | None:
