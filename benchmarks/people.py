@@ -33,7 +33,7 @@ from kws.training.material import Folders, gather
 from kws.training.network import SIZES, NetworkConfig
 from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks, train
-from kws.training.spelling import Speech, spoken
+from kws.training.spelling import WORDS, Speech, spoken
 from kws.training.trunk import LEARNING_RATE, with_trunk
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
@@ -65,7 +65,8 @@ def main() -> None:
         path = args.out / f"{'-'.join(map(str, [speech.name, *how]))}-seed{args.seed}.onnx"
         if args.judge:
             for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
-                print(json.dumps({"run": found.stem, **judge(OnnxEngine(str(found)), args.data, speech.name)}), flush=True)
+                spoken_ = spoken_folder(args.out, speech.name, found.stem.rpartition("seed")[2])
+                print(json.dumps({"run": found.stem, **judge(OnnxEngine(str(found)), args.data, spoken_, speech.name)}), flush=True)
         elif not path.exists():
             run(args, speech, path)
 
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     """Trains one detector, from the phrase to a calibrated model, and says how long it took."""
     began, learned = time.perf_counter(), human(args, speech.name)
     folders = Folders(
-        args.out / f"{speech.name}-seed{args.seed}.spoken",
+        spoken_folder(args.out, speech.name, args.seed),
         negatives=tuple(args.data / name for name in SPEECH),
         background=tuple(args.data / name for name in NOISE),
         recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),
@@ -96,6 +97,10 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     print(json.dumps({"run": path.stem, "minutes to speak": round(minutes[0], 1), "minutes in all": round(minutes[1], 1)}), flush=True)
 
 
+def spoken_folder(out: pathlib.Path, name: str, seed: int | str) -> pathlib.Path:
+    return out / f"{name}-seed{seed}.spoken"
+
+
 def human(args: argparse.Namespace, name: str) -> list[Clip]:
     """The recordings of the phrase that are learned from."""
     clips = find_clips(args.data / "wake_words" / name)
@@ -109,20 +114,31 @@ def folder_of(clips: list[Clip], folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def judge(engine: OnnxEngine, data: pathlib.Path, name: str) -> dict:
-    """Misses at one false alarm per hour."""
+def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: str) -> dict:
+    """Misses at one false alarm per hour, and how many of its neighbours fire there, said by voices that were held out."""
     learned = set(engine.info.document["human"])
-    words = read_bank([clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in learned], warn=print)
-    waves = [words[i] for i in range(len(words))]
-    places = np.array([extent(wave) for wave in waves])
-    found = {snr_db: np.array([_heard(engine, each) for each in trials.word_trials(engine, waves, places, snr_db)]) for snr_db in SNRS_DB}
+    words = [clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in learned]
+    found = {snr_db: _found(engine, words, snr_db) for snr_db in SNRS_DB}
+    near = [clip for clip in find_clips(spoken / WORDS) if clip.label != name and clip.part == "test"]
     clips = [clip for name_ in SPEECH for clip in find_clips(data / name_) if clip.label not in (name, BACKGROUND)]
     heard, others = (_listened(engine, [clip for clip in clips if (clip.part == "train") is learned_]) for learned_ in (True, False))
+    at_all = _misses(found, heard[0] + others[0], heard[1] + others[1])
+    fired = _found(engine, near, None)[:, CURVE.index(at_all["threshold"])] if "threshold" in at_all else []
     return {
         "clips": len(words),
-        "all speech": _misses(found, heard[0] + others[0], heard[1] + others[1]),
+        "all speech": at_all,
         "speech of others": _misses(found, *others),
+        "neighbours": len(near),
+        "neighbours that fire": int(sum(fired)),
     }
+
+
+def _found(engine: OnnxEngine, clips: list[Clip], snr_db: float | None) -> np.ndarray:
+    """Whether something fires [clips, thresholds of the curve] in each of some recordings, clean or in pink noise."""
+    bank = read_bank(clips, warn=print)
+    waves = [bank[i] for i in range(len(bank))]
+    places = np.array([extent(wave) for wave in waves])
+    return np.array([_heard(engine, each) for each in trials.word_trials(engine, waves, places, snr_db)])
 
 
 def _heard(engine: OnnxEngine, trial: trials.Trial) -> np.ndarray:

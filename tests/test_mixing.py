@@ -7,7 +7,7 @@ from sounds import RATE, make_bank, quiet, tone
 from torch import Tensor
 
 from kws.training import mixing
-from kws.training.mixing import Batch, Mixer, Source, Word, coloured_noise, placed_word, unplaced_word
+from kws.training.mixing import Batch, Mixer, Source, Word, coloured_noise, placed_word, swaying, unplaced_word
 
 CLIP_SECONDS, EARLIEST_SECONDS = 2.0, 0.9
 TONE_PLACE = (0.1, 0.4)  # of the tone in the word's clip
@@ -37,6 +37,15 @@ def loud(audio: Tensor) -> tuple[float, float]:
     """First and last time at which the audio is louder than anything but the word."""
     indices = (audio.abs() > 0.1).nonzero()
     return indices[0].item() / RATE, indices[-1].item() / RATE
+
+
+@pytest.mark.parametrize("rate", [0.8, 1.0, 1.25])
+def test_swaying_lingers_and_hurries_but_takes_as_long_on_the_whole(rate):
+    before, after = swaying(RATE, rate, np.random.default_rng(0))
+    assert (before[0], before[-1], after[0], after[-1]) == pytest.approx((0, RATE, 0, RATE / rate))
+    slowness = np.diff(after) / np.diff(before) * rate
+    assert slowness.min() > 0.5
+    assert slowness.max() / slowness.min() > 1.2
 
 
 class TestMixer:

@@ -5,7 +5,7 @@ any number of workers, and see the same examples. Per example numpy only lays cl
 whole batch at once (rooms, noise, gain) happens in `augment`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ DECOYS = 0.4  # of the examples without the word: one clip stands as a word woul
 REPEATS = 0.2  # of the examples with the word: it was said shortly before, too
 RECORDED = 0.3  # of what stands alone: its noise begins and ends with it, as that of a recording that is played or cut out does
 ROOM_TONE_DB = (0.0, 25.0)  # which is so much fainter than other noise
+SWAY, SWAY_SECONDS = 0.15, 0.12  # of the logarithm of the tempo within a clip (standard deviation), at points so far apart
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ def placed_word(name: str, bank: Bank) -> Word:
 def unplaced_word(name: str, bank: Bank) -> Word:
     """A word said somewhere in longer clips."""
     return Word(name, bank, np.full((len(bank), 2), np.nan))
+
+
+Moved = Callable[[np.ndarray], np.ndarray]  # to where times of a clip, in seconds, have come
 
 
 class Batch(NamedTuple):
@@ -140,8 +144,8 @@ class Mixer(Dataset):
         return audio, places / SAMPLE_RATE, (start + spoken.first, start + spoken.last)
 
     def _spoken(self, word: Word, index: int, rng: np.random.Generator) -> _Spoken:
-        wave, rate = self._at_speed(word.bank[index], rng)
-        place = word.placed[index] / rate
+        wave, moved = self._at_speed(word.bank[index], rng)
+        place = moved(word.placed[index])
         if np.isnan(place).any():
             return _Spoken(_faded(wave), 0, len(wave), False)
         first, last = (round(seconds * SAMPLE_RATE) for seconds in place)
@@ -181,12 +185,15 @@ class Mixer(Dataset):
         bank = self.negatives[rng.choice(len(self.negatives), p=self._negative_odds)].bank
         return self._at_speed(_cut(bank[int(rng.integers(len(bank)))], self.samples, rng), rng)[0]
 
-    def _at_speed(self, wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        """Half the clips a little faster or slower, and so from a smaller or larger speaker."""
+    def _at_speed(self, wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Moved]:
+        """Half the clips a little faster or slower, and so from a smaller or larger speaker, who lingers on some sounds and hurries over
+        others; and to where a time in the clip moves."""
         if rng.random() < 0.5 or not len(wave):
-            return wave, 1.0
-        rate = float(rng.uniform(*self.speeds))
-        return np.interp(np.arange(0, len(wave) - 1, rate), np.arange(len(wave)), wave).astype(np.float32), rate
+            return wave, lambda seconds: seconds
+        before, after = swaying(len(wave), float(rng.uniform(*self.speeds)), rng)
+        at = np.interp(np.arange(after[-1]), after, before)
+        moved = np.interp(at, np.arange(len(wave)), wave).astype(np.float32)
+        return moved, lambda seconds: np.interp(seconds * SAMPLE_RATE, before, after) / SAMPLE_RATE
 
     def _noise(self, rng: np.random.Generator) -> np.ndarray:
         """A stretch of recorded noise, of babble, or of coloured noise, at unit level."""
@@ -198,6 +205,15 @@ class Mixer(Dataset):
         else:
             noise = _cut(self._coloured[int(rng.integers(len(self._coloured)))], self.samples, rng)
         return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
+
+
+def swaying(samples: int, rate: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of a clip, every 10 ms, and where they come to lie in one that is played at this rate on the whole, but unevenly."""
+    before = np.linspace(0, samples, max(samples // (SAMPLE_RATE // 100), 1) + 1)
+    points = np.arange(0, samples + 2 * SWAY_SECONDS * SAMPLE_RATE, SWAY_SECONDS * SAMPLE_RATE)
+    slowness = np.exp(np.interp(before[1:], points, rng.normal(0, SWAY, len(points))))
+    after = np.concatenate([[0], np.cumsum(slowness)])
+    return before, after * (samples / rate / after[-1])
 
 
 def recorded(noise: np.ndarray, span: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
