@@ -52,3 +52,8 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
     assert kokoro.ENGINE.missing() == "the package hibari-tts and 6 more"
     monkeypatch.setattr(kokoro, "find_spec", lambda name: object())
     assert kokoro.ENGINE.missing() == f"voices in {tmp_path}"
+
+
+def test_a_comma_is_drawn_out():
+    assert kokoro._drawn_out(np.arange(3, 8), np.array([5]), 2).tolist() == [3, 4, 5, 5, 5, 6, 7]
+    assert kokoro._drawn_out(np.arange(3, 8), np.array([], int), 2).tolist() == [3, 4, 5, 6, 7]

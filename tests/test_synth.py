@@ -23,7 +23,7 @@ from kws.synth import phonemes, phrase
 from kws.synth.engine import Engine, Settings, SynthError, spread
 from kws.synth.engines import ENGINES, found
 from kws.synth.piper import from_file
-from kws.synth.plan import Clip, _shared_out, planned
+from kws.synth.plan import PAUSED, Clip, _shared_out, planned
 from kws.synth.sound import MARGIN_SECONDS, PEAK, finished, from_pcm
 from kws.synth.speaking import read_table, speak
 
@@ -184,6 +184,12 @@ class TestPlan:
         assert not {clip.file for clip in clips} & {clip.file for clip in planned(["word"], 40, [HUMMER], 0)}
         with pytest.raises(SynthError, match="takes a pronunciation"):
             planned(["word"], 40, [OTHER], 0, ["W ER1 D"])
+
+    def test_some_pause_between_two_words(self):
+        said = Counter(clip.text for clip in planned(["hey you there"], 400, [HUMMER, OTHER], 0))
+        assert set(said) == {"hey you there", "hey, you there", "hey you, there"}
+        assert (400 - said["hey you there"]) / 400 == pytest.approx(PAUSED, abs=0.06)
+        assert {clip.text for clip in planned(["word"], 40, [HUMMER], 0)} == {"word"}
 
     def test_training_sees_voices_as_speakers(self):
         from kws.training.clips import speaker_of

@@ -13,6 +13,7 @@ import numpy as np
 from kws.synth.engine import Engine, Settings, SynthError
 from kws.synth.phrase import folder_name
 
+PAUSED = 0.2  # of the clips of several words: people pause within a phrase, engines only where they are told to
 MOST_AT_ONCE = 8  # clips of one piece of work: so many are lost at most where it is stopped
 
 
@@ -53,8 +54,18 @@ def _of_phrase(phrase: str, count: int, engines: Sequence[Engine], seed: int, pr
             if pronunciations:
                 settings["phonemes"] = pronunciations[number % len(pronunciations)]
             name = f"{engine.name}-{voice}_nohash_{seed}_{number:05d}{_mark(settings)}.wav"
-            clips.append(Clip(Path(folder_name(phrase), name), engine.name, phrase, settings))
+            text = phrase if pronunciations else paused(phrase, np.random.default_rng([*key, number, 2]))
+            clips.append(Clip(Path(folder_name(phrase), name), engine.name, text, settings))
     return clips
+
+
+def paused(phrase: str, rng: np.random.Generator) -> str:
+    """The phrase as it is, or now and then with a comma between two of its words."""
+    words = phrase.split()
+    if len(words) < 2 or rng.random() >= PAUSED:
+        return phrase
+    at = int(rng.integers(1, len(words)))
+    return f"{' '.join(words[:at]).rstrip(',')}, {' '.join(words[at:])}"
 
 
 def _mark(settings: Settings) -> str:
