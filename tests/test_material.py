@@ -11,7 +11,7 @@ from sounds import RATE, make_bank, quiet, tone
 from kws.errors import DataError
 from kws.training.clips import part_of
 from kws.training.fit import Recipe
-from kws.training.material import LONGEST_SOUND_SECONDS, NEAR_SHARE, Folders, Material, gather
+from kws.training.material import LONGEST_SOUND_SECONDS, Folders, Material, gather
 from kws.training.mixing import Mixer, Source, placed_word, unplaced_word
 
 
@@ -90,10 +90,3 @@ def test_recordings_of_the_word_among_the_negatives_are_not_learned_as_something
     material = gather(["rise"], Folders(data, negatives=(other,)), warn=warnings.append)
     assert {clip.label for source in material.negatives for clip in source.bank.clips} == {"fall", "flat", "_background_noise_"}
     assert any(f"{other}: 12 recordings in folders named after a word" in text for text in warnings)
-
-
-def test_words_of_the_folder_are_drawn_often_beside_hours_of_other_speech(data, tmp_path):
-    write(tmp_path / "hours" / "a_nohash_0.wav", tone(900.0))
-    near, far = gather(["rise"], Folders(data, negatives=(tmp_path / "hours",)), warn=lambda text: None).negatives
-    assert near.bank.seconds < far.bank.seconds / 20
-    assert near.weight / (near.weight + far.weight) == pytest.approx(NEAR_SHARE)

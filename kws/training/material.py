@@ -18,7 +18,6 @@ from kws.training.mining import find_audio, read_heldout
 from kws.training.mixing import MARGIN_SAMPLES, Source, Word, placed_word, unplaced_word
 
 FEWEST_CLIPS = 10
-NEAR_SHARE = 0.2  # of the negatives drawn that are the other words of `data`, at least: those that a word is most easily taken for
 OWN_SHARE = 0.25  # of the words drawn that are a person's own recordings, however few
 ROOMS = 400
 # Of the sound that a word is drawn with: at its slowest it must fit into an example, before the 0.2 s that are kept for the frames
@@ -97,7 +96,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     return Material(
         names=tuple(names),
         words=(*learned, *_own(names, folders, learned, warn, progress)),
-        negatives=_learned(banks, folders, near=bool(others)),
+        negatives=_learned(banks, folders),
         noises=read_bank(noise_clips, warn=warn, progress=progress),
         heldout_words=tuple(_part_or_all(word, "validation") for word in words),
         heldout_negatives=(*(_bank_part(bank, "validation") for bank in banks), *_heldout(heldout_mined, banks, warn)),
@@ -181,17 +180,13 @@ def _fitting(word: Word, warn: Warn) -> Word:
     return _chosen(word, lambda clip: seconds[clip] <= LONGEST_SOUND_SECONDS)
 
 
-def _learned(banks: list[Bank], folders: Folders, near: bool) -> tuple[Source, ...]:
-    """What negatives are learned from, a longer bank more often than a shorter one; near: whether the first is of words of `data`."""
-    learned = [_bank_part(bank, "train") for bank in banks]
-    if not any(map(len, learned)):
+def _learned(banks: list[Bank], folders: Folders) -> tuple[Source, ...]:
+    learned = [bank for bank in (_bank_part(bank, "train") for bank in banks) if len(bank)]
+    if not learned:
         raise DataError(
             f"{folders.data}: all recordings of other sounds were held out (one in five is, by its name). Add more with --negatives DIR."
         )
-    weights = [bank.seconds**0.5 for bank in learned]
-    if near and len(learned[0]):
-        weights[0] = max(weights[0], NEAR_SHARE / (1 - NEAR_SHARE) * sum(weights[1:]))
-    return tuple(Source(bank, weight) for bank, weight in zip(learned, weights, strict=True) if len(bank))
+    return tuple(Source(bank, bank.seconds**0.5) for bank in learned)
 
 
 def _part_or_all(word: Word, part: str) -> Word:
