@@ -16,6 +16,9 @@ from kws.training.mixing import Batch
 
 PEAK_DB = (-35.0, 0.0)
 RIR_SAMPLES = SAMPLE_RATE // 2
+# How much louder the direct sound is than all that follows it: from across a room to close to the mouth, where a room is still heard
+# after each sound. Spoken clips end at once, and without this people's words do not, for a network.
+DIRECT_DB = (-3.0, 30.0)
 EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)  # deviation at each knot; one knot an octave
 
 
@@ -27,7 +30,7 @@ def augment(batch: Batch, rooms: Tensor, snr_db: tuple[float, float], seed: tupl
     return with_gain(band_limited(audio, generator), generator)
 
 
-def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float = 0.7) -> Tensor:
+def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float = 0.9) -> Tensor:
     """A fraction of the batch heard in a room. rooms [R, K]: impulse responses that begin at their direct sound."""
     chosen = _chosen(audio, generator, fraction)
     if not len(chosen):
@@ -106,7 +109,7 @@ def _room(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     reverberation_seconds = np.exp(rng.uniform(np.log(0.1), np.log(0.9)))  # until 60 dB below
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / reverberation_seconds)
     tail[: int(rng.uniform(0.001, 0.01) * SAMPLE_RATE)] = 0
-    response = tail / np.linalg.norm(tail) * 10 ** (-rng.uniform(-3, 15) / 20)
+    response = tail / np.linalg.norm(tail) * 10 ** (-rng.uniform(*DIRECT_DB) / 20)
     response[0] = 1.0
     return response
 
