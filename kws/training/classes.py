@@ -33,6 +33,7 @@ class ClassRecipe(Recipe):
     steps_per_epoch: int = 100
     weight_decay: float = 0.05
     averaging: float = 0.998
+    snr_db: tuple[float, float] = (0.0, 30.0)
     speeds: tuple[float, float] = (0.87, 1.15)
     shift_seconds: float = 0.1
     noisy_fraction: float = 0.4

@@ -72,7 +72,7 @@ def warn(problem: object) -> None:
 @click.option(
     "--epochs",
     type=click.IntRange(1),
-    help="Times the held-out recordings are heard.  [default: 30; of a protocol 40; with --from-text 20]",
+    help="Times the held-out recordings are heard.  [default: 30; of a protocol 40; with --from-text 12]",
 )
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")

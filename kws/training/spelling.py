@@ -41,7 +41,7 @@ class Speech:
     seed: int = 0
     pronunciations: tuple[str, ...] = ()
     piper_voices: tuple[str, ...] = ()
-    epochs: ClassVar[int] = 20  # of the first round: with the second, and the speaking, within half an hour on two cores
+    epochs: ClassVar[int] = 12  # of the first round: with the second, and the speaking, within half an hour on two cores
 
     @property
     def name(self) -> str:
