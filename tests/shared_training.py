@@ -22,7 +22,8 @@ from kws.training.session import detection_task
 from kws.training.strangers import Pieces
 
 CPU = torch.device("cpu")
-SHORT = {"epochs": 3, "steps_per_epoch": 3, "batch": 8, "shards": 2, "learning_rate": 1e-2, "averaging": 0.8}
+# Not seed 0: with it, and faint noise, one process and two part by 2e-3 at once, as rounding decides which frame counts.
+SHORT = {"epochs": 3, "steps_per_epoch": 3, "batch": 8, "shards": 2, "learning_rate": 1e-2, "averaging": 0.8, "seed": 2}
 DETECTION = Recipe(**SHORT, clip_seconds=1.2)
 SORTING = ClassRecipe(**SHORT)
 ONE_WORD = NetworkConfig(("word",), mels=12, channels=8, kernels=(5, 5))

@@ -133,11 +133,17 @@ def train_rounds(tiny_model, radio: Path, path: Path, *, resume: bool = False, h
     return train_in_rounds(material, SMALL, SHORT, path, device=CPU, hooks=hooks or Hooks(), resume=resume, workers=0)
 
 
+def mine_nearly_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(mining, "THRESHOLD", 0.01)  # it has learned too little to be sure of anything
+    patch.setattr(mining, "SHARE", 0.5)  # and hears too few clips to hear one of these otherwise
+    patch.setattr(mining, "HALF_SHARE", 1)
+
+
 @pytest.fixture(scope="module")
 def whole(tiny_model, radio, tmp_path_factory) -> Path:
     """A short run in two rounds that nobody interrupted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mining, "THRESHOLD", 0.01)  # it has learned too little to be sure of anything
+        mine_nearly_all(patch)
         path = tmp_path_factory.mktemp("whole") / "rise.onnx"
         train_rounds(tiny_model, radio, path)
     return path
@@ -145,7 +151,7 @@ def whole(tiny_model, radio, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def nearly_all_fires(monkeypatch):
-    monkeypatch.setattr(mining, "THRESHOLD", 0.01)
+    mine_nearly_all(monkeypatch)
 
 
 def assert_same(path: Path, whole: Path) -> None:
