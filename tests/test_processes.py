@@ -153,7 +153,8 @@ class TestOneProcess:
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_mixed_precision_learns_nearly_the_same(monkeypatch, device):
     """Only training, only the blocks: scores are float32, and a network in eval mode is not touched."""
-    lesson = detection()
+    torch.manual_seed(3)
+    lesson = detection(replace(DETECTION, seed=1))
     learner = network.ScanningCNN(lesson.config).to(device)
     audio = lesson.batches[0].audio.to(device)
 
@@ -163,7 +164,7 @@ def test_mixed_precision_learns_nearly_the_same(monkeypatch, device):
 
     exact, mixed = heard((), True), heard((device,), True)
     assert mixed.dtype == torch.float32
-    assert 0 < (mixed - exact).square().mean().sqrt() < 0.05 * exact.std()
+    assert 0 < (mixed - exact).abs().max() < 0.05 * exact.std()
     mixed.sum().backward()
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in learner.parameters())
     assert torch.equal(heard((), False), heard((device,), False))

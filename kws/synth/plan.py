@@ -54,12 +54,12 @@ def _of_phrase(phrase: str, count: int, engines: Sequence[Engine], seed: int, pr
             if pronunciations:
                 settings["phonemes"] = pronunciations[number % len(pronunciations)]
             name = f"{engine.name}-{voice}_nohash_{seed}_{number:05d}{_mark(settings)}.wav"
-            text = phrase if pronunciations else paused(phrase, np.random.default_rng([*key, number, 2]))
+            text = phrase if pronunciations else _paused(phrase, np.random.default_rng([*key, number, 2]))
             clips.append(Clip(Path(folder_name(phrase), name), engine.name, text, settings))
     return clips
 
 
-def paused(phrase: str, rng: np.random.Generator) -> str:
+def _paused(phrase: str, rng: np.random.Generator) -> str:
     """The phrase as it is, or now and then with a comma between two of its words."""
     words = phrase.split()
     if len(words) < 2 or rng.random() >= PAUSED:

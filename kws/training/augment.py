@@ -17,7 +17,7 @@ from kws.training.mixing import Batch
 PEAK_DB = (-35.0, 0.0)
 RIR_SAMPLES = SAMPLE_RATE // 2
 # How much louder the direct sound is than all that follows it: from across a room to close to the mouth, where a room is still heard
-# after each sound. Spoken clips end at once, and without this people's words do not, for a network.
+# after each sound. Spoken clips end at once; without this a network would wait for such an end in vain where people speak.
 DIRECT_DB = (-3.0, 30.0)
 EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)  # deviation at each knot; one knot an octave
 
