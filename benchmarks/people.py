@@ -34,7 +34,7 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.spelling import WORDS, Speech, spoken
-from kws.training.trunk import LEARNING_RATE, with_trunk
+from kws.training.trunk import learning_rate, with_trunk
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
 SPEECH = ("speech_commands", "librispeech", "precise_community", "custom_commands", "honk", "wake_words")
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=Speech.epochs)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
-    parser.add_argument("--learning-rate", type=float, help=f"default: {Recipe.learning_rate}; with a trunk {LEARNING_RATE}")
+    parser.add_argument("--learning-rate", type=float, help="default: that of kws train")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--mine", action="store_true", help="in two rounds: the second learns from what fires in the first")
     parser.add_argument("--seed", type=int, default=0)
@@ -84,8 +84,7 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     folders = spoken(speech, folders, say=print, warn=print)
     minutes = [(time.perf_counter() - began) / 60]
     material = gather([speech.name], folders, warn=lambda text: None)
-    learning_rate = args.learning_rate or (LEARNING_RATE if args.trunk else Recipe.learning_rate)
-    recipe = Recipe(epochs=args.epochs, learning_rate=learning_rate, seed=args.seed)
+    recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate or learning_rate(args.trunk), seed=args.seed)
     config = NetworkConfig((speech.name,), **SIZES[args.size])
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     resume, device = (first_path(path) if args.mine else path).with_suffix(".pt").exists(), torch.device("cpu")

@@ -38,6 +38,23 @@ def warn(problem: object) -> None:
     click.echo(f"Warning: {problem}", err=True)
 
 
+def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, protocol: str | None, *, speaking: bool, own: bool) -> None:
+    """Raises UsageError where the wishes of `train` do not go together. `speaking`: something says how to speak; `own`: there are
+    recordings that only a detector can learn from."""
+    if bool(words) != (protocol in (None, "words")):
+        raise click.UsageError("Name the words: kws train WORD... --data DIR." if not words else f"Protocol {protocol} has its own words.")
+    if protocol and not data:
+        raise click.UsageError("A protocol needs --data DIR; kws download fetches it.")
+    if from_text == bool(data):
+        raise click.UsageError("Give either --data DIR, or --from-text to have the word spoken.")
+    if from_text and (protocol or len(words) != 1):
+        raise click.UsageError("--from-text makes a detector for one word or phrase: kws train PHRASE --from-text.")
+    if speaking and not from_text:
+        raise click.UsageError("--clips, --phonemes and --piper-voice say how to speak; they need --from-text.")
+    if protocol and own:
+        raise click.UsageError("--phrases, --recordings and --mine do not apply to a protocol.")
+
+
 @click.command(epilog="Exit status: 0 done, 1 the data cannot be used, 2 wrong usage, 130 stopped with Ctrl-C (go on with --resume).")
 @click.argument("words", nargs=-1, metavar="[WORD...]")
 @click.option("--data", type=_FOLDER, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
@@ -138,18 +155,8 @@ def train(
     kws train --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02 --size large
     kws train yes no --protocol words --data speech_commands/ --negatives podcasts/
     """
-    if bool(words) != (protocol in (None, "words")):
-        raise click.UsageError("Name the words: kws train WORD... --data DIR." if not words else f"Protocol {protocol} has its own words.")
-    if protocol and not data:
-        raise click.UsageError("A protocol needs --data DIR; kws download fetches it.")
-    if from_text == bool(data):
-        raise click.UsageError("Give either --data DIR, or --from-text to have the word spoken.")
-    if from_text and (protocol or len(words) != 1):
-        raise click.UsageError("--from-text makes a detector for one word or phrase: kws train PHRASE --from-text.")
-    if not from_text and (clips or phonemes or piper_voices):
-        raise click.UsageError("--clips, --phonemes and --piper-voice say how to speak; they need --from-text.")
-    if protocol and (phrases or mine or recordings):
-        raise click.UsageError("--phrases, --recordings and --mine do not apply to a protocol.")
+    speaking, own = bool(clips or phonemes or piper_voices), bool(phrases or mine or recordings)
+    _check_goal(words, data, from_text, protocol, speaking=speaking, own=own)
     with needs_training():
         from kws.training import command, processes, sorting
         from kws.training.classes import ClassRecipe
@@ -157,17 +164,17 @@ def train(
         from kws.training.material import Folders
         from kws.training.network import SIZES, NetworkConfig
         from kws.training.spelling import Speech
-        from kws.training.trunk import LEARNING_RATE, NONE, chosen
+        from kws.training.trunk import NONE, chosen
+        from kws.training.trunk import learning_rate as usual_learning_rate
     shards = shards or processes.started()
     start = chosen(trunk or (NONE if protocol else None), size)  # a published protocol means its own recordings and no others
     epochs = epochs or (Speech.epochs if from_text else None)
-    learning_rate = learning_rate or (LEARNING_RATE if start else None)
-    chosen_settings = {"epochs": epochs, "learning_rate": learning_rate}
     settings = {
         "steps_per_epoch": steps,
         "shards": shards,
+        "learning_rate": learning_rate or usual_learning_rate(start),
         "seed": seed,
-        **{name: value for name, value in chosen_settings.items() if value},
+        **({"epochs": epochs} if epochs else {}),
     }
     if protocol:
         out = out or Path("models") / f"{'_'.join(words) or protocol}.onnx"

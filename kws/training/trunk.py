@@ -10,13 +10,13 @@ import torch
 from kws.errors import DataError
 from kws.modelfile import folders
 from kws.training import checkpoint
+from kws.training.fit import Recipe
 from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.torch_engine import load_network
 
 OWN = ("head.", "pooling.")  # what is not taken over
 NAME = "trunk.pt"
 NONE = "none"
-LEARNING_RATE = 2e-3  # less than with random layers: what has been learned is changed, not made anew
 
 
 def chosen(wish: str | None, size: str) -> Path | None:
@@ -25,6 +25,11 @@ def chosen(wish: str | None, size: str) -> Path | None:
         return None if wish == NONE else Path(wish)
     there = [folder / NAME for folder in folders()[1:] if (folder / NAME).is_file()]
     return there[0] if there and size == next(iter(SIZES)) else None
+
+
+def learning_rate(trunk: Path | None) -> float:
+    """The highest, where none is wished for: lower with a trunk, as what has been learned is to be changed, not made anew."""
+    return 2e-3 if trunk else Recipe.learning_rate
 
 
 def card(trunk: Path) -> dict:
