@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+BLOCK_FRAMES = 16
+
 
 class DepthwiseConv(nn.Conv1d):
     """Each channel by its own, without padding: [B, C, T] → [B, C, T - kernel + 1]."""
@@ -29,7 +31,26 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        taps, frames = weight.shape[-1], gradient.shape[-1]
+        taps = weight.shape[-1]
         of_x = F.conv1d(F.pad(gradient, (taps - 1, taps - 1)), weight.flip(-1), groups=x.shape[1])
-        of_weight = torch.stack([(x[..., tap : tap + frames] * gradient).sum((0, 2)) for tap in range(taps)], dim=-1)
-        return of_x, of_weight[:, None]
+        return of_x, correlated(x, gradient, taps)[:, None]
+
+
+def correlated(x: Tensor, y: Tensor, lags: int) -> Tensor:
+    """Sums over b and t of x[b, c, t + lag] · y[b, c, t]; [C, lags], of x [B, C, T + lags - 1] and y [B, C, T].
+
+    In blocks of frames: the products of all frames of a block of y with those of x in the same block and in the next stand in two small
+    matrices, those of one lag on a diagonal. A product of matrices takes half the time of a sum for each lag, and needs no room.
+    """
+    size = max(lags, BLOCK_FRAMES)
+    count = -(-y.shape[-1] // size)
+    rows = count * y.shape[0]
+    mine, its = _blocks(y, count, size).transpose(1, 2), _blocks(x, count + 1, size)
+    products = torch.cat([mine @ its[:, :rows], mine @ its[:, -rows:]], dim=-1)
+    return torch.stack([products.diagonal(lag, 1, 2).sum(-1) for lag in range(lags)], dim=-1)
+
+
+def _blocks(x: Tensor, count: int, size: int) -> Tensor:
+    """[B, C, T] → [C, count · B, size]: so many frames each, zeros after the last."""
+    padded = F.pad(x, (0, count * size - x.shape[-1]))
+    return padded.unflatten(-1, (count, size)).permute(1, 2, 0, 3).flatten(1, 2)
