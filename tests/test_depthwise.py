@@ -7,7 +7,9 @@ from torch.nn import functional as F  # noqa: N812
 from kws.training.depthwise import DepthwiseConv
 
 
-@pytest.mark.parametrize(("batch", "channels", "frames", "kernel"), [(1, 1, 5, 5), (2, 3, 20, 1), (4, 8, 33, 7), (3, 5, 16, 15)])
+@pytest.mark.parametrize(
+    ("batch", "channels", "frames", "kernel"), [(1, 1, 5, 5), (2, 3, 20, 1), (4, 8, 33, 7), (3, 5, 16, 15), (2, 3, 60, 21)]
+)
 @pytest.mark.parametrize("bias", [False, True])
 def test_values_and_gradients_are_torch_s(batch, channels, frames, kernel, bias):
     conv = DepthwiseConv(channels, kernel).double()

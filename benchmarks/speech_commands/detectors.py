@@ -108,10 +108,13 @@ def _missed(engine: OnnxEngine, number: int, found: np.ndarray, heard: list[Hear
     alarms = sum(alarm_counts(each.pooled[:, number], CURVE, engine.info.events) for each in counted)
     hours = sum(each.hours for each in counted)
     at = lowest_within(alarms, hours)
-    missed = len(found) - int(found[:, at].sum()) if at is not None else len(found)  # no threshold is high enough: none is found
+    missed = len(found) - (0 if at is None else int(found[:, at].sum()))  # where no threshold is high enough, none is found
     return {
-        **{"hours": round(hours, 2), "threshold": CURVE[at] if at is not None else None, "clips": len(found)},
-        **{"missed": round(missed / len(found), 4), "interval": [round(limit, 4) for limit in wilson(missed, len(found))]},
+        "hours": round(hours, 2),
+        "threshold": None if at is None else CURVE[at],
+        "clips": len(found),
+        "missed": round(missed / len(found), 4),
+        "interval": [round(limit, 4) for limit in wilson(missed, len(found))],
     }
 
 
