@@ -1,7 +1,7 @@
 """The seven words of pack-9 as detectors: one network for all, trained to fire at the end of each, judged in streams of ten seconds.
 
     python benchmarks/trunk/transcribe.py --data DATA; python benchmarks/speech_commands/cut.py --data DATA
-    python benchmarks/speech_commands/detectors.py --data DATA --out RUNS [--epochs 12] [--trunk models/trunk.pt] [--seed 0]
+    python benchmarks/speech_commands/detectors.py --data DATA --out RUNS [--epochs 20] [--trunk models/trunk.pt] [--seed 0]
     python benchmarks/speech_commands/detectors.py --data DATA --out RUNS --judge validation
 
 Learned from: the training speakers of speech_commands and of without_words (LibriSpeech where none of the seven is said),
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
