@@ -33,7 +33,7 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.protocols import PACK_WORDS
 from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks
-from kws.training.trunk import with_trunk
+from kws.training.trunk import learning_rate, with_trunk
 
 SPEECH = ("without_words", "precise_community", "custom_commands", "honk", "wake_words/smart_mirror", "wake_words/view_glass")
 CONTAINING = {"no": "wake_words/snowboy"}
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, help="default: that of kws train")
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -66,10 +66,10 @@ def main() -> None:
 
 def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     others = tuple(args.data / name for name in SPEECH)
-    folders = Folders(args.data / "speech_commands", others, (args.data / "esc10",), mine=others)
+    folders = Folders(args.data / "speech_commands", negatives=others, background=(args.data / "esc10",), mine=others)
     material = gather(PACK_WORDS, folders, warn=print)
     config = NetworkConfig(PACK_WORDS, **SIZES[args.size])
-    recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate, seed=args.seed)
+    recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate or learning_rate(args.trunk), seed=args.seed)
     resume = first_path(path).with_suffix(".pt").exists()
     start = with_trunk(config, args.trunk, args.seed) if args.trunk and not resume else None
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
@@ -89,10 +89,10 @@ def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
     learned, others = ([clip for clip in speech if (clip.part == "train") is learned_] for learned_ in (True, False))
     containing = [clip for name in CONTAINING.values() for clip in find_clips(data / name)]
     heard = [_listened(engine, clips) for clips in (learned, others, containing)]
-    kinds = {"all speech": heard, "speech of others": heard[1:]}
+    counted = {"all speech": heard, "speech of others": heard[1:]}
     clips = [clip for clip in find_clips(data / "speech_commands") if clip.part == part]
     found = {word: _found(engine, number, [clip for clip in clips if clip.label == word]) for number, word in enumerate(PACK_WORDS)}
-    results = {kind: {word: _missed(engine, n, found[word], heard) for n, word in enumerate(PACK_WORDS)} for kind, heard in kinds.items()}
+    results = {kind: {word: _missed(engine, n, found[word], each) for n, word in enumerate(PACK_WORDS)} for kind, each in counted.items()}
     means = {kind: round(float(np.mean([each["missed"] for each in words.values()])), 4) for kind, words in results.items()}
     return {"mean missed": means, **results}
 
@@ -112,6 +112,7 @@ def _missed(engine: OnnxEngine, number: int, found: np.ndarray, heard: list[Hear
     return {
         "hours": round(hours, 2),
         "threshold": None if at is None else CURVE[at],
+        "false alarms": None if at is None else int(alarms[at]),
         "clips": len(found),
         "missed": round(missed / len(found), 4),
         "interval": [round(limit, 4) for limit in wilson(missed, len(found))],
