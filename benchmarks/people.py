@@ -34,7 +34,7 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.spelling import WORDS, Speech, spoken
-from kws.training.trunk import learning_rate, with_trunk
+from kws.training.trunk import learning_rate, reading, with_trunk
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
 SPEECH = ("speech_commands", "librispeech", "precise_community", "custom_commands", "honk", "wake_words")
@@ -91,7 +91,8 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     card = {"human": [clip.path.name for clip in learned]}
     start = with_trunk(config, args.trunk, args.seed) if args.trunk and not resume else None
     learn = train_in_rounds if args.mine else train
-    learn(material, config, recipe, path, device=device, resume=resume, start=start, hooks=hooks, card=card)
+    how = {"device": device, "resume": resume, "start": start, "hooks": hooks, "card": card}
+    learn(material, config, recipe, path, reading=reading({speech.name: speech.sounds}), **how)
     minutes.append((time.perf_counter() - began) / 60)
     print(json.dumps({"run": path.stem, "minutes to speak": round(minutes[0], 1), "minutes in all": round(minutes[1], 1)}), flush=True)
 

@@ -5,21 +5,24 @@ samples that do not fill a frame yet wait in the state. A file, a microphone and
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from kws.errors import ModelError, install_hint
-from kws.modelfile import ModelInfo, find, open_session
+from kws.modelfile import ModelInfo, find, open_reader, open_session
+from kws.reader import Heard, Reader
 
 
 @dataclass(frozen=True)
 class State:
-    """`waiting` [B, n]: samples short of a frame; `memory` [B, S]: the network's own state."""
+    """`waiting` [B, n]: samples short of a frame; `memory` [B, S]: the network's own state; `heard`: what a reader needs, where there is
+    one."""
 
     waiting: np.ndarray
     memory: np.ndarray
+    heard: Heard | None = None
 
 
 class Step(NamedTuple):
@@ -40,17 +43,27 @@ class Engine(Protocol):
     def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]: ...
 
 
-def advance(
-    run: Callable[[np.ndarray, np.ndarray], tuple[Step, np.ndarray]], info: ModelInfo, audio: np.ndarray, state: State
-) -> tuple[Step, State]:
+Run = Callable[[np.ndarray, np.ndarray], tuple[Step, np.ndarray]]
+
+
+def begin(memory: np.ndarray, reader: Reader | None) -> State:
+    """The state before any sample, of streams whose network has this memory [B, S] of silence."""
+    return State(np.zeros((len(memory), 0), np.float32), memory, reader and reader.silence(len(memory)))
+
+
+def advance(run: Run, info: ModelInfo, reader: Reader | None, audio: np.ndarray, state: State) -> tuple[Step, State]:
     """One step of any engine: `run(audio, memory)` makes scores of whole frames, what is short of a frame waits in the state."""
     if state.waiting.shape[1]:
         audio = np.concatenate([state.waiting, audio], axis=1)
     ready = audio.shape[1] - audio.shape[1] % info.frame_samples
     if not ready:
-        return _nothing(len(audio), len(info.words)), State(audio, state.memory)
+        return _nothing(len(audio), len(info.words)), replace(state, waiting=audio.copy())
     step, memory = run(audio[:, :ready], state.memory)
-    return step, State(audio[:, ready:], memory)
+    waiting = audio[:, ready:].copy()  # whoever brought the audio may use its memory again
+    if reader is None:
+        return step, State(waiting, memory)
+    pooled, heard = reader.weigh(step.pooled, audio[:, :ready], state.heard)
+    return step._replace(pooled=pooled), State(waiting, memory, heard)
 
 
 def _nothing(batch: int, words: int) -> Step:
@@ -58,10 +71,11 @@ def _nothing(batch: int, words: int) -> Step:
 
 
 class OnnxEngine:
-    """Runs a model file with ONNX Runtime on one CPU thread."""
+    """Runs a model file with ONNX Runtime on one CPU thread; with `alone`, as if there were no reader in it."""
 
-    def __init__(self, model: str = "welcome"):
+    def __init__(self, model: str = "welcome", *, alone: bool = False):
         self._session, self.info = open_session(find(model))
+        self._reader = None if alone else open_reader(self._session, self.info)
 
     def silence(self, batch: int = 1) -> State:
         """State of `batch` streams before their first sample: endless digital silence."""
@@ -69,14 +83,14 @@ class OnnxEngine:
         frames = -(-self.info.past_samples // self.info.frame_samples)
         nothing = np.zeros((1, frames * self.info.frame_samples), np.float32)
         memory = self._run(nothing, np.zeros((1, self.info.state_size), np.float32))[1]
-        return State(np.zeros((batch, 0), np.float32), np.repeat(memory, batch, axis=0))
+        return begin(np.repeat(memory, batch, axis=0), self._reader)
 
     def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]:
         """Scores of new samples.
 
         audio [B, n]: float32, 16 kHz, any n. Returns the F frames these samples complete (F may be 0), and the new state.
         """
-        return advance(self._run, self.info, audio, state)
+        return advance(self._run, self.info, self._reader, audio, state)
 
     def _run(self, audio: np.ndarray, memory: np.ndarray) -> tuple[Step, np.ndarray]:
         *scores, memory = self._session.run(["pooled", "frames", "extents", "new_state"], {"audio": audio, "state": memory})

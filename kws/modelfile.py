@@ -4,6 +4,7 @@ The document (key `kws`) says all there is to know: format, words, timing, pooli
 with their licences, metrics, versions. Nothing else is needed to run the model, and nothing in the file is executed but the graph.
 """
 
+import base64
 import json
 import os
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from kws.errors import ModelError
 from kws.events import EventSettings
+from kws.reader import Reader
 
 if TYPE_CHECKING:
     import onnxruntime
 
 FORMAT = 1
 METADATA_KEY = "kws"
+READER_KEY = "kws_reader"  # of the graph of its reader, in base64, if it has one
 _NEEDED = ("words", "sample_rate", "frame_samples", "past_samples", "state_size", "events")
 
 
@@ -107,6 +110,19 @@ def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]"
     if not _describes(info, session):
         raise ModelError(f"{path}: its graph is not the one that its description tells of. Copy or train it again.")
     return session, info
+
+
+def open_reader(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Reader | None:
+    """The reader in a model file that was opened. Raises ModelError for one that is damaged."""
+    graph, known = session.get_modelmeta().custom_metadata_map.get(READER_KEY), info.document.get("reader")
+    if graph is None and known is None:
+        return None
+    try:
+        letters = known["letters"]
+        sounds = [[[letters.index(letter) for letter in said] for said in known["sounds"].get(word, [])] for word in info.words]
+        return Reader(base64.b64decode(graph, validate=True), sounds, known["first_samples"], info.frame_samples)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ModelError(f"{info.path}: its reader is damaged. Copy or train it again.") from error
 
 
 def _check(path: Path, metadata: dict[str, str]) -> dict:

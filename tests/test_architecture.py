@@ -17,15 +17,15 @@ HEAVY = ("torch", "torchaudio", "librosa", "onnx", "matplotlib")
 
 # From the foundations up; the training wing stands on the runtime, and only functions of the runtime may reach back to it.
 RUNTIME = [
-    *("errors", "events", "modelfile", "engine", "decoders", "audio", "spotter"),  # the library
+    *("errors", "events", "reader", "modelfile", "engine", "decoders", "audio", "spotter"),  # the library
     *("microphone", "describe", "output", "plot", "terminal"),  # what the command line needs besides
     *("interrupts", "standard", "detecting", "streaming", "recording"),
 ]
 TRAINING = [
     *("processes", "norm", "pooling", "depthwise", "network", "cost", "clips", "part", "silence", "splits", "protocols", "download"),
-    *("mixing", "augment", "loss", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
+    *("mixing", "utterances", "augment", "loss", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
     *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "spelling"),
-    *("utterances", "reading"),
+    "reading",
     *("strangers", "classes", "classifying", "accuracy", "sorting", "command"),
     *("streams", "hearing", "evaluation", "summary", "chart", "specimen", "look", "page", "evaluating", "calibrating", "cli"),
 ]

@@ -129,7 +129,7 @@ def _placed(engine: Engine, word, snr_db: float | None, noises: Bank) -> list[Tr
 
 
 def _by_engine(bank: Bank, made: list[Trial], settings: EventSettings) -> dict[str, float]:
-    engines = [clip.path.stem.split("_")[0] for clip in bank.clips]
+    engines = [clip.path.stem.split("-")[0] for clip in bank.clips]
     return {
         name: _share(bool(trials.found(t, 0, WORDS, settings)) for t, engine in zip(made, engines, strict=True) if engine == name)
         for name in sorted(set(engines))

@@ -1,8 +1,8 @@
-"""Makes the shipped model: speaks the clips, trains, calibrates, writes `welcome.onnx` and `welcome.pt`.
+"""Makes the shipped model: speaks the clips, trains in two rounds, calibrates, writes `welcome.onnx` and `welcome.pt`.
 
-One command from the recordings and a speech synthesis script to the model, about an hour and a half on two cores:
+One command from the recordings and the engines of `kws synth` (docs/synthesis.md) to the model, about an hour on two cores:
 
-    python benchmarks/welcome/train.py --data DATA --synth SYNTH.py --voices KOKORO_VOICES --work WORK --out models/welcome.onnx
+    python benchmarks/welcome/train.py --data DATA --work WORK --out models/welcome.onnx
 
 DATA holds the recordings, one folder or tar archive a set: speech_commands, librispeech, wake_words, precise_community,
 custom_commands, honk (negatives), esc10, rir_noise (noises and rooms). WORK keeps what is unpacked and spoken for the next time.
@@ -18,13 +18,16 @@ import tarfile
 import numpy as np
 import torch
 
-from kws.training import checkpoint, session
+from kws.synth.neighbours import pronunciations
+from kws.training import checkpoint, trunk
 from kws.training.augment import recorded_rooms, simulated_rooms
 from kws.training.clips import BACKGROUND, Bank, Clip, find_clips, pack, read_bank
 from kws.training.fit import Recipe
 from kws.training.material import Material
 from kws.training.mixing import Source, placed_word, unplaced_word
 from kws.training.network import NetworkConfig
+from kws.training.rounds import train_in_rounds
+from kws.training.session import Hooks
 
 HERE = pathlib.Path(__file__).parent
 WORD = "welcome"
@@ -38,29 +41,29 @@ NEGATIVES = {
     "honk": 0.04,
 }
 HELD_OUT_PHRASES = ("snowboy", "view_glass")  # of wake_words: more hours to calibrate on, and of words that were never learned
-SPOKEN_NEGATIVES = {("train", "neighbours"): 0.2, ("wide", "neighbours"): 0.16, ("train", "sentences"): 0.05, ("wide", "sentences"): 0.03}
+SPOKEN_NEGATIVES = {"neighbours": 0.36, "sentences": 0.08}
 SPOKEN_WORDS = {"word": placed_word, "spoken_in": unplaced_word}
-LEARNED, PARTS = ("train", "wide"), ("train", "wide", "validation", "test")  # of the spoken clips
 CONFIG = NetworkConfig((WORD,))
-RECIPE = Recipe(epochs=28, steps_per_epoch=200)
+RECIPE = Recipe(epochs=12, learning_rate=trunk.learning_rate(trunk.shipped()))  # of the first round
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, what in (("data", "folder of the recordings"), ("synth", "speech synthesis script"), ("voices", "folder of Kokoro voices")):
-        parser.add_argument(f"--{name}", type=pathlib.Path, required=True, help=what)
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the recordings")
     parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for what is unpacked and spoken")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("models/welcome.onnx"))
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     data, spoken = unpack(args.data, args.work / "data"), args.work / "spoken"
-    if not all((spoken / part / "clips.csv").exists() for part in PARTS):
-        speak = [sys.executable, HERE / "speak.py", "--synth", args.synth, "--voices", args.voices, "--out", spoken]
-        subprocess.run(speak, check=True)
-    card = {"sources": json.loads((HERE / "sources.json").read_text())}
-    hooks = session.Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True), say=print)
+    subprocess.run([sys.executable, HERE / "speak.py", "--out", spoken], check=True)
+    card = {"sources": json.loads((HERE / "sources.json").read_text()), **trunk.card(trunk.shipped())}
+    hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True), say=print)
     material = gather(data, spoken)
-    session.train(material, CONFIG, RECIPE, args.out, device=torch.device("cpu"), resume=args.resume, hooks=hooks, card=card)
+    start = None if args.resume else trunk.with_trunk(CONFIG, trunk.shipped(), RECIPE.seed)
+    how = {"start": start, "resume": args.resume, "hooks": hooks, "card": card, "reading": trunk.reading({WORD: pronunciations(WORD)})}
+    train_in_rounds(material, CONFIG, RECIPE, args.out, device=torch.device("cpu"), **how)
     shed_optimiser(args.out.with_suffix(".pt"))
 
 
@@ -92,15 +95,16 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> Material:
     responses = room_and_noise.select(lambda clip: clip.label == "rir")
     rooms = [simulated_rooms(400, np.random.default_rng(0)), recorded_rooms([responses[i] for i in range(len(responses))])]
     negatives = [Source(bank.select(is_learned), NEGATIVES[name]) for name, bank in speech.items()]
-    negatives += [Source(read(spoken / part / kind), weight) for (part, kind), weight in SPOKEN_NEGATIVES.items()]
+    negatives += [Source(read(spoken / "train" / kind), weight) for kind, weight in SPOKEN_NEGATIVES.items()]
     return Material(
         names=(WORD,),
-        words=tuple(make(WORD, read(spoken / part / kind)) for part in LEARNED for kind, make in SPOKEN_WORDS.items()),
+        words=tuple(make(WORD, read(spoken / "train" / kind)) for kind, make in SPOKEN_WORDS.items()),
         negatives=tuple(negatives),
         noises=joined(noises),
         heldout_words=(placed_word(WORD, read(spoken / "validation" / "word")),),
         heldout_negatives=tuple(bank.select(is_validation) for bank in speech.values()),
         rooms=torch.from_numpy(np.concatenate(rooms)),
+        mined=tuple(clip for bank in speech.values() for clip in bank.clips if is_learned(clip)),
     )
 
 

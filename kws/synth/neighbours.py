@@ -66,7 +66,13 @@ def neighbours(phrase: str, pronunciations: Sequence[str] = (), most_near: int =
 
 def sounds(text: str) -> str:
     """The sounds of a text, without stress and pauses."""
-    return _plain(_pronouncer()(text))
+    return _plain(_pronouncer(british=False)(text))
+
+
+def pronunciations(phrase: str, said: Sequence[str] = ()) -> tuple[str, ...]:
+    """The sounds of a phrase, without stress and pauses: as they are given in Kokoro's alphabet, else as Americans and Britons say it."""
+    ways = said or [_pronouncer(british)(phrase) for british in (False, True)]
+    return tuple(dict.fromkeys(map(_plain, ways)))
 
 
 @cache
@@ -80,10 +86,10 @@ def dictionary() -> dict[str, str]:
 
 
 @cache
-def _pronouncer() -> Callable[[str], str]:
+def _pronouncer(british: bool) -> Callable[[str], str]:
     from hibari.g2p import G2P
 
-    return G2P()
+    return G2P(british=british)
 
 
 def _plain(pronunciation: str) -> str:

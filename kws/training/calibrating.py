@@ -54,8 +54,8 @@ def measure(spotter: Spotter, banks: list[Bank], listened: list[Listened]) -> di
 def rewrite(source: Path, document: dict, out: Path) -> None:
     """Copies a model file, and the checkpoint beside it, with another description. Raises KwsError."""
     model = onnx.load(source)
-    del model.metadata_props[:]
-    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(document))
+    kept = {each.key: each.value for each in model.metadata_props}
+    onnx.helper.set_model_props(model, {**kept, METADATA_KEY: json.dumps(document)})
     replace_file(out, model.SerializeToString())
     checkpoint = source.with_suffix(".pt")
     if checkpoint.is_file() and checkpoint.resolve() != out.with_suffix(".pt").resolve():

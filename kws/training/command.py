@@ -63,7 +63,8 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             learn = train_in_rounds if options.folders.mine else train
-            how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks, "card": card}
+            reading = trunk.reading({options.speech.name: options.speech.sounds}) if options.speech else None
+            how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks, "card": card, "reading": reading}
             document = learn(material, options.config, options.recipe, path, **how)
             if document:
                 teller.say(_summary(document, path))

@@ -5,6 +5,7 @@ chunks, where a node costs more than its arithmetic. Convolutions are 4-D, becau
 3-D ones cost 1.7 times as much at 80 ms (`benchmarks/graph.py`). The state is one flat tensor, because that is simple to keep.
 """
 
+import base64
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -16,21 +17,28 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kws.engine import OnnxEngine
 from kws.errors import ModelError
-from kws.modelfile import METADATA_KEY
+from kws.modelfile import METADATA_KEY, READER_KEY
 from kws.training.network import Convolution, LogMel, ScanningCNN, fold
 from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, NoPooling, Pooling, PowerPooling
+from kws.training.trunk import Reading
 
 OPSET = 17
 TOLERANCE = 1e-4
 
 
-def export(network: ScanningCNN, document: dict, path: Path) -> None:
-    """Write the model file, then run it beside torch; raises ModelError (and leaves no file) if they differ by more than 1e-4."""
+def export(network: ScanningCNN, document: dict, path: Path, reading: Reading | None = None) -> None:
+    """Write the model file, then run it beside torch; raises ModelError (and leaves no file) if they differ by more than 1e-4.
+
+    With `reading` the file holds a reader of the words, too (`kws.reader`).
+    """
     partial = path.with_suffix(".partial.onnx")
     folded = fold(network)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(_model(folded, document).SerializeToString())
+        model = _model(folded, document)
+        if reading:
+            _add_reader(model, document, reading)
+        partial.write_bytes(model.SerializeToString())
         check(folded, partial)
         partial.replace(path)
     except OSError as error:
@@ -44,7 +52,7 @@ def export(network: ScanningCNN, document: dict, path: Path) -> None:
 def check(network: ScanningCNN, path: Path) -> float:
     """Largest difference between torch and the model file, over two streams of noise with speech-like level changes."""
     network.eval()
-    engine = OnnxEngine(str(path))
+    engine = OnnxEngine(str(path), alone=True)
     samples = network.config.frame_samples * 150
     generator = torch.Generator().manual_seed(0)
     level = 10 ** (-3 * torch.rand(2, 30, generator=generator)).repeat_interleave(samples // 30, dim=1)
@@ -70,6 +78,23 @@ def _model(network: ScanningCNN, document: dict) -> onnx.ModelProto:
     return model
 
 
+def _add_reader(model: onnx.ModelProto, document: dict, reading: Reading) -> None:
+    """Puts the graph that reads, and what is needed to ask it, into the metadata of a model."""
+    network = fold(reading.network)
+    graph = helper.make_model(
+        _ReaderGraph(network).build(), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="kws"
+    )
+    onnx.checker.check_model(graph)
+    known = {
+        "letters": "".join(network.config.words),
+        "sounds": {word: list(ways) for word, ways in reading.sounds.items()},
+        "first_samples": network.config.receptive_field_samples,
+        "parameters": sum(p.numel() for p in reading.network.parameters()),
+    }
+    values = {METADATA_KEY: json.dumps({**document, "reader": known}), READER_KEY: base64.b64encode(graph.SerializeToString()).decode()}
+    helper.set_model_props(model, values)
+
+
 class _Graph:
     """Emits nodes in the order the samples pass them. Tensors are named by the number of the node that makes them."""
 
@@ -81,16 +106,23 @@ class _Graph:
 
     def build(self) -> onnx.GraphProto:
         self.past = self._unpack_state()
+        self._outputs(self._layers())
+        packed = [self._node("Flatten", part, axis=1) for part in self.new_past]
+        self._node("Concat", *packed, output="new_state", axis=1)
+        return helper.make_graph(self.nodes, "kws", *self._signature(), self.constants)
+
+    def _layers(self) -> str:
         x = self._log_mel(self.network.logmel, self._extend("audio", 1))
         x = self._node("Unsqueeze", x, _ints(2))  # [B, mels, 1, T]: convolutions are 4-D from here on
         x = self._node("Relu", self._convolution(x, self.network.stem))
         for block in self.network.blocks:
-            y = self._node("Relu", self._convolution(x, block.depthwise))
-            x = self._node("Relu", self._node("Add", self._convolution(y, block.pointwise), x))
-        self._outputs(x)
-        packed = [self._node("Flatten", part, axis=1) for part in self.new_past]
-        self._node("Concat", *packed, output="new_state", axis=1)
-        return helper.make_graph(self.nodes, "kws", *self._signature(), self.constants)
+            y = self._convolution(self._node("Relu", self._convolution(x, block.depthwise)), block.pointwise)
+            x = self._node("Relu", self._node("Add", y, self._newest(x, block.depthwise.keep)))
+        return x
+
+    def _newest(self, x: str, keep: int) -> str:
+        """What of a block's input has an output: all of it, as its past comes in front."""
+        return x
 
     def _outputs(self, x: str) -> None:
         words = len(self.config.words)
@@ -203,6 +235,30 @@ class _Graph:
         }
         values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
         return values[:2], values[2:]
+
+
+class _ReaderGraph(_Graph):
+    """Samples [B, N] → log p of the letters [B, F, L], of frames that have no past but the samples."""
+
+    def build(self) -> onnx.GraphProto:
+        logits = self._convolve(self._layers(), self._head(), groups=1, stride=1)
+        self._node("LogSoftmax", self._frames_first(self._node("Squeeze", logits, _ints(2))), output="letters", axis=2)
+        values = {"audio": ["batch", "samples"], "letters": ["batch", "frames", len(self.config.words)]}
+        signature = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in values.items()]
+        return helper.make_graph(self.nodes, "kws_reader", *signature, self.constants)
+
+    def _head(self) -> torch.nn.Conv1d:
+        """The part of the head that tells the letters."""
+        letters, head = len(self.config.words), self.network.head
+        own = torch.nn.Conv1d(head.in_channels, letters, 1)
+        own.load_state_dict({"weight": head.weight[:letters], "bias": head.bias[:letters]})
+        return own
+
+    def _extend(self, x: str, axis: int, rank: int = 2) -> str:
+        return x
+
+    def _newest(self, x: str, keep: int) -> str:
+        return self._slice(x, 3, keep)
 
 
 def _ints(*values: int) -> np.ndarray:

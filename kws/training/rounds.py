@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from kws.engine import OnnxEngine
 from kws.errors import KwsError
 from kws.output import replace_file
 from kws.spotter import Spotter
@@ -25,6 +26,7 @@ from kws.training.mining import Finding, cut, mine, read_findings, with_mined, w
 from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.session import Hooks, train
 from kws.training.torch_engine import load_network
+from kws.training.trunk import Reading
 
 
 def second(recipe: Recipe) -> Recipe:
@@ -51,11 +53,12 @@ def train_in_rounds(
     resume: bool = False,
     start: ScanningCNN | None = None,
     card: dict[str, Any] | None = None,
+    reading: Reading | None = None,
     workers: int = 1,
 ) -> dict:
     """As `kws.training.session.train`, in two rounds. `recipe` and `start` are of the first; the epochs told of are counted through."""
     first, then = first_path(path), second(recipe)
-    shared = {"device": device, "workers": workers}
+    shared = {"device": device, "workers": workers, "reading": reading}
     document = train(material, config, recipe, first, resume=resume, start=start, hooks=hooks, card=card, **shared)
     findings = _findings(material, path, hooks)
     if not findings:
@@ -89,7 +92,7 @@ def _findings(material: Material, path: Path, hooks: Hooks) -> list[Finding]:
         return findings
     hooks.say(f"listening to {len(material.mined):,} recordings for what fires")
     with hooks.listening([clip.path for clip in material.mined]) as heard:
-        findings, seconds = mine(Spotter.load(first_path(path)), material.mined, warn=hooks.warn, heard=heard)
+        findings, seconds = mine(_alone(first_path(path)), material.mined, warn=hooks.warn, heard=heard)
     write_findings(findings, listed)
     checkpoint.save({**saved, "mined": True}, state)
     hooks.say(f"{len(findings)} stretches in {seconds / 3600:.2f} h fire or nearly do")
@@ -99,6 +102,12 @@ def _findings(material: Material, path: Path, hooks: Hooks) -> list[Finding]:
             "the same command with --resume; the second round is learned again without it."
         )
     return read_findings(listed)
+
+
+def _alone(path: Path) -> Spotter:
+    """The network of a model by itself: what it takes for the word is its lesson, even where a reader would have known better."""
+    engine = OnnxEngine(str(path), alone=True)
+    return Spotter(engine, engine.info.events)
 
 
 def _is_of(state: Path, recipe: Recipe, material: Material) -> bool:

@@ -26,6 +26,7 @@ from kws.training.loss import Targets, detection_loss
 from kws.training.material import Material, heldout_waves
 from kws.training.mixing import Batch, Mixer, Word
 from kws.training.network import NetworkConfig, ScanningCNN
+from kws.training.trunk import Reading
 
 VALIDATION_CLIPS = 200
 VALIDATION_SECONDS = 1200.0
@@ -56,13 +57,14 @@ def train(
     start: ScanningCNN | None = None,
     hooks: Hooks = Hooks(),
     card: dict[str, Any] | None = None,
+    reading: Reading | None = None,
     workers: int = 1,
 ) -> dict | None:
     """Trains, exports to `path` (.onnx; the checkpoint stands beside it as .pt), calibrates. Returns the model's document.
 
     `card` adds to the document: sources with their licences, notes. With `resume` it goes on from the checkpoint; `start` is a
-    network whose weights a new run begins with. Of several processes all must come here with the same arguments; only the first writes,
-    and gets the document.
+    network whose weights a new run begins with; `reading` puts a reader into the model file, and is calibrated with it. Of several
+    processes all must come here with the same arguments; only the first writes, and gets the document.
     """
     run = Run(config, recipe, device, material.fingerprint())
     if start is not None:
@@ -98,7 +100,7 @@ def train(
         with suppress(OSError):
             scratch.unlink()
     with processes.together():
-        return finish(run, material, path, card or {}, hooks) if processes.first() else None
+        return finish(run, material, path, card or {}, hooks, reading) if processes.first() else None
 
 
 def detection_task(rooms: Tensor, recipe: Recipe, config: NetworkConfig) -> Task:
@@ -115,10 +117,10 @@ def detection_task(rooms: Tensor, recipe: Recipe, config: NetworkConfig) -> Task
     return Task(hear, loss)
 
 
-def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks) -> dict:
+def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks, reading: Reading | None) -> dict:
     """Exports the trained network, calibrates it on the held-out material and writes both into the model file."""
     hooks.say("exporting and calibrating")
-    engine = _uncalibrated(run.trained, path.with_suffix(".basis.onnx"))
+    engine = _uncalibrated(run.trained, path.with_suffix(".basis.onnx"), reading)
     words = [_word_trials(engine, word, None) for word in material.heldout_words]
     silence = trials.listen(engine, heldout_waves(material))
     table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
@@ -131,14 +133,14 @@ def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks
         "sources": list(material.sources),
         **card,
     }
-    export(run.trained, document, path)
+    export(run.trained, document, path, reading)
     return document
 
 
-def _uncalibrated(network: ScanningCNN, scratch: Path) -> OnnxEngine:
+def _uncalibrated(network: ScanningCNN, scratch: Path, reading: Reading | None) -> OnnxEngine:
     """The network as a model file gives it; the file is gone again, since nobody should use it before it has its thresholds."""
     try:
-        export(network, describe(network, EventSettings((0.5,) * len(network.config.words))), scratch)
+        export(network, describe(network, EventSettings((0.5,) * len(network.config.words))), scratch, reading)
         return OnnxEngine(str(scratch))
     finally:
         with suppress(OSError):

@@ -22,6 +22,7 @@ from kws.output import replace_file
 from kws.synth import engines, phonemes, phrase
 from kws.synth.command import neighbour_lines, progress, read_list
 from kws.synth.engine import Engine
+from kws.synth.neighbours import pronunciations
 from kws.synth.plan import Clip, planned, spoken_as
 from kws.synth.speaking import speak
 from kws.training.material import Folders
@@ -47,6 +48,12 @@ class Speech:
     def name(self) -> str:
         """The word as a model names it."""
         return phrase.folder_name(phrase.checked(self.phrase))
+
+    @property
+    def sounds(self) -> tuple[str, ...]:
+        """The ways to pronounce it, each a letter for a sound. Raises SynthError where that cannot be found out."""
+        given = [phonemes.to_kokoro(phonemes.checked(each)) for each in self.pronunciations]
+        return pronunciations(phrase.checked(self.phrase), given)
 
 
 def spoken(speech: Speech, folders: Folders, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Folders:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kws.engine import State, Step, advance
+from kws.engine import State, Step, advance, begin
 from kws.errors import ModelError
-from kws.modelfile import ModelInfo, find, open_session
+from kws.modelfile import find, open_reader, open_session
 from kws.training import checkpoint
 from kws.training.network import NetworkConfig, ScanningCNN, fold
 
@@ -17,15 +17,16 @@ class TorchEngine:
 
     def __init__(self, model: str, device: str):
         path = find(model)
-        self.info: ModelInfo = open_session(path)[1]
+        session, self.info = open_session(path)
+        self._reader = open_reader(session, self.info)  # on the CPU: it is asked seldom
         self.device = pick_device(device)
         self._network = fold(load_network(path.with_suffix(".pt"))).to(self.device)
 
     def silence(self, batch: int = 1) -> State:
-        return State(np.zeros((batch, 0), np.float32), self._network.silence(batch).cpu().numpy())
+        return begin(self._network.silence(batch).cpu().numpy(), self._reader)
 
     def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]:
-        return advance(self._run, self.info, audio, state)
+        return advance(self._run, self.info, self._reader, audio, state)
 
     @torch.inference_mode()
     def _run(self, audio: np.ndarray, memory: np.ndarray) -> tuple[Step, np.ndarray]:

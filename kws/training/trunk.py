@@ -1,8 +1,10 @@
-"""Beginning with what another network has learned: all its layers but the head, which belongs to its own words.
+"""Using what another network has learned: as the layers to begin with, all but the head, which belongs to its own words; or to read.
 
 The network that comes with kws, models/trunk.pt, has learned to read (`kws.training.reading`): it knows all sounds, if no word.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from kws.training import checkpoint
 from kws.training.fit import Recipe
 from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.torch_engine import load_network
+from kws.training.utterances import lettered
 
 OWN = ("head.", "pooling.")  # what is not taken over
 NAME = "trunk.pt"
@@ -23,13 +26,33 @@ def chosen(wish: str | None, size: str) -> Path | None:
     """The checkpoint to begin with: the one that is wished for, unless that is NONE; else the one that comes with kws, which is small."""
     if wish:
         return None if wish == NONE else Path(wish)
-    there = [folder / NAME for folder in folders()[1:] if (folder / NAME).is_file()]
-    return there[0] if there and size == next(iter(SIZES)) else None
+    return shipped() if size == next(iter(SIZES)) else None
+
+
+def shipped() -> Path | None:
+    """The checkpoint that comes with kws, unless it was taken away."""
+    return next((folder / NAME for folder in folders()[1:] if (folder / NAME).is_file()), None)
 
 
 def learning_rate(trunk: Path | None) -> float:
     """The highest, where none is wished for: lower with a trunk, as what has been learned is to be changed, not made anew."""
     return 2e-3 if trunk else Recipe.learning_rate
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What makes a reader (`kws.reader`): a network that reads, and how words are pronounced, in its letters."""
+
+    network: ScanningCNN
+    sounds: dict[str, tuple[str, ...]]
+
+
+def reading(sounds: Mapping[str, Sequence[str]]) -> Reading | None:
+    """The network that comes with kws, to read words with these pronunciations (as of `kws.synth.neighbours`)."""
+    path = shipped()
+    if path is None:
+        return None
+    return Reading(load_network(path), {word: tuple(dict.fromkeys(map(lettered, ways))) for word, ways in sounds.items()})
 
 
 def card(trunk: Path) -> dict:

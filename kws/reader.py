@@ -1,0 +1,117 @@
+"""A second opinion: what a network that reads has to say before a word is reported.
+
+The scanning network gives a high score to whatever resembles its word, and so, now and then, to what does not. A reader
+(`kws.training.reading`) knows the sounds of speech and no word. It is asked only where the score is not low, which is seldom, and only
+for the last seconds: how well can the sounds of the word be read there, compared with what reads best?
+
+    log odds of the score  +  WEIGHT · (logarithm of that ratio, per sound  +  USUAL)
+
+The ratio is that of two paths of connectionist temporal classification (Graves et al., ICML 2006): the best one through the sounds of
+the word, and the best of all. It is 1 where just these sounds are what is read; where people say the word its logarithm is often as low
+as -USUAL. It depends on the last `WINDOW` frames alone, and so it is the same for every way to cut the audio.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+FLOOR = 0.05  # of the score: what is lower stays as it is, and costs nothing
+HELD = 8  # frames for which a score is held: the last sounds may be read so much later than the word is recognised
+WINDOW = 100  # frames, 2 s: in which the sounds are looked for
+ENDED = 25  # the last of these, in one of which the last sound must be read
+WEIGHT, USUAL = 3.0, 1.5
+MOST_ODDS = 6.2  # logarithm; beyond it the rounding of the score itself would be heard
+
+Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a reader needs of the past: `audio`, blocks [B, n], the last of which ends where the latest frame does, and `pooled`
+    [B, HELD - 1, W]."""
+
+    audio: tuple[np.ndarray, ...]
+    pooled: np.ndarray
+
+
+class Reader:
+    """Weighs the scores of a model's words.
+
+    graph: an ONNX model, samples [1, N] → log p `letters` [1, F, L] of frames of `frame_samples`, the first of which ends after
+    `first_samples`. sounds: for each word the ways to pronounce it; none where nobody knows, and then its scores stay as they are.
+    """
+
+    def __init__(self, graph: bytes, sounds: Sequence[Sequence[Pronunciation]], first_samples: int, frame_samples: int):
+        self._graph, self._sounds, self._frame = graph, sounds, frame_samples
+        self._needed = first_samples + (WINDOW - 1) * frame_samples  # up to the end of a frame
+
+    @cached_property
+    def _letters(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Samples [N] → log p [F, L]. Made when it is first asked: most recordings hold nothing to be read."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
+        return lambda samples: session.run(["letters"], {"audio": samples[None]})[0][0]
+
+    def silence(self, batch: int) -> Heard:
+        """The past of `batch` streams before their first sample."""
+        return Heard((np.zeros((batch, self._needed), np.float32),), np.zeros((batch, HELD - 1, len(self._sounds)), np.float32))
+
+    def weigh(self, pooled: np.ndarray, audio: np.ndarray, heard: Heard) -> tuple[np.ndarray, Heard]:
+        """Weighed scores [B, F, W] of new frames, and the past of the next ones. audio [B, F · frame_samples]: all that is new in them."""
+        known = np.concatenate([heard.pooled, pooled], axis=1)
+        held = np.lib.stride_tricks.sliding_window_view(known, HELD, axis=1).max(axis=-1)
+        asked = (held >= FLOOR) & np.array([bool(each) for each in self._sounds])
+        weighed = pooled.copy()
+        for stream in np.flatnonzero(asked.any(axis=(1, 2))):
+            sound = np.concatenate([*(block[stream] for block in heard.audio), audio[stream]])
+            frames = np.flatnonzero(asked[stream].any(axis=1))
+            for some in np.split(frames, np.flatnonzero(np.diff(frames) > WINDOW) + 1):
+                end = len(sound) - (pooled.shape[1] - 1 - some[-1]) * self._frame
+                letters = self._letters(sound[end - self._needed - (some[-1] - some[0]) * self._frame : end])
+                for word in np.flatnonzero(asked[stream, some].any(axis=0)):
+                    mine = some[asked[stream, some, word]]
+                    likeness = np.max([likenesses(letters, each)[mine - some[0]] for each in self._sounds[word]], axis=0)
+                    weighed[stream, mine, word] = combined(held[stream, mine, word], likeness)
+        return weighed, Heard(self._kept((*heard.audio, audio[:, -self._needed :].copy())), known[:, known.shape[1] - HELD + 1 :])
+
+    def _kept(self, blocks: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """The last blocks, as many as together hold what is needed."""
+        length, first = 0, len(blocks)
+        while length < self._needed:
+            first -= 1
+            length += blocks[first].shape[1]
+        return blocks[first:]
+
+
+def combined(score: np.ndarray, likeness: np.ndarray) -> np.ndarray:
+    """Scores weighed with the logarithm of the likeness per sound."""
+    score = np.clip(score.astype(np.float64), 1e-9, 1 - 1e-9)
+    odds = np.minimum(np.log(score / (1 - score)), MOST_ODDS) + WEIGHT * (likeness + USUAL)
+    return 1 / (1 + np.exp(-odds))
+
+
+def likenesses(letters: np.ndarray, sounds: Pronunciation) -> np.ndarray:
+    """For each window of `WINDOW` frames the logarithm of the ratio, per sound; log p `letters` [K, L], letter 0 is the blank.
+
+    [K - WINDOW + 1]. A path goes through the sounds in their order, each for a frame or more, with or without blanks between two; it
+    begins anywhere in the window.
+    """
+    path = np.zeros(2 * len(sounds) - 1, int)
+    path[::2] = sounds
+    loss = (letters - letters.max(axis=1, keepdims=True))[:, path]
+    windows = np.lib.stride_tricks.sliding_window_view(loss, WINDOW, axis=0)  # [n, S, WINDOW]
+    leaps = np.full(len(path), -np.inf)  # over a blank, between two sounds that are not the same
+    leaps[2::2] = np.where(path[2::2] == path[:-2:2], -np.inf, 0.0)
+    best = np.full((len(windows), len(path) + 2), -np.inf)  # in front of the path two places that nothing is in
+    ended = np.full(len(windows), -np.inf)
+    for frame in range(WINDOW):
+        best[:, 1] = 0.0  # from here a path begins
+        best[:, 2:] = np.maximum.reduce([best[:, 2:], best[:, 1:-1], best[:, :-2] + leaps]) + windows[:, :, frame]
+        if frame >= WINDOW - ENDED:
+            ended = np.maximum(ended, best[:, -1])
+    return ended / len(sounds)

@@ -1,0 +1,161 @@
+"""A second opinion: the reader's likeness against brute force; the same scores for every way to cut the audio."""
+
+import base64
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from factories import make_audio, make_document, make_network
+
+from kws import reader
+from kws.engine import OnnxEngine
+from kws.errors import ModelError
+from kws.modelfile import METADATA_KEY, READER_KEY
+from kws.reader import FLOOR, USUAL, WEIGHT, combined, likenesses
+from kws.training.calibrating import rewrite
+from kws.training.export import export
+from kws.training.trunk import Reading
+
+LETTERS = ("_", "a", "b", "n")
+SOUNDS = {"word0": ("ban", "an"), "word1": ()}
+
+
+@pytest.fixture(scope="module")
+def reading() -> Reading:
+    network = make_network(len(LETTERS), seed=7)
+    network.config = replace(network.config, words=LETTERS)
+    return Reading(network, SOUNDS)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, reading) -> str:
+    network, path = make_network(2), tmp_path_factory.mktemp("models") / "reads.onnx"
+    export(network, make_document(network), path, reading)
+    return str(path)
+
+
+def test_likeness_is_that_of_the_best_path_of_all(monkeypatch):
+    monkeypatch.setattr(reader, "WINDOW", 6)
+    monkeypatch.setattr(reader, "ENDED", 3)
+    log_p = torch.randn(8, 3, generator=torch.Generator().manual_seed(1)).log_softmax(1).numpy().astype(np.float64)
+    for sounds in ([1], [1, 2], [1, 1], [2, 1, 2]):
+        expected = [best_path(log_p[at : at + 6], sounds, ended=3) / len(sounds) for at in range(3)]
+        np.testing.assert_allclose(likenesses(log_p, sounds), expected, atol=1e-12)
+
+
+def best_path(log_p: np.ndarray, sounds: list[int], ended: int) -> float:
+    """By trying all stretches and all ways to name their frames."""
+    loss = log_p - log_p.max(1, keepdims=True)
+    best = -np.inf
+    for first in range(len(loss)):
+        for last in range(first, len(loss)):
+            for path in itertools.product(range(3), repeat=last - first + 1) if last >= len(loss) - ended else ():
+                said = [letter for letter, _ in itertools.groupby(path) if letter]
+                if said == sounds and path[0] and path[-1]:
+                    best = max(best, loss[np.arange(first, last + 1), path].sum())
+    return best
+
+
+def test_sounds_that_are_just_what_is_read_are_likeliest():
+    log_p = np.full((reader.WINDOW + 4, 3), -9.0)
+    log_p[:, 0] = -0.1
+    log_p[80:83, 1] = log_p[86:90, 2] = 0.0
+    found = likenesses(log_p, [1, 2])
+    np.testing.assert_allclose(found[:4], 0, atol=1e-12)
+    assert (likenesses(log_p, [2, 1]) < -1).all()
+
+
+def test_a_score_is_weighed_by_its_odds():
+    half, sure = combined(np.array([0.5]), np.array([-USUAL])), combined(np.array([1.0]), np.array([0.0]))
+    assert half == pytest.approx(0.5)
+    assert 0.99 < sure < 1
+    odds = np.log(combined(np.array([0.5]), np.array([-USUAL - 1]))[0])
+    assert odds == pytest.approx(np.log(1 / (1 + np.exp(WEIGHT))))
+
+
+def test_the_graph_reads_as_torch_does(model, reading):
+    audio = make_audio(3.0)[0, :47_920]  # whole hops
+    (path,) = [each.value for each in onnx.load(model).metadata_props if each.key == READER_KEY]
+    mine = reader.Reader(base64.b64decode(path), [], 0, 320)._letters(audio)
+    with torch.no_grad():
+        theirs = reading.network.eval()(torch.from_numpy(audio)[None])[0].logits[0].log_softmax(0).T.numpy()
+    assert mine.shape[0] - theirs.shape[0] == reading.network.config.pool_frames - 1
+    np.testing.assert_allclose(mine[-len(theirs) :], theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk_samples", [77, 320, 1280, 40_000])
+def test_scores_are_the_same_for_every_way_to_cut_the_audio(model, monkeypatch, chunk_samples):
+    monkeypatch.setattr(reader, "FLOOR", 0.0)  # asked at every frame
+    engine = OnnxEngine(model)
+    audio = np.concatenate([make_audio(4.0), make_audio(4.0, seed=5)])
+    whole, _ = engine.step(audio, engine.silence(2))
+    state, parts = engine.silence(2), []
+    for at in range(0, audio.shape[1], chunk_samples):
+        step, state = engine.step(audio[:, at : at + chunk_samples], state)
+        parts.append(step.pooled)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole.pooled, atol=1e-5)
+    alone, _ = OnnxEngine(model, alone=True).step(audio, engine.silence(2))
+    assert (np.abs(whole.pooled - alone.pooled) > 1e-3)[..., 0].any()  # of the word whose sounds are known
+    np.testing.assert_array_equal(whole.pooled[..., 1], alone.pooled[..., 1])
+
+
+def test_streams_of_a_batch_do_not_hear_each_other(model, monkeypatch):
+    monkeypatch.setattr(reader, "FLOOR", 0.0)
+    engine = OnnxEngine(model)
+    first, second = make_audio(3.0), make_audio(3.0, seed=5)
+    both, _ = engine.step(np.concatenate([first, second]), engine.silence(2))
+    for row, audio in enumerate((first, second)):
+        np.testing.assert_allclose(engine.step(audio, engine.silence())[0].pooled[0], both.pooled[row], atol=1e-5)
+
+
+def test_low_scores_are_not_read(model, monkeypatch):
+    engine = OnnxEngine(model)
+    monkeypatch.setattr(reader, "FLOOR", 1.1)
+    whole, _ = engine.step(make_audio(3.0), engine.silence())
+    assert "_letters" not in vars(engine._reader)
+    np.testing.assert_array_equal(whole.pooled, OnnxEngine(model, alone=True).step(make_audio(3.0), engine.silence())[0].pooled)
+    assert FLOOR < 0.1
+
+
+def test_memory_may_be_used_again_after_a_step(model, monkeypatch):
+    monkeypatch.setattr(reader, "FLOOR", 0.0)
+    engine, audio = OnnxEngine(model), make_audio(2.0)
+    expected, _ = engine.step(audio, engine.silence())
+    buffer, state, parts = np.zeros((1, 700), np.float32), engine.silence(), []
+    for at in range(0, audio.shape[1] - 699, 700):
+        buffer[:] = audio[:, at : at + 700]
+        step, state = engine.step(buffer, state)
+        parts.append(step.pooled)
+    heard = np.concatenate(parts, axis=1)
+    np.testing.assert_allclose(heard, expected.pooled[:, : heard.shape[1]], atol=1e-5)
+
+
+def test_calibrating_keeps_the_reader(model, tmp_path):
+    out = tmp_path / "calibrated.onnx"
+    rewrite(OnnxEngine(model).info.path, OnnxEngine(model).info.document, out)
+    assert OnnxEngine(str(out))._reader is not None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda document, graph: ({**document, "reader": None}, graph),
+        lambda document, graph: (document, None),
+        lambda document, graph: (document, "no base64!"),
+        lambda document, graph: ({**document, "reader": {**document["reader"], "sounds": {"word0": ["xyz"]}}}, graph),
+        lambda document, graph: ({**document, "reader": {"letters": "_ab"}}, graph),
+    ],
+)
+def test_a_damaged_reader_is_told(model, tmp_path, damage):
+    made = onnx.load(model)
+    values = {each.key: each.value for each in made.metadata_props}
+    document, graph = damage(json.loads(values[METADATA_KEY]), values[READER_KEY])
+    onnx.helper.set_model_props(made, {METADATA_KEY: json.dumps(document)} | ({} if graph is None else {READER_KEY: graph}))
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(made.SerializeToString())
+    with pytest.raises(ModelError, match="its reader is damaged"):
+        OnnxEngine(str(path))
