@@ -154,7 +154,7 @@ def _minute() -> list[np.ndarray]:
 
 def detection(phrase: str, data: pathlib.Path, models: pathlib.Path) -> dict:
     """Share of people's recordings that are missed at one false alarm per hour: our model from text, and PocketSphinx."""
-    from people import judge
+    from people import RATES, judge, spoken_folder
 
     from kws.engine import OnnxEngine
 
@@ -162,8 +162,8 @@ def detection(phrase: str, data: pathlib.Path, models: pathlib.Path) -> dict:
     path = next(iter(sorted(models.glob(f"{name}-*-human0-seed0.onnx"))), None)
     if path is None:
         raise SystemExit(f"{models}: no model of '{phrase}'. Train it with people.py.")
-    ours = judge(OnnxEngine(str(path)), data, name)
-    return {"kws": ours["all speech"], "PocketSphinx": sphinx(phrase, data)}
+    ours = judge(OnnxEngine(str(path)), data, spoken_folder(models, name, 0), name)
+    return {"kws": ours["all speech"][RATES[0]], "PocketSphinx": sphinx(phrase, data)}
 
 
 def sphinx(phrase: str, data: pathlib.Path) -> dict:

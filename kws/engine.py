@@ -62,8 +62,8 @@ def advance(run: Run, info: ModelInfo, reader: Reader | None, audio: np.ndarray,
     waiting = audio[:, ready:].copy()  # whoever brought the audio may use its memory again
     if reader is None:
         return step, State(waiting, memory)
-    pooled, heard = reader.weigh(step.pooled, audio[:, :ready], state.heard)
-    return step._replace(pooled=pooled), State(waiting, memory, heard)
+    pooled, extents, heard = reader.weigh(step.pooled, step.extents, audio[:, :ready], state.heard)
+    return Step(pooled, step.frames, extents), State(waiting, memory, heard)
 
 
 def _nothing(batch: int, words: int) -> Step:

@@ -22,6 +22,7 @@ HELD = 8  # frames for which a score is held: the last sounds may be read so muc
 WINDOW = 100  # frames, 2 s: in which the sounds are looked for
 ENDED = 25  # the last of these, in one of which the last sound must be read
 WEIGHT, USUAL = 3.0, 1.5
+SAMPLE_RATE = 16_000
 MOST_ODDS = 6.2  # logarithm; beyond it the rounding of the score itself would be heard
 
 Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
@@ -29,11 +30,12 @@ Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
 
 @dataclass(frozen=True)
 class Heard:
-    """What a reader needs of the past: `audio`, blocks [B, n], the last of which ends where the latest frame does, and `pooled`
-    [B, HELD - 1, W]."""
+    """What a reader needs of the past: `audio`, blocks [B, n], the last of which ends where the latest frame does, and of the latest
+    HELD - 1 frames `pooled` [B, HELD - 1, W] and `extents` [B, HELD - 1, W, 2]."""
 
     audio: tuple[np.ndarray, ...]
     pooled: np.ndarray
+    extents: np.ndarray
 
 
 class Reader:
@@ -59,14 +61,19 @@ class Reader:
 
     def silence(self, batch: int) -> Heard:
         """The past of `batch` streams before their first sample."""
-        return Heard((np.zeros((batch, self._needed), np.float32),), np.zeros((batch, HELD - 1, len(self._sounds)), np.float32))
+        nothing = np.zeros((batch, HELD - 1, len(self._sounds), 2), np.float32)
+        return Heard((np.zeros((batch, self._needed), np.float32),), nothing[..., 0], nothing)
 
-    def weigh(self, pooled: np.ndarray, audio: np.ndarray, heard: Heard) -> tuple[np.ndarray, Heard]:
-        """Weighed scores [B, F, W] of new frames, and the past of the next ones. audio [B, F · frame_samples]: all that is new in them."""
-        known = np.concatenate([heard.pooled, pooled], axis=1)
-        held = np.lib.stride_tricks.sliding_window_view(known, HELD, axis=1).max(axis=-1)
+    def weigh(self, pooled: np.ndarray, extents: np.ndarray, audio: np.ndarray, heard: Heard) -> tuple[np.ndarray, np.ndarray, Heard]:
+        """Scores [B, F, W] and extents [B, F, W, 2] of new frames, weighed, and the past of the next ones.
+
+        audio [B, F · frame_samples]: all that is new in them. Where a score is held its extents are, from where it stands now.
+        """
+        known, places = np.concatenate([heard.pooled, pooled], axis=1), np.concatenate([heard.extents, extents], axis=1)
+        windows = np.lib.stride_tricks.sliding_window_view(known, HELD, axis=1)  # [B, F, W, HELD]
+        held = windows.max(axis=-1)
         asked = (held >= FLOOR) & np.array([bool(each) for each in self._sounds])
-        weighed = pooled.copy()
+        weighed, placed = pooled.copy(), extents.copy()
         for stream in np.flatnonzero(asked.any(axis=(1, 2))):
             sound = np.concatenate([*(block[stream] for block in heard.audio), audio[stream]])
             frames = np.flatnonzero(asked[stream].any(axis=1))
@@ -77,7 +84,11 @@ class Reader:
                     mine = some[asked[stream, some, word]]
                     likeness = np.max([likenesses(letters, each)[mine - some[0]] for each in self._sounds[word]], axis=0)
                     weighed[stream, mine, word] = combined(held[stream, mine, word], likeness)
-        return weighed, Heard(self._kept((*heard.audio, audio[:, -self._needed :].copy())), known[:, known.shape[1] - HELD + 1 :])
+                    since = HELD - 1 - windows[stream, mine, word].argmax(axis=-1)
+                    then = places[stream, mine + HELD - 1 - since, word]
+                    placed[stream, mine, word] = then + since[:, None] * self._frame / SAMPLE_RATE
+        blocks = self._kept((*heard.audio, audio[:, -self._needed :].copy()))
+        return weighed, placed, Heard(blocks, *(each[:, each.shape[1] - HELD + 1 :] for each in (known, places)))
 
     def _kept(self, blocks: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         """The last blocks, as many as together hold what is needed."""

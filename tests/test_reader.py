@@ -96,11 +96,24 @@ def test_scores_are_the_same_for_every_way_to_cut_the_audio(model, monkeypatch, 
     state, parts = engine.silence(2), []
     for at in range(0, audio.shape[1], chunk_samples):
         step, state = engine.step(audio[:, at : at + chunk_samples], state)
-        parts.append(step.pooled)
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole.pooled, atol=1e-5)
+        parts.append(step)
+    for mine, theirs in zip(zip(*parts, strict=True), whole, strict=True):
+        np.testing.assert_allclose(np.concatenate(mine, axis=1), theirs, atol=1e-5)
     alone, _ = OnnxEngine(model, alone=True).step(audio, engine.silence(2))
     assert (np.abs(whole.pooled - alone.pooled) > 1e-3)[..., 0].any()  # of the word whose sounds are known
     np.testing.assert_array_equal(whole.pooled[..., 1], alone.pooled[..., 1])
+
+
+def test_a_held_score_says_where_the_word_was(model, monkeypatch):
+    """A frame that passes on the score of an earlier one passes on its place, too: start and end in the recording stay the same."""
+    monkeypatch.setattr(reader, "FLOOR", 0.0)
+    engine, audio = OnnxEngine(model), make_audio(4.0)
+    read, alone = (each.step(audio, each.silence())[0] for each in (engine, OnnxEngine(model, alone=True)))
+    times = np.arange(read.extents.shape[1]) * engine.info.frame_seconds
+    starts, own = (times - each.extents[0, :, 0, 0] for each in (read, alone))
+    for frame in range(reader.HELD, len(times)):
+        loudest = frame - reader.HELD + 1 + alone.pooled[0, frame - reader.HELD + 1 : frame + 1, 0].argmax()
+        assert starts[frame] == pytest.approx(own[loudest], abs=1e-5)
 
 
 def test_streams_of_a_batch_do_not_hear_each_other(model, monkeypatch):

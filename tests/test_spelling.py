@@ -92,6 +92,12 @@ def test_pronunciations_are_said_alone_not_within_words_that_engines_spell(hum, 
     assert not (tmp_path / "carried").exists()
 
 
+def test_ways_to_pronounce_a_phrase():
+    assert Speech("Smart mirror!").sounds == ("smɑɹtmɪɹəɹ", "smɑtmɪɹə")
+    assert Speech("hello").sounds[0] == "həlO"
+    assert Speech("hello", pronunciations=("HH EH1 L OW0", "w eh l")).sounds == ("hɛlO", "wɛl")
+
+
 def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
     folders, _ = made(tmp_path)
     for number in range(3):

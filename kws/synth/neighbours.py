@@ -47,8 +47,7 @@ def neighbours(phrase: str, pronunciations: Sequence[str] = (), most_near: int =
 
     Parts, swapped words and containing words first, then the nearest words. Raises SynthError where hibari-tts is not installed.
     """
-    if not find_spec("hibari"):
-        raise SynthError("finding neighbours needs a pronouncing dictionary, from the package hibari-tts. pip install hibari-tts")
+    _need_dictionary("finding neighbours")
     said = [_plain(each) for each in pronunciations] or [sounds(phrase)]
     words = {word: plain for word, plain in dictionary().items() if plain not in said and word != phrase}
     containing = {word: plain for word, plain in words.items() if any(each in plain for each in said)}
@@ -70,9 +69,19 @@ def sounds(text: str) -> str:
 
 
 def pronunciations(phrase: str, said: Sequence[str] = ()) -> tuple[str, ...]:
-    """The sounds of a phrase, without stress and pauses: as they are given in Kokoro's alphabet, else as Americans and Britons say it."""
+    """The sounds of a phrase, without stress and pauses: as they are given in Kokoro's alphabet, else as Americans and Britons say it.
+
+    Raises SynthError where the latter is to be looked up and hibari-tts is not installed.
+    """
+    if not said:
+        _need_dictionary("knowing how it is pronounced")
     ways = said or [_pronouncer(british)(phrase) for british in (False, True)]
     return tuple(dict.fromkeys(map(_plain, ways)))
+
+
+def _need_dictionary(purpose: str) -> None:
+    if not find_spec("hibari"):
+        raise SynthError(f"{purpose} needs a pronouncing dictionary, from the package hibari-tts. pip install hibari-tts")
 
 
 @cache

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from kws import audio
 from kws.errors import DataError, ModelError
 from kws.interrupts import Interrupts
+from kws.synth.engine import SynthError
 from kws.terminal import Progress
 from kws.training import processes, sorting, trunk
 from kws.training.fit import Recipe
@@ -63,12 +64,20 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             learn = train_in_rounds if options.folders.mine else train
-            reading = trunk.reading({options.speech.name: options.speech.sounds}) if options.speech else None
+            reading = _reading(options.speech, warn) if options.speech else None
             how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks, "card": card, "reading": reading}
             document = learn(material, options.config, options.recipe, path, **how)
             if document:
                 teller.say(_summary(document, path))
     return path
+
+
+def _reading(speech: Speech, warn: Callable[[str], None]) -> trunk.Reading | None:
+    try:
+        return trunk.reading({speech.name: speech.sounds})
+    except SynthError as error:
+        warn(f"the model gets no reader, which would avoid false alarms: {error}")
+        return None
 
 
 def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -> Path:
