@@ -4,11 +4,11 @@ The scanning network gives a high score to whatever resembles its word, and so, 
 (`kws.training.reading`) knows the sounds of speech and no word. It is asked only where the score is not low, which is seldom, and only
 for the last seconds: how well can the sounds of the word be read there, compared with what reads best?
 
-    log odds of the score  +  WEIGHT · (logarithm of that ratio, per sound  +  USUAL)
+    log odds of the score  +  WEIGHT · (logarithm of that ratio, per sound  -  NEUTRAL)
 
 The ratio is that of two paths of connectionist temporal classification (Graves et al., ICML 2006): the best one through the sounds of
-the word, and the best of all. It is 1 where just these sounds are what is read; where people say the word its logarithm is often as low
-as -USUAL. It depends on the last `WINDOW` frames alone, and so it is the same for every way to cut the audio.
+the word, and the best of all. It is 1 where just these sounds are what is read; a logarithm of NEUTRAL leaves the score as it is, and
+what is lower than LEAST counts as LEAST, since some people cannot be read. It depends on the last `WINDOW` frames alone, and so it is the same for every way to cut the audio.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ FLOOR = 0.05  # of the score: what is lower stays as it is, and costs nothing
 HELD = 8  # frames for which a score is held: the last sounds may be read so much later than the word is recognised
 WINDOW = 100  # frames, 2 s: in which the sounds are looked for
 ENDED = 25  # the last of these, in one of which the last sound must be read
-WEIGHT, USUAL = 3.0, 1.5
+WEIGHT, NEUTRAL, LEAST = 3.0, -2.5, -3.0
 SAMPLE_RATE = 16_000
 MOST_ODDS = 6.2  # logarithm; beyond it the rounding of the score itself would be heard
 
@@ -102,7 +102,7 @@ class Reader:
 def combined(score: np.ndarray, likeness: np.ndarray) -> np.ndarray:
     """Scores weighed with the logarithm of the likeness per sound."""
     score = np.clip(score.astype(np.float64), 1e-9, 1 - 1e-9)
-    odds = np.minimum(np.log(score / (1 - score)), MOST_ODDS) + WEIGHT * (likeness + USUAL)
+    odds = np.minimum(np.log(score / (1 - score)), MOST_ODDS) + WEIGHT * (np.maximum(likeness, LEAST) - NEUTRAL)
     return 1 / (1 + np.exp(-odds))
 
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from cli import main
 from kws import Spotter, audio
 from kws.errors import DataError
+from kws.modelfile import open_session
 from kws.training import checkpoint, mining
 from kws.training.clips import Clip, find_clips, part_of
 from kws.training.fit import Recipe, learning_rate
@@ -24,6 +25,7 @@ from kws.training.mixing import Source
 from kws.training.network import NetworkConfig
 from kws.training.rounds import first_path, list_path, second, train_in_rounds
 from kws.training.session import Hooks
+from kws.training.trunk import Reading, reading
 
 RATE = 16_000
 CPU = torch.device("cpu")
@@ -128,9 +130,12 @@ def test_second_round_is_shorter_and_slower():
     assert max(learning_rate(step, second(recipe)) for step in range(1500)) == pytest.approx(1e-3)
 
 
-def train_rounds(tiny_model, radio: Path, path: Path, *, resume: bool = False, hooks: Hooks | None = None) -> dict:
+def train_rounds(
+    tiny_model, radio: Path, path: Path, *, resume: bool = False, hooks: Hooks | None = None, reading: Reading | None = None
+) -> dict:
     material = gather(["rise"], Folders(tiny_model.data, mine=(radio,)), warn=lambda text: None)
-    return train_in_rounds(material, SMALL, SHORT, path, device=CPU, hooks=hooks or Hooks(), resume=resume, workers=0)
+    how = {"device": CPU, "hooks": hooks or Hooks(), "resume": resume, "reading": reading, "workers": 0}
+    return train_in_rounds(material, SMALL, SHORT, path, **how)
 
 
 def mine_nearly_all(patch: pytest.MonkeyPatch) -> None:
@@ -177,6 +182,14 @@ def test_second_run_gives_the_same(tiny_model, radio, whole, nearly_all_fires, t
     list_path(tmp_path / "rise.onnx").write_text("of an earlier run")
     train_rounds(tiny_model, radio, tmp_path / "rise.onnx")
     assert_same(tmp_path / "rise.onnx", whole)
+
+
+def test_what_a_reader_would_have_refused_is_mined_all_the_same(tiny_model, radio, whole, nearly_all_fires, tmp_path):
+    path = tmp_path / "rise.onnx"
+    train_rounds(tiny_model, radio, path, reading=reading({"rise": ("ɹIz",)}))
+    assert_same(path, whole)
+    for each in (first_path(path), path):
+        assert open_session(each)[1].document["reader"]["sounds"] == {"rise": ["ɹIz"]}
 
 
 def stop_after(epoch: int) -> Callable[[dict], None]:

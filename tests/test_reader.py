@@ -15,7 +15,7 @@ from kws import reader
 from kws.engine import OnnxEngine
 from kws.errors import ModelError
 from kws.modelfile import METADATA_KEY, READER_KEY
-from kws.reader import FLOOR, USUAL, WEIGHT, combined, likenesses
+from kws.reader import FLOOR, LEAST, NEUTRAL, WEIGHT, combined, likenesses
 from kws.training.calibrating import rewrite
 from kws.training.export import export
 from kws.training.trunk import Reading
@@ -70,11 +70,12 @@ def test_sounds_that_are_just_what_is_read_are_likeliest():
 
 
 def test_a_score_is_weighed_by_its_odds():
-    half, sure = combined(np.array([0.5]), np.array([-USUAL])), combined(np.array([1.0]), np.array([0.0]))
+    half, sure = combined(np.array([0.5]), np.array([NEUTRAL])), combined(np.array([1.0]), np.array([0.0]))
     assert half == pytest.approx(0.5)
     assert 0.99 < sure < 1
-    odds = np.log(combined(np.array([0.5]), np.array([-USUAL - 1]))[0])
-    assert odds == pytest.approx(np.log(1 / (1 + np.exp(WEIGHT))))
+    less, least, nothing = combined(np.array([0.5] * 3), np.array([NEUTRAL - 0.25, LEAST, -np.inf]))
+    assert less == pytest.approx(1 / (1 + np.exp(WEIGHT / 4)))
+    assert least == nothing < less
 
 
 def test_the_graph_reads_as_torch_does(model, reading):
