@@ -8,7 +8,8 @@ for the last seconds: how well can the sounds of the word be read there, compare
 
 The ratio is that of two paths of connectionist temporal classification (Graves et al., ICML 2006): the best one through the sounds of
 the word, and the best of all. It is 1 where just these sounds are what is read; a logarithm of NEUTRAL leaves the score as it is, and
-what is lower than LEAST counts as LEAST, since some people cannot be read. It depends on the last `WINDOW` frames alone, and so it is the same for every way to cut the audio.
+what is lower than LEAST counts as LEAST, since some people cannot be read. It depends on the last `WINDOW` frames alone, and so it is
+the same for every way to cut the audio.
 """
 
 from collections.abc import Callable, Sequence
