@@ -4,12 +4,12 @@ The scanning network gives a high score to whatever resembles its word, and so, 
 (`kws.training.reading`) knows the sounds of speech and no word. It is asked only where the score is not low, which is seldom, and only
 for the last seconds: how well can the sounds of the word be read there, compared with what reads best?
 
-    log odds of the score  +  WEIGHT · (logarithm of that ratio, per sound  -  NEUTRAL)
+    log odds of the score  -  WEIGHT · (ENOUGH - likeness)        where the likeness is less than ENOUGH, and LEAST at the least
 
-The ratio is that of two paths of connectionist temporal classification (Graves et al., ICML 2006): the best one through the sounds of
-the word, and the best of all. It is 1 where just these sounds are what is read; a logarithm of NEUTRAL leaves the score as it is, and
-what is lower than LEAST counts as LEAST, since some people cannot be read. It depends on the last `WINDOW` frames alone, and so it is
-the same for every way to cut the audio.
+The likeness is the logarithm, per sound, of the ratio of two paths of connectionist temporal classification (Graves et al., ICML 2006): the
+best one through the sounds of the word, and the best of all. It is 0 where just these sounds are what is read; of people who say the
+word some cannot be read at all. So the reader never raises a score, and the most it takes is WEIGHT · (ENOUGH - LEAST). What it says
+depends on the last `WINDOW` frames alone, and is the same for every way to cut the audio.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +22,8 @@ FLOOR = 0.05  # of the score: what is lower stays as it is, and costs nothing
 HELD = 8  # frames for which a score is held: the last sounds may be read so much later than the word is recognised
 WINDOW = 100  # frames, 2 s: in which the sounds are looked for
 ENDED = 25  # the last of these, in one of which the last sound must be read
-WEIGHT, NEUTRAL, LEAST = 3.0, -2.5, -3.0
+WEIGHT, ENOUGH, LEAST = 2.0, -1.5, -3.0
 SAMPLE_RATE = 16_000
-MOST_ODDS = 6.2  # logarithm; beyond it the rounding of the score itself would be heard
 
 Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
 
@@ -101,10 +100,9 @@ class Reader:
 
 
 def combined(score: np.ndarray, likeness: np.ndarray) -> np.ndarray:
-    """Scores weighed with the logarithm of the likeness per sound."""
-    score = np.clip(score.astype(np.float64), 1e-9, 1 - 1e-9)
-    odds = np.minimum(np.log(score / (1 - score)), MOST_ODDS) + WEIGHT * (np.maximum(likeness, LEAST) - NEUTRAL)
-    return 1 / (1 + np.exp(-odds))
+    """Scores, weighed with the likeness."""
+    score, against = score.astype(np.float64), np.exp(WEIGHT * (ENOUGH - np.clip(likeness, LEAST, ENOUGH)))
+    return score / (score + (1 - score) * against)
 
 
 def likenesses(letters: np.ndarray, sounds: Pronunciation) -> np.ndarray:

@@ -15,7 +15,7 @@ from kws import reader
 from kws.engine import OnnxEngine
 from kws.errors import ModelError
 from kws.modelfile import METADATA_KEY, READER_KEY
-from kws.reader import FLOOR, LEAST, NEUTRAL, WEIGHT, combined, likenesses
+from kws.reader import ENOUGH, FLOOR, LEAST, WEIGHT, combined, likenesses
 from kws.training.calibrating import rewrite
 from kws.training.export import export
 from kws.training.trunk import Reading
@@ -70,12 +70,12 @@ def test_sounds_that_are_just_what_is_read_are_likeliest():
 
 
 def test_a_score_is_weighed_by_its_odds():
-    half, sure = combined(np.array([0.5]), np.array([NEUTRAL])), combined(np.array([1.0]), np.array([0.0]))
-    assert half == pytest.approx(0.5)
-    assert 0.99 < sure < 1
-    less, least, nothing = combined(np.array([0.5] * 3), np.array([NEUTRAL - 0.25, LEAST, -np.inf]))
+    scores, well_read = np.array([0.0, 0.05, 0.5, 0.999, 1.0]), np.full(5, ENOUGH)
+    np.testing.assert_array_equal(combined(scores, well_read), scores)
+    np.testing.assert_array_equal(combined(scores, well_read + 1), scores)  # what is read better is not raised
+    less, least, nothing = combined(np.array([0.5] * 3), np.array([ENOUGH - 0.25, LEAST, -np.inf]))
     assert less == pytest.approx(1 / (1 + np.exp(WEIGHT / 4)))
-    assert least == nothing < less
+    assert least == nothing == pytest.approx(1 / (1 + np.exp(WEIGHT * (ENOUGH - LEAST))))
 
 
 def test_the_graph_reads_as_torch_does(model, reading):
