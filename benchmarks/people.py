@@ -1,7 +1,7 @@
 """Do detectors made from text hear people? Trains one for each phrase of the wake-word benchmark, and judges it by people's recordings.
 
     python benchmarks/people.py --data DATA --out RUNS --mine --trunk models/trunk.pt [--phrases snowboy] [--human 10]
-    python benchmarks/people.py --data DATA --out RUNS --judge
+    python benchmarks/people.py --data DATA --out RUNS --judge [--alone]
 
 DATA holds one folder a set of recordings: wake_words (people who say the phrases), and speech_commands, librispeech,
 precise_community, custom_commands, honk (other speech), esc10 (noise). RUNS keeps what is spoken, and one model for each run; a run that
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--mine", action="store_true", help="in two rounds: the second learns from what fires in the first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
+    parser.add_argument("--alone", action="store_true", help="… as if there were no reader in them")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for phrase in args.phrases:
@@ -67,7 +68,8 @@ def main() -> None:
         if args.judge:
             for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
                 spoken_ = spoken_folder(args.out, speech.name, found.stem.rpartition("seed")[2])
-                print(json.dumps({"run": found.stem, **judge(OnnxEngine(str(found)), args.data, spoken_, speech.name)}), flush=True)
+                engine = OnnxEngine(str(found), alone=args.alone)
+                print(json.dumps({"run": found.stem, **judge(engine, args.data, spoken_, speech.name)}), flush=True)
         elif not path.exists():
             run(args, speech, path)
 

@@ -30,10 +30,11 @@ Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
 
 @dataclass(frozen=True)
 class Heard:
-    """What a reader needs of the past: `audio`, blocks [B, n], the last of which ends where the latest frame does, and of the latest
-    HELD - 1 frames `pooled` [B, HELD - 1, W] and `extents` [B, HELD - 1, W, 2]."""
+    """What a reader needs of the past: `audio`, blocks [B, n], the last of which ends where the latest frame does, with so many
+    `samples` in all; and of the latest HELD - 1 frames `pooled` [B, HELD - 1, W] and `extents` [B, HELD - 1, W, 2]."""
 
     audio: tuple[np.ndarray, ...]
+    samples: int
     pooled: np.ndarray
     extents: np.ndarray
 
@@ -62,7 +63,7 @@ class Reader:
     def silence(self, batch: int) -> Heard:
         """The past of `batch` streams before their first sample."""
         nothing = np.zeros((batch, HELD - 1, len(self._sounds), 2), np.float32)
-        return Heard((np.zeros((batch, self._needed), np.float32),), nothing[..., 0], nothing)
+        return Heard((np.zeros((batch, self._needed), np.float32),), self._needed, nothing[..., 0], nothing)
 
     def weigh(self, pooled: np.ndarray, extents: np.ndarray, audio: np.ndarray, heard: Heard) -> tuple[np.ndarray, np.ndarray, Heard]:
         """Scores [B, F, W] and extents [B, F, W, 2] of new frames, weighed, and the past of the next ones.
@@ -70,6 +71,11 @@ class Reader:
         audio [B, F · frame_samples]: all that is new in them. Where a score is held its extents are, from where it stands now.
         """
         known, places = np.concatenate([heard.pooled, pooled], axis=1), np.concatenate([heard.extents, extents], axis=1)
+        past = Heard(
+            *self._kept(heard, audio[:, -self._needed :].copy()), *(each[:, each.shape[1] - HELD + 1 :] for each in (known, places))
+        )
+        if known.max() < FLOOR:
+            return pooled, extents, past
         windows = np.lib.stride_tricks.sliding_window_view(known, HELD, axis=1)  # [B, F, W, HELD]
         held = windows.max(axis=-1)
         asked = (held >= FLOOR) & np.array([bool(each) for each in self._sounds])
@@ -87,16 +93,15 @@ class Reader:
                     since = HELD - 1 - windows[stream, mine, word].argmax(axis=-1)
                     then = places[stream, mine + HELD - 1 - since, word]
                     placed[stream, mine, word] = then + since[:, None] * self._frame / SAMPLE_RATE
-        blocks = self._kept((*heard.audio, audio[:, -self._needed :].copy()))
-        return weighed, placed, Heard(blocks, *(each[:, each.shape[1] - HELD + 1 :] for each in (known, places)))
+        return weighed, placed, past
 
-    def _kept(self, blocks: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        """The last blocks, as many as together hold what is needed."""
-        length, first = 0, len(blocks)
-        while length < self._needed:
-            first -= 1
-            length += blocks[first].shape[1]
-        return blocks[first:]
+    def _kept(self, heard: Heard, block: np.ndarray) -> tuple[tuple[np.ndarray, ...], int]:
+        """The last blocks, as many as together hold what is needed, and how many samples that is."""
+        blocks, samples, first = (*heard.audio, block), heard.samples + block.shape[1], 0
+        while samples - blocks[first].shape[1] >= self._needed:
+            samples -= blocks[first].shape[1]
+            first += 1
+        return blocks[first:], samples
 
 
 def combined(score: np.ndarray, likeness: np.ndarray) -> np.ndarray:
