@@ -90,6 +90,7 @@ def _add_reader(model: onnx.ModelProto, document: dict, reading: Reading) -> Non
         "sounds": {word: list(ways) for word, ways in reading.sounds.items()},
         "first_samples": network.config.receptive_field_samples,
         "parameters": sum(p.numel() for p in reading.network.parameters()),
+        "sources": list(reading.sources),
     }
     values = {METADATA_KEY: json.dumps({**document, "reader": known}), READER_KEY: base64.b64encode(graph.SerializeToString()).decode()}
     helper.set_model_props(model, values)

@@ -41,10 +41,11 @@ def learning_rate(trunk: Path | None) -> float:
 
 @dataclass(frozen=True)
 class Reading:
-    """What makes a reader (`kws.reader`): a network that reads, and how words are pronounced, in its letters."""
+    """What makes a reader (`kws.reader`): a network that reads, how words are pronounced, in its letters, and what it was made of."""
 
     network: ScanningCNN
     sounds: dict[str, tuple[str, ...]]
+    sources: tuple[dict, ...] = ()
 
 
 def reading(sounds: Mapping[str, Sequence[str]]) -> Reading | None:
@@ -52,12 +53,17 @@ def reading(sounds: Mapping[str, Sequence[str]]) -> Reading | None:
     path = shipped()
     if path is None:
         return None
-    return Reading(load_network(path), {word: tuple(dict.fromkeys(map(lettered, ways))) for word, ways in sounds.items()})
+    lettered_sounds = {word: tuple(dict.fromkeys(map(lettered, ways))) for word, ways in sounds.items()}
+    return Reading(load_network(path), lettered_sounds, tuple(_sources(path)))
 
 
 def card(trunk: Path) -> dict:
     """What a model that begins with it says of it: where it came from, and what it was made of, if it tells."""
-    return {"trunk": {"file": trunk.name, "sources": checkpoint.load(trunk).get("sources", [])}}
+    return {"trunk": {"file": trunk.name, "sources": _sources(trunk)}}
+
+
+def _sources(trunk: Path) -> list[dict]:
+    return checkpoint.load(trunk).get("sources", [])
 
 
 def with_trunk(config: NetworkConfig, checkpoint: Path, seed: int) -> ScanningCNN:
