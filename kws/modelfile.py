@@ -18,7 +18,7 @@ from kws.reader import Reader
 if TYPE_CHECKING:
     import onnxruntime
 
-FORMAT = 1
+FORMAT, WITH_READER = 1, 2  # a file with a reader is none for a kws that would not ask it
 METADATA_KEY = "kws"
 READER_KEY = "kws_reader"  # of the graph of its reader, in base64, if it has one
 _NEEDED = ("words", "sample_rate", "frame_samples", "past_samples", "state_size", "events")
@@ -133,9 +133,9 @@ def _check(path: Path, metadata: dict[str, str]) -> dict:
         version = document["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
-    if version != FORMAT:
+    if version not in (FORMAT, WITH_READER):
         raise ModelError(
-            f"{path}: model format {version}, this kws reads format {FORMAT}. Train it again, or install the kws that made it."
+            f"{path}: model format {version}, this kws reads formats {FORMAT} and {WITH_READER}. Train it again, or install the kws that made it."
         )
     missing = [key for key in _NEEDED if key not in document]
     if missing:

@@ -12,7 +12,7 @@ from factories import make_document, make_model, make_network
 from onnx import TensorProto, helper
 
 from kws.errors import ModelError
-from kws.modelfile import FORMAT, METADATA_KEY, ModelInfo, find, open_session
+from kws.modelfile import FORMAT, METADATA_KEY, WITH_READER, ModelInfo, find, open_session
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,8 +34,8 @@ BAD_FILES = {
     "another program's": (onnx_model({}), "an ONNX model of another program; kws needs a file made by 'kws train'"),
     "another program's with metadata": (onnx_model({"stride": "32"}), "an ONNX model of another program"),
     "newer format": (
-        onnx_model({METADATA_KEY: json.dumps({"format": FORMAT + 1})}),
-        f"model format {FORMAT + 1}, this kws reads format {FORMAT}",
+        onnx_model({METADATA_KEY: json.dumps({"format": WITH_READER + 1})}),
+        f"model format {WITH_READER + 1}, this kws reads formats {FORMAT} and {WITH_READER}",
     ),
     "older format": (onnx_model({METADATA_KEY: json.dumps({"format": 0})}), "model format 0"),
     "no format": (onnx_model({METADATA_KEY: "{}"}), "its description is damaged"),

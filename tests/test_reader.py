@@ -14,7 +14,7 @@ from factories import make_audio, make_document, make_network
 from kws import reader
 from kws.engine import OnnxEngine
 from kws.errors import ModelError
-from kws.modelfile import METADATA_KEY, READER_KEY
+from kws.modelfile import METADATA_KEY, READER_KEY, WITH_READER
 from kws.reader import ENOUGH, FLOOR, LEAST, WEIGHT, combined, likenesses
 from kws.training.calibrating import rewrite
 from kws.training.export import export
@@ -152,6 +152,7 @@ def test_calibrating_keeps_the_reader(model, tmp_path):
     out = tmp_path / "calibrated.onnx"
     rewrite(OnnxEngine(model).info.path, OnnxEngine(model).info.document, out)
     assert OnnxEngine(str(out))._reader is not None
+    assert OnnxEngine(str(out)).info.document["format"] == WITH_READER
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kws.engine import OnnxEngine
 from kws.errors import ModelError
-from kws.modelfile import METADATA_KEY, READER_KEY
+from kws.modelfile import METADATA_KEY, READER_KEY, WITH_READER
 from kws.training.network import Convolution, LogMel, ScanningCNN, fold
 from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, NoPooling, Pooling, PowerPooling
 from kws.training.trunk import Reading
@@ -92,7 +92,10 @@ def _add_reader(model: onnx.ModelProto, document: dict, reading: Reading) -> Non
         "parameters": sum(p.numel() for p in reading.network.parameters()),
         "sources": list(reading.sources),
     }
-    values = {METADATA_KEY: json.dumps({**document, "reader": known}), READER_KEY: base64.b64encode(graph.SerializeToString()).decode()}
+    values = {
+        METADATA_KEY: json.dumps({**document, "format": WITH_READER, "reader": known}),
+        READER_KEY: base64.b64encode(graph.SerializeToString()).decode(),
+    }
     helper.set_model_props(model, values)
 
 
