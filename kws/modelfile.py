@@ -134,9 +134,8 @@ def _check(path: Path, metadata: dict[str, str]) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
     if version not in (FORMAT, WITH_READER):
-        raise ModelError(
-            f"{path}: model format {version}, this kws reads formats {FORMAT} and {WITH_READER}. Train it again, or install the kws that made it."
-        )
+        known = f"this kws reads formats {FORMAT} and {WITH_READER}"
+        raise ModelError(f"{path}: model format {version}, {known}. Train it again, or install the kws that made it.")
     missing = [key for key in _NEEDED if key not in document]
     if missing:
         raise ModelError(f"{path}: its description lacks {', '.join(missing)}. Copy or train it again.")
