@@ -12,7 +12,7 @@ word some cannot be read at all. So the reader never raises a score, and the mos
 depends on the last `WINDOW` frames alone, and is the same for every way to cut the audio.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,29 +71,32 @@ class Reader:
         audio [B, F · frame_samples]: all that is new in them. Where a score is held its extents are, from where it stands now.
         """
         known, places = np.concatenate([heard.pooled, pooled], axis=1), np.concatenate([heard.extents, extents], axis=1)
-        past = Heard(
-            *self._kept(heard, audio[:, -self._needed :].copy()), *(each[:, each.shape[1] - HELD + 1 :] for each in (known, places))
-        )
+        latest = (each[:, each.shape[1] - HELD + 1 :] for each in (known, places))
+        past = Heard(*self._kept(heard, audio[:, -self._needed :].copy()), *latest)
         if known.max() < FLOOR:
             return pooled, extents, past
         windows = np.lib.stride_tricks.sliding_window_view(known, HELD, axis=1)  # [B, F, W, HELD]
-        held = windows.max(axis=-1)
+        held, at = windows.max(axis=-1), windows.argmax(axis=-1)
         asked = (held >= FLOOR) & np.array([bool(each) for each in self._sounds])
-        weighed, placed = pooled.copy(), extents.copy()
+        then = np.take_along_axis(places, (np.arange(at.shape[1])[:, None] + at)[..., None], axis=1)
+        since = (HELD - 1 - at) * np.float32(self._frame / SAMPLE_RATE)
+        placed = np.where(asked[..., None], then + since[..., None], extents)
+        weighed = pooled.copy()
         for stream in np.flatnonzero(asked.any(axis=(1, 2))):
             sound = np.concatenate([*(block[stream] for block in heard.audio), audio[stream]])
-            frames = np.flatnonzero(asked[stream].any(axis=1))
-            for some in np.split(frames, np.flatnonzero(np.diff(frames) > WINDOW) + 1):
-                end = len(sound) - (pooled.shape[1] - 1 - some[-1]) * self._frame
-                letters = self._letters(sound[end - self._needed - (some[-1] - some[0]) * self._frame : end])
-                for word in np.flatnonzero(asked[stream, some].any(axis=0)):
-                    mine = some[asked[stream, some, word]]
-                    likeness = np.max([likenesses(letters, each)[mine - some[0]] for each in self._sounds[word]], axis=0)
-                    weighed[stream, mine, word] = combined(held[stream, mine, word], likeness)
-                    since = HELD - 1 - windows[stream, mine, word].argmax(axis=-1)
-                    then = places[stream, mine + HELD - 1 - since, word]
-                    placed[stream, mine, word] = then + since[:, None] * self._frame / SAMPLE_RATE
+            for frames, word, likeness in self._read(sound, asked[stream]):
+                weighed[stream, frames, word] = combined(held[stream, frames, word], likeness)
         return weighed, placed, past
+
+    def _read(self, sound: np.ndarray, asked: np.ndarray) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
+        """Some frames, a word, and its likeness at each of them, for all that is asked [F, W]; the last frame ends with the sound."""
+        frames = np.flatnonzero(asked.any(axis=1))
+        for some in np.split(frames, np.flatnonzero(np.diff(frames) > WINDOW) + 1):
+            end = len(sound) - (len(asked) - 1 - some[-1]) * self._frame
+            letters = self._letters(sound[end - self._needed - (some[-1] - some[0]) * self._frame : end])
+            for word in np.flatnonzero(asked[some].any(axis=0)):
+                mine = some[asked[some, word]]
+                yield mine, word, np.max([likenesses(letters, each) for each in self._sounds[word]], axis=0)[mine - some[0]]
 
     def _kept(self, heard: Heard, block: np.ndarray) -> tuple[tuple[np.ndarray, ...], int]:
         """The last blocks, as many as together hold what is needed, and how many samples that is."""

@@ -53,7 +53,7 @@ def reading(sounds: Mapping[str, Sequence[str]]) -> Reading | None:
     path = shipped()
     if path is None:
         return None
-    lettered_sounds = {word: tuple(dict.fromkeys(map(lettered, ways))) for word, ways in sounds.items()}
+    lettered_sounds = {word: tuple(dict.fromkeys(filter(None, map(lettered, ways)))) for word, ways in sounds.items()}
     return Reading(load_network(path), lettered_sounds, tuple(_sources(path)))
 
 
