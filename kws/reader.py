@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-FLOOR = 0.05  # of the score: what is lower stays as it is, and costs nothing
+FLOOR = 0.1  # of the score: what is lower stays as it is, and costs nothing
 HELD = 8  # frames for which a score is held: the last sounds may be read so much later than the word is recognised
 WINDOW = 100  # frames, 2 s: in which the sounds are looked for
 ENDED = 25  # the last of these, in one of which the last sound must be read
@@ -121,15 +121,14 @@ def likenesses(letters: np.ndarray, sounds: Pronunciation) -> np.ndarray:
     """
     path = np.zeros(2 * len(sounds) - 1, int)
     path[::2] = sounds
-    loss = (letters - letters.max(axis=1, keepdims=True))[:, path]
-    windows = np.lib.stride_tricks.sliding_window_view(loss, WINDOW, axis=0)  # [n, S, WINDOW]
-    leaps = np.full(len(path), -np.inf)  # over a blank, between two sounds that are not the same
-    leaps[2::2] = np.where(path[2::2] == path[:-2:2], -np.inf, 0.0)
-    best = np.full((len(windows), len(path) + 2), -np.inf)  # in front of the path two places that nothing is in
-    ended = np.full(len(windows), -np.inf)
-    for frame in range(WINDOW):
-        best[:, 1] = 0.0  # from here a path begins
-        best[:, 2:] = np.maximum.reduce([best[:, 2:], best[:, 1:-1], best[:, :-2] + leaps]) + windows[:, :, frame]
-        if frame >= WINDOW - ENDED:
-            ended = np.maximum(ended, best[:, -1])
-    return ended / len(sounds)
+    loss = (letters - letters.max(axis=1, keepdims=True))[:, path].astype(np.float64)
+    sums = np.concatenate([np.zeros((1, len(path))), loss.cumsum(axis=0)])  # of the frames before each
+    before, until = (np.lib.stride_tricks.sliding_window_view(each, WINDOW, axis=0) for each in (sums[:-1], sums[1:]))  # [n, S, WINDOW]
+    nothing = np.full((len(before), 1), -np.inf)
+    reached: list[np.ndarray] = []  # by each part of the path the best sum [n, WINDOW] of those that end with it at each frame
+    for part in range(len(path)):
+        from_here = np.zeros(before.shape[::2]) if part == 0 else np.hstack([nothing, reached[-1][:, :-1]])
+        if part > 1 and part % 2 == 0 and path[part] != path[part - 2]:  # no blank need be between two sounds that differ
+            from_here = np.maximum(from_here, np.hstack([nothing, reached[-2][:, :-1]]))
+        reached.append(until[:, part] + np.maximum.accumulate(from_here - before[:, part], axis=1))
+    return reached[-1][:, WINDOW - ENDED :].max(axis=1) / len(sounds)
