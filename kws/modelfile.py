@@ -95,13 +95,8 @@ def find(model: str | Path) -> Path:
 
 def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]":
     """The graph, ready to run on one thread, and its checked document. Raises ModelError for anything but a model of ours."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = _session(path.read_bytes())
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     except Exception as error:  # the runtime has no common base for what it raises on a bad file
@@ -120,9 +115,19 @@ def open_reader(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Rea
     try:
         letters = known["letters"]
         sounds = [[[letters.index(letter) for letter in said] for said in known["sounds"].get(word, [])] for word in info.words]
-        return Reader(base64.b64decode(graph, validate=True), sounds, known["first_samples"], info.frame_samples)
+        decoded = base64.b64decode(graph, validate=True)
+        return Reader(lambda: _session(decoded), sounds, known["first_samples"], info.frame_samples)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ModelError(f"{info.path}: its reader is damaged. Copy or train it again.") from error
+
+
+def _session(graph: bytes) -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _check(path: Path, metadata: dict[str, str]) -> dict:

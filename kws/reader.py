@@ -15,8 +15,12 @@ depends on the last `WINDOW` frames alone, and is the same for every way to cut 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 FLOOR = 0.1  # of the score: what is lower stays as it is, and costs nothing
 HELD = 8  # frames for which a score is held: the last sounds may be read so much later than the word is recognised
@@ -42,22 +46,26 @@ class Heard:
 class Reader:
     """Weighs the scores of a model's words.
 
-    graph: an ONNX model, samples [1, N] → log p `letters` [1, F, L] of frames of `frame_samples`, the first of which ends after
-    `first_samples`. sounds: for each word the ways to pronounce it; none where nobody knows, and then its scores stay as they are.
+    open_graph: gives a session of ONNX Runtime, samples [1, N] → log p `letters` [1, F, L] of frames of `frame_samples`, the first of
+    which ends after `first_samples`. sounds: for each word the ways to pronounce it; none where nobody knows, and then its scores
+    stay as they are.
     """
 
-    def __init__(self, graph: bytes, sounds: Sequence[Sequence[Pronunciation]], first_samples: int, frame_samples: int):
-        self._graph, self._sounds, self._frame = graph, sounds, frame_samples
+    def __init__(
+        self,
+        open_graph: "Callable[[], onnxruntime.InferenceSession]",
+        sounds: Sequence[Sequence[Pronunciation]],
+        first_samples: int,
+        frame_samples: int,
+    ):
+        self._open, self._sounds, self._frame = open_graph, sounds, frame_samples
+        self._readable = np.array([bool(each) for each in sounds])
         self._needed = first_samples + (WINDOW - 1) * frame_samples  # up to the end of a frame
 
     @cached_property
     def _letters(self) -> Callable[[np.ndarray], np.ndarray]:
         """Samples [N] → log p [F, L]. Made when it is first asked: most recordings hold nothing to be read."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
+        session = self._open()
         return lambda samples: session.run(["letters"], {"audio": samples[None]})[0][0]
 
     def silence(self, batch: int) -> Heard:
@@ -77,7 +85,7 @@ class Reader:
             return pooled, extents, past
         windows = np.lib.stride_tricks.sliding_window_view(known, HELD, axis=1)  # [B, F, W, HELD]
         held, at = windows.max(axis=-1), windows.argmax(axis=-1)
-        asked = (held >= FLOOR) & np.array([bool(each) for each in self._sounds])
+        asked = (held >= FLOOR) & self._readable
         then = np.take_along_axis(places, (np.arange(at.shape[1])[:, None] + at)[..., None], axis=1)
         since = (HELD - 1 - at) * np.float32(self._frame / SAMPLE_RATE)
         placed = np.where(asked[..., None], then + since[..., None], extents)

@@ -1,6 +1,5 @@
 """A second opinion: the reader's likeness against brute force; the same scores for every way to cut the audio."""
 
-import base64
 import itertools
 import json
 from dataclasses import replace
@@ -81,8 +80,7 @@ def test_a_score_is_weighed_by_its_odds():
 
 def test_the_graph_reads_as_torch_does(model, reading):
     audio = make_audio(3.0)[0, :47_920]  # whole hops
-    (path,) = [each.value for each in onnx.load(model).metadata_props if each.key == READER_KEY]
-    mine = reader.Reader(base64.b64decode(path), [], 0, 320)._letters(audio)
+    mine = OnnxEngine(model)._reader._letters(audio)
     with torch.no_grad():
         theirs = reading.network.eval()(torch.from_numpy(audio)[None])[0].logits[0].log_softmax(0).T.numpy()
     assert mine.shape[0] - theirs.shape[0] == reading.network.config.pool_frames - 1

@@ -8,17 +8,14 @@ DATA and WORK as for `train.py`, whose models have a reader already: this is for
 
 import argparse
 import pathlib
-from dataclasses import asdict, replace
 
-import numpy as np
 from train import WORD, gather, unpack
 
 from kws.engine import OnnxEngine
 from kws.synth.neighbours import pronunciations
-from kws.training import trials, trunk
-from kws.training.calibrate import calibrate, default_threshold
+from kws.training import trunk
 from kws.training.export import export
-from kws.training.material import heldout_waves
+from kws.training.session import calibrated
 from kws.training.torch_engine import load_network
 
 
@@ -32,16 +29,9 @@ def main() -> None:
     out, network = args.out or args.model, load_network(args.model.with_suffix(".pt"))
     reading = trunk.reading({WORD: pronunciations(WORD)})
     document = OnnxEngine(str(args.model), alone=True).info.document
-    export(network, document, out, reading)
-    engine, material = OnnxEngine(str(out)), gather(unpack(args.data, args.work / "data"), args.work / "spoken")
-    (word,) = material.heldout_words
-    made = trials.word_trials(engine, [word.bank[i] for i in range(len(word.bank))], word.placed)
-    silence = trials.listen(engine, heldout_waves(material))
-    table = calibrate(engine, [made], silence, material.heldout_hours, engine.info.events)
-    settings = replace(engine.info.events, threshold=(default_threshold(table, WORD),))
-    known = [(trials.decision(trial, 0, (WORD,), settings), trial.end) for trial in made]
-    latency = round(float(np.median([decided[1] - end for decided, end in known if decided])), 3)
-    export(network, {**document, "events": asdict(settings), "calibration": table, "latency_seconds": latency}, out, reading)
+    material = gather(unpack(args.data, args.work / "data"), args.work / "spoken")
+    known = calibrated(network, material, out.with_suffix(".basis.onnx"), reading)
+    export(network, {**document, **known}, out, reading)
 
 
 if __name__ == "__main__":

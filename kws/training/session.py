@@ -120,21 +120,28 @@ def detection_task(rooms: Tensor, recipe: Recipe, config: NetworkConfig) -> Task
 def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks, reading: Reading | None) -> dict:
     """Exports the trained network, calibrates it on the held-out material and writes both into the model file."""
     hooks.say("exporting and calibrating")
-    engine = _uncalibrated(run.trained, path.with_suffix(".basis.onnx"), reading)
-    words = [_word_trials(engine, word, None) for word in material.heldout_words]
-    silence = trials.listen(engine, heldout_waves(material))
-    table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
-    settings = replace(engine.info.events, threshold=tuple(default_threshold(table, name) for name in material.names))
     document = {
-        **describe(run.trained, settings),
-        "latency_seconds": _latency_seconds(words, material.names, settings),
-        "calibration": table,
+        **calibrated(run.trained, material, path.with_suffix(".basis.onnx"), reading),
         **provenance(run, notes=material.notes),
         "sources": list(material.sources),
         **card,
     }
     export(run.trained, document, path, reading)
     return document
+
+
+def calibrated(network: ScanningCNN, material: Material, scratch: Path, reading: Reading | None) -> dict:
+    """What a model's document says of the network, its thresholds and its latency, by the held-out material."""
+    engine = _uncalibrated(network, scratch, reading)
+    words = [_word_trials(engine, word, None) for word in material.heldout_words]
+    silence = trials.listen(engine, heldout_waves(material))
+    table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
+    settings = replace(engine.info.events, threshold=tuple(default_threshold(table, name) for name in material.names))
+    return {
+        **describe(network, settings),
+        "latency_seconds": _latency_seconds(words, material.names, settings),
+        "calibration": table,
+    }
 
 
 def _uncalibrated(network: ScanningCNN, scratch: Path, reading: Reading | None) -> OnnxEngine:
