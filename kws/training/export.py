@@ -71,9 +71,13 @@ def check(network: ScanningCNN, path: Path) -> float:
 
 
 def _model(network: ScanningCNN, document: dict) -> onnx.ModelProto:
-    graph = _Graph(network)
-    model = helper.make_model(graph.build(), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="kws")
+    model = _checked(_Graph(network).build())
     model.metadata_props.add(key=METADATA_KEY, value=json.dumps(document))
+    return model
+
+
+def _checked(graph: onnx.GraphProto) -> onnx.ModelProto:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="kws")
     onnx.checker.check_model(model)
     return model
 
@@ -81,10 +85,6 @@ def _model(network: ScanningCNN, document: dict) -> onnx.ModelProto:
 def _add_reader(model: onnx.ModelProto, document: dict, reading: Reading) -> None:
     """Puts the graph that reads, and what is needed to ask it, into the metadata of a model."""
     network = fold(reading.network)
-    graph = helper.make_model(
-        _ReaderGraph(network).build(), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="kws"
-    )
-    onnx.checker.check_model(graph)
     known = {
         "letters": "".join(network.config.words),
         "sounds": {word: list(ways) for word, ways in reading.sounds.items()},
@@ -94,7 +94,7 @@ def _add_reader(model: onnx.ModelProto, document: dict, reading: Reading) -> Non
     }
     values = {
         METADATA_KEY: json.dumps({**document, "format": WITH_READER, "reader": known}),
-        READER_KEY: base64.b64encode(graph.SerializeToString()).decode(),
+        READER_KEY: base64.b64encode(_checked(_ReaderGraph(network).build()).SerializeToString()).decode(),
     }
     helper.set_model_props(model, values)
 
