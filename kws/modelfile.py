@@ -18,7 +18,7 @@ from kws.reader import Reader
 if TYPE_CHECKING:
     import onnxruntime
 
-FORMAT, WITH_READER = 1, 2  # a file with a reader is none for a kws that would not ask it
+FORMAT, WITH_READER = 1, 3  # a file with a reader is none for a kws that would not ask it
 METADATA_KEY = "kws"
 READER_KEY = "kws_reader"  # of the graph of its reader, in base64, if it has one
 _NEEDED = ("words", "sample_rate", "frame_samples", "past_samples", "state_size", "events")
@@ -116,7 +116,7 @@ def open_reader(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Rea
         letters = known["letters"]
         sounds = [[[letters.index(letter) for letter in said] for said in known["sounds"].get(word, [])] for word in info.words]
         decoded = base64.b64decode(graph, validate=True)
-        return Reader(lambda: _session(decoded), sounds, known["first_samples"], info.frame_samples)
+        return Reader(lambda: _session(decoded), sounds, known["field_samples"], info.frame_samples)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ModelError(f"{info.path}: its reader is damaged. Copy or train it again.") from error
 

@@ -12,7 +12,7 @@ word some cannot be read at all. So the reader never raises a score, and the mos
 depends on the last `WINDOW` frames alone, and is the same for every way to cut the audio.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -33,21 +33,31 @@ Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
 
 
 @dataclass(frozen=True)
+class Read:
+    """Of a stream that was read up to its latest frame: the network's state there [1, S], and log p of the last letters [WINDOW - 1, L]."""
+
+    memory: np.ndarray
+    letters: np.ndarray
+
+
+@dataclass(frozen=True)
 class Heard:
     """What a reader needs of the past: `audio`, blocks [B, n], the last of which ends where the latest frame does, with so many
-    `samples` in all; and of the latest HELD - 1 frames `pooled` [B, HELD - 1, W] and `extents` [B, HELD - 1, W, 2]."""
+    `samples` in all; of the latest HELD - 1 frames `pooled` [B, HELD - 1, W] and `extents` [B, HELD - 1, W, 2]; and, of streams that were
+    being read, what was `read`."""
 
     audio: tuple[np.ndarray, ...]
     samples: int
     pooled: np.ndarray
     extents: np.ndarray
+    read: tuple[Read | None, ...]
 
 
 class Reader:
     """Weighs the scores of a model's words.
 
-    open_graph: gives a session of ONNX Runtime, samples [1, N] → log p `letters` [1, F, L] of frames of `frame_samples`, the first of
-    which ends after `first_samples`. sounds: for each word the ways to pronounce it; none where nobody knows, and then its scores
+    open_graph: gives a session of ONNX Runtime, (`audio` [1, N], `state` [1, S]) → (log p `letters` [1, F, L], `new_state`), of which a
+    frame depends on `field_samples`. sounds: for each word the ways to pronounce it; none where nobody knows, and then its scores
     stay as they are.
     """
 
@@ -55,23 +65,23 @@ class Reader:
         self,
         open_graph: "Callable[[], onnxruntime.InferenceSession]",
         sounds: Sequence[Sequence[Pronunciation]],
-        first_samples: int,
+        field_samples: int,
         frame_samples: int,
     ):
         self._open, self._sounds, self._frame = open_graph, sounds, frame_samples
         self._readable = np.array([bool(each) for each in sounds])
-        self._needed = first_samples + (WINDOW - 1) * frame_samples  # up to the end of a frame
+        self._field = -(-field_samples // frame_samples)  # frames
+        self._needed = (self._field + WINDOW - 2) * frame_samples  # before the first frame that is new
 
     @cached_property
-    def _letters(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Samples [N] → log p [F, L]. Made when it is first asked: most recordings hold nothing to be read."""
-        session = self._open()
-        return lambda samples: session.run(["letters"], {"audio": samples[None]})[0][0]
+    def _session(self) -> "onnxruntime.InferenceSession":
+        """Made when something is first read: most recordings hold nothing to be read."""
+        return self._open()
 
     def silence(self, batch: int) -> Heard:
         """The past of `batch` streams before their first sample."""
         nothing = np.zeros((batch, HELD - 1, len(self._sounds), 2), np.float32)
-        return Heard((np.zeros((batch, self._needed), np.float32),), self._needed, nothing[..., 0], nothing)
+        return Heard((np.zeros((batch, self._needed), np.float32),), self._needed, nothing[..., 0], nothing, (None,) * batch)
 
     def weigh(self, pooled: np.ndarray, extents: np.ndarray, audio: np.ndarray, heard: Heard) -> tuple[np.ndarray, np.ndarray, Heard]:
         """Scores [B, F, W] and extents [B, F, W, 2] of new frames, weighed, and the past of the next ones.
@@ -79,32 +89,44 @@ class Reader:
         audio [B, F · frame_samples]: all that is new in them. Where a score is held its extents are, from where it stands now.
         """
         known, places = np.concatenate([heard.pooled, pooled], axis=1), np.concatenate([heard.extents, extents], axis=1)
+        read: list[Read | None] = [None] * len(pooled)
+        weighed, placed = pooled, extents
+        if known.max() >= FLOOR:
+            windows = np.lib.stride_tricks.sliding_window_view(known, HELD, axis=1)  # [B, F, W, HELD]
+            held, at = windows.max(axis=-1), windows.argmax(axis=-1)
+            asked = (held >= FLOOR) & self._readable
+            then = np.take_along_axis(places, (np.arange(at.shape[1])[:, None] + at)[..., None], axis=1)
+            since = (HELD - 1 - at) * np.float32(self._frame / SAMPLE_RATE)
+            placed = np.where(asked[..., None], then + since[..., None], extents)
+            weighed = pooled.copy()
+            for stream in np.flatnonzero(asked.any(axis=(1, 2))):
+                sound = np.concatenate([*(block[stream] for block in heard.audio), audio[stream]])
+                likeness, read[stream] = self._likeness(sound, asked[stream], heard.read[stream])
+                weighed[stream] = np.where(asked[stream], combined(held[stream], likeness), pooled[stream])
         latest = (each[:, each.shape[1] - HELD + 1 :] for each in (known, places))
-        past = Heard(*self._kept(heard, audio[:, -self._needed :].copy()), *latest)
-        if known.max() < FLOOR:
-            return pooled, extents, past
-        windows = np.lib.stride_tricks.sliding_window_view(known, HELD, axis=1)  # [B, F, W, HELD]
-        held, at = windows.max(axis=-1), windows.argmax(axis=-1)
-        asked = (held >= FLOOR) & self._readable
-        then = np.take_along_axis(places, (np.arange(at.shape[1])[:, None] + at)[..., None], axis=1)
-        since = (HELD - 1 - at) * np.float32(self._frame / SAMPLE_RATE)
-        placed = np.where(asked[..., None], then + since[..., None], extents)
-        weighed = pooled.copy()
-        for stream in np.flatnonzero(asked.any(axis=(1, 2))):
-            sound = np.concatenate([*(block[stream] for block in heard.audio), audio[stream]])
-            for frames, word, likeness in self._read(sound, asked[stream]):
-                weighed[stream, frames, word] = combined(held[stream, frames, word], likeness)
-        return weighed, placed, past
+        return weighed, placed, Heard(*self._kept(heard, audio[:, -self._needed :].copy()), *latest, tuple(read))
 
-    def _read(self, sound: np.ndarray, asked: np.ndarray) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
-        """Some frames, a word, and its likeness at each of them, for all that is asked [F, W]; the last frame ends with the sound."""
+    def _likeness(self, sound: np.ndarray, asked: np.ndarray, before: Read | None) -> tuple[np.ndarray, Read | None]:
+        """Of the words at the frames where they are asked for [F, W], the last of which ends with the sound; elsewhere anything."""
+        likeness, last = np.full(asked.shape, LEAST), None
         frames = np.flatnonzero(asked.any(axis=1))
         for some in np.split(frames, np.flatnonzero(np.diff(frames) > WINDOW) + 1):
-            end = len(sound) - (len(asked) - 1 - some[-1]) * self._frame
-            letters = self._letters(sound[end - self._needed - (some[-1] - some[0]) * self._frame : end])
+            letters, last = self._read(sound, some[0], some[-1] + 1, len(asked), before if some[0] <= WINDOW else None)
             for word in np.flatnonzero(asked[some].any(axis=0)):
-                mine = some[asked[some, word]]
-                yield mine, word, np.max([likenesses(letters, each) for each in self._sounds[word]], axis=0)[mine - some[0]]
+                likeness[some[0] : some[-1] + 1, word] = np.max([likenesses(letters, each) for each in self._sounds[word]], axis=0)
+        return likeness, last
+
+    def _read(self, sound: np.ndarray, first: int, end: int, count: int, before: Read | None) -> tuple[np.ndarray, Read | None]:
+        """Letters of the frames from WINDOW - 1 before `first` to `end`, and how to go on if that is the last of the `count` new ones."""
+        at = len(sound) - count * self._frame
+        if before:
+            start, memory = 0, before.memory
+        else:
+            start, memory = first - WINDOW + 2 - self._field, np.zeros((1, self._session.get_inputs()[1].shape[1]), np.float32)
+        audio = sound[None, at + start * self._frame : at + end * self._frame]
+        letters, memory = self._session.run(["letters", "new_state"], {"audio": audio, "state": memory})
+        letters = np.concatenate([before.letters, letters[0]])[first:] if before else letters[0, self._field - 1 :]
+        return letters, Read(memory, letters[len(letters) - WINDOW + 1 :]) if end == count else None
 
     def _kept(self, heard: Heard, block: np.ndarray) -> tuple[tuple[np.ndarray, ...], int]:
         """The last blocks, as many as together hold what is needed, and how many samples that is."""

@@ -88,7 +88,7 @@ def _add_reader(model: onnx.ModelProto, document: dict, reading: Reading) -> Non
     known = {
         "letters": "".join(network.config.words),
         "sounds": {word: list(ways) for word, ways in reading.sounds.items()},
-        "first_samples": network.config.receptive_field_samples,
+        "field_samples": network.config.receptive_field_samples,
         "parameters": sum(p.numel() for p in reading.network.parameters()),
         "sources": list(reading.sources),
     }
@@ -103,7 +103,7 @@ class _Graph:
     """Emits nodes in the order the samples pass them. Tensors are named by the number of the node that makes them."""
 
     def __init__(self, network: ScanningCNN):
-        self.network, self.config = network, network.config
+        self.network, self.config, self.past_shapes = network, network.config, network.state_shapes
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.new_past: list[str] = []
@@ -113,7 +113,11 @@ class _Graph:
         self._outputs(self._layers())
         packed = [self._node("Flatten", part, axis=1) for part in self.new_past]
         self._node("Concat", *packed, output="new_state", axis=1)
-        return helper.make_graph(self.nodes, "kws", *self._signature(), self.constants)
+        batch, size = "batch", sum(channels * length for channels, length in self.past_shapes)
+        inputs = {"audio": [batch, "samples"], "state": [batch, size]}
+        outputs = {**{name: [batch, "frames", *shape] for name, shape in self._shapes().items()}, "new_state": [batch, size]}
+        signature = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, each[name]) for name in each] for each in (inputs, outputs)]
+        return helper.make_graph(self.nodes, "kws", *signature, self.constants)
 
     def _layers(self) -> str:
         x = self._log_mel(self.network.logmel, self._extend("audio", 1))
@@ -121,12 +125,13 @@ class _Graph:
         x = self._node("Relu", self._convolution(x, self.network.stem))
         for block in self.network.blocks:
             y = self._convolution(self._node("Relu", self._convolution(x, block.depthwise)), block.pointwise)
-            x = self._node("Relu", self._node("Add", y, self._newest(x, block.depthwise.keep)))
+            x = self._node("Relu", self._node("Add", y, x))
         return x
 
-    def _newest(self, x: str, keep: int) -> str:
-        """What of a block's input has an output: all of it, as its past comes in front."""
-        return x
+    def _shapes(self) -> dict[str, list[int]]:
+        """Of the outputs, for each frame."""
+        words = len(self.config.words)
+        return {"pooled": [words], "frames": [words], "extents": [words, 2]}
 
     def _outputs(self, x: str) -> None:
         words = len(self.config.words)
@@ -198,13 +203,13 @@ class _Graph:
 
     def _extend(self, x: str, axis: int, rank: int = 2) -> str:
         """x with its past in front along the last axis; the last frames become its next past."""
-        length = self.network.state_shapes[len(self.new_past)][1]
+        length = self.past_shapes[len(self.new_past)][1]
         x = self._node("Concat", self.past[len(self.new_past)], x, axis=axis)
         self.new_past.append(self._slice(x, axis, -length))
         return x
 
     def _unpack_state(self) -> list[str]:
-        shapes = self.network.state_shapes
+        shapes = self.past_shapes
         sizes = _ints(*(channels * length for channels, length in shapes))
         parts = self._node("Split", "state", sizes, outputs=len(shapes), axis=1)
         targets = [_ints(0, length) if i == 0 else _ints(0, channels, 1, length) for i, (channels, length) in enumerate(shapes)]
@@ -227,42 +232,21 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def _signature(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-        words, size = len(self.config.words), sum(channels * length for channels, length in self.network.state_shapes)
-        shapes = {
-            "audio": ["batch", "samples"],
-            "state": ["batch", size],
-            "pooled": ["batch", "frames", words],
-            "frames": ["batch", "frames", words],
-            "extents": ["batch", "frames", words, 2],
-            "new_state": ["batch", size],
-        }
-        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-        return values[:2], values[2:]
-
 
 class _ReaderGraph(_Graph):
-    """Samples [B, N] → log p of the letters [B, F, L], of frames that have no past but the samples."""
+    """Gives, for each frame, log p of the letters, which are not pooled."""
 
-    def build(self) -> onnx.GraphProto:
-        logits = self._convolve(self._layers(), self._head(), groups=1, stride=1)
-        self._node("LogSoftmax", self._frames_first(self._node("Squeeze", logits, _ints(2))), output="letters", axis=2)
-        values = {"audio": ["batch", "samples"], "letters": ["batch", "frames", len(self.config.words)]}
-        signature = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in values.items()]
-        return helper.make_graph(self.nodes, "kws_reader", *signature, self.constants)
+    def __init__(self, network: ScanningCNN):
+        super().__init__(network)
+        self.past_shapes = self.past_shapes[:-1]
 
-    def _head(self) -> torch.nn.Conv1d:
-        """The part of the head that tells the letters."""
+    def _shapes(self) -> dict[str, list[int]]:
+        return {"letters": [len(self.config.words)]}
+
+    def _outputs(self, x: str) -> None:
         letters, head = len(self.config.words), self.network.head
-        own = torch.nn.Conv1d(head.in_channels, letters, 1)
-        own.load_state_dict({"weight": head.weight[:letters], "bias": head.bias[:letters]})
-        return own
-
-    def _extend(self, x: str, axis: int, rank: int = 2) -> str:
-        return x
-
-    def _newest(self, x: str, keep: int) -> str:
-        return self._slice(x, 3, keep)
+        logits = self._node("Conv", x, head.weight[:letters].unsqueeze(2), head.bias[:letters], kernel_shape=[1, 1])
+        self._node("LogSoftmax", self._frames_first(self._node("Squeeze", logits, _ints(2))), output="letters", axis=2)
 
 
 def _ints(*values: int) -> np.ndarray:
