@@ -87,10 +87,10 @@ def test_rates_that_hours_can_show(hours, rate, expected):
 
 def test_default_threshold():
     rows = [{"word": "a", "false_alarms_per_hour": rate, "threshold": t} for rate, t in ((0.5, 0.95), (1.0, 0.8), (2.0, 0.6))]
-    assert default_threshold({"rows": rows}, "a") == 0.8
-    assert default_threshold({"rows": [{**row, "threshold": 0.3} for row in rows]}, "a") == 0.5
-    assert default_threshold({"rows": rows[2:]}, "a") == 0.9
-    assert default_threshold({"rows": rows}, "b", otherwise=0.7) == 0.7
+    assert default_threshold({"rows": rows}, "a", 0.9) == 0.8
+    assert default_threshold({"rows": [{**row, "threshold": 0.3} for row in rows]}, "a", 0.9) == 0.5
+    assert default_threshold({"rows": rows[2:]}, "a", 0.9) == 0.9
+    assert default_threshold({"rows": rows}, "b", 0.7) == 0.7
 
 
 @pytest.mark.parametrize("with_intervals", [True, False], ids=["new table", "old table"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sounds import RATE, quiet, tone
 from test_synth import HUMMER
 
@@ -17,6 +18,8 @@ from kws.synth.sound import write
 from kws.synth.speaking import read_table
 from kws.training import spelling
 from kws.training.material import OWN_SHARE, Folders, gather
+from kws.training.network import NetworkConfig, ScanningCNN
+from kws.training.session import calibrated
 from kws.training.spelling import Speech, spoken
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +113,21 @@ def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
     odds = [word.odds for word in material.words]
     assert odds[-1] / sum(odds) == pytest.approx(OWN_SHARE)
     assert len(material.words[-1].bank) == 3
+
+
+def test_what_sounds_like_it_says_nothing_of_how_often_ordinary_sound_fires(hum, tmp_path):
+    folders, _ = made(tmp_path)
+    material = gather(["hey_you"], replace(folders, negatives=folders.negatives[:1]), warn=lambda text: None)
+    alike = {clip.label for clip in folders.clips(folders.data)} - {"hey_you"}
+    assert {clip.label for clip in material.heldout_alike.clips} <= alike
+    assert not [bank for bank in material.heldout_negatives if alike & {clip.label for clip in bank.clips}]
+    assert alike & {clip.label for source in material.negatives for clip in source.bank.clips}  # but it is learned from
+    network = ScanningCNN(NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5)))
+    told = calibrated(network, material, tmp_path / "scratch.onnx", None)["neighbours"]
+    assert told["clips"] == len(material.heldout_alike) > 0
+    assert told["fire"] == 0  # at a threshold of 0.9, of a network that learned nothing
+    torch.nn.init.constant_(network.head.bias, 9.0)
+    assert calibrated(network, material, tmp_path / "scratch.onnx", None)["neighbours"]["fire"] == told["clips"]
 
 
 def test_recordings_of_nothing_asked_for(hum, tmp_path):

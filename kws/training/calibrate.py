@@ -14,6 +14,7 @@ from kws.training.intervals import CONFIDENCE, poisson, wilson
 from kws.training.matching import alarm_counts, hits
 from kws.training.trials import Trial
 
+UNKNOWN, UNKNOWN_READ = 0.9, 0.5  # thresholds where too little was heard to choose one: of a network alone, of one with a reader
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # Fine where it matters: between one half and nearly one, by the odds.
 THRESHOLDS = tuple(float(f"{1 / (1 + np.exp(-x)):.5f}") for x in np.arange(-2.0, 8.01, 0.25))
@@ -57,7 +58,7 @@ def supports(hours: float, rate: float) -> bool:
     return rate * hours >= 1
 
 
-def default_threshold(calibration: dict, word: str, otherwise: float = 0.9) -> float:
+def default_threshold(calibration: dict, word: str, otherwise: float) -> float:
     """The threshold at about one false alarm per hour, never below one half; `otherwise` where the calibration heard too little."""
     rows = [row for row in calibration["rows"] if row["word"] == word and row["false_alarms_per_hour"] <= 1.0]
     return max(0.5, rows[-1]["threshold"]) if rows else otherwise

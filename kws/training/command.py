@@ -211,4 +211,8 @@ def _summary(document: dict, path: Path) -> str:
     hours = document["calibration"]["hours"]
     if not table:
         table = [f"  too little held-out speech ({hours:.2f} h) to say how often it fires for nothing: add --negatives"]
+    alike = document.get("neighbours")
+    if alike:
+        own = document["events"]["threshold"][0]
+        table.append(f"  of {alike['clips']} clips of what sounds like it {alike['fire']} fire at {own:.3f}, its own threshold")
     return "\n".join([f"{path} (calibrated on {hours:.2f} h)", *table])

@@ -31,7 +31,8 @@ Progress = Callable[[Iterable], Iterable]
 @dataclass(frozen=True)
 class Folders:
     """Where a user keeps recordings. `data`: Speech Commands layout; `phrases`: WORD/*.wav in which the word is said somewhere;
-    `mine`: long recordings without the words, see `kws.training.mining`; `recordings`: a person's own, WORD/*.wav, few but to the point."""
+    `mine`: long recordings without the words, see `kws.training.mining`; `recordings`: a person's own, WORD/*.wav, few but to the point.
+    `alike`: what `data` holds beside the words sounds like them, and says nothing of how often other sound fires."""
 
     data: Path
     negatives: tuple[Path, ...] = ()
@@ -39,6 +40,7 @@ class Folders:
     phrases: tuple[Path, ...] = ()
     mine: tuple[Path, ...] = ()
     recordings: tuple[Path, ...] = ()
+    alike: bool = False
     left_out: frozenset[Path] = frozenset()  # files of `data`, `negatives` and `phrases` that are not to be used
 
     def clips(self, folder: Path) -> list[Clip]:
@@ -58,6 +60,7 @@ class Material:
     heldout_words: tuple[Word, ...]
     heldout_negatives: tuple[Bank, ...]
     rooms: Tensor
+    heldout_alike: Bank | None = None
     sources: tuple[dict, ...] = ()
     notes: tuple[str, ...] = ()
     mined: tuple[Clip, ...] = ()
@@ -68,6 +71,7 @@ class Material:
 
     def fingerprint(self) -> str:
         banks = [word.bank for word in (*self.words, *self.heldout_words)] + [source.bank for source in self.negatives]
+        banks += [self.heldout_alike] if self.heldout_alike else []
         return "-".join(bank.fingerprint()[:8] for bank in [*banks, self.noises, *self.heldout_negatives])
 
 
@@ -82,6 +86,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
         raise DataError(
             f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR."
         )
+    ordinary = banks[1:] if folders.alike and others else banks
     noise_clips = [clip for clip in everything if clip.label == BACKGROUND] + [
         c for folder in folders.background for c in find_clips(folder)
     ]
@@ -99,7 +104,8 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
         negatives=_learned(banks, folders),
         noises=read_bank(noise_clips, warn=warn, progress=progress),
         heldout_words=tuple(_part_or_all(word, "validation") for word in words),
-        heldout_negatives=(*(_bank_part(bank, "validation") for bank in banks), *_heldout(heldout_mined, banks, warn)),
+        heldout_negatives=(*(_bank_part(bank, "validation") for bank in ordinary), *_heldout(heldout_mined, banks, warn)),
+        heldout_alike=_bank_part(banks[0], "validation") if folders.alike and others else None,
         rooms=torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))),
         sources=tuple({"folder": str(folder)} for folder in _all(folders)),
         notes=notes,

@@ -19,7 +19,8 @@ from kws.events import EventSettings
 from kws.modelfile import FORMAT
 from kws.training import processes, trials
 from kws.training.augment import augment
-from kws.training.calibrate import calibrate, default_threshold
+from kws.training.calibrate import UNKNOWN, UNKNOWN_READ, calibrate, default_threshold
+from kws.training.clips import Bank, extent
 from kws.training.export import export
 from kws.training.fit import Heard, Recipe, Run, Task, fit
 from kws.training.loss import Targets, detection_loss
@@ -136,12 +137,21 @@ def calibrated(network: ScanningCNN, material: Material, scratch: Path, reading:
     words = [_word_trials(engine, word, None) for word in material.heldout_words]
     silence = trials.listen(engine, heldout_waves(material))
     table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
-    settings = replace(engine.info.events, threshold=tuple(default_threshold(table, name) for name in material.names))
+    otherwise = UNKNOWN_READ if reading else UNKNOWN
+    settings = replace(engine.info.events, threshold=tuple(default_threshold(table, name, otherwise) for name in material.names))
     return {
         **describe(network, settings),
         "latency_seconds": _latency_seconds(words, material.names, settings),
         "calibration": table,
+        **({"neighbours": _fired(engine, material.heldout_alike, settings)} if material.heldout_alike else {}),
     }
+
+
+def _fired(engine: OnnxEngine, bank: Bank, settings: EventSettings) -> dict:
+    """Of clips that sound like the words, and are not, those at which the model fires."""
+    waves = [bank[i] for i in range(len(bank))]
+    made = trials.word_trials(engine, waves, np.array([extent(wave) for wave in waves]))
+    return {"clips": len(made), "fire": sum(bool(trials.events(each.scores, engine.info.words, settings)) for each in made)}
 
 
 def _uncalibrated(network: ScanningCNN, scratch: Path, reading: Reading | None) -> OnnxEngine:

@@ -79,6 +79,7 @@ def spoken(speech: Speech, folders: Folders, *, say: Callable[[str], None], warn
         data=folders.data / WORDS,
         negatives=(folders.data / SENTENCES, *folders.negatives),
         phrases=(*([folders.data / CARRIED] if CARRIED in places else []), *folders.phrases),
+        alike=True,
         left_out=frozenset(path for path in folders.data.rglob("*.wav") if path not in planned_files),
     )
 
