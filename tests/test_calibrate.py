@@ -89,7 +89,8 @@ def test_default_threshold():
     rows = [{"word": "a", "false_alarms_per_hour": rate, "threshold": t} for rate, t in ((0.5, 0.95), (1.0, 0.8), (2.0, 0.6))]
     assert default_threshold({"rows": rows}, "a", 0.9) == 0.8
     assert default_threshold({"rows": [{**row, "threshold": 0.3} for row in rows]}, "a", 0.9) == 0.5
-    assert default_threshold({"rows": rows[2:]}, "a", 0.9) == 0.9
+    assert default_threshold({"rows": rows[2:]}, "a", 0.9) == 0.9  # too little was heard,
+    assert default_threshold({"rows": rows[2:]}, "a", 0.5) == 0.6  # but enough to know that at 0.5 it fires more than twice an hour
     assert default_threshold({"rows": rows}, "b", 0.7) == 0.7
 
 

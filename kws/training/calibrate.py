@@ -59,9 +59,13 @@ def supports(hours: float, rate: float) -> bool:
 
 
 def default_threshold(calibration: dict, word: str, otherwise: float) -> float:
-    """The threshold at about one false alarm per hour, never below one half; `otherwise` where the calibration heard too little."""
-    rows = [row for row in calibration["rows"] if row["word"] == word and row["false_alarms_per_hour"] <= 1.0]
-    return max(0.5, rows[-1]["threshold"]) if rows else otherwise
+    """The threshold at about one false alarm per hour, never below one half.
+
+    Where the calibration heard too little for that, `otherwise`, or the one at the lowest rate that it could show, if that is higher.
+    """
+    rows = sorted((row["false_alarms_per_hour"], row["threshold"]) for row in calibration["rows"] if row["word"] == word)
+    fitting = [threshold for rate, threshold in rows if rate <= 1.0]
+    return max(0.5, fitting[-1]) if fitting else max([otherwise, *(threshold for _, threshold in rows[:1])])
 
 
 def _supported(counts: np.ndarray, hours: float) -> list[tuple[float, int]]:
