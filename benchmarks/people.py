@@ -17,7 +17,6 @@ import json
 import pathlib
 import shutil
 import time
-from functools import cache
 
 import numpy as np
 import torch
@@ -129,22 +128,22 @@ def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: st
     clips = [clip for name_ in SPEECH for clip in find_clips(data / name_) if clip.label not in (name, BACKGROUND)]
     heard, others = (_listened(engine, [clip for clip in clips if (clip.part == "train") is learned_]) for learned_ in (True, False))
     everything = heard[0] + others[0], heard[1] + others[1]
-    fires = _found(engine, near, None)
-    kinds = np.array([_kinds(spoken)[clip.label] for clip in near])
+    kind_of, fires = _kinds(spoken), _found(engine, near, None)
+    kinds = np.array([kind_of[clip.label] for clip in near])
+    within = {rate: lowest_within(everything[0], rate * everything[1]) for rate in RATES}
     return {
         "clips": len(words),
-        "all speech": {rate: _at(lowest_within(everything[0], rate * everything[1]), found, *everything) for rate in RATES},
+        "all speech": {rate: _at(at, found, *everything) for rate, at in within.items()},
         "speech of others": {rate: _at(lowest_within(others[0], rate * others[1]), found, *others) for rate in RATES},
         "as it comes": _at(own, found, *everything),
         "neighbours that fire": {
             f"{CURVE[at]:g}": {str(kind): f"{fires[kinds == kind, at].sum()} of {(kinds == kind).sum()}" for kind in np.unique(kinds)}
-            for at in (lowest_within(everything[0], RATES[0] * everything[1]), own)
+            for at in (within[RATES[0]], own)
             if at is not None
         },
     }
 
 
-@cache
 def _kinds(spoken: pathlib.Path) -> dict[str, str]:
     """Of each folder of spoken neighbours, why it is one."""
     lines = (spoken / "neighbours.txt").read_text().splitlines()

@@ -4,7 +4,7 @@
     python benchmarks/pooling.py --data DATA --out RUNS --judge
 
 DATA holds one folder a set of recordings: speech_commands, and librispeech, wake_words, custom_commands, precise_community: other
-speech, the last only to judge by. TRUNK is a small network that sorts the words (speech_commands/pack9.py); each run begins with its
+speech, the last only to judge by. TRUNK is the checkpoint of a small network (models/trunk.pt): each run begins with its
 layers and a new head, and learns to detect. RUNS keeps one model for each run; a run that is there is not trained again, one that was
 stopped goes on.
 

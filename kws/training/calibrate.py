@@ -14,7 +14,7 @@ from kws.training.intervals import CONFIDENCE, poisson, wilson
 from kws.training.matching import alarm_counts, hits
 from kws.training.trials import Trial
 
-UNKNOWN, UNKNOWN_READ = 0.9, 0.5  # thresholds where too little was heard to choose one: of a network alone, of one with a reader
+UNMEASURED, UNMEASURED_READ = 0.9, 0.5  # thresholds where too little was heard to choose one: of a network alone, of one with a reader
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # Fine where it matters: between one half and nearly one, by the odds.
 THRESHOLDS = tuple(float(f"{1 / (1 + np.exp(-x)):.5f}") for x in np.arange(-2.0, 8.01, 0.25))

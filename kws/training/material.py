@@ -86,7 +86,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
         raise DataError(
             f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR."
         )
-    ordinary = banks[1:] if folders.alike and others else banks
+    alike, ordinary = (banks[:1], banks[1:]) if folders.alike and others else ([], banks)
     noise_clips = [clip for clip in everything if clip.label == BACKGROUND] + [
         c for folder in folders.background for c in find_clips(folder)
     ]
@@ -105,7 +105,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
         noises=read_bank(noise_clips, warn=warn, progress=progress),
         heldout_words=tuple(_part_or_all(word, "validation") for word in words),
         heldout_negatives=(*(_bank_part(bank, "validation") for bank in ordinary), *_heldout(heldout_mined, banks, warn)),
-        heldout_alike=_bank_part(banks[0], "validation") if folders.alike and others else None,
+        heldout_alike=next((_bank_part(bank, "validation") for bank in alike), None),
         rooms=torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))),
         sources=tuple({"folder": str(folder)} for folder in _all(folders)),
         notes=notes,

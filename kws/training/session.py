@@ -19,13 +19,13 @@ from kws.events import EventSettings
 from kws.modelfile import FORMAT
 from kws.training import processes, trials
 from kws.training.augment import augment
-from kws.training.calibrate import UNKNOWN, UNKNOWN_READ, calibrate, default_threshold
-from kws.training.clips import Bank, extent
+from kws.training.calibrate import UNMEASURED, UNMEASURED_READ, calibrate, default_threshold
+from kws.training.clips import Bank
 from kws.training.export import export
 from kws.training.fit import Heard, Recipe, Run, Task, fit
 from kws.training.loss import Targets, detection_loss
 from kws.training.material import Material, heldout_waves
-from kws.training.mixing import Batch, Mixer, Word
+from kws.training.mixing import Batch, Mixer, Word, placed_word
 from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.trunk import Reading
 
@@ -137,7 +137,7 @@ def calibrated(network: ScanningCNN, material: Material, scratch: Path, reading:
     words = [_word_trials(engine, word, None) for word in material.heldout_words]
     silence = trials.listen(engine, heldout_waves(material))
     table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
-    otherwise = UNKNOWN_READ if reading else UNKNOWN
+    otherwise = UNMEASURED_READ if reading else UNMEASURED
     settings = replace(engine.info.events, threshold=tuple(default_threshold(table, name, otherwise) for name in material.names))
     return {
         **describe(network, settings),
@@ -149,8 +149,7 @@ def calibrated(network: ScanningCNN, material: Material, scratch: Path, reading:
 
 def _fired(engine: OnnxEngine, bank: Bank, settings: EventSettings) -> dict:
     """Of clips that sound like the words, and are not, those at which the model fires."""
-    waves = [bank[i] for i in range(len(bank))]
-    made = trials.word_trials(engine, waves, np.array([extent(wave) for wave in waves]))
+    made = _word_trials(engine, placed_word("", bank), None)
     return {"clips": len(made), "fire": sum(bool(trials.events(each.scores, engine.info.words, settings)) for each in made)}
 
 
