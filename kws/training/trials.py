@@ -34,7 +34,7 @@ class Trial:
 def listen(engine: Engine, waves: Iterable[np.ndarray]) -> Scores:
     """Scores of clips laid end to end in one stream."""
     state, parts, seen = engine.silence(), [], 0
-    for block in _blocks(waves):
+    for block in end_to_end(waves):
         step, state = engine.step(block[None], state)
         parts.append(as_scores(step, seen, engine.info.frame_seconds))
         seen += step.pooled.shape[1]
@@ -117,7 +117,7 @@ def portion(scores: Scores, part: slice) -> Scores:
     return Scores(scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part])
 
 
-def _blocks(waves: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def end_to_end(waves: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Clips with gaps between them, in blocks of some seconds."""
     waiting, length = [], 0
     gap = np.zeros(GAP_SAMPLES, np.float32)
