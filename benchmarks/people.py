@@ -93,7 +93,7 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     resume, device = (first_path(path) if args.mine else path).with_suffix(".pt").exists(), torch.device("cpu")
     card = {"human": [clip.path.name for clip in learned]}
-    start = with_trunk(config, args.trunk, args.seed) if args.trunk and not resume else None
+    start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
     learn = train_in_rounds if args.mine else train
     how = {"device": device, "resume": resume, "start": start, "hooks": hooks, "card": card}
     learn(material, config, recipe, path, reading=reading({speech.name: speech.sounds}), **how)

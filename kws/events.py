@@ -5,9 +5,12 @@ stays closed until the score has fallen below `release` (hysteresis) and `refrac
 so that one spoken word is one event. The machine counts frames, never a clock: the same scores always give the same events.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+NEVER = 1.1  # threshold of a class that is no word: no score reaches it
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class EventSettings:
     release_ratio: float = 0.5  # the score must fall below threshold × ratio before the word can fire again
     confirm_frames: int = 3
     refractory_frames: int = 20
+
+    def at(self, thresholds: Sequence[float]) -> "EventSettings":
+        """These with other thresholds; what is never an event stays none."""
+        return replace(self, threshold=tuple(old if old >= NEVER else new for old, new in zip(self.threshold, thresholds, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -180,9 +180,9 @@ def as_float(samples: np.ndarray) -> np.ndarray:
 
 def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour: float | None) -> EventSettings:
     if threshold is not None:
-        return replace(info.events, threshold=(threshold,) * len(info.words))
+        return info.events.at((threshold,) * len(info.words))
     if false_alarms_per_hour is not None:
-        return replace(info.events, threshold=info.thresholds_for(false_alarms_per_hour))
+        return info.events.at(info.thresholds_for(false_alarms_per_hour))
     return info.events
 
 

@@ -100,6 +100,15 @@ class TestBatches:
             assert (unknown == sample).all(1).mean() == pytest.approx(share, abs=0.07)
             assert not (drawn.clips[drawn.label != 2] == sample).all(1).any()
 
+    def test_a_single_word_is_not_spliced_with_itself(self):
+        part, classes = make_part(20), ("low", UNKNOWN, SILENCE)
+        known = part.select(part.labels != 1)
+        alone = replace(known, labels=np.array([0, -1, 1, 2])[known.labels])
+        recipe = replace(PLAIN, spliced_fraction=1.0, shuffled_fraction=0.0, batch=200)
+        drawn = ClassBatches(alone, classes, noise(), NO_SPEECH, SAMPLES, recipe)[0]
+        theirs = {wave.tobytes() for wave in alone.samples[alone.labels == 1]}
+        assert {wave.tobytes() for wave in drawn.clips[drawn.label == 1].numpy()} <= theirs
+
     def test_known_words_of_another_data_set_are_that_word(self):
         speech = Pieces(NOTHING, NOTHING, np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16), ("low", "high"))
         drawn = batches(replace(PLAIN, elsewhere_fraction=0.4, batch=2000), speech)[0]

@@ -10,6 +10,7 @@ from conftest import RATE, tone_word
 
 from kws import Spotter
 from kws.events import Detection, EventSettings
+from kws.training.chart import Axes
 from kws.training.clips import Clip, find_clips, read_bank
 from kws.training.evaluation import CURVE, Evidence, alarm_rate, judge, share_missed, worst_alarms, worst_misses
 from kws.training.hearing import Heard, Listened, hear, hear_recording, hear_recordings, hear_streams, side_by_side
@@ -211,3 +212,13 @@ class TestCounting:
         heard = [make_heard(0, alarms=[Detection("rise", 0.0, 0.4, 0.5, 0.7)])]
         worst = worst_alarms(Evidence(spotter, (heard,), listened, SECONDS), "rise")
         assert [(event.score, fired) for _, event, fired in worst] == [(0.8, True), (0.7, True), (0.6, True), (0.99, False)]
+
+
+@pytest.mark.parametrize("hours", [0.005, 0.02, 0.05, 0.1, 0.5, 2.0, 100.0])
+@pytest.mark.parametrize("most_alarms", [0.0, 1.0, 40.0])
+def test_rates_lie_in_their_order_in_the_picture_however_few_the_hours(hours, most_alarms):
+    axes = Axes(hours, clips=10, most_alarms=most_alarms, most_missed=0.5)
+    places = [axes.x(alarms) for alarms in (0.0, *axes.decades)]
+    assert np.isfinite(places).all()
+    assert (np.diff(places) > 0).all()
+    assert axes.decades[0] <= 1 / hours

@@ -92,3 +92,14 @@ def test_recordings_of_the_word_among_the_negatives_are_not_learned_as_something
     material = gather(["rise"], Folders(data, negatives=(other,)), warn=warnings.append)
     assert {clip.label for source in material.negatives for clip in source.bank.clips} == {"fall", "flat", "_background_noise_"}
     assert any(f"{other}: 12 recordings in folders named after a word" in text for text in warnings)
+
+
+def test_recordings_deeper_in_a_word_s_folder_are_not_learned_as_something_else(data):
+    for folder in ("rise/anna", "fall/anna", "_background_noise_/rain"):
+        write(data / folder / "one_nohash_0.wav", 0.1 * np.random.default_rng(0).standard_normal(RATE))
+    warnings: list[str] = []
+    material = gather(["rise"], Folders(data), warn=warnings.append)
+    deep = {clip.path.parent.parent.name for source in material.negatives for clip in source.bank.clips if clip.path.stem == "one_nohash_0"}
+    assert deep == {"fall"}
+    assert "rain" in {clip.path.parent.name for clip in material.noises.clips}
+    assert any(f"{data}: 1 recordings in subfolders of a word's folder are not used" in text for text in warnings)

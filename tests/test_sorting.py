@@ -1,6 +1,7 @@
 """`kws train --protocol` and `kws evaluate --protocol` as a user meets them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from conftest import RATE, write_tone_folder
 
 from cli import main
 from kws import Spotter
+from kws.training.clips import part_of
 from kws.training.torch_engine import load_network
 
 QUICK = ("--epochs", "1", "--steps", "2")
@@ -69,7 +71,36 @@ def test_what_is_no_word_is_no_event(trained):
     spotter = Spotter.load(trained)
     assert spotter.words == ("rise", "fall", "_unknown_", "_silence_")
     noise = 0.1 * np.random.default_rng(1).standard_normal(3 * RATE).astype(np.float32)
-    assert not [event for event in spotter.detect(noise, RATE) if event.word.startswith("_")]
+    for each in (spotter, Spotter.load(trained, threshold=0.0)):
+        assert not [event for event in each.detect(noise, RATE) if event.word.startswith("_")]
+
+
+def test_nor_after_it_was_calibrated(trained, tmp_path):
+    noise = 0.1 * np.random.default_rng(2).standard_normal(20 * RATE)
+    soundfile.write(tmp_path / "noise.wav", noise, RATE)
+    result = kws("calibrate", trained, "--negatives", tmp_path, "--out", tmp_path / "here.onnx")
+    assert result.exit_code == 0, result.output
+    assert "_silence_" not in result.stdout
+    assert Spotter.load(tmp_path / "here.onnx").events.threshold[2:] == Spotter.load(trained).events.threshold[2:]
+
+
+def test_folders_without_enough_speakers(data, trained, tmp_path):
+    folder, on = shutil.copytree(data, tmp_path / "data"), ("--protocol", "words", "--data", tmp_path / "data")
+    for path in [*folder.glob("[rf]*/*.wav")]:
+        path.rename(path.with_name(f"one_nohash_{path.stem[1:4]}.wav"))
+    assert part_of("one") == "train"
+    trains, judges = ("train", "rise", "fall", *on, "--out", tmp_path / "a.onnx", *QUICK), ("evaluate", trained, *on)
+    for result, said in (kws(*trains), "no clips to choose by"), (kws(*judges), "no clips to judge by"):
+        assert (result.exit_code, "Traceback" in result.output) == (1, False), result.output
+        assert said in result.stderr
+
+
+def test_another_trunk_is_noticed_on_resume(trained, data, tmp_path):
+    command = "train", "rise", "--protocol", "words", "--data", data, "--out", tmp_path / "a.onnx", *QUICK
+    assert kws(*command, "--learning-rate", "0.002", "--trunk", trained.with_suffix(".pt")).exit_code == 0
+    result = kws(*command, "--learning-rate", "0.002", "--resume")
+    assert result.exit_code == 1
+    assert "was made with another trunk" in result.stderr
 
 
 def test_info_says_what_the_model_is(trained):
@@ -86,6 +117,9 @@ def test_info_says_what_the_model_is(trained):
         (("train", "yes", "--protocol", "v2-12", "--data", "."), "has its own words"),
         (("train", "--protocol", "v2-12", "--data", ".", "--phrases", "."), "do not apply"),
         (("evaluate", "welcome"), "Give either"),
+        (("evaluate", "welcome", "--protocol", "words", "--data", ".", "--html", "a.html"), "--html does not apply"),
+        (("evaluate", "welcome", "--protocol", "words", "--data", ".", "--negatives", "."), "--negatives does not apply"),
+        (("evaluate", "welcome", "--protocol", "words", "--data", ".", "--snr", "10"), "--snr does not apply"),
         (("evaluate", "welcome", "--protocol", "words"), "Give either"),
         (("evaluate", "welcome", "--protocol", "words", "--data", ".", "--positives", "."), "Give either"),
     ],

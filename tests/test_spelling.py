@@ -147,6 +147,9 @@ def test_recordings_of_nothing_asked_for(hum, tmp_path):
         (("42", "--from-text"), 1, "numbers as words"),
         (("привет", "--from-text"), 1, "cannot read"),
         (("welcome", "--from-text", "--phonemes", "w"), 1, "no vowel"),
+        (("welcome", "--from-text", "--negatives", "none"), 1, "none: no such folder. Check the path of --negatives"),
+        (("welcome", "--from-text", "--background", "none"), 1, "none: no such folder. Check the path of --background"),
+        (("welcome", "--from-text", "--recordings", "none"), 1, "none: no such folder. Check the path of --recordings"),
     ],
 )
 def test_mistakes(arguments, status, said, tmp_path):

@@ -1,6 +1,7 @@
 """Words from text: what can be asked for, who is to say it, and what comes out; with real engines where they are installed."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -271,6 +272,17 @@ class TestSpeaking:
         speak(clips_of("word", count=20), [engine], tmp_path, jobs=2)
         speak(clips_of("word", count=20), [engine], tmp_path, jobs=2)
         assert prepared == [0]
+
+    def test_a_process_that_is_killed_ends_it_and_costs_nothing_that_was_spoken(self, tmp_path):
+        def crash(text, settings):
+            return os._exit(1) if text == "word 5" else hum(text, settings)
+
+        clips = [clip for number in range(10) for clip in clips_of(f"word {number}", count=8)]
+        with pytest.raises(SynthError, match="ended its process"):
+            speak(clips, [replace(HUMMER, speak=crash)], tmp_path, jobs=2)
+        there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.wav")}
+        assert {row["file"] for row in read_table(tmp_path)} == there
+        assert len(speak(clips, [HUMMER], tmp_path, jobs=2).clips) == len(clips)
 
     def test_nothing_can_be_said(self, tmp_path):
         with pytest.raises(SynthError, match="'fox' could not be spoken: hummer: cannot say x"):

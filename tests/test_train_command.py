@@ -148,6 +148,18 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
 
 
 @pytest.mark.parametrize(
+    ("epochs", "told", "checkpoint"),
+    [((3,), [1], "a.pt"), ((2, 1), [1], "a.first.pt"), ((2, 1), [1, 2], "a.first.pt"), ((2, 1), [1, 2, 3], "a.pt"), ((2, 1), [3], "a.pt")],
+)
+def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
+    teller = command._Teller([Recipe(epochs=each) for each in epochs], True, warn=print)
+    for epoch in told:
+        teller.hooks.epoch({"epoch": epoch, "loss": 0.1, "miss_rate": 0.5, "false_alarms_per_hour": 1.0})
+    assert teller.checkpoint(Path("a.onnx")).name == checkpoint
+    teller.close()
+
+
+@pytest.mark.parametrize(
     ("args", "code", "message"),
     [
         (["hello", "--data", "{data}"], 1, "no clips of 'hello'. Words there: fall, flat, rise"),

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     config = NetworkConfig(PACK_WORDS, **SIZES[args.size])
     recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate or learning_rate(args.trunk), seed=args.seed)
     resume = first_path(path).with_suffix(".pt").exists()
-    start = with_trunk(config, args.trunk, args.seed) if args.trunk and not resume else None
+    start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     train_in_rounds(material, config, recipe, path, device=torch.device("cpu"), resume=resume, start=start, hooks=hooks)
 

@@ -129,7 +129,8 @@ def _session(path: Path) -> Any:
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
-    """`voice` and `prosody`: voices with their weights, "af_heart:0.6+bm_lewis:0.4". Half of the clips are of one voice alone."""
+    """`voice` and `prosody`: voices with their weights, "af_heart:0.6+bm_lewis:0.4". Each is one voice alone in half of
+    the clips."""
     timbre = _blended(voice, rng)
     return {
         "voice": timbre,

@@ -8,6 +8,8 @@ import os
 import signal
 import wave
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +82,14 @@ def _results(work: Sequence[list[Clip]], engines: Sequence[Engine], folder: Path
         _begin(engines, False)
         yield from map(_speak_some, tasks)
         return
-    context = multiprocessing.get_context("fork")
-    with context.Pool(min(jobs, len(work)), _begin, (engines, True)) as pool:
-        yield from pool.imap_unordered(_speak_some, tasks)
+    pool = ProcessPoolExecutor(min(jobs, len(work)), multiprocessing.get_context("fork"), _begin, (engines, True))
+    try:
+        for done in as_completed([pool.submit(_speak_some, task) for task in tasks]):
+            yield done.result()
+    except BrokenProcessPool as error:  # engines are native code: they may crash, or be killed where memory runs out
+        raise SynthError("an engine ended its process. What was spoken is kept: give the same command again, it goes on there.") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin(engines: Sequence[Engine], in_worker: bool) -> None:

@@ -16,7 +16,11 @@ def judge(engine: Engine, protocol: Protocol) -> dict:
         raise DataError(
             f"the model tells apart {', '.join(engine.info.words)}; {protocol.name} is {', '.join(protocol.classes)}. Give another."
         )
-    sets = {"test": protocol.test, **protocol.tests}
+    sets = {name: part for name, part in {"test": protocol.test, **protocol.tests}.items() if len(part)}
+    if not sets:
+        raise DataError(
+            f"protocol {protocol.name}: no clips to judge by, for which one speaker in ten is held out. Add others' recordings."
+        )
     return {
         "protocol": protocol.name,
         "test set": protocol.reported,

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from kws.errors import DataError
+from kws.events import NEVER
 from kws.modelfile import METADATA_KEY
 from kws.output import replace_file, write_line
 from kws.spotter import Spotter
@@ -35,7 +36,7 @@ def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, o
         raise DataError(f"{negatives[0]}: none of its recordings can be used. Give others with --negatives.")
     calibration = measure(spotter, banks, listened)
     old = spotter.events.threshold
-    new = tuple(default_threshold(calibration, word, was) for word, was in zip(spotter.words, old, strict=True))
+    new = spotter.events.at([default_threshold(calibration, word, was) for word, was in zip(spotter.words, old, strict=True)]).threshold
     events = {**spotter.info.document["events"], "threshold": list(new)}
     rewrite(source, {**spotter.info.document, "events": events, "calibration": calibration}, out)
     write_line(sys.stdout, _told(out, spotter.words, old, new, calibration), "the figures")
@@ -73,6 +74,8 @@ def _told(path: Path, words: tuple[str, ...], old: tuple[float, ...], new: tuple
     hours = calibration["hours"]
     lines = [f"{path}: calibrated on {hours:.2f} h in {calibration['recordings']:,} recordings"]
     for word, was, now in zip(words, old, new, strict=True):
+        if now >= NEVER:
+            continue
         rows = [row for row in calibration["rows"] if row["word"] == word]
         lines += [f"{word}: threshold {was:.4f} → {now:.4f}" if now != was else f"{word}: threshold {was:.4f}, as before"]
         lines += [f"  {row['false_alarms_per_hour']:g} per hour: {_row(row, hours)}" for row in rows]

@@ -47,7 +47,8 @@ class Axes:
     """From rates to places in the picture. `hours` and `clips` limit what can be told apart from nothing."""
 
     def __init__(self, hours: float, clips: int, most_alarms: float, most_missed: float):
-        self._decades = float(np.floor(np.log10(1 / hours))), float(max(np.ceil(np.log10(max(most_alarms, 1.0))), 1.0))
+        lowest = float(np.floor(np.log10(1 / hours)))  # few minutes can show tens of alarms per hour at best
+        self._decades = lowest, max(float(np.ceil(np.log10(max(most_alarms, 1.0)))), lowest + 1, 1.0)
         self._misses = min(max(0.5 / clips, _MISS_TICKS[0]), 0.02), min(max(most_missed * 1.2, 0.2), 0.99)
 
     @property

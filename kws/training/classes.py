@@ -89,9 +89,10 @@ class ClassBatches(Dataset):
         self.spoken = speech.spoken
         self.elsewhere = {word: np.flatnonzero(np.array(speech.words) == word) for word in sorted({*speech.words})}
         running, alone = bool(len(speech.running)), bool(len(speech.alone))
+        several = len({*part.labels[words].tolist()}) > 1  # of one word alone, what is spliced is that word
         kinds = [
             (strangers.backwards, recipe.reversed_fraction),
-            (strangers.spliced, recipe.spliced_fraction),
+            (strangers.spliced, recipe.spliced_fraction * several),
             (partial(self._settled, strangers.shuffled), recipe.shuffled_fraction),
             (partial(self._settled, strangers.other_speech), recipe.running_fraction * running),
             (partial(self._settled, strangers.snippet), recipe.snippet_fraction * running),

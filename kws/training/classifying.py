@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from kws.engine import Engine
-from kws.events import EventSettings
+from kws.errors import DataError
+from kws.events import NEVER, EventSettings
 from kws.training import processes
 from kws.training.augment import simulated_rooms
 from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
@@ -27,7 +28,8 @@ from kws.training.strangers import speech_pieces
 ROOMS = 200
 POOL_FRAMES = 16  # 0.3 s: wherever in it the whole word has been heard
 BATCH = 512
-WORD_THRESHOLD, NEVER = 0.9, 1.1  # where clips are sorted no hours were heard, so this is a guess; what is no word is no event
+WORD_THRESHOLD = 0.9  # where clips are sorted no hours were heard, so this is a guess
+_MORE_SPEAKERS = "Clips go by their speakers, whom SPEAKER_nohash_N.wav names: add recordings of others."
 
 
 def class_logits(pooled: Tensor) -> Tensor:
@@ -109,6 +111,7 @@ def train(
 
     Of several processes all must come here with the same arguments; only the first writes, and gets the document.
     """
+    _check(protocol)
     run = Run(config, recipe, device, _fingerprint(protocol, [*other_speech, *background]))
     if start is not None:
         run.begin_with(start)
@@ -137,6 +140,15 @@ def train(
     )
     with processes.together():
         return _finish(run, protocol, path, card or {}) if processes.first() else None
+
+
+def _check(protocol: Protocol) -> None:
+    """Raises DataError where a class cannot be learned, or nothing can be chosen by."""
+    missing = [name for label, name in enumerate(protocol.classes) if not (protocol.train.labels == label).any()]
+    if missing:
+        raise DataError(f"protocol {protocol.name}: no clips of {', '.join(missing)} among those to learn from. {_MORE_SPEAKERS}")
+    if not len(protocol.validation):
+        raise DataError(f"protocol {protocol.name}: no clips to choose by, all are to learn from or for the test. {_MORE_SPEAKERS}")
 
 
 def _finish(run: Run, protocol: Protocol, path: Path, card: dict[str, Any]) -> dict:

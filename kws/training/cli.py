@@ -185,7 +185,6 @@ def train(
     speech = Speech(words[0], clips or Speech.clips, seed, phonemes, piper_voices) if from_text else None
     names = (speech.name,) if speech else tuple(dict.fromkeys(words))
     out = out or Path("models") / f"{'_'.join(names)}.onnx"
-    mine = mine or (negatives if from_text else ())
     folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
     config = NetworkConfig(names, pooling=pooling, **SIZES[size])
     command.run(command.Options(folders, speech, start, out, config, Recipe(**settings), device, resume, as_json), warn)
@@ -228,6 +227,9 @@ class _Decibels(click.ParamType):
         if not -40 <= snr_db <= 100:
             raise ValueError
         return snr_db
+
+
+_OF_STREAMS = ("negatives", "background", "snrs_db", "stream_seconds", "part", "seed", "html")  # what `evaluate` does without a protocol
 
 
 @click.command(epilog="Exit status: 0 done, 1 the model or the recordings cannot be used, 2 wrong usage, 130 stopped with Ctrl-C.")
@@ -274,6 +276,11 @@ def evaluate(
     \b
     kws evaluate models/v2-12.onnx --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02
     """
+    context = click.get_current_context()
+    if protocol:
+        given = [name for name in _OF_STREAMS if context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT]
+        for parameter in (parameter for parameter in context.command.params if parameter.name in given):
+            raise click.UsageError(f"{parameter.opts[0]} does not apply to a protocol: its test clips are sorted one by one.")
     if (protocol is None) != (data is None) or (protocol is None) == (positives is None):
         raise click.UsageError("Give either --positives DIR, or --protocol NAME and --data DIR.")
     if protocol and data:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from kws.interrupts import Interrupts
 from kws.synth.engine import SynthError
 from kws.terminal import Progress
 from kws.training import processes, sorting, trunk
+from kws.training.clips import find_clips
 from kws.training.fit import Recipe
-from kws.training.material import Folders, Material, gather
+from kws.training.material import Folders, Material, check, gather
 from kws.training.network import NetworkConfig
-from kws.training.rounds import second, train_in_rounds
+from kws.training.rounds import first_path, second, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.spelling import Speech, spoken
 from kws.training.torch_engine import pick_device
@@ -55,21 +56,30 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             raise DataError("--mine works in one process only. Train without torchrun, or without --mine.")
         if options.speech and processes.size() > 1:
             raise DataError("--from-text works in one process only. Train without torchrun.")
-        rounds = (options.recipe, second(options.recipe)) if options.folders.mine else (options.recipe,)
-        start = with_trunk(options.config, options.trunk, options.recipe.seed) if options.trunk and not options.resume else None
+        check(options.config.words, options.folders)  # before minutes of speaking end at a wrong path
+        folders = _mining(options.folders, options.config.words) if options.speech else options.folders
+        rounds = (options.recipe, second(options.recipe)) if folders.mine else (options.recipe,)
+        start = with_trunk(options.config, options.trunk, options.recipe.seed) if options.trunk else None
         card = trunk.card(options.trunk) if options.trunk else {}
         with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
-            folders = spoken(options.speech, options.folders, say=teller.say, warn=warn) if options.speech else options.folders
+            folders = spoken(options.speech, folders, say=teller.say, warn=warn) if options.speech else folders
             material = gather(options.config.words, folders, warn=processes.by_first(warn), progress=teller.reading)
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
-            learn = train_in_rounds if options.folders.mine else train
+            learn = train_in_rounds if folders.mine else train
             reading = _reading(options.speech, warn) if options.speech else None
             how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks, "card": card, "reading": reading}
             document = learn(material, options.config, options.recipe, path, **how)
             if document:
                 teller.say(_summary(document, path))
     return path
+
+
+def _mining(folders: Folders, words: Sequence[str]) -> Folders:
+    """What fires in the negatives is mined unless other recordings are given for it, if not all of them were held out."""
+    clips = [clip for folder in folders.negatives for clip in find_clips(folder)]
+    minable = any(clip.part == "train" and clip.label not in words for clip in clips)
+    return replace(folders, mine=folders.mine or (folders.negatives if minable else ()))
 
 
 def _reading(speech: Speech, warn: Callable[[str], None]) -> trunk.Reading | None:
@@ -106,7 +116,7 @@ def _telling(rounds: Sequence[Recipe], as_json: bool, path: Path, resume: bool, 
         with teller.interrupts:
             yield teller
     except KeyboardInterrupt:
-        teller.say(_stopped(path.with_suffix(".pt"), teller.epochs_saved, resume))
+        teller.say(_stopped(teller.checkpoint(path), teller.last_epoch, resume))
         raise
     finally:
         teller.close()
@@ -125,9 +135,9 @@ def _amount(material: Material) -> str:
     return f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds"
 
 
-def _stopped(checkpoint: Path, epochs_saved: int, resumed: bool) -> str:
+def _stopped(checkpoint: Path, last_epoch: int, resumed: bool) -> str:
     """A checkpoint that this run did not write may be that of another one."""
-    if epochs_saved:
+    if last_epoch:
         return f"stopped; {checkpoint} holds the last whole epoch, go on with --resume"
     return f"stopped before the first epoch was saved{f'; {checkpoint} is as it was' if resumed else ''}"
 
@@ -140,7 +150,7 @@ class _Teller:
 
     def __init__(self, rounds: Sequence[Recipe], as_json: bool, warn: Callable[[str], None]):
         self.interrupts = Interrupts(self._stopping)
-        self.epochs_saved = 0
+        self.last_epoch = 0  # that this run saved
         self._as_json = as_json
         self._steps_per_epoch = rounds[0].steps_per_epoch
         self._ends = tuple(accumulate(recipe.epochs for recipe in rounds))  # epochs with which a round ends
@@ -158,6 +168,11 @@ class _Teller:
 
     def close(self) -> None:
         self._bar.close()
+
+    def checkpoint(self, path: Path) -> Path:
+        """That of a model file, or of its first round where this is not over."""
+        first = len(self._ends) > 1 and self.last_epoch <= self._ends[0]
+        return (first_path(path) if first else path).with_suffix(".pt")
 
     @contextmanager
     def _listening(self, paths: Sequence[Path]) -> Iterator[Callable[[float], None]]:
@@ -183,7 +198,7 @@ class _Teller:
         self._bar.update(0)
 
     def _epoch(self, entry: dict) -> None:
-        self.epochs_saved += 1
+        self.last_epoch = entry["epoch"]
         self._tell(entry)
         self.interrupts.patient = entry["epoch"] not in self._ends  # after these comes calibration
         self.interrupts.check()

@@ -5,6 +5,7 @@ is stopped and resumed ends with the same weights, bit for bit, as one that was 
 nothing but the order of sums. `history` has one entry per epoch, and its length is the epoch.
 """
 
+import hashlib
 import math
 import signal
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from kws.errors import DataError, KwsError
 from kws.training import checkpoint, processes
 from kws.training.memory import keep_freed
 from kws.training.network import NetworkConfig, ScanningCNN
+
+_MADE_WITH = {"config": "another network", "recipe": "other training settings", "fingerprint": "other data", "start": "another trunk"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Run:
         self.average = AveragedModel(self.network, multi_avg_fn=_running_average(recipe.averaging), use_buffers=True)
         self.optimiser = torch.optim.AdamW(_groups(self.network, recipe.weight_decay), lr=recipe.learning_rate)
         self.history: list[dict] = []
+        self.start: str | None = None  # what it began with
 
     @property
     def trained(self) -> ScanningCNN:
@@ -78,6 +82,7 @@ class Run:
                 "config": self.network.config.to_dict(),
                 "recipe": asdict(self.recipe),
                 "fingerprint": self.fingerprint,
+                "start": self.start,
                 "history": self.history,
                 "averaged": int(self.average.n_averaged),
                 **{name: part.state_dict() for name, part in parts.items()},
@@ -87,22 +92,32 @@ class Run:
 
     def begin_with(self, start: ScanningCNN) -> None:
         """Takes over the weights of a network of the same config."""
+        self.start = _digest(start)
         self.network.load_state_dict(start.state_dict())
         self.trained.load_state_dict(start.state_dict())
 
     def restore(self, path: Path) -> None:
-        """Raises DataError where the checkpoint is of another network, recipe or data: it would not go on as it began."""
+        """Raises DataError where the checkpoint is of another network, recipe, data or start: it would not go on as it began."""
         saved = checkpoint.load(path)
-        saved["recipe"] = {"shards": 1, **saved["recipe"]}  # older checkpoints do not name it
-        for name, mine in (("config", self.network.config.to_dict()), ("recipe", asdict(self.recipe)), ("fingerprint", self.fingerprint)):
-            if saved.get(name) != mine:
-                what = {"config": "another network", "recipe": "other training settings", "fingerprint": "other data"}[name]
+        saved = {"start": self.start, **saved, "recipe": {"shards": 1, **saved["recipe"]}}  # older checkpoints do not name them
+        mine = {
+            "config": self.network.config.to_dict(),
+            "recipe": asdict(self.recipe),
+            "fingerprint": self.fingerprint,
+            "start": self.start,
+        }
+        for name, what in _MADE_WITH.items():
+            if saved.get(name) != mine[name]:
                 raise DataError(f"{path}: was made with {what}; it cannot be resumed. Use the same, or start anew without --resume.")
         self.network.load_state_dict(saved["network"])
         self.trained.load_state_dict(saved["average"])
         self.average.n_averaged.fill_(saved["averaged"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.history = saved["history"]
+
+
+def _digest(network: nn.Module) -> str:
+    return hashlib.sha256(b"".join(tensor.cpu().numpy().tobytes() for tensor in network.state_dict().values())).hexdigest()[:16]
 
 
 Heard = tuple[Tensor, ...]

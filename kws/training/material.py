@@ -1,7 +1,7 @@
 """From folders to what a run learns from and is judged by: words, negatives, noises and rooms, split by speaker."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,19 +75,33 @@ class Material:
         return "-".join(bank.fingerprint()[:8] for bank in [*banks, self.noises, *self.heldout_negatives])
 
 
+def check(names: Sequence[str], folders: Folders) -> None:
+    """Raises DataError for a folder of a user's that is missing, or for recordings of none of the words. `data` may be yet to come."""
+    for option in ("negatives", "background", "phrases", "mine", "recordings"):
+        for folder in getattr(folders, option):
+            if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
+                raise DataError(f"{folder}: no such folder. Check the path of --{option}.")
+    if folders.recordings and not any(_own_clips(names, folders).values()):
+        raise DataError(f"{folders.recordings[0]}: no folder named after a word ({', '.join(names)}). Put the recordings into one.")
+
+
 def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Progress = iter) -> Material:
-    """Reads everything. Raises DataError where a word has too few clips, or nothing is there to tell it from."""
+    """Reads everything. Raises DataError where a folder is missing, a word has too few clips, or nothing is there to tell it from."""
+    check(names, folders)
     mined, heldout_mined = find_audio(folders.mine, names, warn)
     everything = folders.clips(folders.data)
     words = [_read_word(name, everything, folders.data, warn, progress) for name in names]
-    others = [clip for clip in everything if clip.label not in (*names, BACKGROUND)]
+    others = [clip for clip in everything if not _lies_in(clip, folders.data, (*names, BACKGROUND))]
+    deeper = sum(clip.label not in names and _lies_in(clip, folders.data, names) for clip in everything)
+    if deeper:
+        warn(f"{folders.data}: {deeper} recordings in subfolders of a word's folder are not used. Put them into DIR/WORD itself.")
     banks = [read_bank(clips, warn=warn, progress=progress) for clips in (others, *_without(names, folders, warn)) if clips]
     if not banks:
         raise DataError(
             f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR."
         )
     alike, ordinary = (banks[:1], banks[1:]) if folders.alike and others else ([], banks)
-    noise_clips = [clip for clip in everything if clip.label == BACKGROUND] + [
+    noise_clips = [clip for clip in everything if _lies_in(clip, folders.data, [BACKGROUND])] + [
         c for folder in folders.background for c in find_clips(folder)
     ]
     learned = [_part_or_all(word, "train") for word in (*words, *_phrases(names, folders, warn, progress))]
@@ -118,10 +132,15 @@ def _without(names: Sequence[str], folders: Folders, warn: Warn) -> list[list[Cl
     kept = []
     for folder in folders.negatives:
         clips = folders.clips(folder)
-        kept.append([clip for clip in clips if clip.label not in names])
+        kept.append([clip for clip in clips if not _lies_in(clip, folder, names)])
         if len(kept[-1]) < len(clips):
             warn(f"{folder}: {len(clips) - len(kept[-1])} recordings in folders named after a word are not counted as audio without it.")
     return kept
+
+
+def _lies_in(clip: Clip, folder: Path, names: Collection[str]) -> bool:
+    """Whether a recording lies, however deep, in a folder of one of these names."""
+    return clip.label in names or any(part in names for part in clip.path.relative_to(folder).parts[:-1])
 
 
 def _all(folders: Folders) -> list[Path]:
@@ -149,18 +168,21 @@ def _read_word(name: str, everything: list[Clip], folder: Path, warn: Warn, prog
 
 def _own(names: Sequence[str], folders: Folders, others: Sequence[Word], warn: Warn, progress: Progress) -> list[Word]:
     """A person's own recordings of the words, all to be learned from, and drawn often enough to matter."""
-    clips = [clip for folder in folders.recordings for clip in find_clips(folder)]
-    found = {name: [clip for clip in clips if clip.label == name] for name in names}
-    if folders.recordings and not any(found.values()):
-        raise DataError(f"{folders.recordings[0]}: no folder named after a word ({', '.join(names)}). Put the recordings into one.")
     banks = {
-        name: read_bank(some, longest_seconds=LONGEST_WORD_SECONDS, warn=warn, progress=progress) for name, some in found.items() if some
+        name: read_bank(some, longest_seconds=LONGEST_WORD_SECONDS, warn=warn, progress=progress)
+        for name, some in _own_clips(names, folders).items()
+        if some
     }
     words = [_fitting(placed_word(name, bank), warn) for name, bank in banks.items()]
     for word in (word for word in words if not len(word.bank)):
         raise DataError(f"none of your own recordings of '{word.name}' can be used: {LONGEST_SOUND_SECONDS:.1f} s of sound at most.")
     share = OWN_SHARE / (1 - OWN_SHARE)
     return [replace(word, weight=share * sum(other.odds for other in others if other.name == word.name)) for word in words]
+
+
+def _own_clips(names: Sequence[str], folders: Folders) -> dict[str, list[Clip]]:
+    clips = [clip for folder in folders.recordings for clip in find_clips(folder)]
+    return {name: [clip for clip in clips if clip.label == name] for name in names}
 
 
 def _phrases(names: Sequence[str], folders: Folders, warn: Warn, progress: Progress) -> list[Word]:

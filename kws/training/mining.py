@@ -49,11 +49,8 @@ class Finding:
 def find_audio(folders: Sequence[Path], words: Sequence[str], warn: Callable[[str], None]) -> tuple[list[Clip], list[Clip]]:
     """Recordings to mine, and those held out to calibrate on; recordings in folders named after a word are left out, and told.
 
-    Raises DataError for a folder that is missing, or where nothing is left to mine; AudioError for one without recordings.
+    Raises DataError where nothing is left to mine; AudioError for a folder without recordings.
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder. Check the path of --mine.")
     found = list({clip.path.resolve(): clip for folder in folders for clip in find_clips(folder)}.values())
     without = [clip for clip in found if clip.label not in words]
     if len(without) < len(found):

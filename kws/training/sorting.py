@@ -46,7 +46,7 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
     noises = [read_bank(find_clips(folder), warn=warn) for folder in options.background]
     hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
     device = pick_device(options.device)
-    start = with_trunk(config, options.trunk, options.recipe.seed) if options.trunk and not options.resume else None
+    start = with_trunk(config, options.trunk, options.recipe.seed) if options.trunk else None
     document = classifying.train(
         protocol,
         config,
