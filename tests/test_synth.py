@@ -418,6 +418,8 @@ class TestCommand:
     def test_engines_are_listed(self):
         done = kws("--list-engines")
         assert [line.split(":")[0] for line in done.stdout.splitlines()] == [*ENGINES]
+        told = json.loads(kws("--list-engines", "--json").stdout)
+        assert {name: each["lacks"] for name, each in told.items()} == {name: engine.missing() for name, engine in ENGINES.items()}
 
     def test_ctrl_c_leaves_whole_clips_and_no_process(self, tmp_path):
         running = subprocess.Popen(

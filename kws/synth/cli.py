@@ -17,7 +17,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--piper-voice", "piper_voices", multiple=True, metavar="ONNX[#FIRST-LAST]", help="A Piper voice file, and which speakers.")
 @click.option("--phonemes", "pronunciations", multiple=True, metavar="ARPABET", help="Pronunciation: 'W EH1 L K AH0 M'. May be repeated.")
 @click.option("--list-engines", is_flag=True, help="Say which engines are there, and what the others need.")
-@click.option("--json", "as_json", is_flag=True, help="What was done as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="What was done, or which engines are there, as one JSON object.")
 def synth(
     phrases: tuple[str, ...],
     lists: tuple[Path, ...],
@@ -43,7 +43,7 @@ def synth(
     from kws.synth import command
 
     if list_engines:
-        click.echo("\n".join(command.lines_on_engines()))
+        click.echo(command.on_engines(as_json))
         return
     if not (phrases or lists) or out is None:
         raise click.UsageError("Name what to say, and where to put it: kws synth PHRASE... --out DIR.")

@@ -76,10 +76,12 @@ def read_list(path: Path) -> list[str]:
     return [text for text in found if text]
 
 
-def lines_on_engines() -> list[str]:
+def on_engines(as_json: bool) -> str:
     """Each engine, and what it lacks."""
     lacks = {engine.name: engine.missing() for engine in engines.ENGINES.values()}
-    return [f"{name}: {f'needs {lack}: {engines.ENGINES[name].install}' if lack else 'ready'}" for name, lack in lacks.items()]
+    if as_json:
+        return json.dumps({name: {"lacks": lack, "install": engines.ENGINES[name].install} for name, lack in lacks.items()})
+    return "\n".join(f"{name}: {f'needs {lack}: {engines.ENGINES[name].install}' if lack else 'ready'}" for name, lack in lacks.items())
 
 
 def progress(work: Iterable, total: int) -> Iterable:
