@@ -36,6 +36,7 @@ class _Commands(click.Group):
         from kws.errors import KwsError
 
         standard.open_closed()
+        standard.take_any_text()
         try:
             return self._to_the_last_line(ctx)
         except KwsError as error:
@@ -68,7 +69,7 @@ def _options(*options: Callable) -> Callable[[Callable], Callable]:
 
 _MODEL = _options(
     click.option("--model", default="welcome", show_default=True, help="Name of a model, or path of a model file."),
-    click.option("--threshold", type=click.FloatRange(0, 1), help="Score from which a word counts, instead of the model's own."),
+    click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="Score from which a word counts, not the model's own."),
     click.option(
         "--false-alarms-per-hour", type=click.FloatRange(0), help="Choose the threshold that gave at most this many in calibration."
     ),

@@ -1,13 +1,14 @@
 """Opens a recording of any format and gives its samples as they are, chunk by chunk; `kws.audio` makes model audio of them.
 
-Three decoders share the work. libsndfile reads most formats. MP3 goes through miniaudio, because libsndfile stops at the length
-it guesses for files without a length tag (a third of a variable-rate file was lost) and prints complaints of its own. Whatever
-libsndfile does not know goes to the `ffmpeg` program, where it is installed.
+Three decoders share the work. libsndfile reads most formats. MP3 goes through miniaudio, whatever its name, because libsndfile stops
+at the length it guesses for files without a length tag (a third of a variable-rate file was lost) and prints complaints of its own.
+Whatever libsndfile does not know goes to the `ffmpeg` program, where it is installed.
 """
 
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ _FFMPEG_RATE = 16_000  # ffmpeg resamples by itself, to the rate that the model 
 _CHUNK_VALUES = 2**20  # samples × channels in memory at once, at most
 _LENGTH = re.compile(r"(?:data|Data Size|SSND)\s*:\s*(\d+) \(should be (\d+)\)")  # libsndfile's log of a header that promises too much
 _LENGTH_UNKNOWN = 2**31 - 2**16  # programs that write to a pipe put a number above this where the length belongs
+_FRAMES_UNKNOWN = 2**62  # libsndfile's number of frames of a FLAC that was written to a pipe is above this
+_EMPTY_BYTES = 4096  # a file without samples is smaller
 
 
 @dataclass(frozen=True)
@@ -46,26 +49,38 @@ def open_recording(path: Path, block_seconds: float, start_seconds: float = 0.0)
     Raises AudioError: no such file, not a regular file, empty, not permitted, or no decoder reads it.
     """
     _check(path)
-    if path.suffix.lower() == ".mp3":
-        return _open_mp3(path, block_seconds, start_seconds)
+    place = path, block_seconds, start_seconds
+    mp3 = _open_mp3(*place) if path.suffix.lower() == ".mp3" else None
+    if mp3:
+        return mp3
     try:
         sound = soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path))  # soundfile itself refuses names that are not UTF-8
     except soundfile.LibsndfileError as error:
-        return _open_ffmpeg(path, block_seconds, start_seconds, error.error_string.rstrip(" ."))
+        return _open_ffmpeg(*place, error.error_string.rstrip(" ."))
+    if sound.subtype == "MPEG_LAYER_III":
+        sound.close()
+        return _open_mp3(*place) or _open_ffmpeg(*place, "an MP3 file")
+    if not sound.frames and path.stat().st_size > _EMPTY_BYTES:  # a recorder that crashed never wrote the length
+        sound.close()
+        return _open_ffmpeg(*place, "its header says that there are no samples")
+    if sound.frames >= _FRAMES_UNKNOWN:
+        sound.seekable = lambda: False  # soundfile seeks after each read, which such a file does not allow
+        return Decoded(sound.samplerate, None, _sound_chunks(path, sound, block_seconds, start_seconds))
     return Decoded(sound.samplerate, sound.frames / sound.samplerate, _sound_chunks(path, sound, block_seconds, start_seconds))
 
 
 def _check(path: Path) -> None:
     try:
+        kind = path.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # asked before it is opened: a named pipe would wait for a writer
+            raise AudioError(f"{path}: not a regular file. Save the recording first, or give it on standard input as '-'.")
         with path.open("rb") as file:
-            if path.is_file() and not file.read(1):
+            if not file.read(1):
                 raise AudioError(f"{path}: the file is empty (0 bytes). Record or copy it again.")
     except FileNotFoundError:
         raise AudioError(f"{path}: no such file or directory. Check the path.") from None
     except OSError as error:
         raise AudioError(f"{path}: cannot be opened ({error.strerror}). Check the path and its permissions.") from None
-    if not path.is_file():
-        raise AudioError(f"{path}: not a regular file. Save the recording first, or give it on standard input as '-'.")
 
 
 def _chunk_frames(block_seconds: float, rate: int, channels: int) -> int:
@@ -102,6 +117,8 @@ def _read(sound: soundfile.SoundFile, frames: int, at: int) -> tuple[np.ndarray,
 
 def _promised_frames(sound: soundfile.SoundFile) -> int:
     """Frames that the header promises; `sound.frames` alone is what was there when the file was opened."""
+    if sound.frames >= _FRAMES_UNKNOWN:
+        return 0
     match = _LENGTH.search(sound.extra_info)
     if not match or int(match[1]) >= _LENGTH_UNKNOWN:
         return sound.frames
@@ -112,13 +129,14 @@ def _ends_early(path: Path, seconds: float, promised_seconds: float, reason: str
     return AudioError(f"{path}: only the first {seconds:.2f} of {promised_seconds:.2f} s can be read ({reason}). Copy or record it again.")
 
 
-def _open_mp3(path: Path, block_seconds: float, start_seconds: float) -> Decoded:
+def _open_mp3(path: Path, block_seconds: float, start_seconds: float) -> Decoded | None:
+    """None for what is no MP3, and for a name that is not UTF-8, which miniaudio cannot open."""
     import miniaudio
 
     try:
         info = miniaudio.mp3_get_file_info(str(path.absolute()))  # at the beginning of a name, miniaudio takes "~" for the home folder
-    except (miniaudio.DecodeError, UnicodeEncodeError):  # no MP3, or a name that is not UTF-8, which miniaudio cannot open
-        return _open_ffmpeg(path, block_seconds, start_seconds, "not an MP3 file")
+    except (miniaudio.DecodeError, UnicodeEncodeError):
+        return None
     return Decoded(info.sample_rate, info.num_frames / info.sample_rate, _mp3_chunks(path, info, block_seconds, start_seconds))
 
 
@@ -158,8 +176,10 @@ def _ffmpeg_chunks(path: Path, command: list[str], chunk_bytes: int) -> Iterator
             assert process.stdout is not None
             while data := process.stdout.read(chunk_bytes):
                 yield np.frombuffer(data[: len(data) // 4 * 4], dtype="<f4")
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+        if any(line.endswith("partial file") for line in lines):
+            raise AudioError(f"{path}: the end is missing (partial file). Copy or record it again.")
         if process.returncode:
-            complaints.seek(0)
-            lines = complaints.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
             reason = lines[-1].split(": ")[-1]
             raise AudioError(f"{path}: not a recording that can be read ({reason}). Check the file, or convert it to WAV.")

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -64,8 +64,8 @@ def run(spotter: Spotter, names: Sequence[str], options: Options, complain: Call
 
     Raises KwsError when events, clips or the plot cannot be written; where that is known of the plot, before anything is heard.
     """
-    with Interrupts() as interrupts, tempfile.TemporaryDirectory(prefix="kws-") as scratch:
-        recordings, faults = gather(names, Path(scratch))
+    with Interrupts() as interrupts, _scratch(names) as scratch:
+        recordings, faults = gather(names, scratch)
         if options.plot:
             check_drawable(recordings)
         outcome = Outcome(faults=len(faults))
@@ -73,6 +73,20 @@ def run(spotter: Spotter, names: Sequence[str], options: Options, complain: Call
             complain(fault)
         _hear(spotter, recordings, options, outcome, complain, interrupts)
     return outcome
+
+
+@contextmanager
+def _scratch(names: Sequence[str]) -> Iterator[Path]:
+    """A folder for what comes on standard input, where something does."""
+    if STANDARD_INPUT not in names:
+        yield Path()
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="kws-")
+    except OSError as error:
+        raise KwsError(f"{STANDARD_INPUT}: standard input cannot be kept ({error.strerror}). Make room, or set TMPDIR.") from error
+    with folder as name:
+        yield Path(name)
 
 
 def gather(names: Sequence[str], scratch: Path) -> tuple[list[Recording], list[KwsError]]:
@@ -131,7 +145,7 @@ def _hear(
                 else:
                     outcome.events += 1
                     outlet.take(recording, result)
-            if options.quiet and outcome.events:
+            if options.quiet and outcome.events and not (options.clips or options.plot):
                 break
     finally:
         progress.close()

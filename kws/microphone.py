@@ -18,6 +18,7 @@ from kws.errors import AudioError
 _CAPTURE_RATE = 48_000  # what nearly all hardware does; soxr then resamples better than the device layer would
 _QUEUE_SECONDS = 30.0
 _SILENT_SECONDS = 5.0  # a live device always delivers, silence too; the first block can take 2 s (PulseAudio)
+_NO_DEVICE = "Discard all samples"  # what ALSA calls its null device, which is no microphone
 _BACKENDS = [backend for backend in miniaudio.Backend if backend is not miniaudio.Backend.NULL]  # NULL invents a silent microphone
 
 
@@ -39,7 +40,7 @@ def blocks(device: str | None = None, *, block_seconds: float = 0.08, on_loss: C
 def _captures() -> list[dict]:
     try:
         with _quiet_libraries():
-            found = miniaudio.Devices(_BACKENDS).get_captures()
+            found = [device for device in miniaudio.Devices(_BACKENDS).get_captures() if not device["name"].startswith(_NO_DEVICE)]
     except miniaudio.MiniaudioError:
         found = []
     if not found:

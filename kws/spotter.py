@@ -45,8 +45,9 @@ class Spotter:
     ) -> "Spotter":
         """A Spotter for a model name or path.
 
-        `threshold` (0 to 1, all words) or `false_alarms_per_hour` (from the calibration in the model file) replaces the model's
-        own threshold. Raises ModelError for a model that is missing, damaged or not calibrated well enough for the wish.
+        `threshold` (above 0, at most 1; all words) or `false_alarms_per_hour` (from the calibration in the model file) replaces the
+        model's own threshold. Raises ModelError for a model that is missing, damaged or not calibrated well enough for the wish,
+        KwsError for a threshold that is none, or both wishes.
         """
         loaded = engine.load(str(model), device)
         return cls(loaded, _settings(loaded.info, threshold, false_alarms_per_hour))
@@ -70,7 +71,7 @@ class Spotter:
         Raises AudioError where the recording cannot be read, or at its end if it is damaged: after all that could be heard. Samples
         that are not numbers are such a damage, and heard as silence.
         """
-        yield from self.stream().listen(_blocks(recording, sample_rate or self.sample_rate))
+        yield from self.stream().listen(_blocks(recording, self.sample_rate if sample_rate is None else sample_rate))
 
     def scores(self, samples: np.ndarray) -> Scores:
         """All scores of samples [N] (16 kHz mono): for plots, evaluation and other programs.
@@ -144,9 +145,12 @@ class Stream:
             raise fault
 
     def _advance(self, samples: np.ndarray) -> list[Detection]:
-        step, self._state = self._engine.step(samples[None], self._state)
-        self.scores = as_scores(step, self._frames_seen, self._frame_seconds)
-        self._frames_seen += len(self.scores.times)
+        size, parts = int(BLOCK_SECONDS * Spotter.sample_rate), []
+        for at in range(0, max(len(samples), 1), size):  # not at once: a step takes memory for all that it hears
+            step, self._state = self._engine.step(samples[None, at : at + size], self._state)
+            parts.append(as_scores(step, self._frames_seen, self._frame_seconds))
+            self._frames_seen += len(parts[-1].times)
+        self.scores = parts[0] if len(parts) == 1 else join(parts)
         return [self._within(event) for event in self._machine.feed(self.scores)]
 
     def _within(self, event: Detection) -> Detection:
@@ -180,6 +184,10 @@ def as_float(samples: np.ndarray) -> np.ndarray:
 
 def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour: float | None) -> EventSettings:
     if threshold is not None:
+        if false_alarms_per_hour is not None:
+            raise KwsError("threshold and false_alarms_per_hour exclude each other. Give one of them.")
+        if not 0 < threshold <= 1:
+            raise KwsError(f"a threshold of {threshold:g}: scores lie between 0 and 1. Give a number above 0, and at most 1.")
         return info.events.at((threshold,) * len(info.words))
     if false_alarms_per_hour is not None:
         return info.events.at(info.thresholds_for(false_alarms_per_hour))
@@ -192,6 +200,8 @@ def _blocks(recording: str | Path | np.ndarray, sample_rate: int) -> Iterator[np
         return
     samples = as_float(recording)
     _check_shape(samples)
+    if not sample_rate > 0:
+        raise AudioError(f"a sample rate of {sample_rate:g} Hz: there is no such sound. Give the rate of the samples.")
     if not len(samples):
         yield np.zeros(0, np.float32)  # no time, no events: unlike a file, not a mishap
         return

@@ -2,6 +2,7 @@
 to say of errors of the system that a user can do something about."""
 
 import errno
+import io
 import os
 import sys
 from contextlib import suppress
@@ -18,6 +19,12 @@ def open_closed() -> None:
     for name, mode, way in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, way), mode, closefd=False))  # the lowest free number is its own
+
+
+def take_any_text() -> None:
+    """What standard output cannot encode (names of files are bytes) is written as an escape, as on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def told(error: OSError) -> str | None:

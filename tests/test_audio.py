@@ -1,6 +1,7 @@
 """Every format gives the same model audio, at any block size, in little memory; every bad file gives one clear error."""
 
 import io
+import os
 import re
 import subprocess
 import tracemalloc
@@ -109,15 +110,59 @@ def test_without_ffmpeg_the_error_names_it(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.ffmpeg
-def test_mp3_without_a_length_tag_is_heard_to_its_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["vbr.mp3", "vbr.mpga", "stdin"])
+def test_mp3_without_a_length_tag_is_heard_to_its_end(tmp_path: Path, name: str) -> None:
     """Variable rate without a Xing header: the file's size says little of its length."""
     source = write(tmp_path / "a.wav", np.concatenate([noise(2.0), np.zeros(10 * RATE, np.float32), tone(3.0)]))
-    path = tmp_path / "vbr.mp3"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-write_xing", "0", "-q:a", "6", path], check=True)
+    path = tmp_path / name
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-write_xing", "0", "-q:a", "6", "-f", "mp3", path], check=True)
     heard = audio.read(path)
     assert len(heard) == pytest.approx(15 * RATE, abs=RATE // 4)
     assert np.abs(heard[-RATE:]).max() > 0.3
     assert audio.duration_seconds(path) == pytest.approx(15, abs=0.25)
+
+
+@pytest.mark.ffmpeg
+def test_a_truncated_file_that_ffmpeg_reads_is_told(tmp_path: Path) -> None:
+    source, path = write(tmp_path / "a.wav", noise(20.0)), tmp_path / "a.m4a"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-movflags", "+faststart", path], check=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    heard, error = fault(path)
+    assert 5 * RATE < len(heard) < 15 * RATE
+    assert "the end is missing" in error
+
+
+@pytest.mark.ffmpeg
+def test_a_wav_whose_length_was_never_written_is_heard(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(1.0))
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = bytes(4)
+    path.write_bytes(content)
+    assert len(audio.read(path)) == RATE
+
+
+def test_a_flac_without_a_length_is_heard(tmp_path: Path) -> None:
+    """Programs that write to a pipe leave it out."""
+    samples = noise(3.0)
+    path = write(tmp_path / "piped.flac", samples)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the 36 bits of the number of samples
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert audio.duration_seconds(path) is None
+    np.testing.assert_allclose(audio.read(path), samples, atol=2**-14)
+    np.testing.assert_allclose(audio.excerpt(path, 1.0, 2.0), samples[RATE : 2 * RATE], atol=2**-14)
+
+
+def test_a_wav_that_is_called_mp3_is_heard(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(1.0)).rename(tmp_path / "a.mp3")
+    assert len(audio.read(path)) == RATE
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of Unix")
+def test_a_named_pipe_is_no_recording(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in fault(tmp_path / "pipe")[1]
 
 
 @pytest.mark.ffmpeg

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,6 +191,25 @@ def test_a_threshold_nothing_reaches(place: Place) -> None:
 def test_quiet_answers_with_its_status(place: Place, paths: list[str], status: int) -> None:
     result = place.run("detect", "-q", *paths)
     assert (result.exit_code, result.stdout) == (status, "")
+
+
+def test_quiet_still_saves_all_clips(place: Place) -> None:
+    result = place.run("detect", "-q", "once.wav", "twice.flac", "--save-clips", "clips")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert len([*Path("clips").iterdir()]) == len(ONCE) + len(TWICE)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+@pytest.mark.parametrize("arguments", ["stream caf\udcff.wav", "detect caf\udcff.wav", "info"])
+def test_what_the_output_cannot_encode_is_escaped(place: Place, encoding: str, arguments: str) -> None:
+    command, *names = arguments.split()
+    for name in names:
+        shutil.copy("once.wav", name)
+    model = place.model[1:2] if command == "info" else place.model
+    line = [sys.executable, REPOSITORY / "cli.py", command, *names, *model]
+    done = subprocess.run(line, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (b"\\udcff" if names else b"rise") in done.stdout
 
 
 def test_clips_and_plot(place: Place) -> None:

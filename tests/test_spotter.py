@@ -253,6 +253,23 @@ def test_thresholds(model, options, expected):
     assert spotter.words == ("word0", "word1")
 
 
+@pytest.mark.parametrize("threshold", [0, -1, 50, float("nan")])
+def test_thresholds_that_are_none(model, threshold):
+    with pytest.raises(KwsError, match="above 0, and at most 1"):
+        Spotter.load(model, threshold=threshold)
+
+
+def test_one_wish_for_a_threshold(model):
+    with pytest.raises(KwsError, match="exclude each other"):
+        Spotter.load(model, threshold=0.5, false_alarms_per_hour=1.0)
+
+
+@pytest.mark.parametrize("rate", [0, -8000, float("nan")])
+def test_no_sound_has_such_a_sample_rate(spotter, audio, rate):
+    with pytest.raises(AudioError, match="sample rate"):
+        list(spotter.detect(audio, rate))
+
+
 def test_fewer_false_alarms_than_the_calibration_heard_are_not_promised(model):
     with pytest.raises(ModelError, match=r"cannot promise 0\.1 false alarms per hour for 'word0': its lowest row is 0\.5"):
         Spotter.load(model, false_alarms_per_hour=0.1)
