@@ -22,7 +22,7 @@ from kws.events import Detection
 from kws.interrupts import Interrupts
 from kws.output import ClipFolder, EventWriter
 from kws.spotter import Spotter, Stream
-from kws.standard import FULL
+from kws.standard import FULL, printable
 from kws.terminal import Progress
 
 STANDARD_INPUT = "-"
@@ -113,12 +113,7 @@ def _from_standard_input(scratch: Path) -> Recording:
 
 
 def _below(name: str) -> list[Recording]:
-    return [Recording(_printable(path), path) for path in audio.find_recordings(name)]
-
-
-def _printable(path: Path) -> str:
-    encoding = sys.stdout.encoding or "utf-8"
-    return str(path).encode(encoding, "backslashreplace").decode(encoding)  # a name that stdout cannot take would stop it
+    return [Recording(printable(str(path)), path) for path in audio.find_recordings(name)]
 
 
 def _hear(

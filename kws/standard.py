@@ -27,6 +27,12 @@ def take_any_text() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def printable(name: str) -> str:
+    """A name as standard output can take it, before it is measured or quoted there."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return name.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def told(error: OSError) -> str | None:
     """What a user should know and do, where the system's error is none of ours: no room, or a name that no file can have."""
     if error.errno in UNWRITABLE:

@@ -12,6 +12,7 @@ from kws.detecting import STANDARD_INPUT
 from kws.interrupts import Interrupts
 from kws.output import EventWriter
 from kws.spotter import Spotter, Stream
+from kws.standard import printable
 from kws.terminal import Meter
 
 BLOCK_SECONDS = 0.08
@@ -49,7 +50,7 @@ def from_pipe(rate: int, encoding: str) -> Source:
 def from_file(name: str, realtime: bool) -> Source:
     """A recording, at the pace it was spoken or as fast as it goes."""
     blocks = audio.blocks(name, BLOCK_SECONDS)
-    return Source(name, _paced(blocks) if realtime else blocks)
+    return Source(printable(name), _paced(blocks) if realtime else blocks)
 
 
 def _paced(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
