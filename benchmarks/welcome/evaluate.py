@@ -22,7 +22,7 @@ from train import NEGATIVES, WORD, is_learned, joined, read, unpack
 
 from kws import Spotter
 from kws.engine import Engine
-from kws.events import EventSettings
+from kws.events import EventSettings, Scores
 from kws.training import trials
 from kws.training.calibrate import THRESHOLDS
 from kws.training.clips import BACKGROUND, Bank
@@ -51,15 +51,8 @@ def main() -> None:
 
 
 def judge(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings: pathlib.Path) -> dict:
-    speech = {name: read(data / name).select(lambda clip: clip.label != BACKGROUND) for name in NEGATIVES}
-    noises = joined([read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")])
-    negatives = {
-        learned: [bank.select(lambda clip, learned=learned: is_learned(clip) == learned) for bank in speech.values()]
-        for learned in (True, False)
-    }
-    silences = {
-        part: trials.listen(spotter.engine, (bank[i] for bank in banks for i in range(len(bank)))) for part, banks in negatives.items()
-    }
+    noises, negatives = noises_of(data), negatives_of(data)
+    silences = listened(spotter.engine, negatives)
     hours = {part: sum(bank.seconds for bank in banks) / 3600 for part, banks in negatives.items()}
     alarms = {t: [_alarms(silence, spotter.events, t) for silence in silences.values()] for t in THRESHOLDS}
     within = [t for t in THRESHOLDS if sum(alarms[t]) <= sum(hours.values())]
@@ -68,7 +61,7 @@ def judge(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings
         "negative speech": {
             "hours": round(sum(hours.values()), 2),
             "hours of speakers not trained on": round(hours[False], 2),
-            "files": sum(map(len, speech.values())),
+            "files": sum(len(bank) for banks in negatives.values() for bank in banks),
         },
         "results": [
             {
@@ -80,6 +73,22 @@ def judge(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings
         ],
         "recordings": _recordings(spotter, recordings),
     }
+
+
+def noises_of(data: pathlib.Path) -> Bank:
+    return joined([read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")])
+
+
+def negatives_of(data: pathlib.Path) -> dict[bool, list[Bank]]:
+    """All speech without the word: that which was learned from, and that of others."""
+    speech = [read(data / name).select(lambda clip: clip.label != BACKGROUND) for name in NEGATIVES]
+    return {
+        learned: [bank.select(lambda clip, learned=learned: is_learned(clip) == learned) for bank in speech] for learned in (True, False)
+    }
+
+
+def listened(engine: Engine, negatives: dict[bool, list[Bank]]) -> dict[bool, Scores]:
+    return {part: trials.listen(engine, (bank[i] for bank in banks for i in range(len(bank)))) for part, banks in negatives.items()}
 
 
 def _alarms(silence, settings: EventSettings, threshold: float) -> int:
@@ -98,7 +107,7 @@ def _false_alarms(silences: dict, hours: dict, settings: EventSettings, threshol
 def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) -> dict:
     engine, settings = spotter.engine, trials.at_threshold(spotter.events, threshold)
     word = placed_word(WORD, read(spoken / "word"))
-    clean, noisy = _placed(engine, word, None, noises), _placed(engine, word, 10.0, noises)
+    clean, noisy = placed(engine, word, None, noises), placed(engine, word, 10.0, noises)
     decided = [trials.decision(trial, 0, WORDS, settings) for trial in clean]
     hits = [(*known, trial) for known, trial in zip(decided, clean, strict=True) if known]
     delay = [time - trial.end for _, time, trial in hits]
@@ -119,7 +128,7 @@ def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) 
     }
 
 
-def _placed(engine: Engine, word, snr_db: float | None, noises: Bank) -> list[Trial]:
+def placed(engine: Engine, word, snr_db: float | None, noises: Bank) -> list[Trial]:
     made = []
     for i in range(len(word.bank)):
         noise = noises[i % len(noises)] if snr_db is not None else None
