@@ -1,6 +1,6 @@
-"""Trains the two sizes on the pack-9 protocols, with every ingredient of the recipe or with one left out, and judges them.
+"""Trains the two sizes on the pack-9 protocols, and judges them.
 
-    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small] [--seeds 0 1 2] [--without INGREDIENT ...]
+    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small] [--seeds 0 1 2] [--trunk models/trunk.pt]
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge
 
 Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one folder a set of recordings: speech_commands (the pack of
@@ -37,31 +37,6 @@ OTHER_SPEECH = (
 )
 NOISE = ("esc10",)
 CHUNK_SAMPLES = 1280
-INGREDIENTS: dict[str, dict] = {
-    "shift": {"shift_seconds": 0.0},
-    "speed": {"speeds": (1.0, 1.0)},
-    "gain": {"gain_fraction": 0.0},
-    "noise": {"noisy_fraction": 0.0},
-    "rooms": {"room_fraction": 0.0},
-    "masks": {"mel_masks": 0, "time_masks": 0},
-    "mixup": {"mixup": 0.0},
-    "label smoothing": {"label_smoothing": 0.0},
-    "averaging": {"averaging": 0.0},
-    "warm-up": {"warmup": 0.0},
-    "balance": {"balanced": False},
-    "reversed words": {"reversed_fraction": 0.0},
-    "spliced words": {"spliced_fraction": 0.0},
-    "shuffled words": {"shuffled_fraction": 0.0},
-    "running speech": {"running_fraction": 0.0},
-    "snippets": {"snippet_fraction": 0.0},
-    "spoken words": {"alone_fraction": 0.0},
-    "unknown odds": {"unknown_odds": 1.0},
-    "words said elsewhere": {"elsewhere_fraction": 0.0, "elsewhere_unknown_fraction": 0.0},
-    "mended words": {"mended_fraction": 0.0},
-    "settling": {"settled_fraction": 0.0},
-    "fresh silence": {"fresh_fraction": 0.0},
-    "equalizer": {"equalized_fraction": 0.0},
-}
 
 
 def main() -> None:
@@ -72,7 +47,6 @@ def main() -> None:
     parser.add_argument("--half", type=int, choices=(0, 1), help="leave half of the unknown words out of training, and choose by them")
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--without", nargs="*", choices=INGREDIENTS, default=[])
     parser.add_argument("--epochs", type=int, default=ClassRecipe.epochs)
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
     parser.add_argument("--learning-rate", type=float, default=ClassRecipe.learning_rate)
@@ -94,25 +68,20 @@ def main() -> None:
     left_out = None
     if args.half is not None:
         protocol, left_out = without_half(protocol, args.half)
-    there = [args.data / name for name in OTHER_SPEECH if (args.data / name).is_dir()]
-    print("other speech:", *(folder.name for folder in there))
-    speech = [read_speech(folder) for folder in there]
-    noise = [read_bank(find_clips(args.data / name), warn=print) for name in NOISE]
-    changes = {key: value for name in args.without for key, value in INGREDIENTS[name].items()}
+    material = read_material(args.data)
     for seed in args.seeds:
-        recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=args.learning_rate, seed=seed, **changes)
+        recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=args.learning_rate, seed=seed)
         half = [] if args.half is None else [f"half{args.half}"]
         parts = [
             args.protocol,
             *half,
             args.size,
-            *(f"no-{name}" for name in args.without),
             *(["trunk"] if args.trunk else []),
             str(args.epochs),
             f"seed{seed}",
         ]
-        path = args.out / ("-".join(parts).replace(" ", "-") + ".onnx")
-        print(json.dumps({"run": path.stem, **run(protocol, args, recipe, speech, noise, path), **taken(path, left_out)}), flush=True)
+        path = args.out / f"{'-'.join(parts)}.onnx"
+        print(json.dumps({"run": path.stem, **run(protocol, args, recipe, material, path), **taken(path, left_out)}), flush=True)
 
 
 def without_half(protocol: protocols.Protocol, half: int) -> tuple[protocols.Protocol, Part]:
@@ -133,15 +102,14 @@ def taken(path: pathlib.Path, left_out: Part | None) -> dict[str, float]:
 
 
 def run(
-    protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, speech: list[Bank], noise: list[Bank], path: pathlib.Path
+    protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, material: dict[str, list[Bank]], path: pathlib.Path
 ) -> dict:
     began, resume = time.perf_counter(), path.with_suffix(".pt").exists()
     config = NetworkConfig(protocol.classes, pool_frames=POOL_FRAMES, **SIZES[args.size])
     if not path.exists():
         hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)
-        start = with_trunk(config, args.trunk, recipe.seed) if args.trunk and not resume else None
-        material = {"other_speech": speech, "background": noise}
+        start = with_trunk(config, args.trunk, recipe.seed) if args.trunk else None
         classifying.train(protocol, config, recipe, path, device=device, resume=resume, start=start, hooks=hooks, **material)
     minutes = (time.perf_counter() - began) / 60
     engine = OnnxEngine(str(path))
@@ -167,8 +135,14 @@ def decisions(path: pathlib.Path, engine: OnnxEngine, protocol: protocols.Protoc
     }
 
 
-def read_speech(folder: pathlib.Path) -> Bank:
-    return read_bank(find_clips(folder), warn=print).select(lambda clip: clip.part == "train")
+def read_material(data: pathlib.Path) -> dict[str, list[Bank]]:
+    """What is heard beside the protocol's clips."""
+    there = [data / name for name in OTHER_SPEECH if (data / name).is_dir()]
+    print("other speech:", *(folder.name for folder in there), flush=True)
+    return {
+        "other_speech": [read_bank(find_clips(folder), warn=print).select(lambda clip: clip.part == "train") for folder in there],
+        "background": [read_bank(find_clips(data / name), warn=print) for name in NOISE],
+    }
 
 
 if __name__ == "__main__":

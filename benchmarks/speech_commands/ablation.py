@@ -1,0 +1,133 @@
+"""What does each ingredient of the recipe for clips bring? Trains on pack-9 with all of them, and with one left out at a time.
+
+    python benchmarks/speech_commands/ablation.py --data DATA --out RUNS --trunk models/trunk.pt [--seeds 0 1 2] [--rows noise ...]
+    python benchmarks/speech_commands/ablation.py --out RUNS --table
+
+DATA as for pack9.py. A run is short, from the trunk, with every second unknown word left out of training; a run that is there is not
+trained again. Judged by the validation part, clean and in pink noise at 10 dB (every class counting alike), and by the words left out.
+"""
+
+import argparse
+import json
+import pathlib
+from dataclasses import replace
+
+import numpy as np
+import torch
+from pack9 import read_material, taken, without_half
+
+from kws.engine import OnnxEngine
+from kws.training import classifying, protocols
+from kws.training.augment import with_noise
+from kws.training.classes import ClassRecipe
+from kws.training.classifying import POOL_FRAMES, balanced_accuracy, predict_streamed
+from kws.training.mixing import coloured_noise
+from kws.training.network import SIZES, NetworkConfig
+from kws.training.part import Part
+from kws.training.trunk import with_trunk
+
+NOTHING, NO_TRUNK = "nothing", "the trunk"
+LEARNING_RATES = {"trunk": 2e-3, "none": ClassRecipe.learning_rate}
+SNR_DB = 10.0
+WITHOUT: dict[str, dict] = {
+    NOTHING: {},
+    NO_TRUNK: {},
+    "unknown words made of known ones": {"reversed_fraction": 0.0, "spliced_fraction": 0.0, "shuffled_fraction": 0.0},
+    "other speech as unknown words": {"running_fraction": 0.0, "snippet_fraction": 0.0, "alone_fraction": 0.0},
+    "unknown words more often": {"unknown_odds": 1.0},
+    "every class and word as often": {"balanced": False},
+    "noise": {"noisy_fraction": 0.0},
+    "speed": {"speeds": (1.0, 1.0)},
+    "speed, gain and unknown words made of known ones": {
+        **{"speeds": (1.0, 1.0), "gain_fraction": 0.0},
+        **{"reversed_fraction": 0.0, "spliced_fraction": 0.0, "shuffled_fraction": 0.0},
+    },
+    "shift": {"shift_seconds": 0.0},
+    "masks (SpecAugment)": {"mel_masks": 0, "time_masks": 0},
+    "mixup": {"mixup": 0.0},
+    "label smoothing": {"label_smoothing": 0.0},
+    "averaging of weights": {"averaging": 0.0},
+    "warm-up": {"warmup": 0.0},
+    "random filters": {"equalized_fraction": 0.0},
+    "rooms": {"room_fraction": 0.0},
+    "gain": {"gain_fraction": 0.0},
+    "known words from other data sets": {"elsewhere_fraction": 0.0, "elsewhere_unknown_fraction": 0.0},
+    "room tone under other data sets": {"settled_fraction": 0.0},
+    "words mended from two recordings": {"mended_fraction": 0.0},
+    "fresh silence": {"fresh_fraction": 0.0},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
+    parser.add_argument("--trunk", type=pathlib.Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rows", nargs="+", choices=WITHOUT, default=list(WITHOUT))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.table:
+        print(table(args.out))
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    protocol, left_out = without_half(protocols.load("pack-9", args.data / "speech_commands", warn=print), 0)
+    material, noisy = read_material(args.data), in_noise(protocol.validation, SNR_DB)
+    for row in args.rows:
+        for seed in args.seeds:
+            path = args.out / f"{row.replace(' ', '_')}-seed{seed}.onnx"
+            if path.with_suffix(".json").exists():
+                continue
+            trunk = None if row == NO_TRUNK else args.trunk
+            rate = LEARNING_RATES["trunk" if trunk else "none"]
+            recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=rate, seed=seed, **WITHOUT[row])
+            config = NetworkConfig(protocol.classes, pool_frames=POOL_FRAMES, **SIZES["small"])
+            start = with_trunk(config, trunk, seed) if trunk else None
+            classifying.train(protocol, config, recipe, path, device=torch.device("cpu"), start=start, **material)
+            engine = OnnxEngine(str(path))
+            right = [balanced_accuracy(part, predict_streamed(engine, part)) for part in (protocol.validation, noisy)]
+            report = {
+                "row": row,
+                "seed": seed,
+                "right": right[0],
+                "right in noise": right[1],
+                "taken": taken(path, left_out)["of them taken"],
+            }
+            path.with_suffix(".json").write_text(json.dumps({"row": row, "seed": seed, **report}) + "\n")
+            print(path.stem, report, flush=True)
+
+
+def in_noise(part: Part, snr_db: float) -> Part:
+    """The clips of a part in pink noise."""
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(np.stack([coloured_noise(part.samples.shape[1], 1.0, rng) for _ in range(len(part))]))
+    noise /= noise.square().mean(1, keepdim=True).sqrt()
+    clean = torch.from_numpy(part.samples).float() / 32768
+    heard = with_noise(clean, noise, (snr_db, snr_db), torch.Generator().manual_seed(0), fraction=1.0)
+    return replace(part, samples=(heard.clamp(-1, 1) * 32767).round().to(torch.int16).numpy())
+
+
+def table(runs: pathlib.Path) -> str:
+    """Markdown: of each row the means over the seeds and their range, in per cent."""
+    reports = [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
+    lines = [
+        "| without | seeds | right | right at 10 dB | of words never heard, taken for a known one |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in WITHOUT:
+        found = [report for report in reports if report["row"] == row]
+        if found:
+            cells = [_cell([report[what] for report in found]) for what in ("right", "right in noise", "taken")]
+            lines.append(f"| {row} | {len(found)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    return f"{np.mean(values):.1%} ({min(values) * 100:.1f}–{max(values) * 100:.1f})"
+
+
+if __name__ == "__main__":
+    main()
