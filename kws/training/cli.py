@@ -229,7 +229,7 @@ class _Decibels(click.ParamType):
         return snr_db
 
 
-_OF_STREAMS = ("negatives", "background", "snrs_db", "stream_seconds", "part", "seed", "html")  # what `evaluate` does without a protocol
+_WITH_PROTOCOL = ("model", "protocol", "data", "as_json", "positives")  # what says something to `evaluate` there, or is refused below
 
 
 @click.command(epilog="Exit status: 0 done, 1 the model or the recordings cannot be used, 2 wrong usage, 130 stopped with Ctrl-C.")
@@ -277,9 +277,8 @@ def evaluate(
     kws evaluate models/v2-12.onnx --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02
     """
     context = click.get_current_context()
-    if protocol:
-        given = [name for name in _OF_STREAMS if context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT]
-        for parameter in (parameter for parameter in context.command.params if parameter.name in given):
+    for parameter in context.command.params if protocol else []:
+        if parameter.name not in _WITH_PROTOCOL and context.get_parameter_source(parameter.name) != click.core.ParameterSource.DEFAULT:
             raise click.UsageError(f"{parameter.opts[0]} does not apply to a protocol: its test clips are sorted one by one.")
     if (protocol is None) != (data is None) or (protocol is None) == (positives is None):
         raise click.UsageError("Give either --positives DIR, or --protocol NAME and --data DIR.")

@@ -77,9 +77,11 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
 
 def _mining(folders: Folders, words: Sequence[str]) -> Folders:
     """What fires in the negatives is mined unless other recordings are given for it, if not all of them were held out."""
+    if folders.mine:
+        return folders
     clips = [clip for folder in folders.negatives for clip in find_clips(folder)]
     minable = any(clip.part == "train" and clip.label not in words for clip in clips)
-    return replace(folders, mine=folders.mine or (folders.negatives if minable else ()))
+    return replace(folders, mine=folders.negatives if minable else ())
 
 
 def _reading(speech: Speech, warn: Callable[[str], None]) -> trunk.Reading | None:
