@@ -120,7 +120,7 @@ def _word(engine: OnnxEngine, index: int, bank: Bank, silence: Scores, hours: fl
     clean, noisy = (trials.word_trials(engine, waves, places, snr_db) for snr_db in (None, SNR_DB))
     at = lowest_within(alarm_counts(silence.pooled[:, index], CURVE, settings), hours)
     threshold = 1.0 if at is None else CURVE[at]
-    chosen = trials.at_threshold(settings, threshold)
+    chosen = settings.at([threshold] * len(settings.threshold))
     cut = [wave[: _samples(start + CUT * (end - start))] for wave, (start, end) in zip(waves, places, strict=True)]
     errors = [
         (abs(event.start - trial.start), abs(event.end - trial.end))

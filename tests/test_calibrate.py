@@ -44,11 +44,11 @@ def made() -> dict:
 def test_rows_keep_their_promise_by_the_event_machine(made):
     assert [row["false_alarms_per_hour"] for row in made["rows"]] == [0.5, 1.0, 2.0, 5.0, 10.0]
     for row in made["rows"]:
-        at = trials.at_threshold(MACHINE, row["threshold"])
+        at = MACHINE.at([row["threshold"]])
         assert row["false_alarms"] == len(trials.events(SILENCE, ("word",), at)) <= row["false_alarms_per_hour"] * 4
         assert row["miss_rate"] == pytest.approx(trials.miss_rate(make_trials(30), 0, ("word",), at), abs=1e-4)
         lower = [t for t in THRESHOLDS if t < row["threshold"]]
-        assert len(trials.events(SILENCE, ("word",), trials.at_threshold(MACHINE, lower[-1]))) > row["false_alarms_per_hour"] * 4
+        assert len(trials.events(SILENCE, ("word",), MACHINE.at([lower[-1]]))) > row["false_alarms_per_hour"] * 4
 
 
 def test_rows_say_how_sure_they_are(made):

@@ -21,7 +21,7 @@ def make_scores(pooled) -> Scores:
 
 def by_machine(scores: Scores, threshold: float, machine: EventSettings) -> list[tuple[int, Detection]]:
     """(frame, event) of each report, from the event machine itself, one frame after the other."""
-    runner = EventMachine(("word",), trials.at_threshold(machine, threshold))
+    runner = EventMachine(("word",), machine.at([threshold]))
     steps = ((at, runner.feed(trials.portion(scores, slice(at, at + 1)))) for at in range(len(scores.times)))
     return [(at, event) for at, found in steps for event in found]
 
@@ -60,13 +60,13 @@ def test_fast_equals_the_machine_on_a_long_track_at_every_threshold(seed):
     assert sum(map(len, found)) > 100
     for threshold, frames in zip(THRESHOLDS, found, strict=True):
         assert frames.tolist() == [frame for frame, _ in by_machine(scores, threshold, MACHINE)]
-        assert len(frames) == len(trials.events(scores, ("word",), trials.at_threshold(MACHINE, threshold)))
+        assert len(frames) == len(trials.events(scores, ("word",), MACHINE.at([threshold])))
 
 
 def test_hits_are_those_of_the_machine():
     for seed in range(20):
         trial = trials.Trial(make_scores(wandering(300, seed)), 2.0, 2.6)
-        expected = [bool(trials.found(trial, 0, ("word",), trials.at_threshold(MACHINE, t))) for t in THRESHOLDS]
+        expected = [bool(trials.found(trial, 0, ("word",), MACHINE.at([t]))) for t in THRESHOLDS]
         assert matching.hits(trial, 0, THRESHOLDS, MACHINE).tolist() == expected
 
 

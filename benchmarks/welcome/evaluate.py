@@ -92,7 +92,7 @@ def listened(engine: Engine, negatives: dict[bool, list[Bank]]) -> dict[bool, Sc
 
 
 def _alarms(silence, settings: EventSettings, threshold: float) -> int:
-    return len(trials.events(silence, WORDS, trials.at_threshold(settings, threshold)))
+    return len(trials.events(silence, WORDS, settings.at([threshold])))
 
 
 def _false_alarms(silences: dict, hours: dict, settings: EventSettings, threshold: float) -> dict:
@@ -105,7 +105,7 @@ def _false_alarms(silences: dict, hours: dict, settings: EventSettings, threshol
 
 
 def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) -> dict:
-    engine, settings = spotter.engine, trials.at_threshold(spotter.events, threshold)
+    engine, settings = spotter.engine, spotter.events.at([threshold])
     word = placed_word(WORD, read(spoken / "word"))
     clean, noisy = placed(engine, word, None, noises), placed(engine, word, 10.0, noises)
     decided = [trials.decision(trial, 0, WORDS, settings) for trial in clean]

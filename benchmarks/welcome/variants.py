@@ -66,13 +66,13 @@ def measure(material: Material, config) -> dict:
     silence = trials.listen(engine, heldout_waves(material))
     settings = engine.info.events
     allowed = FALSE_ALARMS_PER_HOUR * material.heldout_hours
-    threshold = next(t for t in THRESHOLDS if len(trials.events(silence, (WORD,), trials.at_threshold(settings, t))) <= allowed)
+    threshold = next(t for t in THRESHOLDS if len(trials.events(silence, (WORD,), settings.at([t]))) <= allowed)
     return {
         "parameters": document["parameters"],
         "receptive field, s": round(document["receptive_field_seconds"], 3),
         "million multiplications per s": round(multiplications_per_second(config).one_pass / 1e6, 1),
         "loss": document["training"]["last_epoch"]["loss"],
-        "missed at 10 dB, 10 false alarms per hour": round(trials.miss_rate(made, 0, (WORD,), trials.at_threshold(settings, threshold)), 4),
+        "missed at 10 dB, 10 false alarms per hour": round(trials.miss_rate(made, 0, (WORD,), settings.at([threshold])), 4),
         "minutes": round((time.perf_counter() - start) / 60, 1),
     }
 

@@ -4,7 +4,7 @@ Events come from the same state machine as everywhere, so a threshold chosen her
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -106,10 +106,6 @@ def decision(trial: Trial, word: int, words: tuple[str, ...], settings: EventSet
 
 def miss_rate(trials: list[Trial], word: int, words: tuple[str, ...], settings: EventSettings) -> float:
     return 1 - sum(bool(found(trial, word, words, settings)) for trial in trials) / max(len(trials), 1)
-
-
-def at_threshold(settings: EventSettings, threshold: float) -> EventSettings:
-    return replace(settings, threshold=(threshold,) * len(settings.threshold))
 
 
 def portion(scores: Scores, part: slice) -> Scores:
