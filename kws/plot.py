@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kws.audio import SAMPLE_RATE
 from kws.errors import MissingExtraError, install_hint
 from kws.events import Detection, Scores
 from kws.output import replace_file
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_RATE = 16_000
 _COLUMNS = 2_000  # across the picture; more would not be seen
 _WINDOW_SAMPLES = 512
 _MEL_BANDS = 64
@@ -36,7 +36,7 @@ def plot(path: Path, samples: np.ndarray, scores: Scores, events: Sequence[Detec
     colours = dict(zip(thresholds, _colours(len(thresholds)), strict=True))
     for event in events:
         _mark(event, colours[event.word], wave, mel, score)
-    score.set_xlim(0, max(len(samples) / _RATE, 0.01))
+    score.set_xlim(0, max(len(samples) / SAMPLE_RATE, 0.01))
     figure.align_ylabels()
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=130)
@@ -64,7 +64,7 @@ def _colours(count: int) -> list[str]:
 def _draw_wave(axes: "Axes", samples: np.ndarray) -> None:
     bin_samples = max(1, len(samples) // _COLUMNS)
     bins = samples[: len(samples) // bin_samples * bin_samples].reshape(-1, bin_samples)
-    times = (np.arange(len(bins)) + 0.5) * bin_samples / _RATE
+    times = (np.arange(len(bins)) + 0.5) * bin_samples / SAMPLE_RATE
     axes.fill_between(times, bins.min(axis=1), bins.max(axis=1), color=_WAVE, linewidth=0.4, edgecolor=_WAVE)
     peak = max(float(np.abs(samples).max(initial=0.0)), 1e-3)
     axes.set_ylim(-1.1 * peak, 1.1 * peak)
@@ -74,9 +74,9 @@ def _draw_wave(axes: "Axes", samples: np.ndarray) -> None:
 def _draw_mel(axes: "Axes", samples: np.ndarray) -> None:
     decibels = log_mel(samples)
     top = float(np.percentile(decibels, 99.8))
-    extent = (0, len(samples) / _RATE, 0, _MEL_BANDS)
+    extent = (0, len(samples) / SAMPLE_RATE, 0, _MEL_BANDS)
     axes.imshow(decibels.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=top - 65, vmax=top, interpolation="nearest")
-    axes.set_yticks(_mel(np.array(_HERTZ_TICKS)) / _mel(_RATE / 2) * _MEL_BANDS, [f"{hertz:,}" for hertz in _HERTZ_TICKS])
+    axes.set_yticks(_mel(np.array(_HERTZ_TICKS)) / _mel(SAMPLE_RATE / 2) * _MEL_BANDS, [f"{hertz:,}" for hertz in _HERTZ_TICKS])
     axes.set_ylabel("log-mel, Hz", color=_INK)
 
 
@@ -95,7 +95,7 @@ def _mel(hertz: np.ndarray | float) -> np.ndarray | float:
 
 def _mel_bands() -> np.ndarray:
     """Triangles [frequencies, bands], evenly spaced in mel."""
-    position = _mel(np.fft.rfftfreq(_WINDOW_SAMPLES, 1 / _RATE)) / _mel(_RATE / 2) * (_MEL_BANDS + 1)
+    position = _mel(np.fft.rfftfreq(_WINDOW_SAMPLES, 1 / SAMPLE_RATE)) / _mel(SAMPLE_RATE / 2) * (_MEL_BANDS + 1)
     return np.clip(1 - np.abs(position[:, None] - np.arange(1, _MEL_BANDS + 1)), 0, None)
 
 

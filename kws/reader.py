@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kws.audio import SAMPLE_RATE
+
 if TYPE_CHECKING:
     import onnxruntime
 
@@ -27,7 +29,6 @@ HELD = 8  # frames for which a score is held: the last sounds may be read so muc
 WINDOW = 100  # frames, 2 s: in which the sounds are looked for
 ENDED = 25  # the last of these, in one of which the last sound must be read
 WEIGHT, ENOUGH, LEAST = 2.0, -1.5, -3.0
-SAMPLE_RATE = 16_000
 
 Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
 

@@ -9,7 +9,8 @@ element (squares, logarithms, the pooling) is under one percent.
 
 from dataclasses import dataclass
 
-from kws.training.network import SAMPLE_RATE, LogMel, NetworkConfig
+from kws.audio import SAMPLE_RATE
+from kws.training.network import LogMel, NetworkConfig
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from kws.audio import SAMPLE_RATE
 from kws.training import processes
 from kws.training.network import NetworkConfig, Output
 
@@ -29,7 +30,7 @@ class Targets:
 
 def frame_ends(config: NetworkConfig, frames: int, device: torch.device) -> Tensor:
     """End [F], in seconds from the clip's beginning, of the audio behind each frame of a clip scored without a past."""
-    return (config.clip_frame_samples + torch.arange(frames, device=device) * config.frame_samples) / 16_000
+    return (config.clip_frame_samples + torch.arange(frames, device=device) * config.frame_samples) / SAMPLE_RATE
 
 
 def detection_loss(output: Output, word: Tensor, places: Tensor, config: NetworkConfig, targets: Targets) -> Tensor:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from kws.audio import SAMPLE_RATE
 from kws.training.depthwise import DepthwiseConv
 from kws.training.norm import BatchNorm
 from kws.training.pooling import POOLINGS
 
-SAMPLE_RATE = 16_000
 MIXED_PRECISION = ("cuda",)  # devices on which training runs the blocks in bfloat16; log-mel, head, pooling and loss never are
 
 

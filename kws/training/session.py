@@ -14,6 +14,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from kws.audio import SAMPLE_RATE
 from kws.engine import OnnxEngine
 from kws.events import EventSettings
 from kws.modelfile import FORMAT
@@ -80,7 +81,7 @@ def train(
         material.negatives,
         material.noises,
         clip_seconds=recipe.clip_seconds,
-        earliest_end_seconds=config.clip_frame_samples / 16_000,
+        earliest_end_seconds=config.clip_frame_samples / SAMPLE_RATE,
         batch=recipe.batch,
         speeds=recipe.speeds,
         seed=recipe.seed,
@@ -177,14 +178,14 @@ def describe(network: ScanningCNN, settings: EventSettings) -> dict:
     return {
         "format": FORMAT,
         "words": list(config.words),
-        "sample_rate": 16_000,
+        "sample_rate": SAMPLE_RATE,
         "frame_samples": config.frame_samples,
-        "hop_seconds": config.frame_samples / 16_000,
-        "receptive_field_seconds": config.receptive_field_samples / 16_000,
+        "hop_seconds": config.frame_samples / SAMPLE_RATE,
+        "receptive_field_seconds": config.receptive_field_samples / SAMPLE_RATE,
         "past_samples": config.clip_frame_samples,
         "state_size": sum(channels * length for channels, length in network.state_shapes),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "pooling": {"kind": config.pooling, "window_seconds": config.pool_frames * config.frame_samples / 16_000, **exponent},
+        "pooling": {"kind": config.pooling, "window_seconds": config.pool_frames * config.frame_samples / SAMPLE_RATE, **exponent},
         "events": asdict(settings),
     }
 
@@ -215,7 +216,7 @@ def _validate(network: ScanningCNN, material: Material, scratch: Path) -> dict:
         for i, word in enumerate(material.heldout_words)
     ]
     waves = heldout_waves(material, VALIDATION_SECONDS)
-    hours = sum(map(len, waves)) / 16_000 / 3600
+    hours = sum(map(len, waves)) / SAMPLE_RATE / 3600
     alarms = len(trials.events(trials.listen(engine, waves), material.names, settings))
     return {"miss_rate": round(float(np.mean(missed)), 4), "false_alarms_per_hour": round(alarms / hours, 2) if hours else None}
 
