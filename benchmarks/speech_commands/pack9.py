@@ -15,7 +15,6 @@ import argparse
 import json
 import pathlib
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,9 +35,6 @@ OTHER_SPEECH = (
     *("librispeech", "wake_words", "precise_community", "custom_commands", "honk"),
     *("spoken_words", "spoken_nonsense", "cut_words"),  # made; those that are not there are left out, and it is said
 )
-SPLICED = "spliced_words"
-# What was chosen with them, by words left out of training: hear other words more often, and of these the spliced ones.
-WITH_SPLICED = {"unknown_odds": 3.5, "alone_fraction": 0.4}
 NOISE = ("esc10",)
 CHUNK_SAMPLES = 1280
 
@@ -53,7 +49,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=ClassRecipe.epochs)
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
-    parser.add_argument("--spliced", action="store_true", help="hear the words of splice.py, too")
     parser.add_argument("--learning-rate", type=float, default=ClassRecipe.learning_rate)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -73,17 +68,15 @@ def main() -> None:
     left_out = None
     if args.half is not None:
         protocol, left_out = without_half(protocol, args.half)
-    material = read_material(args.data, (*OTHER_SPEECH, SPLICED) if args.spliced else OTHER_SPEECH)
-    changed = WITH_SPLICED if args.spliced else {}
+    material = read_material(args.data)
     for seed in args.seeds:
-        recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=args.learning_rate, seed=seed, **changed)
+        recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=args.learning_rate, seed=seed)
         half = [] if args.half is None else [f"half{args.half}"]
         parts = [
             args.protocol,
             *half,
             args.size,
             *(["trunk"] if args.trunk else []),
-            *(["spliced"] if args.spliced else []),
             str(args.epochs),
             f"seed{seed}",
         ]
@@ -142,9 +135,9 @@ def decisions(path: pathlib.Path, engine: OnnxEngine, protocol: protocols.Protoc
     }
 
 
-def read_material(data: pathlib.Path, speech: Sequence[str] = OTHER_SPEECH) -> dict[str, list[Bank]]:
+def read_material(data: pathlib.Path) -> dict[str, list[Bank]]:
     """What is heard beside the protocol's clips."""
-    there = [data / name for name in speech if (data / name).is_dir()]
+    there = [data / name for name in OTHER_SPEECH if (data / name).is_dir()]
     print("other speech:", *(folder.name for folder in there), flush=True)
     return {
         "other_speech": [read_bank(find_clips(folder), warn=print).select(lambda clip: clip.part == "train") for folder in there],
