@@ -17,7 +17,7 @@ HEAVY = ("torch", "torchaudio", "librosa", "onnx", "matplotlib")
 
 # From the foundations up; the training wing stands on the runtime, and only functions of the runtime may reach back to it.
 RUNTIME = [
-    *("errors", "events", "reader", "modelfile", "engine", "decoders", "audio", "spotter"),  # the library
+    *("errors", "decoders", "audio", "events", "reader", "modelfile", "engine", "spotter"),  # the library
     *("microphone", "describe", "output", "plot", "terminal"),  # what the command line needs besides
     *("interrupts", "standard", "detecting", "streaming", "recording"),
 ]
