@@ -28,7 +28,7 @@ BLOCK_SECONDS = 10.0
 class Spotter:
     """A loaded model and its event settings. One Spotter serves any number of streams; it holds no state of theirs."""
 
-    sample_rate = 16_000
+    sample_rate = audio.SAMPLE_RATE
 
     def __init__(self, model: engine.Engine, events: EventSettings):
         self.engine = model
