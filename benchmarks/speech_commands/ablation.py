@@ -1,6 +1,6 @@
 """What does each ingredient of the recipe for clips bring? Trains on pack-9 with all of them, and with one left out at a time.
 
-    python benchmarks/speech_commands/ablation.py --data DATA --out RUNS --trunk models/trunk.pt [--seeds 0 1 2] [--rows noise ...]
+    python benchmarks/speech_commands/ablation.py --data DATA --out RUNS --trunk models/trunk.pt [--half 1] [--rows noise ...]
     python benchmarks/speech_commands/ablation.py --out RUNS --table
 
 DATA as for pack9.py. A run is short, from the trunk, with every second unknown word left out of training; a run that is there is not
@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--trunk", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--half", type=int, choices=(0, 1), default=0, help="of the unknown words, which to leave out")
     parser.add_argument("--rows", nargs="+", choices=WITHOUT, default=list(WITHOUT))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="print what is there")
@@ -74,11 +75,11 @@ def main() -> None:
         print(table(args.out))
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    protocol, left_out = without_half(protocols.load("pack-9", args.data / "speech_commands", warn=print), 0)
+    protocol, left_out = without_half(protocols.load("pack-9", args.data / "speech_commands", warn=print), args.half)
     material, noisy = read_material(args.data), in_noise(protocol.validation, SNR_DB)
     for row in args.rows:
         for seed in args.seeds:
-            path = args.out / f"{row.replace(' ', '_')}-seed{seed}.onnx"
+            path = args.out / f"{row.replace(' ', '_')}-half{args.half}-seed{seed}.onnx"
             if path.with_suffix(".json").exists():
                 continue
             trunk = None if row == NO_TRUNK else args.trunk
