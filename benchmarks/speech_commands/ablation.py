@@ -8,6 +8,7 @@ trained again. Judged by the validation part, clean and in pink noise at 10 dB (
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 from dataclasses import replace
@@ -29,6 +30,7 @@ from kws.training.trunk import with_trunk
 NOTHING, NO_TRUNK = "nothing", "the trunk"
 LEARNING_RATES = {"trunk": 2e-3, "none": ClassRecipe.learning_rate}
 SNR_DB = 10.0
+HALVES = (0, 1)
 WITHOUT: dict[str, dict] = {
     NOTHING: {},
     NO_TRUNK: {},
@@ -65,7 +67,7 @@ def main() -> None:
     parser.add_argument("--trunk", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--half", type=int, choices=(0, 1), default=0, help="of the unknown words, which to leave out")
+    parser.add_argument("--half", type=int, choices=HALVES, default=0, help="of the unknown words, which to leave out")
     parser.add_argument("--rows", nargs="+", choices=WITHOUT, default=list(WITHOUT))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="print what is there")
@@ -92,12 +94,13 @@ def main() -> None:
             right = [balanced_accuracy(part, predict_streamed(engine, part)) for part in (protocol.validation, noisy)]
             report = {
                 "row": row,
+                "half": args.half,
                 "seed": seed,
                 "right": right[0],
                 "right in noise": right[1],
                 "taken": taken(path, left_out)["of them taken"],
             }
-            path.with_suffix(".json").write_text(json.dumps({"row": row, "seed": seed, **report}) + "\n")
+            path.with_suffix(".json").write_text(json.dumps(report) + "\n")
             print(path.stem, report, flush=True)
 
 
@@ -112,22 +115,22 @@ def in_noise(part: Part, snr_db: float) -> Part:
 
 
 def table(runs: pathlib.Path) -> str:
-    """Markdown: of each row the means over the seeds and their range, in per cent."""
+    """Markdown: of each row and half the means over the seeds and their range."""
     reports = [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
     lines = [
-        "| without | seeds | right | right at 10 dB | of words never heard, taken for a known one |",
-        "|---|---:|---:|---:|---:|",
+        "| without | half | seeds | right | right at 10 dB | of words never heard, taken for a known one |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
-    for row in WITHOUT:
-        found = [report for report in reports if report["row"] == row]
+    for row, half in itertools.product(WITHOUT, HALVES):
+        found = [report for report in reports if (report["row"], report["half"]) == (row, half)]
         if found:
             cells = [_cell([report[what] for report in found]) for what in ("right", "right in noise", "taken")]
-            lines.append(f"| {row} | {len(found)} | {' | '.join(cells)} |")
+            lines.append(f"| {row} | {half} | {len(found)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _cell(values: list[float]) -> str:
-    return f"{np.mean(values):.1%} ({min(values) * 100:.1f}–{max(values) * 100:.1f})"
+    return f"{np.mean(values) * 100:.1f} % ({min(values) * 100:.1f}–{max(values) * 100:.1f})"
 
 
 if __name__ == "__main__":
