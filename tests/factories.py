@@ -11,6 +11,7 @@ from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.session import describe
 
 SMALL = {"mels": 12, "channels": 12, "kernels": (3, 5), "pool_frames": 4}
+BANDS = {"band_channels": 3}  # a stem that looks at bands
 
 
 def make_config(words: int = 1, **changes: object) -> NetworkConfig:

@@ -14,7 +14,7 @@ from kws.errors import DataError
 from kws.training import accuracy, checkpoint, classifying
 from kws.training.classes import NOISE_LEVEL, ClassBatches, ClassRecipe, canvas, centred, heard, leveled, masks, mixed
 from kws.training.mixing import coloured_noise
-from kws.training.network import SIZES, NetworkConfig, ScanningCNN
+from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
 from kws.training.strangers import Pieces, Strangers, speech_pieces
@@ -351,7 +351,9 @@ class TestSorting:
             accuracy.judge(OnnxEngine(str(trained)), other)
 
 
+@pytest.mark.parametrize("classes", [9, 12, 35])
+@pytest.mark.parametrize("trunk", [False, True], ids=["of its own", "from a trunk"])
 @pytest.mark.parametrize(("size", "most"), [("small", 100_000), ("large", 400_000)])
-def test_sizes_keep_their_promise(size, most):
-    words = tuple(f"word{i}" for i in range(12))
-    assert 0.7 * most < sum(p.numel() for p in ScanningCNN(NetworkConfig(words, **SIZES[size])).parameters()) <= most
+def test_sizes_keep_their_promise(size, most, trunk, classes):
+    config = classifying.sorting_config(tuple(f"word{i}" for i in range(classes)), size, trunk=trunk)
+    assert 0.7 * most < sum(p.numel() for p in ScanningCNN(config).parameters()) <= most

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from factories import make_audio, make_document, make_model, make_network
+from factories import BANDS, make_audio, make_document, make_model, make_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,9 +36,9 @@ def engine(tmp_path_factory) -> OnnxEngine:
 
 
 @pytest.mark.parametrize("words", [1, 3])
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_model_file_equals_torch(pooling, words, tmp_path):
-    network = make_network(words, pooling=pooling)
+@pytest.mark.parametrize("changes", [*({"pooling": name} for name in POOLINGS), BANDS, {**BANDS, "mels": 13}], ids=str)
+def test_model_file_equals_torch(changes, words, tmp_path):
+    network = make_network(words, **changes)
     path = make_model(tmp_path, network)
     assert check(network, path) <= TOLERANCE
     audio = make_audio(2.0, batch=2, seed=5)
@@ -160,10 +160,13 @@ def test_graph_that_differs_is_refused(spoil, earlier, tmp_path):
         "blocks.1.pointwise.conv.weight",
         "head.bias",
         "pooling.free",
+        "bands.narrowing.0.conv.weight",
+        "bands.narrowing.1.norm.bias",
+        "bands.residual.2.norm.running_var",
     ],
 )
 def test_check_sees_a_change_in_any_layer(name, tmp_path):
-    network = make_network()
+    network = make_network(**BANDS if name.startswith("bands.") else {})
     path = make_model(tmp_path, network)
     with torch.no_grad():
         network.state_dict()[name].view(-1)[0] += 0.3

@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from factories import make_audio, make_config, make_network
+from factories import BANDS, make_audio, make_config, make_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -89,12 +89,12 @@ class TestLogMel:
 
 
 class TestStreaming:
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("changes", [{"pooling": "gem"}, {"pooling": "power"}, {"pooling": "max"}, BANDS], ids=str)
     @given(chunks=st.lists(st.integers(1, 25), max_size=30))
     @settings(deadline=None, max_examples=15)
-    def test_any_chunking_equals_the_whole(self, seed, chunks):
-        network = make_network(2, seed=seed, pooling=("gem", "power", "max")[seed])
-        audio = tensor_audio(batch=2, seed=seed)
+    def test_any_chunking_equals_the_whole(self, changes, chunks):
+        network = make_network(2, **changes)
+        audio = tensor_audio(batch=2)
         whole, state = streamed(network, audio, [])
         parts, last_state = streamed(network, audio, chunks)
         assert_same(parts, whole)
@@ -130,7 +130,11 @@ class TestStreaming:
         _, state = network(torch.zeros(3, 5 * 320), network.silence(3))
         torch.testing.assert_close(state, network.silence(3), **TOLERANCE)
 
-    @pytest.mark.parametrize("changes", [{}, {"kernels": (5, 3, 9), "pool_frames": 7, "stem_kernel": 3}], ids=["small", "other sizes"])
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"kernels": (5, 3, 9), "pool_frames": 7, "stem_kernel": 3}, BANDS, {"band_channels": 4, "mels": 13, "stem_kernel": 3}],
+        ids=["small", "other sizes", "bands", "an odd number of bands"],
+    )
     @pytest.mark.parametrize("later", [0, 5])
     def test_frames_of_a_clip_are_those_of_the_stream_at_the_documented_place(self, changes, later):
         network, audio = make_network(2, **changes), tensor_audio(100)
@@ -140,8 +144,9 @@ class TestStreaming:
         assert start >= 0
         assert_same(of_clip(network, audio[:, start:]), expected, slice(first, None))
 
-    def test_shares_of_the_state_are_as_announced(self):
-        network = make_network(3)
+    @pytest.mark.parametrize("changes", [{}, BANDS, {"band_channels": 4, "mels": 13}], ids=["small", "bands", "an odd number of bands"])
+    def test_shares_of_the_state_are_as_announced(self, changes):
+        network = make_network(3, **changes)
         assert network.silence(2).shape == (2, sum(channels * length for channels, length in network.state_shapes))
 
     @pytest.mark.parametrize("seconds", [0.2449, 0.245, 0.265, 1.0])
@@ -157,9 +162,10 @@ class TestStreaming:
 
 
 class TestFolding:
+    @pytest.mark.parametrize("changes", [{}, BANDS], ids=["small", "bands"])
     @pytest.mark.parametrize("seed", range(3))
-    def test_folded_network_gives_the_same_scores(self, seed):
-        network, audio = make_network(2, seed=seed), tensor_audio(batch=2, seed=seed)
+    def test_folded_network_gives_the_same_scores(self, seed, changes):
+        network, audio = make_network(2, seed=seed, **changes), tensor_audio(batch=2, seed=seed)
         folded = fold(network)
         assert_same(of_clip(folded, audio), of_clip(network, audio), rtol=1e-4, atol=1e-4)
         assert_same(streamed(folded, audio, [1, 20, 3])[0], streamed(network, audio, [])[0], rtol=1e-4, atol=1e-4)
@@ -182,8 +188,8 @@ class TestFolding:
 class TestReceptiveField:
     @pytest.mark.parametrize(
         "changes",
-        [{}, {"kernels": (7, 3)}, {"stem_kernel": 3, "kernels": (3,), "pool_frames": 2}],
-        ids=["small", "long kernels", "short"],
+        [{}, {"kernels": (7, 3)}, {"stem_kernel": 3, "kernels": (3,), "pool_frames": 2}, {"band_channels": 8}],
+        ids=["small", "long kernels", "short", "bands"],
     )
     @pytest.mark.parametrize("frame", [0, 2])
     def test_a_score_depends_on_exactly_the_samples_it_should(self, changes, frame):
@@ -220,11 +226,20 @@ def support(score: Tensor, audio: Tensor) -> tuple[int, int]:
 class TestConfig:
     @pytest.mark.parametrize(
         "config",
-        [NetworkConfig(("welcome",)), make_config(3, pooling="power"), make_config(kernels=(3,), low_hz=100.0, stride=4)],
-        ids=["default", "three words", "other"],
+        [
+            NetworkConfig(("welcome",)),
+            make_config(3, pooling="power"),
+            make_config(kernels=(3,), low_hz=100.0, stride=4),
+            make_config(**BANDS),
+        ],
+        ids=["default", "three words", "other", "bands"],
     )
     def test_survives_json(self, config):
         assert NetworkConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+    def test_one_that_names_no_bands_has_none(self):
+        older = {name: value for name, value in make_config().to_dict().items() if name != "band_channels"}
+        assert NetworkConfig.from_dict(older) == make_config()
 
     def test_words_are_rare_at_first(self):
         network = ScanningCNN(make_config(3)).eval()

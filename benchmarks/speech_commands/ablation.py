@@ -21,9 +21,8 @@ from kws.engine import OnnxEngine
 from kws.training import classifying, protocols
 from kws.training.augment import with_noise
 from kws.training.classes import ClassRecipe
-from kws.training.classifying import POOL_FRAMES, balanced_accuracy, predict_streamed
+from kws.training.classifying import balanced_accuracy, predict_streamed, sorting_config
 from kws.training.mixing import coloured_noise
-from kws.training.network import SIZES, NetworkConfig
 from kws.training.part import Part
 from kws.training.trunk import with_trunk
 
@@ -87,7 +86,7 @@ def main() -> None:
             trunk = None if row == NO_TRUNK else args.trunk
             rate = LEARNING_RATES["trunk" if trunk else "none"]
             recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=rate, seed=seed, **WITHOUT[row])
-            config = NetworkConfig(protocol.classes, pool_frames=POOL_FRAMES, **SIZES["small"])
+            config = sorting_config(protocol.classes, "small", trunk=bool(trunk))
             start = with_trunk(config, trunk, seed) if trunk else None
             classifying.train(protocol, config, recipe, path, device=torch.device("cpu"), start=start, **material)
             engine = OnnxEngine(str(path))

@@ -23,9 +23,9 @@ import torch
 from kws.engine import OnnxEngine
 from kws.training import accuracy, classifying, protocols
 from kws.training.classes import ClassRecipe
-from kws.training.classifying import POOL_FRAMES, balanced_accuracy, predict, predict_streamed
+from kws.training.classifying import balanced_accuracy, predict, predict_streamed, sorting_config
 from kws.training.clips import Bank, find_clips, read_bank
-from kws.training.network import SIZES, NetworkConfig
+from kws.training.network import SIZES
 from kws.training.part import UNKNOWN, Part
 from kws.training.session import Hooks
 from kws.training.torch_engine import load_network
@@ -105,7 +105,7 @@ def run(
     protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, material: dict[str, list[Bank]], path: pathlib.Path
 ) -> dict:
     began, resume = time.perf_counter(), path.with_suffix(".pt").exists()
-    config = NetworkConfig(protocol.classes, pool_frames=POOL_FRAMES, **SIZES[args.size])
+    config = sorting_config(protocol.classes, args.size, trunk=bool(args.trunk))
     if not path.exists():
         hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)

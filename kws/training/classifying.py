@@ -19,7 +19,7 @@ from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred,
 from kws.training.clips import Bank, merged
 from kws.training.export import export
 from kws.training.fit import Heard, Run, Task, fit
-from kws.training.network import NetworkConfig, Output, ScanningCNN
+from kws.training.network import SIZES, NetworkConfig, Output, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
 from kws.training.session import Hooks, describe, provenance
@@ -28,8 +28,14 @@ from kws.training.strangers import speech_pieces
 ROOMS = 200
 POOL_FRAMES = 16  # 0.3 s: wherever in it the whole word has been heard
 BATCH = 512
+BAND_CHANNELS = 16
 WORD_THRESHOLD = 0.9  # where clips are sorted no hours were heard, so this is a guess
 _MORE_SPEAKERS = "Clips go by their speakers, whom SPEAKER_nohash_N.wav names: add recordings of others."
+
+
+def sorting_config(classes: tuple[str, ...], size: str, *, trunk: bool, pooling: str = "gem") -> NetworkConfig:
+    """The network of a size that tells classes apart; with a trunk it has the shape of that, whose stem looks at all bands at once."""
+    return NetworkConfig(classes, pooling=pooling, pool_frames=POOL_FRAMES, band_channels=0 if trunk else BAND_CHANNELS, **SIZES[size])
 
 
 def class_logits(pooled: Tensor) -> Tensor:

@@ -18,11 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 from kws.engine import OnnxEngine
 from kws.errors import ModelError
 from kws.modelfile import METADATA_KEY, READER_KEY, WITH_READER
-from kws.training.network import Convolution, LogMel, ScanningCNN, fold
+from kws.training.bands import RESIDUAL, BandConvolution, Bands
+from kws.training.network import Convolution, LogMel, ScanningCNN, affine, fold
+from kws.training.norm import BatchNorm
 from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, NoPooling, Pooling, PowerPooling
 from kws.training.trunk import Reading
 
 OPSET = 17
+_PER_BAND = (-1, 1)
 TOLERANCE = 1e-4
 
 
@@ -121,7 +124,8 @@ class _Graph:
 
     def _layers(self) -> str:
         x = self._log_mel(self.network.logmel, self._extend("audio", 1))
-        x = self._node("Unsqueeze", x, _ints(2))  # [B, mels, 1, T]: convolutions are 4-D from here on
+        # Convolutions are 4-D from here on: [B, channels, 1, T]
+        x = self._bands(x, self.network.bands) if self.network.bands else self._node("Unsqueeze", x, _ints(2))
         x = self._node("Relu", self._convolution(x, self.network.stem))
         for block in self.network.blocks:
             y = self._convolution(self._node("Relu", self._convolution(x, block.depthwise)), block.pointwise)
@@ -163,6 +167,26 @@ class _Graph:
         power = self._node("Add", self._node("Mul", real, real), self._node("Mul", imaginary, imaginary))
         energy = self._node("Add", self._node("MatMul", power, front.mel), np.float32(front.floor))
         return self._frames_first(self._node("Log", energy))
+
+    def _bands(self, x: str, bands: Bands) -> str:
+        """[B, mels, T] → [B, outputs, 1, T]; in between [B, channels, bands, T]."""
+        x = self._node("Unsqueeze", self._normed(x, self.network.input_norm, _PER_BAND), _ints(1))
+        for layer in bands.narrowing:
+            x = self._node("Relu", self._band_convolution(x, layer))
+        for layer in bands.residual:
+            x = self._node("Relu", self._node("Add", self._band_convolution(x, layer), x))
+        return self._node("Reshape", x, _ints(0, bands.outputs, 1, -1))
+
+    def _band_convolution(self, x: str, module: BandConvolution) -> str:
+        if module.keep > 0:
+            x = self._extend(x, 3, 4)
+        conv = module.conv
+        attributes = {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": [*conv.padding, *conv.padding]}
+        return self._normed(self._node("Conv", x, conv.weight, **attributes), module.norm, (conv.out_channels, *_PER_BAND))
+
+    def _normed(self, x: str, norm: BatchNorm, shape: tuple[int, ...]) -> str:
+        scale, shift = (part.reshape(shape) for part in affine(norm))
+        return self._node("Add", self._node("Mul", x, scale), shift)
 
     def _convolution(self, x: str, module: Convolution) -> str:
         if module.keep > 0:
@@ -212,7 +236,10 @@ class _Graph:
         shapes = self.past_shapes
         sizes = _ints(*(channels * length for channels, length in shapes))
         parts = self._node("Split", "state", sizes, outputs=len(shapes), axis=1)
-        targets = [_ints(0, length) if i == 0 else _ints(0, channels, 1, length) for i, (channels, length) in enumerate(shapes)]
+        bands = [1, *([self.config.band_channels] * RESIDUAL)] if self.network.bands else []  # channels of what has bands, too
+        others = [channels for channels, _ in shapes[len(bands) + 1 :]]
+        targets = [_ints(0, shapes[0][1])]
+        targets += [_ints(0, many, size // many, length) for many, (size, length) in zip([*bands, *others], shapes[1:], strict=True)]
         return [self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)]
 
     def _slice(self, x: str, axis: int, start: int, end: int = 2**62, step: int = 1) -> str:

@@ -99,7 +99,11 @@ class Run:
     def restore(self, path: Path) -> None:
         """Raises DataError where the checkpoint is of another network, recipe, data or start: it would not go on as it began."""
         saved = checkpoint.load(path)
-        saved = {"start": self.start, **saved, "recipe": {"shards": 1, **saved["recipe"]}}  # older checkpoints do not name them
+        saved = {  # older checkpoints do not name all of it
+            **{"start": self.start, **saved},
+            "recipe": {"shards": 1, **saved["recipe"]},
+            "config": NetworkConfig.from_dict(saved["config"]).to_dict(),
+        }
         mine = {
             "config": self.network.config.to_dict(),
             "recipe": asdict(self.recipe),

@@ -2,6 +2,8 @@
 
     samples ─► log-mel ─► input BN ─► stem (stride 2) ─► residual separable blocks ─► 1×1 head ─► p[t, word] ─► pooling
 
+The stem is a convolution of all bands, or looks at neighbouring ones first (`kws.training.bands`).
+
 Every layer is a convolution over time without padding; what it still needs of the past comes in as state and goes out again.
 With no state a layer simply returns fewer frames ("valid"), which is how whole clips are trained. So
 
@@ -10,7 +12,7 @@ With no state a layer simply returns fewer frames ("valid"), which is how whole 
 The whole state is one flat tensor [B, S]: easy to keep, to batch and to hand to another runtime.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import librosa
@@ -20,8 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from kws.audio import SAMPLE_RATE
+from kws.training.bands import RESIDUAL, RESIDUAL_FRAMES, Bands
 from kws.training.depthwise import DepthwiseConv
 from kws.training.norm import BatchNorm
+from kws.training.past import Past
 from kws.training.pooling import POOLINGS
 
 MIXED_PRECISION = ("cuda",)  # devices on which training runs the blocks in bfloat16; log-mel, head, pooling and loss never are
@@ -35,6 +39,7 @@ class NetworkConfig:
     mels: int = 40
     channels: int = 96
     stem_kernel: int = 5
+    band_channels: int = 0  # of a stem that looks at neighbouring bands; none: at all of them at once
     kernels: tuple[int, ...] = (9, 9, 11, 11, 13, 15)
     pooling: str = "gem"
     pool_frames: int = 5
@@ -57,7 +62,8 @@ class NetworkConfig:
     @property
     def receptive_field_samples(self) -> int:
         """Samples one frame probability depends on."""
-        hops = (self.stem_kernel - 1) + self.stride * sum(k - 1 for k in self.kernels)
+        residual = RESIDUAL * (RESIDUAL_FRAMES - 1) if self.band_channels else 0
+        hops = (self.stem_kernel - 1) + self.stride * (residual + sum(k - 1 for k in self.kernels))
         return self.window_samples + hops * self.hop_samples
 
     @property
@@ -85,21 +91,6 @@ class Output(NamedTuple):
     logits: Tensor
     pooled: Tensor
     extents: Tensor
-
-
-@dataclass
-class Past:
-    """Walks along the layers' shares of the flat state and gathers the new ones."""
-
-    old: list[Tensor] | None
-    new: list[Tensor] = field(default_factory=list)
-
-    def extend(self, x: Tensor, keep: int) -> Tensor:
-        """x [B, C, T] with this layer's past in front; the last `keep` frames become its next past."""
-        if self.old is not None:
-            x = torch.cat([self.old[len(self.new)], x], dim=-1)
-        self.new.append(x[..., x.shape[-1] - keep :])
-        return x
 
 
 class LogMel(nn.Module):
@@ -180,7 +171,12 @@ class ScanningCNN(nn.Module):
         self.config = config
         self.logmel = LogMel(config)
         self.input_norm = BatchNorm(config.mels)
-        self.stem = Convolution(config.mels, config.channels, config.stem_kernel, stride=config.stride)
+        if config.band_channels:
+            self.bands = Bands(config.mels, config.band_channels, config.stem_kernel, config.stride)
+            self.stem = Convolution(self.bands.outputs, config.channels, 1)
+        else:
+            self.bands = None
+            self.stem = Convolution(config.mels, config.channels, config.stem_kernel, stride=config.stride)
         self.blocks = nn.ModuleList(Block(config.channels, kernel) for kernel in config.kernels)
         self.head = nn.Conv1d(config.channels, 3 * len(config.words), 1)  # per word: logit, seconds back to its start and end
         self.pooling = POOLINGS[config.pooling](config.pool_frames)
@@ -190,8 +186,9 @@ class ScanningCNN(nn.Module):
     def state_shapes(self) -> list[tuple[int, int]]:
         """(channels, length) of each layer's share of the state, in order."""
         c = self.config
-        kernels = [(c.channels, k - 1) for k in c.kernels]
-        return [(1, c.window_samples - c.hop_samples), (c.mels, c.stem_kernel - c.stride), *kernels, (len(c.words), c.pool_frames - 1)]
+        front = [(1, c.window_samples - c.hop_samples), (c.mels, c.stem_kernel - c.stride)]
+        bands = [(self.bands.outputs, RESIDUAL_FRAMES - 1)] * RESIDUAL if self.bands else []
+        return [*front, *bands, *((c.channels, k - 1) for k in c.kernels), (len(c.words), c.pool_frames - 1)]
 
     def forward(self, audio: Tensor, state: Tensor | None = None, mask: Tensor | None = None) -> tuple[Output, Tensor]:
         """Scores of new audio, and the state after it.
@@ -204,7 +201,8 @@ class ScanningCNN(nn.Module):
         x = self.logmel(past.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1))
         x = self.input_norm(x)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and x.device.type in MIXED_PRECISION):
-            x = F.relu(self.stem(x if mask is None else x * mask, past))
+            x = x if mask is None else x * mask
+            x = F.relu(self.stem(self.bands(x, past) if self.bands else x, past))
             for block in self.blocks:
                 x = block(x, past)
         words = len(self.config.words)
@@ -231,15 +229,17 @@ class ScanningCNN(nn.Module):
 
 
 def fold(network: ScanningCNN) -> ScanningCNN:
-    """A copy with each batch norm folded into the convolution beside it: same scores in eval mode, fewer operations."""
+    """A copy with each batch norm folded into the convolution beside it, where it can be: same scores in eval mode, fewer operations."""
     folded = ScanningCNN(network.config)
     folded.load_state_dict(network.state_dict())
     folded.eval()
     for module in folded.modules():
         if isinstance(module, Convolution):
-            scale, shift = _affine(module.norm)
+            scale, shift = affine(module.norm)
             _replace(module, module.conv.weight * scale[:, None, None], shift)
-    scale, shift = _affine(folded.input_norm)
+    if folded.bands:  # whose kernels are the same for all bands, while each has norms of its own
+        return folded
+    scale, shift = affine(folded.input_norm)
     conv = folded.stem.conv
     bias = conv.bias + (conv.weight * shift[None, :, None]).sum((1, 2))
     _replace(folded.stem, conv.weight * scale[None, :, None], bias)
@@ -247,7 +247,8 @@ def fold(network: ScanningCNN) -> ScanningCNN:
     return folded
 
 
-def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+def affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """What a batch norm multiplies by, and adds [C], outside training."""
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale.detach(), (norm.bias - norm.running_mean * scale).detach()
 

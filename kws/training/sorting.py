@@ -8,9 +8,8 @@ from pathlib import Path
 from kws.engine import load
 from kws.training import accuracy, classifying, processes, protocols, trunk
 from kws.training.classes import ClassRecipe
-from kws.training.classifying import POOL_FRAMES
+from kws.training.classifying import sorting_config
 from kws.training.clips import Bank, find_clips, read_bank
-from kws.training.network import SIZES, NetworkConfig
 from kws.training.session import Hooks
 from kws.training.torch_engine import pick_device
 from kws.training.trunk import with_trunk
@@ -41,7 +40,7 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
     processes.share(options.recipe.shards)  # raises before anything is read
     warn = processes.by_first(warn)
     protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn)
-    config = NetworkConfig(protocol.classes, pooling=options.pooling, pool_frames=POOL_FRAMES, **SIZES[options.size])
+    config = sorting_config(protocol.classes, options.size, trunk=bool(options.trunk), pooling=options.pooling)
     banks = [_learned(read_bank(find_clips(folder), warn=warn)) for folder in options.other_speech]
     noises = [read_bank(find_clips(folder), warn=warn) for folder in options.background]
     hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
