@@ -26,13 +26,14 @@ from kws.training.mixing import coloured_noise
 from kws.training.part import Part
 from kws.training.trunk import with_trunk
 
-NOTHING, NO_TRUNK = "nothing", "the trunk"
+NOTHING, NO_TRUNK, BANDS = "nothing", "the trunk", "the trunk, but with a stem that looks at bands"
 LEARNING_RATES = {"trunk": 2e-3, "none": ClassRecipe.learning_rate}
 SNR_DB = 10.0
 HALVES = (0, 1)
 WITHOUT: dict[str, dict] = {
     NOTHING: {},
     NO_TRUNK: {},
+    BANDS: {},
     "unknown words made of known ones": {"reversed_fraction": 0.0, "spliced_fraction": 0.0, "shuffled_fraction": 0.0},
     "other speech as unknown words": {"running_fraction": 0.0, "snippet_fraction": 0.0, "alone_fraction": 0.0},
     "unknown words more often": {"unknown_odds": 1.0},
@@ -80,13 +81,13 @@ def main() -> None:
     material, noisy = read_material(args.data), in_noise(protocol.validation, SNR_DB)
     for row in args.rows:
         for seed in args.seeds:
-            path = args.out / f"{row.replace(' ', '_')}-half{args.half}-seed{seed}.onnx"
+            path = args.out / f"{row.replace(',', '').replace(' ', '_')}-half{args.half}-seed{seed}.onnx"
             if path.with_suffix(".json").exists():
                 continue
-            trunk = None if row == NO_TRUNK else args.trunk
+            trunk = None if row in (NO_TRUNK, BANDS) else args.trunk
             rate = LEARNING_RATES["trunk" if trunk else "none"]
             recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=rate, seed=seed, **WITHOUT[row])
-            config = sorting_config(protocol.classes, "small", trunk=bool(trunk))
+            config = sorting_config(protocol.classes, "small", trunk=row != BANDS)
             start = with_trunk(config, trunk, seed) if trunk else None
             classifying.train(protocol, config, recipe, path, device=torch.device("cpu"), start=start, **material)
             engine = OnnxEngine(str(path))
