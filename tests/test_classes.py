@@ -13,12 +13,14 @@ from kws.engine import OnnxEngine
 from kws.errors import DataError
 from kws.training import accuracy, checkpoint, classifying
 from kws.training.classes import NOISE_LEVEL, ClassBatches, ClassRecipe, canvas, centred, heard, leveled, masks, mixed
+from kws.training.fit import Run
 from kws.training.mixing import coloured_noise
 from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
 from kws.training.strangers import Pieces, Strangers, speech_pieces
 from kws.training.torch_engine import load_network
+from kws.training.trunk import with_trunk
 
 CLASSES = ("low", "high", UNKNOWN, SILENCE)
 PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
@@ -352,8 +354,19 @@ class TestSorting:
 
 
 @pytest.mark.parametrize("classes", [9, 12, 35])
-@pytest.mark.parametrize("trunk", [False, True], ids=["of its own", "from a trunk"])
+@pytest.mark.parametrize("bands", [0, classifying.BAND_CHANNELS], ids=["all at once", "bands"])
 @pytest.mark.parametrize(("size", "most"), [("small", 100_000), ("large", 400_000)])
-def test_sizes_keep_their_promise(size, most, trunk, classes):
-    config = classifying.sorting_config(tuple(f"word{i}" for i in range(classes)), size, trunk=trunk)
+def test_sizes_keep_their_promise(size, most, bands, classes):
+    config = replace(classifying.sorting_config(tuple(f"word{i}" for i in range(classes)), size), band_channels=bands)
     assert 0.7 * most < sum(p.numel() for p in ScanningCNN(config).parameters()) <= most
+
+
+@pytest.mark.parametrize("bands", [0, 4, classifying.BAND_CHANNELS])
+def test_stem_is_that_of_the_trunk(bands, tmp_path):
+    kinds = ("one", "two", "three"), ("yes", "no")
+    of_others, own = (replace(classifying.sorting_config(kind, "small"), band_channels=bands) for kind in kinds)
+    Run(of_others, ClassRecipe(), torch.device("cpu"), "").save(tmp_path / "trunk.pt")
+    assert classifying.sorting_config(kinds[1], "small", tmp_path / "trunk.pt") == own
+    begun, trunk = with_trunk(own, tmp_path / "trunk.pt", 0), load_network(tmp_path / "trunk.pt")
+    assert torch.equal(begun.stem.conv.weight, trunk.stem.conv.weight)
+    assert (begun.bands is None) is (bands == 0)

@@ -87,7 +87,7 @@ def main() -> None:
             trunk = None if row in (NO_TRUNK, BANDS) else args.trunk
             rate = LEARNING_RATES["trunk" if trunk else "none"]
             recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=rate, seed=seed, **WITHOUT[row])
-            config = sorting_config(protocol.classes, "small", trunk=row != BANDS)
+            config = sorting_config(protocol.classes, "small", None if row == BANDS else args.trunk)
             start = with_trunk(config, trunk, seed) if trunk else None
             classifying.train(protocol, config, recipe, path, device=torch.device("cpu"), start=start, **material)
             engine = OnnxEngine(str(path))

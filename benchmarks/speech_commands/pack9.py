@@ -105,7 +105,7 @@ def run(
     protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, material: dict[str, list[Bank]], path: pathlib.Path
 ) -> dict:
     began, resume = time.perf_counter(), path.with_suffix(".pt").exists()
-    config = sorting_config(protocol.classes, args.size, trunk=bool(args.trunk))
+    config = sorting_config(protocol.classes, args.size, args.trunk)
     if not path.exists():
         hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)

@@ -24,6 +24,7 @@ from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
 from kws.training.session import Hooks, describe, provenance
 from kws.training.strangers import speech_pieces
+from kws.training.torch_engine import load_network
 
 ROOMS = 200
 POOL_FRAMES = 16  # 0.3 s: wherever in it the whole word has been heard
@@ -33,9 +34,13 @@ WORD_THRESHOLD = 0.9  # where clips are sorted no hours were heard, so this is a
 _MORE_SPEAKERS = "Clips go by their speakers, whom SPEAKER_nohash_N.wav names: add recordings of others."
 
 
-def sorting_config(classes: tuple[str, ...], size: str, *, trunk: bool, pooling: str = "gem") -> NetworkConfig:
-    """The network of a size that tells classes apart; with a trunk it has the shape of that, whose stem looks at all bands at once."""
-    return NetworkConfig(classes, pooling=pooling, pool_frames=POOL_FRAMES, band_channels=0 if trunk else BAND_CHANNELS, **SIZES[size])
+def sorting_config(classes: tuple[str, ...], size: str, trunk: Path | None = None, pooling: str = "gem") -> NetworkConfig:
+    """The network of a size that tells classes apart; its stem looks at bands, or is like that of the trunk that it begins with.
+
+    Raises ModelError for a trunk that is none.
+    """
+    band_channels = load_network(trunk).config.band_channels if trunk else BAND_CHANNELS
+    return NetworkConfig(classes, pooling=pooling, pool_frames=POOL_FRAMES, band_channels=band_channels, **SIZES[size])
 
 
 def class_logits(pooled: Tensor) -> Tensor:

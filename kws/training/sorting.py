@@ -40,7 +40,7 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
     processes.share(options.recipe.shards)  # raises before anything is read
     warn = processes.by_first(warn)
     protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn)
-    config = sorting_config(protocol.classes, options.size, trunk=bool(options.trunk), pooling=options.pooling)
+    config = sorting_config(protocol.classes, options.size, options.trunk, options.pooling)
     banks = [_learned(read_bank(find_clips(folder), warn=warn)) for folder in options.other_speech]
     noises = [read_bank(find_clips(folder), warn=warn) for folder in options.background]
     hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
