@@ -2,8 +2,8 @@
 
     log-mel [40 bands] ─► 5×5, stride 2×2 [C × 20] ─► 3×1, stride 2×1 [C × 10] ─► three times: x + 3×3 ─► C · 10 numbers a frame
 
-Kernels over bands and time, as in BC-ResNet (Kim et al., Interspeech 2021), from which the batch norm of each band by itself is, too. Over
-time nothing is padded, so it streams like the other layers; beyond the lowest and the highest band there are zeros.
+Small kernels over bands and norms for some of them apart are what BC-ResNet is made of (Kim et al., Interspeech 2021); here every band has its
+own. Over time nothing is padded, so it streams like the other layers; beyond the lowest and the highest band there are zeros.
 """
 
 import torch
