@@ -2,8 +2,8 @@
 
     log-mel [40 bands] ─► 5×5, stride 2×2 [C × 20] ─► 3×1, stride 2×1 [C × 10] ─► three times: x + 3×3 ─► C · 10 numbers a frame
 
-Small kernels over bands and norms for some of them apart are what BC-ResNet is made of (Kim et al., Interspeech 2021); here every band has its
-own. Over time nothing is padded, so it streams like the other layers; beyond the lowest and the highest band there are zeros.
+Small kernels over bands, and norms for groups of them, are what BC-ResNet is made of (Kim et al., Interspeech 2021); here every band has
+a norm of its own. Over time nothing is padded, so it streams like the other layers; beyond the lowest and the highest band there are zeros.
 """
 
 import torch
