@@ -143,6 +143,19 @@ def test_resume_refuses_what_would_not_go_on_as_it_began(material, tmp_path, cha
         )
 
 
+def test_a_checkpoint_from_before_there_were_bands_goes_on(tmp_path):
+    Run(SMALL, SHORT, CPU, "").save(tmp_path / "a.pt")
+    saved = checkpoint.load(tmp_path / "a.pt")
+    del saved["config"]["band_channels"]
+    checkpoint.save(saved, tmp_path / "a.pt")
+    run = Run(SMALL, SHORT, CPU, "")
+    run.network.head.weight.data.zero_()
+    run.restore(tmp_path / "a.pt")
+    assert torch.equal(run.network.head.weight, saved["network"]["head.weight"])
+    with pytest.raises(DataError, match="another network"):
+        Run(replace(SMALL, band_channels=4), SHORT, CPU, "").restore(tmp_path / "a.pt")
+
+
 def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_path):
     run = run_to(1, material, tmp_path / "a.pt")
     with torch.no_grad():

@@ -102,7 +102,7 @@ class Run:
         saved = {  # older checkpoints do not name all of it
             **{"start": self.start, **saved},
             "recipe": {"shards": 1, **saved["recipe"]},
-            "config": NetworkConfig.from_dict(saved["config"]).to_dict(),
+            "config": {"band_channels": 0, **saved["config"]},
         }
         mine = {
             "config": self.network.config.to_dict(),
