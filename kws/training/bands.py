@@ -23,9 +23,9 @@ class BandConvolution(nn.Module):
     def __init__(self, inputs: int, outputs: int, bands: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)):
         """kernel and stride: (bands, frames)."""
         super().__init__()
-        self.bands, self.keep = bands, kernel[1] - stride[1]
+        self.bands, self.bands_left, self.keep = bands, -(-bands // stride[0]), kernel[1] - stride[1]
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=(kernel[0] // 2, 0), bias=False)
-        self.norm = BatchNorm(outputs * halved(bands) if stride[0] == 2 else outputs * bands)
+        self.norm = BatchNorm(outputs * self.bands_left)
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
         if self.keep > 0:
@@ -38,16 +38,13 @@ class Bands(nn.Module):
 
     def __init__(self, bands: int, channels: int, kernel: int, stride: int):
         super().__init__()
-        half, quarter = halved(bands), halved(halved(bands))
-        self.narrowing = nn.ModuleList(
-            [
-                BandConvolution(1, channels, bands, (5, kernel), (2, stride)),
-                BandConvolution(channels, channels, half, (3, 1), (2, 1)),
-            ]
-        )
-        self.narrowing[0].conv.to(memory_format=torch.channels_last)  # of one channel this takes half the time to train
-        self.residual = nn.ModuleList(BandConvolution(channels, channels, quarter, (3, RESIDUAL_FRAMES)) for _ in range(RESIDUAL))
-        self.outputs = channels * quarter
+        first = BandConvolution(1, channels, bands, (5, kernel), (2, stride))
+        first.conv.to(memory_format=torch.channels_last)  # of one channel this takes half the time to train
+        second = BandConvolution(channels, channels, first.bands_left, (3, 1), (2, 1))
+        self.narrowing = nn.ModuleList([first, second])
+        left = second.bands_left
+        self.residual = nn.ModuleList(BandConvolution(channels, channels, left, (3, RESIDUAL_FRAMES)) for _ in range(RESIDUAL))
+        self.outputs = channels * left
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
         for layer in self.narrowing:
@@ -56,8 +53,3 @@ class Bands(nn.Module):
             y = layer(x, past)
             x = F.relu(x[..., x.shape[-1] - y.shape[-1] :] + y)
         return x
-
-
-def halved(bands: int) -> int:
-    """Bands after a stride of two."""
-    return (bands + 1) // 2

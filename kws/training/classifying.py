@@ -34,7 +34,7 @@ WORD_THRESHOLD = 0.9  # where clips are sorted no hours were heard, so this is a
 _MORE_SPEAKERS = "Clips go by their speakers, whom SPEAKER_nohash_N.wav names: add recordings of others."
 
 
-def sorting_config(classes: tuple[str, ...], size: str, trunk: Path | None = None, pooling: str = "gem") -> NetworkConfig:
+def sorting_config(classes: tuple[str, ...], size: str, trunk: Path | None = None, pooling: str = NetworkConfig.pooling) -> NetworkConfig:
     """The network of a size that tells classes apart; its stem looks at bands, or is like that of the trunk that it begins with.
 
     Raises ModelError for a trunk that is none.

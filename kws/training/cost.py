@@ -10,7 +10,7 @@ element (squares, logarithms, the pooling) is under one percent.
 from dataclasses import dataclass
 
 from kws.audio import SAMPLE_RATE
-from kws.training.bands import RESIDUAL, RESIDUAL_FRAMES, halved
+from kws.training.bands import BandConvolution, Bands
 from kws.training.network import LogMel, NetworkConfig
 
 
@@ -52,21 +52,20 @@ def layers(config: NetworkConfig) -> list[Layer]:
         found.append(Layer(f"block, kernel {kernel}", channels * (channels + kernel), 1, frames))
         frames += kernel - 1
     if config.band_channels:
-        found += _bands(config, frames)
-        frames += RESIDUAL * (RESIDUAL_FRAMES - 1)
+        bands = Bands(config.mels, config.band_channels, config.stem_kernel, config.stride)
+        found.append(Layer("stem", channels * bands.outputs, 1, frames))
+        for layer in reversed(bands.residual):
+            found.append(Layer("bands", _of_bands(layer), 1, frames))
+            frames += layer.keep
+        found += [Layer("bands", _of_bands(layer), 1, frames) for layer in bands.narrowing]
     else:
         found.append(Layer("stem", channels * config.mels * config.stem_kernel, 1, frames))
     hops = (frames - 1) * config.stride + config.stem_kernel
     return [*found, Layer("log-mel", _log_mel(config), config.stride, hops)]
 
 
-def _bands(config: NetworkConfig, frames: int) -> list[Layer]:
-    many, half, quarter = config.band_channels, halved(config.mels), halved(halved(config.mels))
-    found = [Layer("stem", config.channels * many * quarter, 1, frames)]
-    for _ in range(RESIDUAL):
-        found.append(Layer("bands, residual", many * many * 3 * RESIDUAL_FRAMES * quarter, 1, frames))
-        frames += RESIDUAL_FRAMES - 1
-    return [*found, Layer("bands, narrowing", many * (5 * config.stem_kernel * half + many * 3 * quarter), 1, frames)]
+def _of_bands(layer: BandConvolution) -> int:
+    return layer.conv.weight.numel() * layer.bands_left
 
 
 def _log_mel(config: NetworkConfig) -> int:

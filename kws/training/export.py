@@ -18,14 +18,13 @@ from onnx import TensorProto, helper, numpy_helper
 from kws.engine import OnnxEngine
 from kws.errors import ModelError
 from kws.modelfile import METADATA_KEY, READER_KEY, WITH_READER
-from kws.training.bands import RESIDUAL, BandConvolution, Bands
+from kws.training.bands import BandConvolution, Bands
 from kws.training.network import Convolution, LogMel, ScanningCNN, affine, fold
 from kws.training.norm import BatchNorm
 from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, NoPooling, Pooling, PowerPooling
 from kws.training.trunk import Reading
 
 OPSET = 17
-_PER_BAND = (-1, 1)
 TOLERANCE = 1e-4
 
 
@@ -170,7 +169,7 @@ class _Graph:
 
     def _bands(self, x: str, bands: Bands) -> str:
         """[B, mels, T] → [B, outputs, 1, T]; in between [B, channels, bands, T]."""
-        x = self._node("Unsqueeze", self._normed(x, self.network.input_norm, _PER_BAND), _ints(1))
+        x = self._node("Unsqueeze", self._normed(x, self.network.input_norm, (-1, 1)), _ints(1))
         for layer in bands.narrowing:
             x = self._node("Relu", self._band_convolution(x, layer))
         for layer in bands.residual:
@@ -182,7 +181,7 @@ class _Graph:
             x = self._extend(x, 3, 4)
         conv = module.conv
         attributes = {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": [*conv.padding, *conv.padding]}
-        return self._normed(self._node("Conv", x, conv.weight, **attributes), module.norm, (conv.out_channels, *_PER_BAND))
+        return self._normed(self._node("Conv", x, conv.weight, **attributes), module.norm, (conv.out_channels, -1, 1))
 
     def _normed(self, x: str, norm: BatchNorm, shape: tuple[int, ...]) -> str:
         scale, shift = (part.reshape(shape) for part in affine(norm))
@@ -236,10 +235,11 @@ class _Graph:
         shapes = self.past_shapes
         sizes = _ints(*(channels * length for channels, length in shapes))
         parts = self._node("Split", "state", sizes, outputs=len(shapes), axis=1)
-        bands = [1, *([self.config.band_channels] * RESIDUAL)] if self.network.bands else []  # channels of what has bands, too
-        others = [channels for channels, _ in shapes[len(bands) + 1 :]]
+        bands = self.network.bands
+        kept = [layer for layer in [*bands.narrowing, *bands.residual] if layer.keep > 0] if bands else []
+        channels = [*(layer.conv.in_channels for layer in kept), *(size for size, _ in shapes[len(kept) + 1 :])]
         targets = [_ints(0, shapes[0][1])]
-        targets += [_ints(0, many, size // many, length) for many, (size, length) in zip([*bands, *others], shapes[1:], strict=True)]
+        targets += [_ints(0, many, size // many, length) for many, (size, length) in zip(channels, shapes[1:], strict=True)]
         return [self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)]
 
     def _slice(self, x: str, axis: int, start: int, end: int = 2**62, step: int = 1) -> str:

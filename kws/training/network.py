@@ -187,7 +187,7 @@ class ScanningCNN(nn.Module):
         """(channels, length) of each layer's share of the state, in order."""
         c = self.config
         front = [(1, c.window_samples - c.hop_samples), (c.mels, c.stem_kernel - c.stride)]
-        bands = [(self.bands.outputs, RESIDUAL_FRAMES - 1)] * RESIDUAL if self.bands else []
+        bands = [(self.bands.outputs, layer.keep) for layer in self.bands.residual] if self.bands else []
         return [*front, *bands, *((c.channels, k - 1) for k in c.kernels), (len(c.words), c.pool_frames - 1)]
 
     def forward(self, audio: Tensor, state: Tensor | None = None, mask: Tensor | None = None) -> tuple[Output, Tensor]:
