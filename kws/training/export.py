@@ -21,6 +21,7 @@ from kws.modelfile import METADATA_KEY, READER_KEY, WITH_READER
 from kws.training.bands import BandConvolution, Bands
 from kws.training.network import Convolution, LogMel, ScanningCNN, affine, fold
 from kws.training.norm import BatchNorm
+from kws.training.pcen import FAINTEST, Pcen
 from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, NoPooling, Pooling, PowerPooling
 from kws.training.trunk import Reading
 
@@ -123,6 +124,7 @@ class _Graph:
 
     def _layers(self) -> str:
         x = self._log_mel(self.network.logmel, self._extend("audio", 1))
+        x = self._pcen(self.network.pcen, x) if self.network.pcen else x
         # Convolutions are 4-D from here on: [B, channels, 1, T]
         x = self._bands(x, self.network.bands) if self.network.bands else self._node("Unsqueeze", x, _ints(2))
         x = self._node("Relu", self._convolution(x, self.network.stem))
@@ -166,6 +168,24 @@ class _Graph:
         power = self._node("Add", self._node("Mul", real, real), self._node("Mul", imaginary, imaginary))
         energy = self._node("Add", self._node("MatMul", power, front.mel), np.float32(front.floor))
         return self._frames_first(self._node("Log", energy))
+
+    def _pcen(self, pcen: Pcen, x: str) -> str:
+        """As `Pcen.forward`: the mean of each band is a product with a triangle of weights, as large as there are hops."""
+        decay = np.float32(1.0 - pcen.smoothing)
+        hops = self._node("Gather", self._node("Shape", x), np.int64(2))
+        at = self._node("Range", np.int64(0), hops, np.int64(1))
+        age = self._node("Cast", self._node("Sub", self._node("Unsqueeze", at, _ints(0)), self._node("Unsqueeze", at, _ints(1))), to=1)
+        older = self._node("GreaterOrEqual", age, np.float32(0))
+        weights = self._node("Mul", np.float32(pcen.smoothing), self._node("Pow", decay, self._node("Max", age, np.float32(0))))
+        new = self._node("MatMul", self._node("Exp", x), self._node("Where", older, weights, np.float32(0)))
+        before = self.past[len(self.new_past)]
+        share = self._node("Pow", decay, self._node("Add", self._node("Cast", at, to=1), np.float32(1)))
+        mean = self._node("Add", new, self._node("Mul", before, share))
+        self.new_past.append(self._slice(mean, 2, -1))
+        offset, root = pcen.offset.exp(), pcen.root.clamp(0.05, 1.0)
+        steady = self._node("Log", self._node("Add", mean, np.float32(FAINTEST)))
+        ratio = self._node("Exp", self._node("Sub", x, self._node("Mul", pcen.gain.clamp(0.0, 1.0), steady)))
+        return self._node("Sub", self._node("Pow", self._node("Add", ratio, offset), root), offset**root)
 
     def _bands(self, x: str, bands: Bands) -> str:
         """[B, mels, T] → [B, outputs, 1, T]; in between [B, channels, bands, T]."""
@@ -237,9 +257,10 @@ class _Graph:
         parts = self._node("Split", "state", sizes, outputs=len(shapes), axis=1)
         bands = self.network.bands
         kept = [layer for layer in [*bands.narrowing, *bands.residual] if layer.keep > 0] if bands else []
-        channels = [*(layer.conv.in_channels for layer in kept), *(size for size, _ in shapes[len(kept) + 1 :])]
-        targets = [_ints(0, shapes[0][1])]
-        targets += [_ints(0, many, size // many, length) for many, (size, length) in zip(channels, shapes[1:], strict=True)]
+        front = 2 if self.network.pcen else 1  # shares that are not of convolutions
+        targets = [_ints(0, shapes[0][1]), *(_ints(0, *shape) for shape in shapes[1:front])]
+        channels = [*(layer.conv.in_channels for layer in kept), *(size for size, _ in shapes[front + len(kept) :])]
+        targets += [_ints(0, many, size // many, length) for many, (size, length) in zip(channels, shapes[front:], strict=True)]
         return [self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)]
 
     def _slice(self, x: str, axis: int, start: int, end: int = 2**62, step: int = 1) -> str:

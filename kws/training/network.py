@@ -26,6 +26,7 @@ from kws.training.bands import RESIDUAL, RESIDUAL_FRAMES, Bands
 from kws.training.depthwise import DepthwiseConv
 from kws.training.norm import BatchNorm
 from kws.training.past import Past
+from kws.training.pcen import Pcen
 from kws.training.pooling import POOLINGS
 
 MIXED_PRECISION = ("cuda",)  # devices on which training runs the blocks in bfloat16; log-mel, head, pooling and loss never are
@@ -39,6 +40,7 @@ class NetworkConfig:
     mels: int = 40
     channels: int = 96
     stem_kernel: int = 5
+    pcen_smoothing: float = 0.0  # of the energies that per-channel energy normalisation divides by, per hop; none: logarithms
     band_channels: int = 0  # of a stem that looks at neighbouring bands; none: at all of them at once
     kernels: tuple[int, ...] = (9, 9, 11, 11, 13, 15)
     pooling: str = "gem"
@@ -170,6 +172,7 @@ class ScanningCNN(nn.Module):
         super().__init__()
         self.config = config
         self.logmel = LogMel(config)
+        self.pcen = Pcen(config.mels, config.pcen_smoothing) if config.pcen_smoothing else None
         self.input_norm = BatchNorm(config.mels)
         if config.band_channels:
             self.bands = Bands(config.mels, config.band_channels, config.stem_kernel, config.stride)
@@ -186,7 +189,8 @@ class ScanningCNN(nn.Module):
     def state_shapes(self) -> list[tuple[int, int]]:
         """(channels, length) of each layer's share of the state, in order."""
         c = self.config
-        front = [(1, c.window_samples - c.hop_samples), (c.mels, c.stem_kernel - c.stride)]
+        pcen = [(c.mels, 1)] if self.pcen else []
+        front = [(1, c.window_samples - c.hop_samples), *pcen, (c.mels, c.stem_kernel - c.stride)]
         bands = [(self.bands.outputs, layer.keep) for layer in self.bands.residual] if self.bands else []
         return [*front, *bands, *((c.channels, k - 1) for k in c.kernels), (len(c.words), c.pool_frames - 1)]
 
@@ -199,6 +203,8 @@ class ScanningCNN(nn.Module):
         """
         past = Past(None if state is None else self._unpack(state))
         x = self.logmel(past.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1))
+        if self.pcen:
+            x = self.pcen(x, past)
         x = self.input_norm(x)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and x.device.type in MIXED_PRECISION):
             x = x if mask is None else x * mask
