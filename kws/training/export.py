@@ -177,13 +177,14 @@ class _Graph:
         age = self._node("Cast", self._node("Sub", self._node("Unsqueeze", at, _ints(0)), self._node("Unsqueeze", at, _ints(1))), to=1)
         older = self._node("GreaterOrEqual", age, np.float32(0))
         weights = self._node("Mul", np.float32(pcen.smoothing), self._node("Pow", decay, self._node("Max", age, np.float32(0))))
-        new = self._node("MatMul", self._node("Exp", x), self._node("Where", older, weights, np.float32(0)))
+        energy = self._node("Sub", self._node("Exp", x), np.float32(pcen.floor))
+        new = self._node("MatMul", energy, self._node("Where", older, weights, np.float32(0)))
         before = self.past[len(self.new_past)]
         share = self._node("Pow", decay, self._node("Add", self._node("Cast", at, to=1), np.float32(1)))
         mean = self._node("Add", new, self._node("Mul", before, share))
         self.new_past.append(self._slice(mean, 2, -1))
         offset, root = pcen.offset.exp(), pcen.root.clamp(0.05, 1.0)
-        steady = self._node("Log", self._node("Add", mean, np.float32(FAINTEST)))
+        steady = self._node("Log", self._node("Add", mean, np.float32(FAINTEST + pcen.floor)))
         ratio = self._node("Exp", self._node("Sub", x, self._node("Mul", pcen.gain.clamp(0.0, 1.0), steady)))
         return self._node("Sub", self._node("Pow", self._node("Add", ratio, offset), root), offset**root)
 

@@ -172,7 +172,7 @@ class ScanningCNN(nn.Module):
         super().__init__()
         self.config = config
         self.logmel = LogMel(config)
-        self.pcen = Pcen(config.mels, config.pcen_smoothing) if config.pcen_smoothing else None
+        self.pcen = Pcen(config.mels, config.pcen_smoothing, config.log_floor) if config.pcen_smoothing else None
         self.input_norm = BatchNorm(config.mels)
         if config.band_channels:
             self.bands = Bands(config.mels, config.band_channels, config.stem_kernel, config.stride)
