@@ -53,7 +53,6 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=Speech.clips)
     parser.add_argument("--epochs", type=int, default=Speech.epochs)
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--pcen", type=float, default=0.0, help="per-channel energy normalisation with this smoothing, in place of logarithms")
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
     parser.add_argument("--learning-rate", type=float, help="default: that of kws train")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -65,7 +64,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     for phrase in args.phrases:
         speech = Speech(phrase, args.clips, args.seed)
-        how = [args.size, *["trunk"] * bool(args.trunk), *["mined"] * args.mine, *["pcen"] * bool(args.pcen), args.clips, args.epochs, f"human{args.human}"]
+        how = [args.size, *["trunk"] * bool(args.trunk), *["mined"] * args.mine, args.clips, args.epochs, f"human{args.human}"]
         path = args.out / f"{'-'.join(map(str, [speech.name, *how]))}-seed{args.seed}.onnx"
         if args.judge:
             for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     minutes = [(time.perf_counter() - began) / 60]
     material = gather([speech.name], folders, warn=lambda text: None)
     recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate or learning_rate(args.trunk), seed=args.seed)
-    config = NetworkConfig((speech.name,), pcen_smoothing=args.pcen, **SIZES[args.size])
+    config = NetworkConfig((speech.name,), **SIZES[args.size])
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     resume, device = (first_path(path) if args.mine else path).with_suffix(".pt").exists(), torch.device("cpu")
     card = {"human": [clip.path.name for clip in learned]}

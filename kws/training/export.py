@@ -123,8 +123,8 @@ class _Graph:
         return helper.make_graph(self.nodes, "kws", *signature, self.constants)
 
     def _layers(self) -> str:
-        x = self._log_mel(self.network.logmel, self._extend("audio", 1))
-        x = self._pcen(self.network.pcen, x) if self.network.pcen else x
+        x = self._energies(self.network.logmel, self._extend("audio", 1))
+        x = self._pcen(x, self.network.pcen) if self.network.pcen else self._node("Log", x)
         # Convolutions are 4-D from here on: [B, channels, 1, T]
         x = self._bands(x, self.network.bands) if self.network.bands else self._node("Unsqueeze", x, _ints(2))
         x = self._node("Relu", self._convolution(x, self.network.stem))
@@ -152,7 +152,7 @@ class _Graph:
     def _frames_first(self, x: str) -> str:
         return self._node("Transpose", x, perm=[0, 2, 1])
 
-    def _log_mel(self, front: LogMel, x: str) -> str:
+    def _energies(self, front: LogMel, x: str) -> str:
         """Frames without a gather: with the hop at two fifths of the window, a frame is a row, half a row and a row."""
         hop, window = front.hop_samples, front.window_samples
         half = window - 2 * hop
@@ -167,25 +167,15 @@ class _Graph:
         imaginary = self._node("MatMul", self._node("Sub", after, before), front.sine)
         power = self._node("Add", self._node("Mul", real, real), self._node("Mul", imaginary, imaginary))
         energy = self._node("Add", self._node("MatMul", power, front.mel), np.float32(front.floor))
-        return self._frames_first(self._node("Log", energy))
+        return self._frames_first(energy)
 
-    def _pcen(self, pcen: Pcen, x: str) -> str:
-        """As `Pcen.forward`: the mean of each band is a product with a triangle of weights, as large as there are hops."""
-        decay = np.float32(1.0 - pcen.smoothing)
-        hops = self._node("Gather", self._node("Shape", x), np.int64(2))
-        at = self._node("Range", np.int64(0), hops, np.int64(1))
-        age = self._node("Cast", self._node("Sub", self._node("Unsqueeze", at, _ints(0)), self._node("Unsqueeze", at, _ints(1))), to=1)
-        older = self._node("GreaterOrEqual", age, np.float32(0))
-        weights = self._node("Mul", np.float32(pcen.smoothing), self._node("Pow", decay, self._node("Max", age, np.float32(0))))
-        energy = self._node("Sub", self._node("Exp", x), np.float32(pcen.floor))
-        new = self._node("MatMul", energy, self._node("Where", older, weights, np.float32(0)))
-        before = self.past[len(self.new_past)]
-        share = self._node("Pow", decay, self._node("Add", self._node("Cast", at, to=1), np.float32(1)))
-        mean = self._node("Add", new, self._node("Mul", before, share))
-        self.new_past.append(self._slice(mean, 2, -1))
-        offset, root = pcen.offset.exp(), pcen.root.clamp(0.05, 1.0)
-        steady = self._node("Log", self._node("Add", mean, np.float32(FAINTEST + pcen.floor)))
-        ratio = self._node("Exp", self._node("Sub", x, self._node("Mul", pcen.gain.clamp(0.0, 1.0), steady)))
+    def _pcen(self, x: str, pcen: Pcen) -> str:
+        x = self._extend(x, 2, 3)
+        bands, taps = self.config.mels, pcen.weights.repeat(self.config.mels, 1, 1).unsqueeze(2)
+        mean = self._node("Conv", self._node("Unsqueeze", x, _ints(2)), taps, group=bands, kernel_shape=[1, pcen.keep + 1])
+        gain, offset, root = pcen.exponents()
+        steady = self._node("Pow", self._node("Add", self._node("Squeeze", mean, _ints(2)), np.float32(FAINTEST)), gain)
+        ratio = self._node("Div", self._slice(x, 2, pcen.keep), steady)
         return self._node("Sub", self._node("Pow", self._node("Add", ratio, offset), root), offset**root)
 
     def _bands(self, x: str, bands: Bands) -> str:
@@ -258,9 +248,9 @@ class _Graph:
         parts = self._node("Split", "state", sizes, outputs=len(shapes), axis=1)
         bands = self.network.bands
         kept = [layer for layer in [*bands.narrowing, *bands.residual] if layer.keep > 0] if bands else []
-        front = 2 if self.network.pcen else 1  # shares that are not of convolutions
-        targets = [_ints(0, shapes[0][1]), *(_ints(0, *shape) for shape in shapes[1:front])]
+        front = 2 if self.network.pcen else 1  # shares that no convolution has
         channels = [*(layer.conv.in_channels for layer in kept), *(size for size, _ in shapes[front + len(kept) :])]
+        targets = [_ints(0, shapes[0][1]), *(_ints(0, *shape) for shape in shapes[1:front])]
         targets += [_ints(0, many, size // many, length) for many, (size, length) in zip(channels, shapes[front:], strict=True)]
         return [self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)]
 
