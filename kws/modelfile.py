@@ -54,11 +54,6 @@ class ModelInfo:
         return self.document["past_samples"]
 
     @property
-    def lead_samples(self) -> int:
-        """How many of these, at the beginning, only set the mean that energies are divided by."""
-        return self.document.get("lead_samples", 0)
-
-    @property
     def events(self) -> EventSettings:
         settings = self.document["events"]
         return EventSettings(**{**settings, "threshold": tuple(settings["threshold"])})

@@ -12,7 +12,6 @@ from kws.training.session import describe
 
 SMALL = {"mels": 12, "channels": 12, "kernels": (3, 5), "pool_frames": 4}
 BANDS = {"band_channels": 3}  # a stem that looks at bands
-PCEN = {"pcen_hops": 6}  # energies divided by what they were lately
 
 
 def make_config(words: int = 1, **changes: object) -> NetworkConfig:
@@ -30,12 +29,8 @@ def make_network(words: int = 1, *, seed: int = 0, **changes: object) -> Scannin
                 norm.running_var.uniform_(0.05, 0.3)
                 torch.nn.init.uniform_(norm.weight, 0.6, 1.6)
                 torch.nn.init.uniform_(norm.bias, -0.3, 0.3)
-        mean, variance = ((0.0, 0.2), (0.005, 0.02)) if network.pcen else ((-9, -5), (5, 20))  # where normalised and log mel energies lie
-        network.input_norm.running_mean.uniform_(*mean)
-        network.input_norm.running_var.uniform_(*variance)
-        if network.pcen:
-            for free in network.pcen.parameters():
-                free.data += torch.empty_like(free).uniform_(-0.2, 0.0)
+        network.input_norm.running_mean.uniform_(-9, -5)  # where log mel energies lie
+        network.input_norm.running_var.uniform_(5, 20)
     network.eval()
     _spread_scores(network)
     return network

@@ -22,7 +22,7 @@ RUNTIME = [
     *("interrupts", "standard", "detecting", "streaming", "recording"),
 ]
 TRAINING = [
-    *("processes", "norm", "pooling", "depthwise", "past", "bands", "pcen", "network", "cost"),
+    *("processes", "norm", "pooling", "depthwise", "past", "bands", "network", "cost"),
     *("clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "utterances", "augment", "loss", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
     *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "spelling"),

@@ -219,11 +219,10 @@ class TestCanvas:
         torch.testing.assert_close(pitch, torch.tensor([440.0, 880.0]) * rate, rtol=0.01, atol=0)
         assert audio[:, round(RATE / rate) + 2 :].abs().max() == 0
 
-    @pytest.mark.parametrize("lead", [0, 2000])
-    def test_centred_behind_the_lead(self, lead):
-        loud = centred(self.clips, SAMPLES + lead, lead).abs() > 0
-        first, last = loud.int().argmax(1), SAMPLES + lead - 1 - loud.flip(1).int().argmax(1)
-        assert ((first + last - SAMPLES - 2 * lead).abs() <= 4).all()
+    def test_centred(self):
+        loud = centred(self.clips, SAMPLES).abs() > 0
+        first, last = loud.int().argmax(1), SAMPLES - 1 - loud.flip(1).int().argmax(1)
+        assert ((first + last - SAMPLES).abs() <= 4).all()
 
 
 class TestIngredients:
@@ -320,7 +319,7 @@ class TestSorting:
         assert np.array_equal(whole, classifying.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples))
         assert np.array_equal(offline, whole)
         clip = protocol.test.samples[:1]
-        audio = centred(torch.from_numpy(clip), engine.info.past_samples, engine.info.lead_samples).numpy()
+        audio = centred(torch.from_numpy(clip), engine.info.past_samples).numpy()
         state, audio = engine.silence(1), np.pad(audio, ((0, 0), (-audio.shape[1] % engine.info.frame_samples, 0)))
         for at in range(0, audio.shape[1], 1000):
             step, state = engine.step(audio[:, at : at + 1000], state)
@@ -362,10 +361,10 @@ def test_sizes_keep_their_promise(size, most, bands, classes):
     assert 0.7 * most < sum(p.numel() for p in ScanningCNN(config).parameters()) <= most
 
 
-@pytest.mark.parametrize(("bands", "hops"), [(0, 0), (4, 20), (classifying.BAND_CHANNELS, 0)])
-def test_front_end_and_stem_are_those_of_the_trunk(bands, hops, tmp_path):
+@pytest.mark.parametrize("bands", [0, 4, classifying.BAND_CHANNELS])
+def test_stem_is_that_of_the_trunk(bands, tmp_path):
     kinds = ("one", "two", "three"), ("yes", "no")
-    of_others, own = (replace(classifying.sorting_config(kind, "small"), band_channels=bands, pcen_hops=hops) for kind in kinds)
+    of_others, own = (replace(classifying.sorting_config(kind, "small"), band_channels=bands) for kind in kinds)
     Run(of_others, ClassRecipe(), torch.device("cpu"), "").save(tmp_path / "trunk.pt")
     assert classifying.sorting_config(kinds[1], "small", tmp_path / "trunk.pt") == own
     begun, trunk = with_trunk(own, tmp_path / "trunk.pt", 0), load_network(tmp_path / "trunk.pt")

@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from factories import BANDS, PCEN, make_audio, make_config, make_network
+from factories import BANDS, make_audio, make_config, make_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ class TestLogMel:
 
 class TestStreaming:
     @pytest.mark.parametrize(
-        ("seed", "changes"), [(0, {"pooling": "gem"}), (1, {"pooling": "power"}), (2, {"pooling": "max"}), (0, BANDS), (0, PCEN)], ids=str
+        ("seed", "changes"), [(0, {"pooling": "gem"}), (1, {"pooling": "power"}), (2, {"pooling": "max"}), (0, BANDS)], ids=str
     )
     @given(chunks=st.lists(st.integers(1, 25), max_size=30))
     @settings(deadline=None, max_examples=15)
@@ -134,8 +134,8 @@ class TestStreaming:
 
     @pytest.mark.parametrize(
         "changes",
-        [{}, {"kernels": (5, 3, 9), "pool_frames": 7, "stem_kernel": 3}, BANDS, {"band_channels": 4, "mels": 13, "stem_kernel": 3}, PCEN],
-        ids=["small", "other sizes", "bands", "an odd number of bands", "pcen"],
+        [{}, {"kernels": (5, 3, 9), "pool_frames": 7, "stem_kernel": 3}, BANDS, {"band_channels": 4, "mels": 13, "stem_kernel": 3}],
+        ids=["small", "other sizes", "bands", "an odd number of bands"],
     )
     @pytest.mark.parametrize("later", [0, 5])
     def test_frames_of_a_clip_are_those_of_the_stream_at_the_documented_place(self, changes, later):
@@ -146,9 +146,7 @@ class TestStreaming:
         assert start >= 0
         assert_same(of_clip(network, audio[:, start:]), expected, slice(first, None))
 
-    @pytest.mark.parametrize(
-        "changes", [{}, BANDS, {"band_channels": 4, "mels": 13}, PCEN], ids=["small", "bands", "an odd number of bands", "pcen"]
-    )
+    @pytest.mark.parametrize("changes", [{}, BANDS, {"band_channels": 4, "mels": 13}], ids=["small", "bands", "an odd number of bands"])
     def test_shares_of_the_state_are_as_announced(self, changes):
         network = make_network(3, **changes)
         assert network.silence(2).shape == (2, sum(channels * length for channels, length in network.state_shapes))
@@ -166,7 +164,7 @@ class TestStreaming:
 
 
 class TestFolding:
-    @pytest.mark.parametrize("changes", [{}, BANDS, PCEN], ids=["small", "bands", "pcen"])
+    @pytest.mark.parametrize("changes", [{}, BANDS], ids=["small", "bands"])
     @pytest.mark.parametrize("seed", range(3))
     def test_folded_network_gives_the_same_scores(self, seed, changes):
         network, audio = make_network(2, seed=seed, **changes), tensor_audio(batch=2, seed=seed)
@@ -192,8 +190,8 @@ class TestFolding:
 class TestReceptiveField:
     @pytest.mark.parametrize(
         "changes",
-        [{}, {"kernels": (7, 3)}, {"stem_kernel": 3, "kernels": (3,), "pool_frames": 2}, {"band_channels": 8}, PCEN],
-        ids=["small", "long kernels", "short", "bands", "pcen"],
+        [{}, {"kernels": (7, 3)}, {"stem_kernel": 3, "kernels": (3,), "pool_frames": 2}, {"band_channels": 8}],
+        ids=["small", "long kernels", "short", "bands"],
     )
     @pytest.mark.parametrize("frame", [0, 2])
     def test_a_score_depends_on_exactly_the_samples_it_should(self, changes, frame):
@@ -235,16 +233,14 @@ class TestConfig:
             make_config(3, pooling="power"),
             make_config(kernels=(3,), low_hz=100.0, stride=4),
             make_config(**BANDS),
-            make_config(**PCEN),
         ],
-        ids=["default", "three words", "other", "bands", "pcen"],
+        ids=["default", "three words", "other", "bands"],
     )
     def test_survives_json(self, config):
         assert NetworkConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
-    @pytest.mark.parametrize("later", ["band_channels", "pcen_hops"])
-    def test_one_that_does_not_name_what_came_later_has_none_of_it(self, later):
-        older = {name: value for name, value in make_config().to_dict().items() if name != later}
+    def test_one_that_names_no_bands_has_none(self):
+        older = {name: value for name, value in make_config().to_dict().items() if name != "band_channels"}
         assert NetworkConfig.from_dict(older) == make_config()
 
     def test_words_are_rare_at_first(self):

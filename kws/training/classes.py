@@ -76,11 +76,9 @@ class ClassBatch(NamedTuple):
 class ClassBatches(Dataset):
     """Batch number `step` for every step."""
 
-    def __init__(
-        self, part: Part, classes: tuple[str, ...], noise: Bank, speech: Pieces, samples: int, recipe: ClassRecipe, lead_samples: int = 0
-    ):
+    def __init__(self, part: Part, classes: tuple[str, ...], noise: Bank, speech: Pieces, samples: int, recipe: ClassRecipe):
         """speech: pieces in which none of the words is said; there may be none."""
-        self.part, self.recipe, self.samples, self.lead_samples = part, recipe, samples, lead_samples
+        self.part, self.recipe, self.samples = part, recipe, samples
         self.unknown = classes.index(UNKNOWN) if UNKNOWN in classes else -1
         self.silence = classes.index(SILENCE) if SILENCE in classes else -1
         self.rows = [_rows_by_word(part, label) for label in range(len(classes))]
@@ -115,7 +113,7 @@ class ClassBatches(Dataset):
             if made is not None:
                 clips[i] = made
         shift = rng.uniform(-recipe.shift_seconds, recipe.shift_seconds, len(rows)) * SAMPLE_RATE
-        start = (self.lead_samples + self.samples - CLIP_SAMPLES) // 2 + shift
+        start = (self.samples - CLIP_SAMPLES) // 2 + shift
         rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(*np.log(recipe.speeds), len(rows))), 1.0)
         parts = clips, label, start.astype(np.float32), rate.astype(np.float32), self._noise(len(rows), rng)
         return ClassBatch(*map(torch.from_numpy, parts))
@@ -186,9 +184,9 @@ def canvas(clips: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:
     return torch.lerp(audio.gather(1, index), audio.gather(1, index + 1), at - whole)
 
 
-def centred(clips: Tensor, samples: int, lead_samples: int = 0) -> Tensor:
-    """Clips [B, n] int16 in the middle of what follows the lead of audio [B, samples], silence around them."""
-    start = torch.full((len(clips),), float((lead_samples + samples - clips.shape[1]) // 2), device=clips.device)
+def centred(clips: Tensor, samples: int) -> Tensor:
+    """Clips [B, n] int16 in the middle of audio [B, samples], silence around them."""
+    start = torch.full((len(clips),), float((samples - clips.shape[1]) // 2), device=clips.device)
     return canvas(clips, start, torch.ones_like(start), samples)
 
 

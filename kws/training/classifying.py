@@ -29,21 +29,18 @@ from kws.training.torch_engine import load_network
 ROOMS = 200
 POOL_FRAMES = 16  # 0.3 s: wherever in it the whole word has been heard
 BATCH = 512
-PCEN_HOPS = 80
 BAND_CHANNELS = 16
 WORD_THRESHOLD = 0.9  # where clips are sorted no hours were heard, so this is a guess
 _MORE_SPEAKERS = "Clips go by their speakers, whom SPEAKER_nohash_N.wav names: add recordings of others."
 
 
 def sorting_config(classes: tuple[str, ...], size: str, trunk: Path | None = None, pooling: str = NetworkConfig.pooling) -> NetworkConfig:
-    """The network of a size that tells classes apart; it normalises energies and its stem looks at bands, or both are as in the trunk that
-    it begins with.
+    """The network of a size that tells classes apart; its stem looks at bands, or is like that of the trunk that it begins with.
 
     Raises ModelError for a trunk that is none.
     """
-    begun = load_network(trunk).config if trunk else None
-    pcen_hops, band_channels = (begun.pcen_hops, begun.band_channels) if begun else (PCEN_HOPS, BAND_CHANNELS)
-    return NetworkConfig(classes, pooling=pooling, pool_frames=POOL_FRAMES, pcen_hops=pcen_hops, band_channels=band_channels, **SIZES[size])
+    band_channels = load_network(trunk).config.band_channels if trunk else BAND_CHANNELS
+    return NetworkConfig(classes, pooling=pooling, pool_frames=POOL_FRAMES, band_channels=band_channels, **SIZES[size])
 
 
 def class_logits(pooled: Tensor) -> Tensor:
@@ -60,7 +57,7 @@ def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig) -> T
         targets = F.one_hot(batch.label, len(config.words)).float()
         targets = targets + recipe.label_smoothing * (1 / len(config.words) - targets)
         audio, targets = mixed(audio, targets, recipe.mixup, generator)
-        hops = (audio.shape[1] - config.lead_samples - config.window_samples) // config.hop_samples + 1
+        hops = (audio.shape[1] - config.window_samples) // config.hop_samples + 1
         return audio, targets, masks(len(audio), config.mels, hops, recipe, generator).to(audio.device)
 
     def loss(network: nn.Module, heard: Heard) -> Tensor:
@@ -75,9 +72,13 @@ def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig) -> T
 def predict(network: ScanningCNN, part: Part) -> np.ndarray:
     """Class of each clip [n], by the network as it is in torch."""
     network.eval()
-    device, config = network.head.weight.device, network.config
-    blocks = (torch.from_numpy(block).to(device) for block in _blocks(part.samples))
-    return np.concatenate([_classes(network(centred(block, config.clip_frame_samples, config.lead_samples))[0]) for block in blocks])
+    device = network.head.weight.device
+    return np.concatenate(
+        [
+            _classes(network(centred(torch.from_numpy(block).to(device), network.config.clip_frame_samples))[0])
+            for block in _blocks(part.samples)
+        ]
+    )
 
 
 def predict_streamed(engine: Engine, part: Part, chunk_samples: int | None = None) -> np.ndarray:
@@ -85,8 +86,9 @@ def predict_streamed(engine: Engine, part: Part, chunk_samples: int | None = Non
     a multiple of the model's frame."""
     found = []
     for block in _blocks(part.samples):
-        clips = centred(torch.from_numpy(block), engine.info.past_samples, engine.info.lead_samples)
-        audio = F.pad(clips, (-engine.info.past_samples % engine.info.frame_samples, 0)).numpy()
+        audio = F.pad(
+            centred(torch.from_numpy(block), engine.info.past_samples), (-engine.info.past_samples % engine.info.frame_samples, 0)
+        ).numpy()
         state, length = engine.silence(len(audio)), chunk_samples or audio.shape[1]
         for at in range(0, audio.shape[1], length):
             step, state = engine.step(audio[:, at : at + length], state)
@@ -132,7 +134,7 @@ def train(
     )
     rooms = torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))).to(device)
     noise = merged([protocol.noise, *background])
-    batches = ClassBatches(protocol.train, protocol.classes, noise, speech, config.clip_frame_samples, recipe, config.lead_samples)
+    batches = ClassBatches(protocol.train, protocol.classes, noise, speech, config.clip_frame_samples, recipe)
 
     def validate(network: ScanningCNN) -> dict:
         return {"accuracy": round(balanced_accuracy(protocol.validation, predict(network, protocol.validation)), 5)}

@@ -61,9 +61,6 @@ def layers(config: NetworkConfig) -> list[Layer]:
     else:
         found.append(Layer("stem", channels * config.mels * config.stem_kernel, 1, frames))
     hops = (frames - 1) * config.stride + config.stem_kernel
-    if config.pcen_hops:
-        found.append(Layer("normalisation", config.mels * config.pcen_hops, config.stride, hops))
-        hops += config.pcen_hops - 1
     return [*found, Layer("log-mel", _log_mel(config), config.stride, hops)]
 
 

@@ -21,7 +21,6 @@ from kws.modelfile import METADATA_KEY, READER_KEY, WITH_READER
 from kws.training.bands import BandConvolution, Bands
 from kws.training.network import Convolution, LogMel, ScanningCNN, affine, fold
 from kws.training.norm import BatchNorm
-from kws.training.pcen import FAINTEST, Pcen
 from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, NoPooling, Pooling, PowerPooling
 from kws.training.trunk import Reading
 
@@ -123,8 +122,7 @@ class _Graph:
         return helper.make_graph(self.nodes, "kws", *signature, self.constants)
 
     def _layers(self) -> str:
-        x = self._energies(self.network.logmel, self._extend("audio", 1))
-        x = self._pcen(x, self.network.pcen) if self.network.pcen else self._node("Log", x)
+        x = self._log_mel(self.network.logmel, self._extend("audio", 1))
         # Convolutions are 4-D from here on: [B, channels, 1, T]
         x = self._bands(x, self.network.bands) if self.network.bands else self._node("Unsqueeze", x, _ints(2))
         x = self._node("Relu", self._convolution(x, self.network.stem))
@@ -152,7 +150,7 @@ class _Graph:
     def _frames_first(self, x: str) -> str:
         return self._node("Transpose", x, perm=[0, 2, 1])
 
-    def _energies(self, front: LogMel, x: str) -> str:
+    def _log_mel(self, front: LogMel, x: str) -> str:
         """Frames without a gather: with the hop at two fifths of the window, a frame is a row, half a row and a row."""
         hop, window = front.hop_samples, front.window_samples
         half = window - 2 * hop
@@ -167,16 +165,7 @@ class _Graph:
         imaginary = self._node("MatMul", self._node("Sub", after, before), front.sine)
         power = self._node("Add", self._node("Mul", real, real), self._node("Mul", imaginary, imaginary))
         energy = self._node("Add", self._node("MatMul", power, front.mel), np.float32(front.floor))
-        return self._frames_first(energy)
-
-    def _pcen(self, x: str, pcen: Pcen) -> str:
-        x = self._extend(x, 2, 3)
-        bands, taps = self.config.mels, pcen.weights.repeat(self.config.mels, 1, 1).unsqueeze(2)
-        mean = self._node("Conv", self._node("Unsqueeze", x, _ints(2)), taps, group=bands, kernel_shape=[1, pcen.keep + 1])
-        gain, offset, root = pcen.exponents()
-        steady = self._node("Pow", self._node("Add", self._node("Squeeze", mean, _ints(2)), np.float32(FAINTEST)), gain)
-        ratio = self._node("Div", self._slice(x, 2, pcen.keep), steady)
-        return self._node("Sub", self._node("Pow", self._node("Add", ratio, offset), root), offset**root)
+        return self._frames_first(self._node("Log", energy))
 
     def _bands(self, x: str, bands: Bands) -> str:
         """[B, mels, T] → [B, outputs, 1, T]; in between [B, channels, bands, T]."""
@@ -248,10 +237,9 @@ class _Graph:
         parts = self._node("Split", "state", sizes, outputs=len(shapes), axis=1)
         bands = self.network.bands
         kept = [layer for layer in [*bands.narrowing, *bands.residual] if layer.keep > 0] if bands else []
-        front = 2 if self.network.pcen else 1  # shares that no convolution has
-        channels = [*(layer.conv.in_channels for layer in kept), *(size for size, _ in shapes[front + len(kept) :])]
-        targets = [_ints(0, shapes[0][1]), *(_ints(0, *shape) for shape in shapes[1:front])]
-        targets += [_ints(0, many, size // many, length) for many, (size, length) in zip(channels, shapes[front:], strict=True)]
+        channels = [*(layer.conv.in_channels for layer in kept), *(size for size, _ in shapes[len(kept) + 1 :])]
+        targets = [_ints(0, shapes[0][1])]
+        targets += [_ints(0, many, size // many, length) for many, (size, length) in zip(channels, shapes[1:], strict=True)]
         return [self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)]
 
     def _slice(self, x: str, axis: int, start: int, end: int = 2**62, step: int = 1) -> str:

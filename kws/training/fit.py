@@ -102,7 +102,7 @@ class Run:
         saved = {  # older checkpoints do not name all of it
             **{"start": self.start, **saved},
             "recipe": {"shards": 1, **saved["recipe"]},
-            "config": {"pcen_hops": NetworkConfig.pcen_hops, "band_channels": NetworkConfig.band_channels, **saved["config"]},
+            "config": {"band_channels": NetworkConfig.band_channels, **saved["config"]},
         }
         mine = {
             "config": self.network.config.to_dict(),

@@ -26,7 +26,6 @@ from kws.training.bands import RESIDUAL, RESIDUAL_FRAMES, Bands
 from kws.training.depthwise import DepthwiseConv
 from kws.training.norm import BatchNorm
 from kws.training.past import Past
-from kws.training.pcen import Pcen
 from kws.training.pooling import POOLINGS
 
 MIXED_PRECISION = ("cuda",)  # devices on which training runs the blocks in bfloat16; log-mel, head, pooling and loss never are
@@ -40,7 +39,6 @@ class NetworkConfig:
     mels: int = 40
     channels: int = 96
     stem_kernel: int = 5
-    pcen_hops: int = 0  # over which per-channel energy normalisation takes the mean of a band; none: logarithms as they are
     band_channels: int = 0  # of a stem that looks at neighbouring bands; none: at all of them at once
     kernels: tuple[int, ...] = (9, 9, 11, 11, 13, 15)
     pooling: str = "gem"
@@ -57,11 +55,6 @@ class NetworkConfig:
             raise ValueError("every layer must need some past: pool_frames and kernels ≥ 2, stem_kernel > stride")
 
     @property
-    def lead_samples(self) -> int:
-        """Of the samples that a score depends on, how many at the beginning only set the mean that energies are divided by."""
-        return max(self.pcen_hops - 1, 0) * self.hop_samples
-
-    @property
     def frame_samples(self) -> int:
         """Samples from one score to the next."""
         return self.hop_samples * self.stride
@@ -71,7 +64,7 @@ class NetworkConfig:
         """Samples one frame probability depends on."""
         residual = RESIDUAL * (RESIDUAL_FRAMES - 1) if self.band_channels else 0
         hops = (self.stem_kernel - 1) + self.stride * (residual + sum(k - 1 for k in self.kernels))
-        return self.lead_samples + self.window_samples + hops * self.hop_samples
+        return self.window_samples + hops * self.hop_samples
 
     @property
     def clip_frame_samples(self) -> int:
@@ -126,13 +119,9 @@ class LogMel(nn.Module):
         self.register_buffer("mel_of_parts", torch.tensor(mel.repeat(2, axis=1).T.copy(), dtype=torch.float32), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        return self.energies(audio).log()
-
-    def energies(self, audio: Tensor) -> Tensor:
-        """The same without the logarithm; never 0."""
         frames = audio.unfold(-1, self.window_samples, self.hop_samples)
         energies = self._fast(frames) if self.training else self._folded(frames)
-        return (energies + self.floor).transpose(-1, -2)
+        return (energies + self.floor).log().transpose(-1, -2)
 
     def _fast(self, frames: Tensor) -> Tensor:
         """Mel energies [..., mels] of frames [..., window]: real and imaginary parts stand side by side, and their squares add up."""
@@ -181,7 +170,6 @@ class ScanningCNN(nn.Module):
         super().__init__()
         self.config = config
         self.logmel = LogMel(config)
-        self.pcen = Pcen(config.mels, config.pcen_hops) if config.pcen_hops else None
         self.input_norm = BatchNorm(config.mels)
         if config.band_channels:
             self.bands = Bands(config.mels, config.band_channels, config.stem_kernel, config.stride)
@@ -198,8 +186,7 @@ class ScanningCNN(nn.Module):
     def state_shapes(self) -> list[tuple[int, int]]:
         """(channels, length) of each layer's share of the state, in order."""
         c = self.config
-        pcen = [(c.mels, self.pcen.keep)] if self.pcen else []
-        front = [(1, c.window_samples - c.hop_samples), *pcen, (c.mels, c.stem_kernel - c.stride)]
+        front = [(1, c.window_samples - c.hop_samples), (c.mels, c.stem_kernel - c.stride)]
         bands = [(self.bands.outputs, layer.keep) for layer in self.bands.residual] if self.bands else []
         return [*front, *bands, *((c.channels, k - 1) for k in c.kernels), (len(c.words), c.pool_frames - 1)]
 
@@ -211,8 +198,8 @@ class ScanningCNN(nn.Module):
         before, or `silence`. mask [B, mels, hops]: 0 where training hides the normalised log-mel energies, else 1.
         """
         past = Past(None if state is None else self._unpack(state))
-        energies = self.logmel.energies(past.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1))
-        x = self.input_norm(self.pcen(energies, past) if self.pcen else energies.log())
+        x = self.logmel(past.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1))
+        x = self.input_norm(x)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and x.device.type in MIXED_PRECISION):
             x = x if mask is None else x * mask
             x = F.relu(self.stem(self.bands(x, past) if self.bands else x, past))

@@ -183,7 +183,6 @@ def describe(network: ScanningCNN, settings: EventSettings) -> dict:
         "hop_seconds": config.frame_samples / SAMPLE_RATE,
         "receptive_field_seconds": config.receptive_field_samples / SAMPLE_RATE,
         "past_samples": config.clip_frame_samples,
-        "lead_samples": config.lead_samples,
         "state_size": sum(channels * length for channels, length in network.state_shapes),
         "parameters": sum(p.numel() for p in network.parameters()),
         "pooling": {"kind": config.pooling, "window_seconds": config.pool_frames * config.frame_samples / SAMPLE_RATE, **exponent},
