@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from kws.errors import ModelError
 from kws.events import EventSettings
-from kws.reader import Reader
+from kws.reader import Reader, Weighing
 
 if TYPE_CHECKING:
     import onnxruntime
 
-FORMAT, WITH_READER = 1, 3  # a file with a reader is none for a kws that would not ask it
+FORMAT, WITH_READER = 1, 4  # a file with a reader is none for a kws that would not ask it, or not weigh what it says in the same way
+KNOWN_FORMATS = (FORMAT, 3, WITH_READER)  # 3: with a reader that does not tell how it is to be weighed
 METADATA_KEY = "kws"
 READER_KEY = "kws_reader"  # of the graph of its reader, in base64, if it has one
 _NEEDED = ("words", "sample_rate", "frame_samples", "past_samples", "state_size", "events")
@@ -116,7 +117,8 @@ def open_reader(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Rea
         letters = known["letters"]
         sounds = [[[letters.index(letter) for letter in said] for said in known["sounds"].get(word, [])] for word in info.words]
         decoded = base64.b64decode(graph, validate=True)
-        return Reader(lambda: _session(decoded), sounds, known["field_samples"], info.frame_samples)
+        weighing = Weighing(**{name: float(number) for name, number in known.get("weighing", {}).items()})
+        return Reader(lambda: _session(decoded), sounds, known["field_samples"], info.frame_samples, weighing)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ModelError(f"{info.path}: its reader is damaged. Copy or train it again.") from error
 
@@ -138,8 +140,8 @@ def _check(path: Path, metadata: dict[str, str]) -> dict:
         version = document["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
-    if version not in (FORMAT, WITH_READER):
-        known = f"this kws reads formats {FORMAT} and {WITH_READER}"
+    if version not in KNOWN_FORMATS:
+        known = f"this kws reads formats {', '.join(map(str, KNOWN_FORMATS))}"
         raise ModelError(f"{path}: model format {version}, {known}. Train it again, or install the kws that made it.")
     missing = [key for key in _NEEDED if key not in document]
     if missing:

@@ -4,11 +4,11 @@ The scanning network gives a high score to whatever resembles its word, and so, 
 (`kws.training.reading`) knows the sounds of speech and no word. It is asked only where the score is not low, which is seldom, and only
 for the last seconds: how well can the sounds of the word be read there, compared with what reads best?
 
-    log odds of the score  -  WEIGHT · (ENOUGH - likeness)        where the likeness is less than ENOUGH, and LEAST at the least
+    log odds of the score  -  weight · (enough - likeness)        where the likeness is less than `enough`, and `least` at the least
 
 The likeness is the logarithm, per sound, of the ratio of two paths of connectionist temporal classification (Graves et al., ICML 2006): the
 best one through the sounds of the word, and the best of all. It is 0 where just these sounds are what is read; of people who say the
-word some cannot be read at all. So the reader never raises a score, and the most it takes is WEIGHT · (ENOUGH - LEAST). What it says
+word some cannot be read at all. So the reader never raises a score, and the most it takes is weight · (enough - least). What it says
 depends on the last `WINDOW` frames alone, and is the same for every way to cut the audio.
 """
 
@@ -28,9 +28,17 @@ FLOOR = 0.1  # of the score: what is lower stays as it is, and costs nothing
 HELD = 8  # frames for which a score is held: the last sounds may be read so much later than the word is recognised
 WINDOW = 100  # frames, 2 s: in which the sounds are looked for
 ENDED = 25  # the last of these, in one of which the last sound must be read
-WEIGHT, ENOUGH, LEAST = 2.0, -1.5, -3.0
 
 Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What a likeness counts (see above). These are the numbers of model files that do not tell their own."""
+
+    weight: float = 2.0
+    enough: float = -1.5
+    least: float = -3.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Reader:
 
     open_graph: gives a session of ONNX Runtime, (`audio` [1, N], `state` [1, S]) → (log p `letters` [1, F, L], `new_state`), of which a
     frame depends on `field_samples`. sounds: for each word the ways to pronounce it; none where nobody knows, and then its scores
-    stay as they are.
+    stay as they are. weighing: how much this reader is to be believed.
     """
 
     def __init__(
@@ -68,8 +76,9 @@ class Reader:
         sounds: Sequence[Sequence[Pronunciation]],
         field_samples: int,
         frame_samples: int,
+        weighing: Weighing,
     ):
-        self._open, self._sounds, self._frame = open_graph, sounds, frame_samples
+        self._open, self._sounds, self._frame, self._weighing = open_graph, sounds, frame_samples, weighing
         self._readable = np.array([bool(each) for each in sounds])
         self._field = -(-field_samples // frame_samples)  # frames
         self._needed = (self._field + WINDOW - 2) * frame_samples  # before the first frame that is new
@@ -103,13 +112,13 @@ class Reader:
             for stream in np.flatnonzero(asked.any(axis=(1, 2))):
                 sound = np.concatenate([*(block[stream] for block in heard.audio), audio[stream]])
                 likeness, read[stream] = self._likeness(sound, asked[stream], heard.read[stream])
-                weighed[stream] = np.where(asked[stream], combined(held[stream], likeness), pooled[stream])
+                weighed[stream] = np.where(asked[stream], combined(held[stream], likeness, self._weighing), pooled[stream])
         latest = (each[:, each.shape[1] - HELD + 1 :] for each in (known, places))
         return weighed, placed, Heard(*self._kept(heard, audio[:, -self._needed :].copy()), *latest, tuple(read))
 
     def _likeness(self, sound: np.ndarray, asked: np.ndarray, before: Read | None) -> tuple[np.ndarray, Read | None]:
         """Of the words at the frames where they are asked for [F, W], the last of which ends with the sound; elsewhere anything."""
-        likeness, last = np.full(asked.shape, LEAST), None
+        likeness, last = np.zeros(asked.shape), None
         frames = np.flatnonzero(asked.any(axis=1))
         for some in np.split(frames, np.flatnonzero(np.diff(frames) > WINDOW) + 1):
             letters, last = self._read(sound, some[0], some[-1] + 1, len(asked), before if some[0] <= WINDOW else None)
@@ -138,9 +147,10 @@ class Reader:
         return blocks[first:], samples
 
 
-def combined(score: np.ndarray, likeness: np.ndarray) -> np.ndarray:
+def combined(score: np.ndarray, likeness: np.ndarray, weighing: Weighing) -> np.ndarray:
     """Scores, weighed with the likeness."""
-    score, against = score.astype(np.float64), np.exp(WEIGHT * (ENOUGH - np.clip(likeness, LEAST, ENOUGH)))
+    lacking = weighing.enough - np.clip(likeness, weighing.least, weighing.enough)
+    score, against = score.astype(np.float64), np.exp(weighing.weight * lacking)
     return score / (score + (1 - score) * against)
 
 

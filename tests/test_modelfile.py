@@ -35,7 +35,7 @@ BAD_FILES = {
     "another program's with metadata": (onnx_model({"stride": "32"}), "an ONNX model of another program"),
     "newer format": (
         onnx_model({METADATA_KEY: json.dumps({"format": WITH_READER + 1})}),
-        f"model format {WITH_READER + 1}, this kws reads formats {FORMAT} and {WITH_READER}",
+        f"model format {WITH_READER + 1}, this kws reads formats {FORMAT}, 3, {WITH_READER}",
     ),
     "older format": (onnx_model({METADATA_KEY: json.dumps({"format": 0})}), "model format 0"),
     "no format": (onnx_model({METADATA_KEY: "{}"}), "its description is damaged"),

@@ -151,7 +151,7 @@ class TestOneProcess:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_mixed_precision_learns_nearly_the_same(monkeypatch, device):
+def test_mixed_precision_learns_nearly_the_same(device):
     """Only training, only the blocks: scores are float32, and a network in eval mode is not touched."""
     torch.manual_seed(3)
     lesson = detection(replace(DETECTION, seed=1))
@@ -159,7 +159,7 @@ def test_mixed_precision_learns_nearly_the_same(monkeypatch, device):
     audio = lesson.batches[0].audio.to(device)
 
     def heard(places: tuple[str, ...], training: bool) -> torch.Tensor:
-        monkeypatch.setattr(network, "MIXED_PRECISION", places)
+        learner.mixed_precision = places
         return learner.train(training)(audio)[0].logits
 
     exact, mixed = heard((), True), heard((device,), True)

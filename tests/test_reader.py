@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from dataclasses import replace
+from dataclasses import asdict, astuple, replace
 
 import numpy as np
 import onnx
@@ -14,11 +14,11 @@ from kws import reader
 from kws.engine import OnnxEngine
 from kws.errors import ModelError
 from kws.modelfile import METADATA_KEY, READER_KEY, WITH_READER
-from kws.reader import ENOUGH, FLOOR, LEAST, WEIGHT, combined, likenesses
+from kws.reader import FLOOR, Weighing, combined, likenesses
 from kws.training.calibrate import THRESHOLDS
 from kws.training.calibrating import rewrite
 from kws.training.export import export
-from kws.training.trunk import Reading
+from kws.training.trunk import WEIGHING, Reading
 
 LETTERS = ("_", "a", "b", "n")
 SOUNDS = {"word0": ("ban", "an"), "word1": ()}
@@ -69,13 +69,35 @@ def test_sounds_that_are_just_what_is_read_are_likeliest():
     assert (likenesses(log_p, [2, 1]) < -1).all()
 
 
-def test_a_score_is_weighed_by_its_odds():
-    scores, well_read = np.array([0.0, 0.05, 0.5, 0.999, 1.0]), np.full(5, ENOUGH)
-    np.testing.assert_array_equal(combined(scores, well_read), scores)
-    np.testing.assert_array_equal(combined(scores, well_read + 1), scores)  # what is read better is not raised
-    less, least, nothing = combined(np.array([0.5] * 3), np.array([ENOUGH - 0.25, LEAST, -np.inf]))
-    assert less == pytest.approx(1 / (1 + np.exp(WEIGHT / 4)))
-    assert least == nothing == pytest.approx(1 / (1 + np.exp(WEIGHT * (ENOUGH - LEAST))))
+@pytest.mark.parametrize("weighing", [Weighing(), Weighing(3.0, -2.5, -4.0)])
+def test_a_score_is_weighed_by_its_odds(weighing):
+    weight, enough, least = astuple(weighing)
+    scores, well_read = np.array([0.0, 0.05, 0.5, 0.999, 1.0]), np.full(5, enough)
+    np.testing.assert_array_equal(combined(scores, well_read, weighing), scores)
+    np.testing.assert_array_equal(combined(scores, well_read + 1, weighing), scores)  # what is read better is not raised
+    less, worst, nothing = combined(np.array([0.5] * 3), np.array([enough - 0.25, least, -np.inf]), weighing)
+    assert less == pytest.approx(1 / (1 + np.exp(weight / 4)))
+    assert worst == nothing == pytest.approx(1 / (1 + np.exp(weight * (enough - least))))
+
+
+def test_a_model_is_weighed_as_it_tells(reading, tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "FLOOR", 0.0)
+    network, audio, scores = make_network(2), make_audio(3.0), []
+    for weighing in (Weighing(weight=0.0), Weighing(enough=0.0)):
+        export(network, make_document(network), tmp_path / "reads.onnx", replace(reading, weighing=weighing))
+        engine = OnnxEngine(str(tmp_path / "reads.onnx"))
+        scores.append(engine.step(audio, engine.silence())[0].pooled[..., 0])
+    held, weighed = scores
+    assert (weighed <= held + 1e-6).all()
+    assert (weighed < held - 1e-3).any()
+
+
+def test_a_model_that_does_not_tell_is_weighed_as_ever(model, tmp_path):
+    """Files of format 3, like the shipped "welcome"."""
+    document = json.loads(json.dumps(OnnxEngine(model).info.document))
+    assert document["reader"].pop("weighing") == asdict(WEIGHING)
+    rewrite(OnnxEngine(model).info.path, {**document, "format": 3}, tmp_path / "older.onnx")
+    assert OnnxEngine(str(tmp_path / "older.onnx"))._reader._weighing == Weighing(2.0, -1.5, -3.0)
 
 
 def test_the_graph_reads_as_torch_does(model, reading):
@@ -166,6 +188,8 @@ def test_calibrating_keeps_the_reader(model, tmp_path):
         lambda document, graph: (document, "no base64!"),
         lambda document, graph: ({**document, "reader": {**document["reader"], "sounds": {"word0": ["xyz"]}}}, graph),
         lambda document, graph: ({**document, "reader": {"letters": "_ab"}}, graph),
+        lambda document, graph: ({**document, "reader": {**document["reader"], "weighing": {"weight": "much"}}}, graph),
+        lambda document, graph: ({**document, "reader": {**document["reader"], "weighing": {"mass": 1.0}}}, graph),
     ],
 )
 def test_a_damaged_reader_is_told(model, tmp_path, damage):

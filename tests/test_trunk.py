@@ -1,13 +1,22 @@
 """A new network on the layers of another."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+import soundfile
 import torch
 from factories import make_audio, make_config, make_network
 
 from kws.errors import DataError, ModelError
+from kws.reader import likenesses
 from kws.training import checkpoint, trunk
 from kws.training.network import SIZES, NetworkConfig
+from kws.training.torch_engine import load_network
 from kws.training.trunk import with_trunk
+from kws.training.utterances import LETTERS
+
+RECORDINGS = Path(__file__).parents[1] / "recordings"
 
 
 @pytest.fixture
@@ -77,3 +86,18 @@ def test_the_shipped_trunk_fits_small_networks_and_tells_its_sources():
     sources = trunk.card(path)["trunk"]["sources"]
     assert sources
     assert all(source["name"] and source["licence"] for source in sources)
+
+
+@pytest.mark.parametrize("name", ["early.wav", "late.wav", "twice.wav", "noise.wav"])
+def test_the_shipped_reader_reads_what_is_said(name):
+    """ "welcome" rather than phrases that nobody says there."""
+    network = load_network(trunk.shipped(trunk.READER)).eval()
+    audio, rate = soundfile.read(RECORDINGS / name, dtype="float32")
+    with torch.no_grad():
+        logits = network(torch.from_numpy(np.pad(audio, (2 * rate, rate)))[None])[0].logits[0]
+    letters = logits.log_softmax(0).T.numpy()
+    welcome, *others = (
+        likenesses(letters, [LETTERS.index(letter) + 1 for letter in said]).max() for said in ("wɛlkəm", "snObY", "vjuɡlæs", "smɑɹtmɪɹəɹ")
+    )
+    assert welcome > trunk.WEIGHING.enough
+    assert welcome > max(others) + 1

@@ -8,6 +8,7 @@ chunks, where a node costs more than its arithmetic. Convolutions are 4-D, becau
 import base64
 import json
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,7 @@ def _add_reader(model: onnx.ModelProto, document: dict, reading: Reading) -> Non
         "sounds": {word: list(ways) for word, ways in reading.sounds.items()},
         "field_samples": network.config.receptive_field_samples,
         "parameters": sum(p.numel() for p in reading.network.parameters()),
+        "weighing": asdict(reading.weighing),
         "sources": list(reading.sources),
     }
     values = {

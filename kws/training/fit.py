@@ -43,6 +43,7 @@ class Recipe:
     averaging: float = 0.99  # highest decay of the running average of the weights, per step
     snr_db: tuple[float, float] = (0.0, 45.0)  # of the noise mixed in; faint noise counts, too: it is in all recordings of people
     speeds: tuple[float, float] = (0.82, 1.22)  # of clips, times their own
+    mixed_precision: tuple[str, ...] = ("cuda",)  # devices on which the blocks run in bfloat16; log-mel, head, pooling and loss never do
     seed: int = 0
 
 
@@ -62,6 +63,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device, self.fingerprint = recipe, device, fingerprint
         self.network = ScanningCNN(config).to(device)
+        self.network.mixed_precision = recipe.mixed_precision
         # The stem's batch norm undoes this bias, so its gradient is rounding alone, which Adam blows up: differently for every number
         # of processes, as each sums in another order. Of one shard there is one order.
         self.network.input_norm.bias.requires_grad_(recipe.shards == 1)
@@ -101,7 +103,7 @@ class Run:
         saved = checkpoint.load(path)
         saved = {  # older checkpoints do not name all of it
             **{"start": self.start, **saved},
-            "recipe": {"shards": 1, **saved["recipe"]},
+            "recipe": {"shards": 1, "mixed_precision": Recipe.mixed_precision, **saved["recipe"]},
             "config": {"band_channels": NetworkConfig.band_channels, **saved["config"]},
         }
         mine = {

@@ -28,8 +28,6 @@ from kws.training.norm import BatchNorm
 from kws.training.past import Past
 from kws.training.pooling import POOLINGS
 
-MIXED_PRECISION = ("cuda",)  # devices on which training runs the blocks in bfloat16; log-mel, head, pooling and loss never are
-
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -169,6 +167,7 @@ class ScanningCNN(nn.Module):
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.config = config
+        self.mixed_precision: tuple[str, ...] = ()  # devices on which training runs the blocks in bfloat16, and nothing else
         self.logmel = LogMel(config)
         self.input_norm = BatchNorm(config.mels)
         if config.band_channels:
@@ -200,7 +199,7 @@ class ScanningCNN(nn.Module):
         past = Past(None if state is None else self._unpack(state))
         x = self.logmel(past.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1))
         x = self.input_norm(x)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and x.device.type in MIXED_PRECISION):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training and x.device.type in self.mixed_precision):
             x = x if mask is None else x * mask
             x = F.relu(self.stem(self.bands(x, past) if self.bands else x, past))
             for block in self.blocks:

@@ -18,7 +18,7 @@ from kws.training.network import NetworkConfig, Output, ScanningCNN
 from kws.training.session import Hooks
 from kws.training.utterances import BLANK, LETTERS, Batch, Readings
 
-EQUALIZED = 0.6
+EQUALIZED, ROOMS = 0.6, 0.5  # fractions of the batch
 VALIDATION_BATCHES = 4
 
 
@@ -33,7 +33,8 @@ def reading_task(rooms: Tensor, recipe: Recipe) -> Task:
     def hear(batch: Batch, index: int) -> Heard:
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + index)
         audio = equalized(batch.audio, generator, EQUALIZED)
-        return augment(batch._replace(audio=audio), rooms, recipe.snr_db, (recipe.seed, index)), batch.letters, batch.count
+        audio = augment(batch._replace(audio=audio), rooms, recipe.snr_db, (recipe.seed, index), ROOMS)
+        return audio, batch.letters, batch.count
 
     def loss(network: nn.Module, heard: Heard) -> Tensor:
         output, _ = network(heard[0])

@@ -1,6 +1,7 @@
 """Using what another network has learned: as the layers to begin with, all but the head, which belongs to its own words; or to read.
 
-The network that comes with kws, models/trunk.pt, has learned to read (`kws.training.reading`): it knows all sounds, if no word.
+Two networks that have learned to read (`kws.training.reading`) come with kws: they know all sounds, if no word. models/trunk.pt is small,
+to begin with; models/reader.pt is larger, and only reads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import torch
 
 from kws.errors import DataError
 from kws.modelfile import folders
+from kws.reader import Weighing
 from kws.training import checkpoint
 from kws.training.fit import Recipe
 from kws.training.network import SIZES, NetworkConfig, ScanningCNN
@@ -18,7 +20,8 @@ from kws.training.torch_engine import load_network
 from kws.training.utterances import lettered
 
 OWN = ("head.", "pooling.")  # what is not taken over
-NAME = "trunk.pt"
+TRUNK, READER = "trunk.pt", "reader.pt"  # that come with kws
+WEIGHING = Weighing(weight=3.0, enough=-2.5, least=-4.0)  # of this reader; how it was chosen: docs/reader.md
 NONE = "none"
 
 
@@ -29,9 +32,9 @@ def chosen(wish: str | None, size: str) -> Path | None:
     return shipped() if size == next(iter(SIZES)) else None
 
 
-def shipped() -> Path | None:
-    """The checkpoint that comes with kws, unless it was taken away."""
-    return next((folder / NAME for folder in folders()[1:] if (folder / NAME).is_file()), None)
+def shipped(name: str = TRUNK) -> Path | None:
+    """A checkpoint that comes with kws, unless it was taken away."""
+    return next((folder / name for folder in folders()[1:] if (folder / name).is_file()), None)
 
 
 def learning_rate(trunk: Path | None) -> float:
@@ -41,20 +44,22 @@ def learning_rate(trunk: Path | None) -> float:
 
 @dataclass(frozen=True)
 class Reading:
-    """What makes a reader (`kws.reader`): a network that reads, how words are pronounced, in its letters, and what it was made of."""
+    """What makes a reader (`kws.reader`): a network that reads, how words are pronounced, in its letters, what its likeness counts, and
+    what it was made of."""
 
     network: ScanningCNN
     sounds: dict[str, tuple[str, ...]]
+    weighing: Weighing = WEIGHING
     sources: tuple[dict, ...] = ()
 
 
 def reading(sounds: Mapping[str, Sequence[str]]) -> Reading | None:
     """The network that comes with kws, to read words with these pronunciations (as of `kws.synth.neighbours`)."""
-    path = shipped()
+    path = shipped(READER)
     if path is None:
         return None
     lettered_sounds = {word: tuple(dict.fromkeys(filter(None, map(lettered, ways)))) for word, ways in sounds.items()}
-    return Reading(load_network(path), lettered_sounds, tuple(_sources(path)))
+    return Reading(load_network(path), lettered_sounds, sources=tuple(_sources(path)))
 
 
 def card(trunk: Path) -> dict:
