@@ -117,7 +117,8 @@ def open_reader(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Rea
         letters = known["letters"]
         sounds = [[[letters.index(letter) for letter in said] for said in known["sounds"].get(word, [])] for word in info.words]
         decoded = base64.b64decode(graph, validate=True)
-        weighing = Weighing(**{name: float(number) for name, number in known.get("weighing", {}).items()})
+        told = known["weighing"] if info.document["format"] == WITH_READER else {}
+        weighing = Weighing(**{name: float(number) for name, number in told.items()})
         return Reader(lambda: _session(decoded), sounds, known["field_samples"], info.frame_samples, weighing)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ModelError(f"{info.path}: its reader is damaged. Copy or train it again.") from error

@@ -188,6 +188,7 @@ def test_calibrating_keeps_the_reader(model, tmp_path):
         lambda document, graph: (document, "no base64!"),
         lambda document, graph: ({**document, "reader": {**document["reader"], "sounds": {"word0": ["xyz"]}}}, graph),
         lambda document, graph: ({**document, "reader": {"letters": "_ab"}}, graph),
+        lambda document, graph: ({**document, "reader": {**document["reader"], "weighing": None}}, graph),
         lambda document, graph: ({**document, "reader": {**document["reader"], "weighing": {"weight": "much"}}}, graph),
         lambda document, graph: ({**document, "reader": {**document["reader"], "weighing": {"mass": 1.0}}}, graph),
     ],

@@ -79,18 +79,20 @@ def test_what_is_begun_with(wish, size, expected):
     assert (found and found.name) == expected
 
 
-def test_the_shipped_trunk_fits_small_networks_and_tells_its_sources():
-    path = trunk.chosen(None, "small")
+def test_the_shipped_trunk_fits_small_networks():
     config = NetworkConfig(("word",), **SIZES["small"])
-    assert with_trunk(config, path, seed=0).config == config
-    sources = trunk.card(path)["trunk"]["sources"]
-    assert sources
-    assert all(source["name"] and source["licence"] for source in sources)
+    assert with_trunk(config, trunk.chosen(None, "small"), seed=0).config == config
+
+
+def test_what_is_shipped_tells_its_sources():
+    for sources in (trunk.card(trunk.shipped())["trunk"]["sources"], trunk.reading({"word": ["wɜɹd"]}).sources):
+        assert sources
+        assert all(source["name"] and source["licence"] for source in sources)
 
 
 @pytest.mark.parametrize("name", ["early.wav", "late.wav", "twice.wav", "noise.wav"])
 def test_the_shipped_reader_reads_what_is_said(name):
-    """ "welcome" rather than phrases that nobody says there."""
+    """The word, rather than phrases that nobody says there."""
     network = load_network(trunk.shipped(trunk.READER)).eval()
     audio, rate = soundfile.read(RECORDINGS / name, dtype="float32")
     with torch.no_grad():

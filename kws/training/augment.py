@@ -30,7 +30,7 @@ def augment(batch: Batch, rooms: Tensor, snr_db: tuple[float, float], seed: tupl
     return with_gain(band_limited(audio, generator), generator)
 
 
-def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float = 0.9) -> Tensor:
+def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
     """A fraction of the batch heard in a room. rooms [R, K]: impulse responses that begin at their direct sound."""
     chosen = _chosen(audio, generator, fraction)
     if not len(chosen):
