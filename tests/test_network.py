@@ -15,6 +15,7 @@ from kws.training.network import LogMel, NetworkConfig, Output, ScanningCNN, fol
 
 FRAMES = 60
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
+ROUNDING = {"rtol": 32 * torch.finfo(torch.float32).eps, "atol": 1e-5}  # of a state, which holds activations of any size, here up to 11
 
 
 def tensor_audio(frames: int = FRAMES, *, batch: int = 1, seed: int = 0) -> Tensor:
@@ -100,7 +101,7 @@ class TestStreaming:
         whole, state = streamed(network, audio, [])
         parts, last_state = streamed(network, audio, chunks)
         assert_same(parts, whole)
-        torch.testing.assert_close(last_state, state, **TOLERANCE)
+        torch.testing.assert_close(last_state, state, **ROUNDING)
 
     def test_frame_by_frame_equals_the_whole_for_the_default_architecture(self):
         with torch.random.fork_rng():
