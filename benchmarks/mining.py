@@ -38,7 +38,7 @@ from kws.training.rounds import second, train_in_rounds
 from kws.training.session import Hooks, train
 
 OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands")
-FIRST = Recipe(epochs=4, steps_per_epoch=200, batch=64)  # and two epochs in the second round
+FIRST = Recipe(epochs=4, steps_per_epoch=200, batch=64, learning_rate=3e-3, averaging=0.99)  # and two epochs in the second round
 SNR_DB = 10.0
 ALARMS_PER_HOUR = (1.0, 5.0)
 MISS_RATES = (0.05, 0.1, 0.2)

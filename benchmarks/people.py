@@ -27,7 +27,7 @@ from kws.training import trials
 from kws.training.calibrate import lowest_within
 from kws.training.clips import BACKGROUND, Bank, Clip, extent, find_clips, read_bank
 from kws.training.evaluation import CURVE
-from kws.training.fit import Recipe
+from kws.training.fit import Recipe, mixed_precision
 from kws.training.intervals import wilson
 from kws.training.matching import alarm_counts, report_frames
 from kws.training.material import Folders, gather
@@ -35,7 +35,7 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.spelling import WORDS, Speech, spoken
-from kws.training.trunk import learning_rate, reading, with_trunk
+from kws.training.trunk import reading, with_trunk
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
 SPEECH = ("speech_commands", "librispeech", "precise_community", "custom_commands", "honk", "wake_words")
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=Speech.epochs)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
-    parser.add_argument("--learning-rate", type=float, help="default: that of kws train")
+    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--mine", action="store_true", help="in two rounds: the second learns from what fires in the first")
     parser.add_argument("--seed", type=int, default=0)
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     folders = spoken(speech, folders, say=print, warn=print)
     minutes = [(time.perf_counter() - began) / 60]
     material = gather([speech.name], folders, warn=lambda text: None)
-    recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate or learning_rate(args.trunk), seed=args.seed)
+    recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate, mixed_precision=mixed_precision(), seed=args.seed)
     config = NetworkConfig((speech.name,), **SIZES[args.size])
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     resume, device = (first_path(path) if args.mine else path).with_suffix(".pt").exists(), torch.device("cpu")

@@ -42,7 +42,7 @@ from kws.training.trunk import with_trunk
 WORDS = ("yes", "no", "down", "up", "happy", "cat", "bed")
 OTHER_SPEECH = ("librispeech", "wake_words", "custom_commands")
 UNHEARD = "precise_community"
-RECIPE = Recipe(epochs=1, steps_per_epoch=300)
+RECIPE = Recipe(epochs=1, steps_per_epoch=300, batch=128, learning_rate=3e-3, averaging=0.99)
 CLIPS = 100
 CUT = 0.6
 SNR_DB = 10.0

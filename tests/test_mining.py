@@ -131,11 +131,18 @@ def test_second_round_is_shorter_and_slower():
 
 
 def train_rounds(
-    tiny_model, radio: Path, path: Path, *, resume: bool = False, hooks: Hooks | None = None, reading: Reading | None = None
+    tiny_model,
+    radio: Path,
+    path: Path,
+    *,
+    recipe: Recipe = SHORT,
+    resume: bool = False,
+    hooks: Hooks | None = None,
+    reading: Reading | None = None,
 ) -> dict:
     material = gather(["rise"], Folders(tiny_model.data, mine=(radio,)), warn=lambda text: None)
     how = {"device": CPU, "hooks": hooks or Hooks(), "resume": resume, "reading": reading, "workers": 0}
-    return train_in_rounds(material, SMALL, SHORT, path, **how)
+    return train_in_rounds(material, SMALL, recipe, path, **how)
 
 
 def mine_nearly_all(patch: pytest.MonkeyPatch) -> None:
@@ -216,6 +223,14 @@ def test_resumed_run_equals_uninterrupted_run(tiny_model, radio, whole, nearly_a
     with pytest.raises(KeyboardInterrupt):
         train_rounds(tiny_model, radio, path, hooks=hooks)
     train_rounds(tiny_model, radio, path, resume=True)
+    assert_same(path, whole)
+
+
+def test_second_round_goes_on_with_the_precision_it_began_with(tiny_model, radio, whole, nearly_all_fires, tmp_path):
+    path = tmp_path / "rise.onnx"
+    with pytest.raises(KeyboardInterrupt):
+        train_rounds(tiny_model, radio, path, hooks=Hooks(epoch=stop_after(5)))
+    train_rounds(tiny_model, radio, path, resume=True, recipe=replace(SHORT, mixed_precision=("cpu",)))
     assert_same(path, whole)
 
 

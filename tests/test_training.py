@@ -43,14 +43,14 @@ def task(material: Material) -> Task:
     return detection_task(material.rooms, SHORT, SMALL)
 
 
-def run_to(epochs: int, material: Material, path: Path, resume: bool = False) -> Run:
+def run_to(epochs: int, material: Material, path: Path, resume: bool = False, recipe: Recipe = SHORT) -> Run:
     """Trains until this many epochs are done, of a run planned for all of them."""
 
     def stop(entry: dict) -> None:
         if entry["epoch"] == epochs:
             raise KeyboardInterrupt
 
-    run = Run(SMALL, SHORT, CPU, material.fingerprint())
+    run = Run(SMALL, recipe, CPU, material.fingerprint())
     if resume:
         run.restore(path)
     with contextlib.suppress(KeyboardInterrupt):
@@ -115,10 +115,14 @@ def test_torch_engine_gives_the_same_scores(tiny_model, device, tolerance):
         np.testing.assert_allclose(mine, other, atol=tolerance)
 
 
-def test_resumed_run_equals_uninterrupted_run(material, tmp_path):
-    whole = run_to(4, material, tmp_path / "whole.pt")
-    run_to(2, material, tmp_path / "parts.pt")
+@pytest.mark.parametrize("precision", [(), ("cpu",)], ids=["float32", "bfloat16"])
+def test_resumed_run_equals_uninterrupted_run(material, tmp_path, precision):
+    """On another machine, too, which would have chosen the default."""
+    recipe = replace(SHORT, mixed_precision=precision)
+    whole = run_to(4, material, tmp_path / "whole.pt", recipe=recipe)
+    run_to(2, material, tmp_path / "parts.pt", recipe=recipe)
     parts = run_to(4, material, tmp_path / "parts.pt", resume=True)
+    assert parts.recipe == recipe
     assert parts.history == whole.history
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, parts.network.state_dict()[name]), name

@@ -20,14 +20,13 @@ from pack9 import read_material, taken, without_half
 from kws.engine import OnnxEngine
 from kws.training import classifying, protocols
 from kws.training.augment import with_noise
-from kws.training.classes import ClassRecipe
+from kws.training.classes import ClassRecipe, learning_rate
 from kws.training.classifying import balanced_accuracy, predict_streamed, sorting_config
 from kws.training.mixing import coloured_noise
 from kws.training.part import Part
 from kws.training.trunk import with_trunk
 
 NOTHING, NO_TRUNK, BANDS = "nothing", "the trunk", "the trunk, but with a stem that looks at bands"
-LEARNING_RATES = {"trunk": 2e-3, "none": ClassRecipe.learning_rate}
 SNR_DB = 10.0
 HALVES = (0, 1)
 WITHOUT: dict[str, dict] = {
@@ -85,8 +84,7 @@ def main() -> None:
             if path.with_suffix(".json").exists():
                 continue
             trunk = None if row in (NO_TRUNK, BANDS) else args.trunk
-            rate = LEARNING_RATES["trunk" if trunk else "none"]
-            recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=rate, seed=seed, **WITHOUT[row])
+            recipe = ClassRecipe(epochs=args.epochs, learning_rate=learning_rate(trunk), seed=seed, **WITHOUT[row])
             config = sorting_config(protocol.classes, "small", None if row == BANDS else args.trunk)
             start = with_trunk(config, trunk, seed) if trunk else None
             classifying.train(protocol, config, recipe, path, device=torch.device("cpu"), start=start, **material)

@@ -21,11 +21,12 @@ import torch
 
 from kws.audio import SAMPLE_RATE
 from kws.engine import OnnxEngine
+from kws.synth.neighbours import pronunciations
 from kws.training import trials
 from kws.training.calibrate import lowest_within
 from kws.training.clips import Clip, extent, find_clips, read_bank
 from kws.training.evaluation import CURVE
-from kws.training.fit import Recipe
+from kws.training.fit import Recipe, mixed_precision
 from kws.training.intervals import wilson
 from kws.training.matching import alarm_counts, hits
 from kws.training.material import Folders, gather
@@ -33,7 +34,7 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.protocols import PACK_WORDS
 from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks
-from kws.training.trunk import learning_rate, with_trunk
+from kws.training.trunk import reading, with_trunk
 
 SPEECH = ("without_words", "precise_community", "custom_commands", "honk", "wake_words/smart_mirror", "wake_words/view_glass")
 CONTAINING = {"no": "wake_words/snowboy"}
@@ -47,16 +48,18 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--learning-rate", type=float, help="default: that of kws train")
+    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--judge", choices=("validation", "test"), help="judge the runs that are there by these speakers")
+    parser.add_argument("--alone", action="store_true", help="… as if there were no reader in them")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.judge:
         for path in sorted(args.out.glob("seven-*seed[0-9].onnx")):
-            print(json.dumps({"run": path.stem, "part": args.judge, **judge(OnnxEngine(str(path)), args.data, args.judge)}), flush=True)
+            engine = OnnxEngine(str(path), alone=args.alone)
+            print(json.dumps({"run": path.stem, "part": args.judge, **judge(engine, args.data, args.judge)}), flush=True)
         return
     how = [args.size, *["trunk"] * bool(args.trunk), args.epochs]
     path = args.out / f"{'-'.join(map(str, ['seven', *how]))}-seed{args.seed}.onnx"
@@ -69,11 +72,12 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     folders = Folders(args.data / "speech_commands", negatives=others, background=(args.data / "esc10",), mine=others)
     material = gather(PACK_WORDS, folders, warn=print)
     config = NetworkConfig(PACK_WORDS, **SIZES[args.size])
-    recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate or learning_rate(args.trunk), seed=args.seed)
+    recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate, mixed_precision=mixed_precision(), seed=args.seed)
     resume = first_path(path).with_suffix(".pt").exists()
     start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    train_in_rounds(material, config, recipe, path, device=torch.device("cpu"), resume=resume, start=start, hooks=hooks)
+    how = {"resume": resume, "start": start, "hooks": hooks, "reading": reading({word: pronunciations(word) for word in PACK_WORDS})}
+    train_in_rounds(material, config, recipe, path, device=torch.device("cpu"), **how)
 
 
 @dataclass(frozen=True)

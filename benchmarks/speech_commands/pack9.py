@@ -25,6 +25,7 @@ from kws.training import accuracy, classifying, protocols
 from kws.training.classes import ClassRecipe
 from kws.training.classifying import balanced_accuracy, predict, predict_streamed, sorting_config
 from kws.training.clips import Bank, find_clips, read_bank
+from kws.training.fit import mixed_precision
 from kws.training.network import SIZES
 from kws.training.part import UNKNOWN, Part
 from kws.training.session import Hooks
@@ -70,7 +71,7 @@ def main() -> None:
         protocol, left_out = without_half(protocol, args.half)
     material = read_material(args.data)
     for seed in args.seeds:
-        recipe = replace(ClassRecipe(), epochs=args.epochs, learning_rate=args.learning_rate, seed=seed)
+        recipe = ClassRecipe(epochs=args.epochs, learning_rate=args.learning_rate, mixed_precision=mixed_precision(), seed=seed)
         half = [] if args.half is None else [f"half{args.half}"]
         parts = [
             args.protocol,

@@ -2,7 +2,7 @@
 
     python benchmarks/trunk/speak.py --out DATA/spoken_nonsense --phrases 1000
     python benchmarks/trunk/transcribe.py --data DATA
-    python benchmarks/trunk/train.py --data DATA --out models/reader.pt --size large --bands [--bfloat16] [--epochs 20] [--resume]
+    python benchmarks/trunk/train.py --data DATA --out models/reader.pt --size large --bands [--epochs 20] [--resume]
 
 DATA holds one folder a set of recordings. Learned from are the training speakers of librispeech (cut between words), of speech_commands,
 of precise_community, custom_commands and honk where it is known what is said, and spoken nonsense; noise is esc10. Not learned from:
@@ -26,7 +26,7 @@ from kws.training import checkpoint, reading
 from kws.training.augment import simulated_rooms
 from kws.training.classifying import BAND_CHANNELS
 from kws.training.clips import BACKGROUND, Bank, Clip, find_clips, pack, part_of, read_bank
-from kws.training.fit import Recipe
+from kws.training.fit import Recipe, mixed_precision
 from kws.training.network import SIZES
 from kws.training.protocols import HELD_OUT, PACK_WORDS
 from kws.training.session import Hooks
@@ -42,7 +42,7 @@ SAID = {  # folder: what is said in it, where that is not its name
 LABELLED = {"precise_community": ("amelia", "athena", "computer", "heychatterbox", "heycomputer")}
 PIECE_SECONDS = 2.2
 SURE = 0.4  # of each word of a piece: how probable the recogniser finds it
-RECIPE = Recipe(epochs=20, steps_per_epoch=400, batch=32, learning_rate=2e-3, clip_seconds=4.0, snr_db=(3.0, 35.0), averaging=0.998)
+RECIPE = Recipe(epochs=20, clip_seconds=4.0, snr_db=(3.0, 35.0), averaging=0.998)
 
 
 def main() -> None:
@@ -52,12 +52,11 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--bands", action="store_true", help="a stem that looks at bands")
     parser.add_argument("--epochs", type=int, default=RECIPE.epochs)
-    parser.add_argument("--bfloat16", action="store_true", help="blocks in bfloat16: in half the time, on a CPU with AVX512-BF16")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    recipe = replace(RECIPE, epochs=args.epochs, mixed_precision=("cpu",) if args.bfloat16 else RECIPE.mixed_precision)
+    recipe = replace(RECIPE, epochs=args.epochs, mixed_precision=mixed_precision())
     config = reading.reading_config(band_channels=BAND_CHANNELS * args.bands, **SIZES[args.size])
     sources = [
         librispeech(args.data, lambda speaker: part_of(speaker) == "train", 0.35),

@@ -44,7 +44,7 @@ HELD_OUT_PHRASES = ("snowboy", "view_glass")  # of wake_words: more hours to cal
 SPOKEN_NEGATIVES = {"neighbours": 0.36, "sentences": 0.08}
 SPOKEN_WORDS = {"word": placed_word, "spoken_in": unplaced_word}
 CONFIG = NetworkConfig((WORD,))
-RECIPE = Recipe(epochs=12, learning_rate=trunk.learning_rate(trunk.shipped()))  # of the first round
+RECIPE = Recipe(epochs=12)  # of the first round
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ the device that trains.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ class ClassRecipe(Recipe):
 
     epochs: int = 40
     steps_per_epoch: int = 100
+    batch: int = 128
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     averaging: float = 0.998
     snr_db: tuple[float, float] = (0.0, 30.0)
@@ -61,6 +64,11 @@ class ClassRecipe(Recipe):
     settled_fraction: float = 0.8  # of what comes from elsewhere, laid over what is heard before a word of the data set
     fresh_fraction: float = 0.7  # of the silence, cut from all noise at any place and level, rather than the protocol's own pieces
     equalized_fraction: float = 0.5  # through a random filter
+
+
+def learning_rate(trunk: Path | None) -> float:
+    """The highest, where none is wished for: lower with a trunk, as what has been learned is to be changed, not made anew."""
+    return 2e-3 if trunk else ClassRecipe.learning_rate
 
 
 class ClassBatch(NamedTuple):

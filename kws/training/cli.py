@@ -91,9 +91,13 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
     type=click.IntRange(1),
     help="Times the held-out recordings are heard.  [default: 30; of a protocol 40; with --from-text 12]",
 )
-@click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps per epoch, each of 128 mixed clips per shard.")
+@click.option("--steps", type=click.IntRange(1), help="Steps per epoch.  [default: 400 of 32 mixed clips; of a protocol 100 of 128]")
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="The highest.  [default: 0.003; with a trunk 0.002]")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    help="The highest.  [default: 0.002; of a protocol 0.003, with a trunk 0.002]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same model.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside the model file.")
@@ -116,7 +120,7 @@ def train(
     out: Path | None,
     pooling: str,
     epochs: int | None,
-    steps: int,
+    steps: int | None,
     shards: int | None,
     learning_rate: float | None,
     seed: int,
@@ -160,22 +164,20 @@ def train(
     with needs_training():
         from kws.training import command, processes, sorting
         from kws.training.classes import ClassRecipe
-        from kws.training.fit import Recipe
+        from kws.training.classes import learning_rate as usual_learning_rate
+        from kws.training.fit import Recipe, mixed_precision
         from kws.training.material import Folders
         from kws.training.network import SIZES, NetworkConfig
         from kws.training.spelling import Speech
         from kws.training.trunk import NONE, chosen
-        from kws.training.trunk import learning_rate as usual_learning_rate
     shards = shards or processes.started()
     start = chosen(trunk or (NONE if protocol else None), size)  # a published protocol means its own recordings and no others
-    epochs = epochs or (Speech.epochs if from_text else None)
-    settings = {
+    wished = {
+        "epochs": epochs or (Speech.epochs if from_text else None),
         "steps_per_epoch": steps,
-        "shards": shards,
-        "learning_rate": learning_rate or usual_learning_rate(start),
-        "seed": seed,
-        **({"epochs": epochs} if epochs else {}),
+        "learning_rate": learning_rate or (usual_learning_rate(start) if protocol else None),
     }
+    settings = {"shards": shards, "seed": seed, "mixed_precision": mixed_precision(), **{k: v for k, v in wished.items() if v}}
     if protocol:
         out = out or Path("models") / f"{'_'.join(words) or protocol}.onnx"
         recipe = ClassRecipe(**settings)

@@ -9,7 +9,7 @@ import hashlib
 import math
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,23 @@ class Recipe:
     """How to train."""
 
     epochs: int = 30
-    steps_per_epoch: int = 100
-    batch: int = 128  # clips of one shard
+    steps_per_epoch: int = 400
+    batch: int = 32  # clips of one shard
     shards: int = 1  # of a step: it hears shards · batch clips; processes share the shards
     clip_seconds: float = 3.0
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup: float = 0.05  # fraction of the steps
-    averaging: float = 0.99  # highest decay of the running average of the weights, per step
+    averaging: float = 0.9975  # highest decay of the running average of the weights, per step
     snr_db: tuple[float, float] = (0.0, 45.0)  # of the noise mixed in; faint noise counts, too: it is in all recordings of people
     speeds: tuple[float, float] = (0.82, 1.22)  # of clips, times their own
     mixed_precision: tuple[str, ...] = ("cuda",)  # devices on which the blocks run in bfloat16; log-mel, head, pooling and loss never do
     seed: int = 0
+
+
+def mixed_precision() -> tuple[str, ...]:
+    """Devices on which training is faster with the blocks in bfloat16: GPUs, and CPUs that have instructions for it."""
+    return (*Recipe.mixed_precision, *["cpu"] * torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -63,7 +68,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device, self.fingerprint = recipe, device, fingerprint
         self.network = ScanningCNN(config).to(device)
-        self.network.mixed_precision = recipe.mixed_precision
+        self._compute_with(recipe.mixed_precision)
         # The stem's batch norm undoes this bias, so its gradient is rounding alone, which Adam blows up: differently for every number
         # of processes, as each sums in another order. Of one shard there is one order.
         self.network.input_norm.bias.requires_grad_(recipe.shards == 1)
@@ -92,6 +97,10 @@ class Run:
             path,
         )
 
+    def _compute_with(self, mixed_precision: tuple[str, ...]) -> None:
+        self.recipe = replace(self.recipe, mixed_precision=tuple(mixed_precision))
+        self.network.mixed_precision = self.recipe.mixed_precision
+
     def begin_with(self, start: ScanningCNN) -> None:
         """Takes over the weights of a network of the same config."""
         self.start = _digest(start)
@@ -99,13 +108,17 @@ class Run:
         self.trained.load_state_dict(start.state_dict())
 
     def restore(self, path: Path) -> None:
-        """Raises DataError where the checkpoint is of another network, recipe, data or start: it would not go on as it began."""
+        """Goes on as a checkpoint began, with its precision, whatever this machine would choose.
+
+        Raises DataError where it is of another network, recipe, data or start.
+        """
         saved = checkpoint.load(path)
         saved = {  # older checkpoints do not name all of it
             **{"start": self.start, **saved},
             "recipe": {"shards": 1, "mixed_precision": Recipe.mixed_precision, **saved["recipe"]},
             "config": {"band_channels": NetworkConfig.band_channels, **saved["config"]},
         }
+        self._compute_with(saved["recipe"]["mixed_precision"])
         mine = {
             "config": self.network.config.to_dict(),
             "recipe": asdict(self.recipe),

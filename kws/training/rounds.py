@@ -116,7 +116,8 @@ def _is_of(state: Path, recipe: Recipe, material: Material) -> bool:
         saved = checkpoint.load(state)
     except KwsError:
         return False
-    return (saved.get("recipe"), saved.get("fingerprint")) == (asdict(recipe), material.fingerprint())
+    begun = {**saved.get("recipe", {}), "mixed_precision": recipe.mixed_precision}  # which goes on as it began
+    return (begun, saved.get("fingerprint")) == (asdict(recipe), material.fingerprint())
 
 
 def _counted_through(hooks: Hooks, before: Recipe) -> Hooks:

@@ -14,7 +14,6 @@ from kws.errors import DataError
 from kws.modelfile import folders
 from kws.reader import Weighing
 from kws.training import checkpoint
-from kws.training.fit import Recipe
 from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.torch_engine import load_network
 from kws.training.utterances import lettered
@@ -35,11 +34,6 @@ def chosen(wish: str | None, size: str) -> Path | None:
 def shipped(name: str = TRUNK) -> Path | None:
     """A checkpoint that comes with kws, unless it was taken away."""
     return next((folder / name for folder in folders()[1:] if (folder / name).is_file()), None)
-
-
-def learning_rate(trunk: Path | None) -> float:
-    """The highest, where none is wished for: lower with a trunk, as what has been learned is to be changed, not made anew."""
-    return 2e-3 if trunk else Recipe.learning_rate
 
 
 @dataclass(frozen=True)
