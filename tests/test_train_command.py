@@ -14,7 +14,7 @@ from conftest import write_tone_folder
 
 from cli import main
 from kws import Spotter
-from kws.training import checkpoint, command
+from kws.training import checkpoint, command, trunk
 from kws.training.fit import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -42,6 +42,16 @@ def test_epochs_are_told_on_stderr(tiny_model, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
     assert "epoch   1 of 1" in result.stderr
+
+
+def test_a_trunk_whose_stem_looks_at_bands(tiny_model, tmp_path):
+    reader, out = trunk.shipped(trunk.READER), tmp_path / "a.onnx"
+    result = kws("train", "rise", "--data", tiny_model.data, "--out", out, "--size", "large", "--trunk", reader, *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert Spotter.load(out).info.document["training"]["config"]["band_channels"] == trunk.band_channels(reader) > 0
+    result = kws("train", "rise", "--data", tiny_model.data, "--out", out, "--trunk", __file__, *QUICK)
+    assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
+    assert "not a checkpoint" in result.stderr
 
 
 def test_what_is_left_out_is_a_warning(tmp_path):

@@ -14,7 +14,7 @@ from kws import Spotter
 from kws.errors import DataError, KwsError
 from kws.training import checkpoint
 from kws.training.clips import part_of
-from kws.training.fit import Recipe, Run, Task, fit, learning_rate
+from kws.training.fit import Recipe, Run, Task, fit, learning_rate, mixed_precision
 from kws.training.material import Folders, Material, gather
 from kws.training.mixing import Mixer
 from kws.training.network import NetworkConfig
@@ -128,6 +128,16 @@ def test_resumed_run_equals_uninterrupted_run(material, tmp_path, precision):
         assert torch.equal(tensor, parts.network.state_dict()[name]), name
     for name, tensor in whole.trained.state_dict().items():
         assert torch.equal(tensor, parts.trained.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "devices"),
+    [({"avx512_bf16": True}, ("cuda", "cpu")), ({"avx512_bf16": False}, ("cuda",)), ({"neon": True}, ("cuda",))],
+    ids=["with bfloat16", "without", "another kind of CPU"],
+)
+def test_bfloat16_where_it_is_faster(monkeypatch, capabilities, devices):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert mixed_precision() == devices
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
 from kws.training.session import Hooks, describe, provenance
 from kws.training.strangers import speech_pieces
-from kws.training.torch_engine import load_network
+from kws.training.trunk import band_channels
 
 ROOMS = 200
 POOL_FRAMES = 16  # 0.3 s: wherever in it the whole word has been heard
@@ -39,8 +39,8 @@ def sorting_config(classes: tuple[str, ...], size: str, trunk: Path | None = Non
 
     Raises ModelError for a trunk that is none.
     """
-    band_channels = load_network(trunk).config.band_channels if trunk else BAND_CHANNELS
-    return NetworkConfig(classes, pooling=pooling, pool_frames=POOL_FRAMES, band_channels=band_channels, **SIZES[size])
+    channels = band_channels(trunk) if trunk else BAND_CHANNELS
+    return NetworkConfig(classes, pooling=pooling, pool_frames=POOL_FRAMES, band_channels=channels, **SIZES[size])
 
 
 def class_logits(pooled: Tensor) -> Tensor:

@@ -169,7 +169,7 @@ def train(
         from kws.training.material import Folders
         from kws.training.network import SIZES, NetworkConfig
         from kws.training.spelling import Speech
-        from kws.training.trunk import NONE, chosen
+        from kws.training.trunk import NONE, band_channels, chosen
     shards = shards or processes.started()
     start = chosen(trunk or (NONE if protocol else None), size)  # a published protocol means its own recordings and no others
     wished = {
@@ -188,7 +188,7 @@ def train(
     names = (speech.name,) if speech else tuple(dict.fromkeys(words))
     out = out or Path("models") / f"{'_'.join(names)}.onnx"
     folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
-    config = NetworkConfig(names, pooling=pooling, **SIZES[size])
+    config = NetworkConfig(names, pooling=pooling, band_channels=band_channels(start) if start else 0, **SIZES[size])
     command.run(command.Options(folders, speech, start, out, config, Recipe(**settings), device, resume, as_json), warn)
 
 

@@ -36,6 +36,11 @@ def shipped(name: str = TRUNK) -> Path | None:
     return next((folder / name for folder in folders()[1:] if (folder / name).is_file()), None)
 
 
+def band_channels(trunk: Path) -> int:
+    """Of the stem of a checkpoint, which a network that begins with it shares. Raises ModelError for what is no checkpoint."""
+    return load_network(trunk).config.band_channels
+
+
 @dataclass(frozen=True)
 class Reading:
     """What makes a reader (`kws.reader`): a network that reads, how words are pronounced, in its letters, what its likeness counts, and
