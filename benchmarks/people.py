@@ -96,7 +96,7 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
     learn = train_in_rounds if args.mine else train
     how = {"device": device, "resume": resume, "start": start, "hooks": hooks, "card": card}
-    learn(material, config, recipe, path, reading=reading({speech.name: speech.sounds}), **how)
+    learn(material, config, recipe, path, readings=[reading({speech.name: speech.sounds})], **how)
     minutes.append((time.perf_counter() - began) / 60)
     print(json.dumps({"run": path.stem, "minutes to speak": round(minutes[0], 1), "minutes in all": round(minutes[1], 1)}), flush=True)
 

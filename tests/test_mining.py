@@ -1,7 +1,7 @@
 """Hard negatives: what fires in long audio is found at its place, listed, cut out, and fires less after a second round."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,10 +138,10 @@ def train_rounds(
     recipe: Recipe = SHORT,
     resume: bool = False,
     hooks: Hooks | None = None,
-    reading: Reading | None = None,
+    readings: Sequence[Reading | None] = (None,),
 ) -> dict:
     material = gather(["rise"], Folders(tiny_model.data, mine=(radio,)), warn=lambda text: None)
-    how = {"device": CPU, "hooks": hooks or Hooks(), "resume": resume, "reading": reading, "workers": 0}
+    how = {"device": CPU, "hooks": hooks or Hooks(), "resume": resume, "readings": readings, "workers": 0}
     return train_in_rounds(material, SMALL, recipe, path, **how)
 
 
@@ -193,7 +193,7 @@ def test_second_run_gives_the_same(tiny_model, radio, whole, nearly_all_fires, t
 
 def test_what_a_reader_would_have_refused_is_mined_all_the_same(tiny_model, radio, whole, nearly_all_fires, tmp_path):
     path = tmp_path / "rise.onnx"
-    train_rounds(tiny_model, radio, path, reading=reading({"rise": ("ɹIz",)}))
+    train_rounds(tiny_model, radio, path, readings=[reading({"rise": ("ɹIz",)})])
     assert_same(path, whole)
     for each in (first_path(path), path):
         assert open_session(each)[1].document["reader"]["sounds"] == {"rise": ["ɹIz"]}

@@ -34,7 +34,7 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.protocols import PACK_WORDS
 from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks
-from kws.training.trunk import band_channels, reading, with_trunk
+from kws.training.trunk import band_channels, readings, with_trunk
 
 SPEECH = ("without_words", "precise_community", "custom_commands", "honk", "wake_words/smart_mirror", "wake_words/view_glass")
 CONTAINING = {"no": "wake_words/snowboy"}
@@ -76,7 +76,8 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     resume = first_path(path).with_suffix(".pt").exists()
     start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    how = {"resume": resume, "start": start, "hooks": hooks, "reading": reading({word: pronunciations(word) for word in PACK_WORDS})}
+    asked = readings({word: pronunciations(word) for word in PACK_WORDS})
+    how = {"resume": resume, "start": start, "hooks": hooks, "readings": asked}
     train_in_rounds(material, config, recipe, path, device=torch.device("cpu"), **how)
 
 

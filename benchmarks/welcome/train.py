@@ -62,7 +62,7 @@ def main() -> None:
     hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True), say=print)
     material = gather(data, spoken)
     start = None if args.resume else trunk.with_trunk(CONFIG, trunk.shipped(), RECIPE.seed)
-    how = {"start": start, "resume": args.resume, "hooks": hooks, "card": card, "reading": trunk.reading({WORD: pronunciations(WORD)})}
+    how = {"start": start, "resume": args.resume, "hooks": hooks, "card": card, "readings": [trunk.reading({WORD: pronunciations(WORD)})]}
     train_in_rounds(material, CONFIG, RECIPE, args.out, device=torch.device("cpu"), **how)
     shed_optimiser(args.out.with_suffix(".pt"))
 

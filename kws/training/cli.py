@@ -39,8 +39,8 @@ def warn(problem: object) -> None:
 
 
 def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, protocol: str | None, *, speaking: bool, own: bool) -> None:
-    """Raises UsageError where the wishes of `train` do not go together. `speaking`: something says how to speak; `own`: there are
-    recordings that only a detector can learn from."""
+    """Raises UsageError where the wishes of `train` do not go together. `speaking`: something says how to speak; `own`: something
+    is wished for that only a detector has."""
     if bool(words) != (protocol in (None, "words")):
         raise click.UsageError("Name the words: kws train WORD... --data DIR." if not words else f"Protocol {protocol} has its own words.")
     if protocol and not data:
@@ -52,7 +52,7 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
     if speaking and not from_text:
         raise click.UsageError("--clips, --phonemes and --piper-voice say how to speak; they need --from-text.")
     if protocol and own:
-        raise click.UsageError("--phrases, --recordings and --mine do not apply to a protocol.")
+        raise click.UsageError("--phrases, --recordings, --mine and --reader do not apply to a protocol.")
 
 
 @click.command(epilog="Exit status: 0 done, 1 the data cannot be used, 2 wrong usage, 130 stopped with Ctrl-C (go on with --resume).")
@@ -78,6 +78,7 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
     metavar="PT|none",
     help="Begin with the layers of a trained network of this size, whatever its words.  [default: of small detectors the one in kws]",
 )
+@click.option("--reader", is_flag=True, help="The words are English: let a network that reads confirm them, if that helps.")
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option(
     "--pooling",
@@ -117,6 +118,7 @@ def train(
     protocol: str | None,
     size: str,
     trunk: str | None,
+    reader: bool,
     out: Path | None,
     pooling: str,
     epochs: int | None,
@@ -141,6 +143,7 @@ def train(
     kws train marvin --data speech_commands/
     kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.onnx
     kws train marvin --data speech_commands/ --mine radio/ --mine living_room/
+    kws train marvin --data speech_commands/ --reader
     kws train marvin --data speech_commands/ --resume
     torchrun --nproc-per-node 2 -m cli train marvin --data speech_commands/
 
@@ -159,7 +162,7 @@ def train(
     kws train --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02 --size large
     kws train yes no --protocol words --data speech_commands/ --negatives podcasts/
     """
-    speaking, own = bool(clips or phonemes or piper_voices), bool(phrases or mine or recordings)
+    speaking, own = bool(clips or phonemes or piper_voices), bool(phrases or mine or recordings or reader)
     _check_goal(words, data, from_text, protocol, speaking=speaking, own=own)
     with needs_training():
         from kws.training import command, processes, sorting
@@ -189,7 +192,7 @@ def train(
     out = out or Path("models") / f"{'_'.join(names)}.onnx"
     folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
     config = NetworkConfig(names, pooling=pooling, band_channels=band_channels(start) if start else 0, **SIZES[size])
-    command.run(command.Options(folders, speech, start, out, config, Recipe(**settings), device, resume, as_json), warn)
+    command.run(command.Options(folders, speech, start, out, config, Recipe(**settings), reader, device, resume, as_json), warn)
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")

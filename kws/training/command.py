@@ -15,6 +15,7 @@ from kws import audio
 from kws.errors import DataError, ModelError
 from kws.interrupts import Interrupts
 from kws.synth.engine import SynthError
+from kws.synth.neighbours import pronunciations
 from kws.terminal import Progress
 from kws.training import processes, sorting, trunk
 from kws.training.clips import find_clips
@@ -38,6 +39,7 @@ class Options:
     out: Path
     config: NetworkConfig
     recipe: Recipe
+    reader: bool
     device: str
     resume: bool
     as_json: bool
@@ -61,14 +63,16 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         rounds = (options.recipe, second(options.recipe)) if folders.mine else (options.recipe,)
         start = with_trunk(options.config, options.trunk, options.recipe.seed) if options.trunk else None
         card = trunk.card(options.trunk) if options.trunk else {}
+        readings = _readings(options) if options.reader else (None,)
         with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
-            folders = spoken(options.speech, folders, say=teller.say, warn=warn) if options.speech else folders
+            if options.speech:
+                folders = spoken(options.speech, folders, say=teller.say, warn=warn)
+                readings = (_reading(options.speech, warn),)
             material = gather(options.config.words, folders, warn=processes.by_first(warn), progress=teller.reading)
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             learn = train_in_rounds if folders.mine else train
-            reading = _reading(options.speech, warn) if options.speech else None
-            how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks, "card": card, "reading": reading}
+            how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks, "card": card, "readings": readings}
             document = learn(material, options.config, options.recipe, path, **how)
             if document:
                 teller.say(_summary(document, path))
@@ -85,11 +89,17 @@ def _mining(folders: Folders, words: Sequence[str]) -> Folders:
 
 
 def _reading(speech: Speech, warn: Callable[[str], None]) -> trunk.Reading | None:
+    """That of a word that is spoken: for certain, as only people's recordings could tell whether it helps."""
     try:
         return trunk.reading({speech.name: speech.sounds})
     except SynthError as error:
         warn(f"the model gets no reader, which would avoid false alarms: {error}")
         return None
+
+
+def _readings(options: Options) -> Sequence[trunk.Reading | None]:
+    """Of words that people recorded. Raises SynthError where nobody knows how they are pronounced."""
+    return trunk.readings({word: pronunciations(word.replace("_", " ")) for word in options.config.words})
 
 
 def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -> Path:

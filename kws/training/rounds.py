@@ -9,6 +9,7 @@ belongs to it: a run that goes on takes the list as it is. So whoever deletes li
 learned again, without them; whoever deletes the file has it made anew. A run that does not resume makes everything anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,12 @@ def train_in_rounds(
     resume: bool = False,
     start: ScanningCNN | None = None,
     card: dict[str, Any] | None = None,
-    reading: Reading | None = None,
+    readings: Sequence[Reading | None] = (None,),
     workers: int = 1,
 ) -> dict:
     """As `kws.training.session.train`, in two rounds. `recipe` and `start` are of the first; the epochs told of are counted through."""
     first, then = first_path(path), second(recipe)
-    shared = {"device": device, "workers": workers, "reading": reading}
+    shared = {"device": device, "workers": workers, "readings": readings}
     document = train(material, config, recipe, first, resume=resume, start=start, hooks=hooks, card=card, **shared)
     findings = _findings(material, path, hooks)
     if not findings:

@@ -20,7 +20,7 @@ from kws.events import EventSettings
 from kws.modelfile import FORMAT
 from kws.training import processes, trials
 from kws.training.augment import augment
-from kws.training.calibrate import UNMEASURED, UNMEASURED_READ, calibrate, default_threshold
+from kws.training.calibrate import RATES, UNMEASURED, UNMEASURED_READ, calibrate, default_threshold, supports
 from kws.training.clips import Bank
 from kws.training.export import export
 from kws.training.fit import Heard, Recipe, Run, Task, fit
@@ -59,14 +59,15 @@ def train(
     start: ScanningCNN | None = None,
     hooks: Hooks = Hooks(),
     card: dict[str, Any] | None = None,
-    reading: Reading | None = None,
+    readings: Sequence[Reading | None] = (None,),
     workers: int = 1,
 ) -> dict | None:
     """Trains, exports to `path` (.onnx; the checkpoint stands beside it as .pt), calibrates. Returns the model's document.
 
     `card` adds to the document: sources with their licences, notes. With `resume` it goes on from the checkpoint; `start` is a
-    network whose weights a new run begins with; `reading` puts a reader into the model file, and is calibrated with it. Of several
-    processes all must come here with the same arguments; only the first writes, and gets the document.
+    network whose weights a new run begins with. Of the `readings` one makes the reader in the model file: the one with which fewest
+    of the held-out words are missed; where one is None, that means without. Of several processes all must come here with the same
+    arguments; only the first writes, and gets the document.
     """
     run = Run(config, recipe, device, material.fingerprint())
     if start is not None:
@@ -102,7 +103,7 @@ def train(
         with suppress(OSError):
             scratch.unlink()
     with processes.together():
-        return finish(run, material, path, card or {}, hooks, reading) if processes.first() else None
+        return finish(run, material, path, card or {}, hooks, readings) if processes.first() else None
 
 
 def detection_task(rooms: Tensor, recipe: Recipe, config: NetworkConfig) -> Task:
@@ -119,17 +120,45 @@ def detection_task(rooms: Tensor, recipe: Recipe, config: NetworkConfig) -> Task
     return Task(hear, loss)
 
 
-def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks, reading: Reading | None) -> dict:
+def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks, readings: Sequence[Reading | None]) -> dict:
     """Exports the trained network, calibrates it on the held-out material and writes both into the model file."""
     hooks.say("exporting and calibrating")
+    scratch = path.with_suffix(".basis.onnx")
+    reading = chosen(run.trained, material, scratch, readings, hooks.say)
     document = {
-        **calibrated(run.trained, material, path.with_suffix(".basis.onnx"), reading),
+        **calibrated(run.trained, material, scratch, reading),
         **provenance(run, notes=material.notes),
         "sources": list(material.sources),
         **card,
     }
     export(run.trained, document, path, reading)
     return document
+
+
+def chosen(
+    network: ScanningCNN, material: Material, scratch: Path, readings: Sequence[Reading | None], say: Callable[[str], None]
+) -> Reading | None:
+    """Of several readings, the first of which is none, the one with which fewest of the held-out words are missed in noise; the earlier
+    where as many are."""
+    if len(readings) == 1:
+        return readings[0]
+    missed = [_missed_in_noise(_uncalibrated(network, scratch, each), material) for each in readings]
+    best = int(np.argmin(missed))
+    told = (
+        f"of the held-out words {missed[best or 1 + int(np.argmin(missed[1:]))]:.1%} are missed in noise with it, {missed[0]:.1%} without"
+    )
+    say(f"a reader confirms the words: {told}" if best else f"no reader, it would not help: {told}")
+    return readings[best]
+
+
+def _missed_in_noise(engine: OnnxEngine, material: Material) -> float:
+    """Mean over the words, at no more than one false alarm per hour, or the fewest that the held-out material can show."""
+    words = [_word_trials(engine, word, NOISY_SNR_DB, VALIDATION_CLIPS) for word in material.heldout_words]
+    silence, hours = trials.listen(engine, heldout_waves(material)), material.heldout_hours
+    rate = min((each for each in RATES if each >= 1 and supports(hours, each)), default=None)
+    rows = calibrate(engine, words, silence, hours, engine.info.events)["rows"]
+    missed = {row["word"]: row.get("miss_rate", 0.0) for row in rows if row["false_alarms_per_hour"] == rate}
+    return float(np.mean([missed.get(word, 1.0) for word in material.names]))
 
 
 def calibrated(network: ScanningCNN, material: Material, scratch: Path, reading: Reading | None) -> dict:

@@ -5,7 +5,7 @@ to begin with; models/reader.pt is larger, and only reads.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,9 @@ from kws.training.utterances import lettered
 
 OWN = ("head.", "pooling.")  # what is not taken over
 TRUNK, READER = "trunk.pt", "reader.pt"  # that come with kws
-WEIGHING = Weighing(weight=3.0, enough=-2.5, least=-4.0)  # of this reader; how it was chosen: docs/reader.md
+# Of this reader; how they were chosen: docs/reader.md.
+WEIGHING = Weighing(weight=3.0, enough=-2.5, least=-4.0)
+STRICT = Weighing(weight=4.0, enough=0.0, least=-3.0)  # for words that it reads well
 NONE = "none"
 
 
@@ -59,6 +61,12 @@ def reading(sounds: Mapping[str, Sequence[str]]) -> Reading | None:
         return None
     lettered_sounds = {word: tuple(dict.fromkeys(filter(None, map(lettered, ways)))) for word, ways in sounds.items()}
     return Reading(load_network(path), lettered_sounds, sources=tuple(_sources(path)))
+
+
+def readings(sounds: Mapping[str, Sequence[str]]) -> tuple[Reading | None, ...]:
+    """What there is to choose from, by held-out recordings of the words: no reader, and one that is believed more or less."""
+    found = reading(sounds)
+    return (None, found, replace(found, weighing=STRICT)) if found else (None,)
 
 
 def card(trunk: Path) -> dict:
