@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from sounds import RATE, make_bank
 
 from cli import main
+from kws.synth import neighbours
 from kws.synth.neighbours import pronunciations
 from kws.training.material import Material
 from kws.training.mixing import placed_word
@@ -70,11 +71,19 @@ def test_what_there_is_to_choose_from():
     assert weighed[1].weighing == STRICT != weighed[0].weighing
 
 
-def test_words_that_nobody_can_read_get_none(tiny_model, tmp_path):
+def test_too_little_to_choose_by(tiny_model, tmp_path):
     out = tmp_path / "rise.onnx"
     result = CliRunner().invoke(main, ["train", "rise", "--data", str(tiny_model.data), "--out", str(out), "--reader", *QUICK])
     assert result.exit_code == 0, result.stderr
-    assert "no reader, it would not help: of the held-out words 100.0% are missed in noise with it, 100.0% without" in result.stderr
+    assert "no reader: too little other speech is held out (0.00 h) to tell if it would help; add --negatives" in result.stderr
+
+
+def test_without_a_dictionary_nothing_begins(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(neighbours, "find_spec", lambda name: None)
+    result = CliRunner().invoke(main, ["train", "rise", "--data", str(tiny_model.data), "--out", str(tmp_path / "a.onnx"), "--reader"])
+    assert result.exit_code == 1
+    assert "pip install hibari-tts" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_protocol_has_no_reader(tmp_path):

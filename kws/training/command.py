@@ -98,8 +98,11 @@ def _reading(speech: Speech, warn: Callable[[str], None]) -> trunk.Reading | Non
 
 
 def _readings(options: Options) -> Sequence[trunk.Reading | None]:
-    """Of words that people recorded. Raises SynthError where nobody knows how they are pronounced."""
-    return trunk.readings({word: pronunciations(word.replace("_", " ")) for word in options.config.words})
+    """Of words that people recorded. Raises SynthError where nobody knows how they are pronounced, DataError where nothing reads."""
+    found = trunk.readings({word: pronunciations(word.replace("_", " ")) for word in options.config.words})
+    if len(found) == 1:
+        raise DataError(f"models/{trunk.READER}, which comes with kws, is not there. Install kws anew, or train without --reader.")
+    return found
 
 
 def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -> Path:

@@ -139,24 +139,24 @@ def chosen(
     network: ScanningCNN, material: Material, scratch: Path, readings: Sequence[Reading | None], say: Callable[[str], None]
 ) -> Reading | None:
     """Of several readings, the first of which is none, the one with which fewest of the held-out words are missed in noise; the earlier
-    where as many are."""
+    where as many are, and none where too little is held out to tell."""
     if len(readings) == 1:
         return readings[0]
-    missed = [_missed_in_noise(_uncalibrated(network, scratch, each), material) for each in readings]
-    best = int(np.argmin(missed))
-    told = (
-        f"of the held-out words {missed[best or 1 + int(np.argmin(missed[1:]))]:.1%} are missed in noise with it, {missed[0]:.1%} without"
-    )
-    say(f"a reader confirms the words: {told}" if best else f"no reader, it would not help: {told}")
-    return readings[best]
+    rate = min((each for each in RATES if each >= 1 and supports(material.heldout_hours, each)), default=None)
+    if rate is None:
+        say(f"no reader: too little other speech is held out ({material.heldout_hours:.2f} h) to tell if it would help; add --negatives")
+        return None
+    without, *with_it = missed = [_missed_in_noise(_uncalibrated(network, scratch, each), material, rate) for each in readings]
+    told = f"{min(with_it):.1%} of the held-out words are missed in noise with it, {without:.1%} without, at {rate:g} false alarms/h"
+    say(f"a reader confirms the words: {told}" if min(with_it) < without else f"no reader, it would not help: {told}")
+    return readings[int(np.argmin(missed))]
 
 
-def _missed_in_noise(engine: OnnxEngine, material: Material) -> float:
-    """Mean over the words, at no more than one false alarm per hour, or the fewest that the held-out material can show."""
+def _missed_in_noise(engine: OnnxEngine, material: Material, rate: float) -> float:
+    """Mean over the words, at no more than so many false alarms per hour; all, where every threshold has more."""
     words = [_word_trials(engine, word, NOISY_SNR_DB, VALIDATION_CLIPS) for word in material.heldout_words]
-    silence, hours = trials.listen(engine, heldout_waves(material)), material.heldout_hours
-    rate = min((each for each in RATES if each >= 1 and supports(hours, each)), default=None)
-    rows = calibrate(engine, words, silence, hours, engine.info.events)["rows"]
+    silence = trials.listen(engine, heldout_waves(material))
+    rows = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)["rows"]
     missed = {row["word"]: row.get("miss_rate", 0.0) for row in rows if row["false_alarms_per_hour"] == rate}
     return float(np.mean([missed.get(word, 1.0) for word in material.names]))
 
