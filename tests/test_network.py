@@ -15,7 +15,7 @@ from kws.training.network import LogMel, NetworkConfig, Output, ScanningCNN, fol
 
 FRAMES = 60
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
-ROUNDING = {"rtol": 32 * torch.finfo(torch.float32).eps, "atol": 1e-5}  # of a state, which holds activations of any size, here up to 11
+ROUNDING = {"rtol": 32 * torch.finfo(torch.float32).eps, "atol": 1e-5}  # of a state, which holds activations of any size, here up to 15
 
 
 def tensor_audio(frames: int = FRAMES, *, batch: int = 1, seed: int = 0) -> Tensor:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     others = tuple(args.data / name for name in SPEECH)
     folders = Folders(args.data / "speech_commands", negatives=others, background=(args.data / "esc10",), mine=others)
     material = gather(PACK_WORDS, folders, warn=print)
-    config = NetworkConfig(PACK_WORDS, band_channels=band_channels(args.trunk) if args.trunk else 0, **SIZES[args.size])
+    config = NetworkConfig(PACK_WORDS, band_channels=band_channels(args.trunk), **SIZES[args.size])
     recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate, mixed_precision=mixed_precision(), seed=args.seed)
     resume = first_path(path).with_suffix(".pt").exists()
     start = with_trunk(config, args.trunk, args.seed) if args.trunk else None

@@ -191,7 +191,7 @@ def train(
     names = (speech.name,) if speech else tuple(dict.fromkeys(words))
     out = out or Path("models") / f"{'_'.join(names)}.onnx"
     folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
-    config = NetworkConfig(names, pooling=pooling, band_channels=band_channels(start) if start else 0, **SIZES[size])
+    config = NetworkConfig(names, pooling=pooling, band_channels=band_channels(start), **SIZES[size])
     command.run(command.Options(folders, speech, start, out, config, Recipe(**settings), reader, device, resume, as_json), warn)
 
 

@@ -63,7 +63,7 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         rounds = (options.recipe, second(options.recipe)) if folders.mine else (options.recipe,)
         start = with_trunk(options.config, options.trunk, options.recipe.seed) if options.trunk else None
         card = trunk.card(options.trunk) if options.trunk else {}
-        readings = _readings(options) if options.reader else (None,)
+        readings = _readings(options) if options.reader and not options.speech else (None,)
         with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
             if options.speech:
                 folders = spoken(options.speech, folders, say=teller.say, warn=warn)

@@ -1,7 +1,7 @@
 """Using what another network has learned: as the layers to begin with, all but the head, which belongs to its own words; or to read.
 
 Two networks that have learned to read (`kws.training.reading`) come with kws: they know all sounds, if no word. models/trunk.pt is small,
-to begin with; models/reader.pt is larger, and only reads.
+to begin with; models/reader.pt is large, to read, or for large networks to begin with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,9 +38,9 @@ def shipped(name: str = TRUNK) -> Path | None:
     return next((folder / name for folder in folders()[1:] if (folder / name).is_file()), None)
 
 
-def band_channels(trunk: Path) -> int:
-    """Of the stem of a checkpoint, which a network that begins with it shares. Raises ModelError for what is no checkpoint."""
-    return load_network(trunk).config.band_channels
+def band_channels(trunk: Path | None) -> int:
+    """Of the stem of a detector that begins with this checkpoint, or with none. Raises ModelError for what is no checkpoint."""
+    return load_network(trunk).config.band_channels if trunk else NetworkConfig.band_channels
 
 
 @dataclass(frozen=True)
