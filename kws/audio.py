@@ -7,6 +7,7 @@ there was to hear before the fault is told.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,18 +49,36 @@ def excerpt(path: Path | str, start_seconds: float, end_seconds: float) -> np.nd
 
     Faults of the recording are left to `blocks` to tell. Raises AudioError when nothing can be read.
     """
-    recording = open_recording(Path(path), end_seconds - start_seconds, start_seconds)
-    wanted = round((end_seconds - start_seconds) * SAMPLE_RATE)
-    parts, count = [np.zeros(0, np.float32)], 0
-    try:
-        for block in model_blocks(recording.chunks, recording.rate, str(path)):
-            parts.append(block)
-            count += len(block)
-            if count >= wanted:
-                break
-    except AudioError:
-        pass
-    return np.concatenate(parts)[:wanted]
+    return Excerpts(path).cut(start_seconds, end_seconds)
+
+
+class Excerpts:
+    """Excerpts of one recording. A place in an MP3 is found only by decoding all before it: there, one pass serves all excerpts that do
+    not begin before the one cut last."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self._blocks: Iterator[np.ndarray] = iter(())
+        self._held, self._end = np.zeros(0, np.float32), 0  # samples read, and the number of the one after them
+        self._in_one_pass = False
+
+    def cut(self, start_seconds: float, end_seconds: float) -> np.ndarray:
+        """As `excerpt`."""
+        first, last = round(start_seconds * SAMPLE_RATE), round(end_seconds * SAMPLE_RATE)
+        if not self._in_one_pass or first < self._end - len(self._held):
+            recording = open_recording(self.path, end_seconds - start_seconds, start_seconds)
+            self._blocks = model_blocks(recording.chunks, recording.rate, str(self.path))
+            self._held, self._end = np.zeros(0, np.float32), first
+            self._in_one_pass = not recording.seeks
+        self._forget_before(first)
+        with suppress(AudioError):
+            while self._end < last and (block := next(self._blocks, None)) is not None:
+                self._held, self._end = np.concatenate([self._held, block]), self._end + len(block)
+                self._forget_before(first)
+        return self._held[: last - first]
+
+    def _forget_before(self, sample: int) -> None:
+        self._held = self._held[max(sample - (self._end - len(self._held)), 0) :]
 
 
 def duration_seconds(path: Path | str) -> float | None:

@@ -36,11 +36,13 @@ _EMPTY_BYTES = 4096  # a file without samples is smaller
 @dataclass(frozen=True)
 class Decoded:
     """An open recording. `chunks` holds float32 arrays [n] or [n, channels], and raises AudioError after the last sound chunk
-    when the recording is damaged. `seconds` is what the header promises, None if it promises nothing."""
+    when the recording is damaged. `seconds` is what the header promises, None if it promises nothing. `seeks`: whether to open it at a
+    later time takes no longer."""
 
     rate: int
     seconds: float | None
     chunks: Iterator[np.ndarray]
+    seeks: bool = True
 
 
 def open_recording(path: Path, block_seconds: float, start_seconds: float = 0.0) -> Decoded:
@@ -137,7 +139,7 @@ def _open_mp3(path: Path, block_seconds: float, start_seconds: float) -> Decoded
         info = miniaudio.mp3_get_file_info(str(path.absolute()))  # at the beginning of a name, miniaudio takes "~" for the home folder
     except (miniaudio.DecodeError, UnicodeEncodeError):
         return None
-    return Decoded(info.sample_rate, info.num_frames / info.sample_rate, _mp3_chunks(path, info, block_seconds, start_seconds))
+    return Decoded(info.sample_rate, info.num_frames / info.sample_rate, _mp3_chunks(path, info, block_seconds, start_seconds), seeks=False)
 
 
 def _mp3_chunks(path: Path, info: "miniaudio.SoundFileInfo", block_seconds: float, start_seconds: float) -> Iterator[np.ndarray]:

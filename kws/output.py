@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from kws.errors import KwsError
 from kws.events import Detection
+
+if TYPE_CHECKING:
+    from kws.audio import Excerpts
 
 _CLIP_MARGIN_SECONDS = 0.25  # kept before and after the word
 
@@ -76,14 +79,17 @@ class ClipFolder:
     def __init__(self, folder: Path):
         self._folder = folder
         self._names: set[str] = set()  # recordings in different folders may share a stem
+        self._excerpts: Excerpts | None = None
 
     def save(self, path: Path, event: Detection) -> Path:
         """Writes the clip of one event of the recording at `path`. Raises KwsError when it cannot be written."""
         import soundfile
 
-        from kws.audio import SAMPLE_RATE, excerpt
+        from kws.audio import SAMPLE_RATE, Excerpts
 
-        clip = excerpt(path, max(event.start - _CLIP_MARGIN_SECONDS, 0.0), event.end + _CLIP_MARGIN_SECONDS)
+        if self._excerpts is None or path != self._excerpts.path:
+            self._excerpts = Excerpts(path)
+        clip = self._excerpts.cut(max(event.start - _CLIP_MARGIN_SECONDS, 0.0), event.end + _CLIP_MARGIN_SECONDS)
         wav = io.BytesIO()
         soundfile.write(wav, clip, SAMPLE_RATE, subtype="PCM_16", format="WAV")
         target = self._folder / f"{self._free_name(path.stem, event)}.wav"

@@ -188,6 +188,24 @@ def test_an_excerpt_is_a_part_of_the_whole(tmp_path: Path, name: str) -> None:
     assert len(audio.excerpt(path, 9.0, 10.0)) == 0
 
 
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+@pytest.mark.parametrize(("name", "passes"), [("a.wav", 7), ("a.mp3", 2)])
+def test_excerpts_of_an_mp3_take_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, passes: int, rate: int) -> None:
+    """Later ones, overlapping ones, the same again, beyond the end; and a second pass for one that begins before the last."""
+    path = write(tmp_path / name, noise(3.0, rate), rate)
+    places = [(0.5, 0.7), (1.0, 1.5), (1.2, 1.4), (1.2, 1.9), (2.75, 9.0), (9.0, 10.0), (0.25, 0.75)]
+    alone = [audio.excerpt(path, *place) for place in places]
+    opened = []
+    monkeypatch.setattr(audio, "open_recording", lambda *args: opened.append(args) or open_recording(*args))
+    excerpts = audio.Excerpts(path)
+    for place, one in zip(places, alone, strict=True):
+        part = excerpts.cut(*place)
+        assert abs(len(part) - len(one)) <= 1
+        edge = 400  # where a part is opened the resampler knows nothing of what was before
+        np.testing.assert_allclose(part[edge : len(one)], one[edge : len(part)], atol=0.02)
+    assert len(opened) == passes
+
+
 @pytest.mark.parametrize("seconds", [600, 1200])
 def test_memory_does_not_grow_with_length(tmp_path: Path, seconds: int) -> None:
     path = write(tmp_path / "long.wav", np.zeros(seconds * 8_000, np.int16), 8_000)
