@@ -35,7 +35,7 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.spelling import WORDS, Speech, spoken
-from kws.training.trunk import reading, with_trunk
+from kws.training.trunk import band_channels, reading, with_trunk
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
 SPEECH = ("speech_commands", "librispeech", "precise_community", "custom_commands", "honk", "wake_words")
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     minutes = [(time.perf_counter() - began) / 60]
     material = gather([speech.name], folders, warn=lambda text: None)
     recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate, mixed_precision=mixed_precision(), seed=args.seed)
-    config = NetworkConfig((speech.name,), **SIZES[args.size])
+    config = NetworkConfig((speech.name,), band_channels=band_channels(args.trunk), **SIZES[args.size])
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     resume, device = (first_path(path) if args.mine else path).with_suffix(".pt").exists(), torch.device("cpu")
     card = {"human": [clip.path.name for clip in learned]}
