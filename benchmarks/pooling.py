@@ -37,7 +37,7 @@ from kws.training.network import NetworkConfig
 from kws.training.pooling import POOLINGS
 from kws.training.session import Hooks, train
 from kws.training.trials import Trial
-from kws.training.trunk import with_trunk
+from kws.training.trunk import band_channels, with_trunk
 
 WORDS = ("yes", "no", "down", "up", "happy", "cat", "bed")
 OTHER_SPEECH = ("librispeech", "wake_words", "custom_commands")
@@ -74,7 +74,7 @@ def main() -> None:
 def run(material: Material, kind: str, seed: int, path: pathlib.Path, trunk: pathlib.Path | None) -> None:
     if path.exists():
         return
-    config, recipe = NetworkConfig(WORDS, pooling=kind), replace(RECIPE, seed=seed)
+    config, recipe = NetworkConfig(WORDS, pooling=kind, band_channels=band_channels(trunk)), replace(RECIPE, seed=seed)
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     start, resume = with_trunk(config, trunk, seed) if trunk else None, path.with_suffix(".pt").exists()
     train(material, config, recipe, path, device=torch.device("cpu"), resume=resume, start=start, hooks=hooks)

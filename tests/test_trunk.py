@@ -80,8 +80,9 @@ def test_what_is_begun_with(wish, size, expected):
 
 
 def test_the_shipped_trunk_fits_small_networks():
-    config = NetworkConfig(("word",), **SIZES["small"])
-    assert with_trunk(config, trunk.chosen(None, "small"), seed=0).config == config
+    path = trunk.chosen(None, "small")
+    config = NetworkConfig(("word",), band_channels=trunk.band_channels(path), **SIZES["small"])
+    assert with_trunk(config, path, seed=0).config == config
 
 
 def test_what_is_shipped_tells_its_sources():

@@ -14,6 +14,7 @@ import pathlib
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -61,9 +62,10 @@ def main() -> None:
     card = {"sources": json.loads((HERE / "sources.json").read_text()), **trunk.card(trunk.shipped())}
     hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True), say=print)
     material = gather(data, spoken)
-    start = None if args.resume else trunk.with_trunk(CONFIG, trunk.shipped(), RECIPE.seed)
+    config = replace(CONFIG, band_channels=trunk.band_channels(trunk.shipped()))
+    start = None if args.resume else trunk.with_trunk(config, trunk.shipped(), RECIPE.seed)
     how = {"start": start, "resume": args.resume, "hooks": hooks, "card": card, "readings": [trunk.reading({WORD: pronunciations(WORD)})]}
-    train_in_rounds(material, CONFIG, RECIPE, args.out, device=torch.device("cpu"), **how)
+    train_in_rounds(material, config, RECIPE, args.out, device=torch.device("cpu"), **how)
     shed_optimiser(args.out.with_suffix(".pt"))
 
 
