@@ -79,14 +79,16 @@ def test_what_is_begun_with(wish, size, expected):
     assert (found and found.name) == expected
 
 
-def test_the_shipped_trunk_fits_small_networks():
-    path = trunk.chosen(None, "small")
+@pytest.mark.parametrize("name", [trunk.TRUNK, "trunk_bands.pt"])
+def test_a_shipped_trunk_fits_small_networks(name):
+    path = trunk.shipped(name)
     config = NetworkConfig(("word",), band_channels=trunk.band_channels(path), **SIZES["small"])
     assert with_trunk(config, path, seed=0).config == config
 
 
 def test_what_is_shipped_tells_its_sources():
-    for sources in (trunk.card(trunk.shipped())["trunk"]["sources"], trunk.reading({"word": ["wɜɹd"]}).sources):
+    trunks = [trunk.card(trunk.shipped(name))["trunk"]["sources"] for name in (trunk.TRUNK, "trunk_bands.pt")]
+    for sources in (*trunks, trunk.reading({"word": ["wɜɹd"]}).sources):
         assert sources
         assert all(source["name"] and source["licence"] for source in sources)
 

@@ -1,7 +1,8 @@
 """Using what another network has learned: as the layers to begin with, all but the head, which belongs to its own words; or to read.
 
-Two networks that have learned to read (`kws.training.reading`) come with kws: they know all sounds, if no word. models/trunk.pt is small,
-to begin with; models/reader.pt is large, to read, or for large networks to begin with.
+Three networks that have learned to read (`kws.training.reading`) come with kws: they know all sounds, if no word. models/trunk.pt is small,
+to begin with; models/trunk_bands.pt, too, but its stem looks at bands; models/reader.pt is large, to read, or for large networks to begin
+with.
 """
 
 from collections.abc import Mapping, Sequence
