@@ -70,16 +70,22 @@ def test_what_is_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wish", "size", "expected"),
-    [(None, "small", "trunk.pt"), (None, "large", None), ("none", "small", None), ("own/other.pt", "large", "other.pt")],
-    ids=["shipped", "shipped fits small only", "none", "own"],
+    ("wish", "size", "from_text", "expected"),
+    [
+        (None, "small", True, "trunk.pt"),
+        (None, "small", False, "trunk_bands.pt"),
+        (None, "large", False, None),
+        ("none", "small", False, None),
+        ("own/other.pt", "large", True, "other.pt"),
+    ],
+    ids=["from text", "recorded", "shipped fits small only", "none", "own"],
 )
-def test_what_is_begun_with(wish, size, expected):
-    found = trunk.chosen(wish, size)
+def test_what_is_begun_with(wish, size, from_text, expected):
+    found = trunk.chosen(wish, size, from_text=from_text)
     assert (found and found.name) == expected
 
 
-@pytest.mark.parametrize("name", [trunk.TRUNK, "trunk_bands.pt"])
+@pytest.mark.parametrize("name", [trunk.TRUNK, trunk.BANDS])
 def test_a_shipped_trunk_fits_small_networks(name):
     path = trunk.shipped(name)
     config = NetworkConfig(("word",), band_channels=trunk.band_channels(path), **SIZES["small"])
@@ -87,7 +93,7 @@ def test_a_shipped_trunk_fits_small_networks(name):
 
 
 def test_what_is_shipped_tells_its_sources():
-    trunks = [trunk.card(trunk.shipped(name))["trunk"]["sources"] for name in (trunk.TRUNK, "trunk_bands.pt")]
+    trunks = [trunk.card(trunk.shipped(name))["trunk"]["sources"] for name in (trunk.TRUNK, trunk.BANDS)]
     for sources in (*trunks, trunk.reading({"word": ["wɜɹd"]}).sources):
         assert sources
         assert all(source["name"] and source["licence"] for source in sources)

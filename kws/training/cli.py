@@ -76,7 +76,7 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
 @click.option(
     "--trunk",
     metavar="PT|none",
-    help="Begin with the layers of a trained network of this size, whatever its words.  [default: of small detectors the one in kws]",
+    help="Begin with the layers of a trained network of this size, whatever its words.  [default: of small detectors one that comes with kws]",
 )
 @click.option("--reader", is_flag=True, help="The words are English: let a network that reads confirm them, if that helps.")
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
@@ -90,7 +90,7 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
 @click.option(
     "--epochs",
     type=click.IntRange(1),
-    help="Times the held-out recordings are heard.  [default: 30; of a protocol 40; with --from-text 12]",
+    help="Times the held-out recordings are heard.  [default: 20; of a protocol 40; with --from-text 12]",
 )
 @click.option("--steps", type=click.IntRange(1), help="Steps per epoch.  [default: 400 of 32 mixed clips; of a protocol 100 of 128]")
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
@@ -174,7 +174,8 @@ def train(
         from kws.training.spelling import Speech
         from kws.training.trunk import NONE, band_channels, chosen
     shards = shards or processes.started()
-    start = chosen(trunk or (NONE if protocol else None), size)  # a published protocol means its own recordings and no others
+    # A published protocol means its own recordings and no others.
+    start = chosen(trunk or (NONE if protocol else None), size, from_text=from_text)
     wished = {
         "epochs": epochs or (Speech.epochs if from_text else None),
         "steps_per_epoch": steps,

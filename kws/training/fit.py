@@ -32,7 +32,7 @@ _MADE_WITH = {"config": "another network", "recipe": "other training settings", 
 class Recipe:
     """How to train."""
 
-    epochs: int = 30
+    epochs: int = 20
     steps_per_epoch: int = 400
     batch: int = 32  # clips of one shard
     shards: int = 1  # of a step: it hears shards · batch clips; processes share the shards

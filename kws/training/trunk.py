@@ -1,8 +1,8 @@
 """Using what another network has learned: as the layers to begin with, all but the head, which belongs to its own words; or to read.
 
-Three networks that have learned to read (`kws.training.reading`) come with kws: they know all sounds, if no word. models/trunk.pt is small,
-to begin with; models/trunk_bands.pt, too, but its stem looks at bands; models/reader.pt is large, to read, or for large networks to begin
-with.
+Three networks that have learned to read (`kws.training.reading`) come with kws: they know all sounds, if no word. Two are small, to begin
+with: models/trunk.pt for words from text, models/trunk_bands.pt, whose stem looks at bands, for words that people recorded.
+models/reader.pt is large, to read, or for large networks to begin with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ from kws.training.torch_engine import load_network
 from kws.training.utterances import lettered
 
 OWN = ("head.", "pooling.")  # what is not taken over
-TRUNK, READER = "trunk.pt", "reader.pt"  # that come with kws
+TRUNK, BANDS, READER = "trunk.pt", "trunk_bands.pt", "reader.pt"  # that come with kws
 # Of this reader; how they were chosen: docs/reader.md.
 WEIGHING = Weighing(weight=3.0, enough=-2.5, least=-4.0)
 STRICT = Weighing(weight=4.0, enough=0.0, least=-3.0)  # for words that it reads well
 NONE = "none"
 
 
-def chosen(wish: str | None, size: str) -> Path | None:
+def chosen(wish: str | None, size: str, *, from_text: bool) -> Path | None:
     """The checkpoint to begin with: the one that is wished for, unless that is NONE; else the one that comes with kws, which is small."""
     if wish:
         return None if wish == NONE else Path(wish)
-    return shipped() if size == next(iter(SIZES)) else None
+    return shipped(TRUNK if from_text else BANDS) if size == next(iter(SIZES)) else None
 
 
 def shipped(name: str = TRUNK) -> Path | None:
