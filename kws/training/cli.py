@@ -76,7 +76,7 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
 @click.option(
     "--trunk",
     metavar="PT|none",
-    help="Begin with the layers of a trained network of this size, whatever its words.  [default: of small detectors one that comes with kws]",
+    help="Begin with the layers of a trained network of this size, whatever its words.  [default: of small detectors one in kws]",
 )
 @click.option("--reader", is_flag=True, help="The words are English: let a network that reads confirm them, if that helps.")
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
