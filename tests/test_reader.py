@@ -93,7 +93,7 @@ def test_a_model_is_weighed_as_it_tells(reading, tmp_path, monkeypatch):
 
 
 def test_a_model_that_does_not_tell_is_weighed_as_ever(model, tmp_path):
-    """Files of format 3, like the shipped "welcome"."""
+    """Files of format 3."""
     document = json.loads(json.dumps(OnnxEngine(model).info.document))
     assert document["reader"].pop("weighing") == asdict(WEIGHING)
     rewrite(OnnxEngine(model).info.path, {**document, "format": 3}, tmp_path / "older.onnx")

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullLocator, PercentFormatter
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from evaluate import listened, negatives_of, noises_of, placed
@@ -55,19 +55,19 @@ def missed(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path) -> dict[s
 def draw(path: pathlib.Path, own: float, alarms: np.ndarray, hours: float, misses: dict[str, np.ndarray]) -> None:
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    heard = slice(int(np.argmax(alarms)), int(np.flatnonzero(alarms > 0)[-1]) + 1)  # below, the score never falls to the release
+    highest = int(np.argmax(alarms))  # at lower thresholds the score never falls to the release
     at = int(np.searchsorted(CURVE, own))
     axes.axvline(1.0, color="#bbbbbb", linewidth=1)
     for (name, share), colour in zip(misses.items(), ("#3b6fb6", "#d1495b"), strict=True):
-        axes.plot(alarms[heard], share[heard], color=colour, label=name)
-        axes.plot(alarms[at], share[at], "o", color=colour)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(0.9 / hours, 60)
-    axes.set_ylim(0.005, 0.5)
-    axes.set_yticks([0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5])
+        axes.plot(alarms[highest:], share[highest:], color=colour, label=name)
+        axes.plot(alarms[at], share[at], "o", clip_on=False, zorder=3, color=colour)
+    axes.set_xscale("symlog", linthresh=1 / hours)  # none at all has a place, too
+    axes.set_xlim(0, 60)
+    axes.set_ylim(0, 0.1)
+    axes.set_xticks([0, 0.2, 0.5, 1, 2, 5, 10, 20, 50])
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel(f"false alarms per hour, of {hours:.2f} h")
     axes.set_ylabel("words missed")
     axes.grid(color="#dddddd", which="major")

@@ -1,4 +1,4 @@
-"""Makes the shipped model: speaks the clips, trains in two rounds, calibrates, writes `welcome.onnx` and `welcome.pt`.
+"""Makes the shipped model: speaks the clips, trains in two rounds, calibrates, settles, writes `welcome.onnx` and `welcome.pt`.
 
 One command from the recordings and the engines of `kws synth` (docs/synthesis.md) to the model, about an hour on two cores:
 
@@ -19,11 +19,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from kws import Spotter
 from kws.synth.neighbours import pronunciations
-from kws.training import checkpoint, trunk
+from kws.training import checkpoint, trials, trunk
 from kws.training.augment import recorded_rooms, simulated_rooms
+from kws.training.calibrate import THRESHOLDS, lowest_within
+from kws.training.calibrating import rewrite
 from kws.training.clips import BACKGROUND, Bank, Clip, find_clips, pack, read_bank
 from kws.training.fit import Recipe
+from kws.training.matching import report_frames
 from kws.training.material import Material
 from kws.training.mixing import Source, placed_word, unplaced_word
 from kws.training.network import NetworkConfig
@@ -45,7 +49,8 @@ HELD_OUT_PHRASES = ("snowboy", "view_glass")  # of wake_words: more hours to cal
 SPOKEN_NEGATIVES = {"neighbours": 0.36, "sentences": 0.08}
 SPOKEN_WORDS = {"word": placed_word, "spoken_in": unplaced_word}
 CONFIG = NetworkConfig((WORD,))
-RECIPE = Recipe(epochs=12)  # of the first round
+RECIPE = Recipe()  # of the first round
+NEIGHBOURS_THAT_FIRE = 0.03  # at most, of those spoken by the voices of validation
 
 
 def main() -> None:
@@ -63,10 +68,22 @@ def main() -> None:
     hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True), say=print)
     material = gather(data, spoken)
     config = replace(CONFIG, band_channels=trunk.band_channels(trunk.shipped()))
-    start = None if args.resume else trunk.with_trunk(config, trunk.shipped(), RECIPE.seed)
+    start = trunk.with_trunk(config, trunk.shipped(), RECIPE.seed)
     how = {"start": start, "resume": args.resume, "hooks": hooks, "card": card, "readings": [trunk.reading({WORD: pronunciations(WORD)})]}
     train_in_rounds(material, config, RECIPE, args.out, device=torch.device("cpu"), **how)
+    settle(args.out, read(spoken / "validation" / "neighbours"))
     shed_optimiser(args.out.with_suffix(".pt"))
+
+
+def settle(path: pathlib.Path, neighbours: Bank) -> None:
+    """Raises the threshold to where few of the neighbours fire: those say more of it than so few hours without an alarm."""
+    spotter = Spotter.load(path)
+    made = trials.word_trials(spotter.engine, [neighbours[i] for i in range(len(neighbours))], placed_word("", neighbours).placed)
+    fires = np.array([[len(at) > 0 for at in report_frames(each.scores.pooled[:, 0], THRESHOLDS, spotter.events)] for each in made])
+    at = max(lowest_within(fires.sum(0), NEIGHBOURS_THAT_FIRE * len(fires)), int(np.searchsorted(THRESHOLDS, spotter.events.threshold[0])))
+    events = {**spotter.info.document["events"], "threshold": [THRESHOLDS[at]]}
+    told = {"clips": len(fires), "fire": int(fires[:, at].sum())}
+    rewrite(path, {**spotter.info.document, "events": events, "neighbours": told}, path)
 
 
 def shed_optimiser(path: pathlib.Path) -> None:
