@@ -64,11 +64,12 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     data, spoken = unpack(args.data, args.work / "data"), args.work / "spoken"
     subprocess.run([sys.executable, HERE / "speak.py", "--out", spoken], check=True)
-    card = {"sources": json.loads((HERE / "sources.json").read_text()), **trunk.card(trunk.shipped())}
+    begun = trunk.shipped()
+    card = {"sources": json.loads((HERE / "sources.json").read_text()), **trunk.card(begun)}
     hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True), say=print)
     material = gather(data, spoken)
-    config = replace(CONFIG, band_channels=trunk.band_channels(trunk.shipped()))
-    start = trunk.with_trunk(config, trunk.shipped(), RECIPE.seed)
+    config = replace(CONFIG, band_channels=trunk.band_channels(begun))
+    start = trunk.with_trunk(config, begun, RECIPE.seed)
     how = {"start": start, "resume": args.resume, "hooks": hooks, "card": card, "readings": [trunk.reading({WORD: pronunciations(WORD)})]}
     train_in_rounds(material, config, RECIPE, args.out, device=torch.device("cpu"), **how)
     settle(args.out, read(spoken / "validation" / "neighbours"))
