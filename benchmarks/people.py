@@ -9,7 +9,8 @@ is there is not trained again, one that was stopped goes on. No recording of the
 N of them, which are then not judged by (the files do not say who speaks).
 
 Judged by all recordings of the phrase, clean and in pink noise at 10 dB, at no more than 1 and 0.5 false alarms per hour over all
-other speech: that of the training speakers, too, and, apart, over that of others alone; and as the model comes, at its own threshold.
+other speech: that of the training speakers, too, and, apart, over that of others alone; as the model comes, at its own threshold; and at
+a few other ones.
 """
 
 import argparse
@@ -42,6 +43,7 @@ SPEECH = ("speech_commands", "librispeech", "precise_community", "custom_command
 NOISE = ("esc10",)
 SNRS_DB = (None, 10.0)
 RATES = (1.0, 0.5)  # false alarms per hour
+THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.8)
 
 
 def main() -> None:
@@ -136,6 +138,8 @@ def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: st
         "all speech": {rate: _at(at, found, *everything) for rate, at in within.items()},
         "speech of others": {rate: _at(lowest_within(others[0], rate * others[1]), found, *others) for rate in RATES},
         "as it comes": _at(own, found, *everything),
+        "at thresholds": [_at(int(np.searchsorted(CURVE, each)), found, *everything) for each in THRESHOLDS],
+        "alarms of others": [int(others[0][np.searchsorted(CURVE, each)]) for each in THRESHOLDS],
         "neighbours that fire": {
             f"{CURVE[at]:g}": {str(kind): f"{fires[kinds == kind, at].sum()} of {(kinds == kind).sum()}" for kind in np.unique(kinds)}
             for at in (within[RATES[0]], own)
