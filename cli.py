@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kws.ranges import Range
 from kws.synth.cli import neighbours, synth
 from kws.training.cli import calibrate, complain, download, evaluate, train, warn
 
@@ -69,10 +70,8 @@ def _options(*options: Callable) -> Callable[[Callable], Callable]:
 
 _MODEL = _options(
     click.option("--model", default="welcome", show_default=True, help="Name of a model, or path of a model file."),
-    click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="Score from which a word counts, not the model's own."),
-    click.option(
-        "--false-alarms-per-hour", type=click.FloatRange(0), help="Choose the threshold that gave at most this many in calibration."
-    ),
+    click.option("--threshold", type=Range(0, 1, min_open=True), help="Score from which a word counts, not the model's own."),
+    click.option("--false-alarms-per-hour", type=Range(0), help="Choose the threshold that gave at most this many in calibration."),
     click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the model runs."),
 )
 _FORM = _options(
@@ -101,7 +100,7 @@ def main() -> None:
     """
 
 
-@main.command(epilog="Exit status: 0 done, 1 a recording could not be read (the others were), 2 wrong usage.")
+@main.command(epilog="Exit status: 0 done, 1 a recording could not be read (the others were) or something not written, 2 wrong usage.")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|-...")
 @_MODEL
 @_FORM
@@ -208,7 +207,7 @@ def _misplaced(source: str | None, given: dict[str, object]) -> str | None:
 @click.argument("phrase")
 @click.option("--out", type=_FOLDER, default=Path("recordings"), show_default=True, help="Folder: DIR/PHRASE/SPEAKER_nohash_N.wav.")
 @click.option("--count", type=click.IntRange(1), default=10, show_default=True, help="Good examples to record.")
-@click.option("--seconds", type=click.FloatRange(0.5, 10), default=2.5, show_default=True, help="Length of a recording, before trimming.")
+@click.option("--seconds", type=Range(0.5, 10), default=2.5, show_default=True, help="Length of a recording, before trimming.")
 @click.option("--speaker", default="me", show_default=True, help="Who speaks; training tells people apart by this name.")
 @click.option("--input-device", metavar="NAME", help="Microphone whose name contains this.")
 def record(phrase: str, out: Path, count: int, seconds: float, speaker: str, input_device: str | None) -> None:

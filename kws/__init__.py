@@ -3,8 +3,8 @@
 The map: `spotter` (load a model, listen) uses `engine` (one stateful step), `reader` (a second opinion), `events` (scores → events),
 `modelfile`, and `audio`, which stands on `decoders`; what goes wrong is told by `errors`. Beside this library there is what the
 command line in `cli.py` needs: `detecting` (recordings), `streaming` (live audio) and `recording` (one's own examples), with
-`microphone`, `output`, `plot`, `describe`, `terminal` (bar and meter), `interrupts` (Ctrl-C) and `standard` (standard streams that are
-closed or full).
+`microphone`, `output`, `plot`, `describe`, `terminal` (bar and meter), `ranges` (of options), `interrupts` (Ctrl-C) and `standard`
+(standard streams that are closed or full).
 `kws.training` makes and judges models; it needs the extra `train`. `kws.synth` speaks words made from text.
 """
 

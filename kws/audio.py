@@ -6,7 +6,7 @@ there was to hear before the fault is told.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +24,7 @@ SUFFIXES = (
 )
 RAW_FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
+_FILE_SIGNATURES = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 _RATES = range(1_000, 1_000_001)  # anything else is a damaged header
 _LOUDEST = 1e6  # full scale is 1; the square of a sample far beyond this no longer fits the network's numbers
 
@@ -119,15 +120,25 @@ def model_blocks(chunks: Iterator[np.ndarray], rate: int, where: str) -> Iterato
         raise fault
 
 
-def find_recordings(path: Path | str) -> list[Path]:
+def find_recordings(path: Path | str, lost: Callable[[AudioError], None] | None = None) -> list[Path]:
     """The recording itself, or all recordings below a directory, sorted, hidden ones left out.
 
-    Raises AudioError for a directory without recordings.
+    `lost` is told of each directory that cannot be listed. Raises AudioError for a directory without recordings; where nobody is to be
+    told, for one that cannot be listed, too.
     """
     path = Path(path)
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p.relative_to(path)))
+    unlisted: list[AudioError] = []
+
+    def closed(error: OSError) -> None:
+        unlisted.append(AudioError(f"{error.filename}: this directory cannot be listed ({error.strerror}). Check its permissions."))
+
+    found = sorted(p for p in _shown(path, closed) if p.suffix.lower() in SUFFIXES and p.is_file())
+    if unlisted and (lost is None or not found):
+        raise unlisted[0]
+    for error in unlisted:
+        lost(error)
     if not found:
         raise AudioError(f"{path}: no recordings in this directory or below it (.wav, .flac, .mp3, ...). Check the path.")
     return found
@@ -140,14 +151,22 @@ def no_sound(samples: np.ndarray) -> np.ndarray | None:
     return ~(np.abs(samples) <= _LOUDEST)
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _shown(path: Path, closed: Callable[[OSError], None]) -> Iterator[Path]:
+    """The files below a directory that are not hidden, nor in a hidden directory."""
+    for folder, folders, names in os.walk(path, onerror=closed):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def _raw_chunks(stream: BinaryIO, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:
-    rest = b""  # bytes of a sample that has not arrived in full
+    rest, begun = b"", False  # bytes of a sample that has not arrived in full
     while data := _arrived(stream, block_bytes):
         data = rest + data
+        if not begun and data.startswith(_FILE_SIGNATURES):
+            raise AudioError(
+                "standard input: a file, not raw samples. Give it to kws detect -, or decode it: ffmpeg -i FILE -f s16le -ac 1 -"
+            )
+        begun = True
         whole = len(data) // dtype.itemsize * dtype.itemsize
         rest = data[whole:]
         samples = np.frombuffer(data[:whole], dtype).astype(np.float32)

@@ -90,11 +90,11 @@ def _scratch(names: Sequence[str]) -> Iterator[Path]:
 
 
 def gather(names: Sequence[str], scratch: Path) -> tuple[list[Recording], list[KwsError]]:
-    """All recordings that `names` stand for, and a fault for each name without any. Standard input is copied to `scratch`."""
+    """All recordings that `names` stand for, and a fault for each name or folder without any. Standard input is copied to `scratch`."""
     recordings, faults = [], []
     for name in names:
         try:
-            recordings += [_from_standard_input(scratch)] if name == STANDARD_INPUT else _below(name)
+            recordings += [_from_standard_input(scratch)] if name == STANDARD_INPUT else _below(name, faults.append)
         except KwsError as fault:
             faults.append(fault)
     return recordings, faults
@@ -112,8 +112,8 @@ def _from_standard_input(scratch: Path) -> Recording:
     return Recording(STANDARD_INPUT, path)
 
 
-def _below(name: str) -> list[Recording]:
-    return [Recording(printable(str(path)), path) for path in audio.find_recordings(name)]
+def _below(name: str, lost: Callable[[KwsError], None]) -> list[Recording]:
+    return [Recording(printable(str(path)), path) for path in audio.find_recordings(name, lost)]
 
 
 def _hear(

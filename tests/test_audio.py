@@ -1,5 +1,6 @@
 """Every format gives the same model audio, at any block size, in little memory; every bad file gives one clear error."""
 
+import errno
 import io
 import os
 import re
@@ -352,6 +353,29 @@ def test_a_file_is_found_whatever_its_name(tmp_path: Path) -> None:
     assert audio.find_recordings(tmp_path / "x.bin") == [tmp_path / "x.bin"]
 
 
+def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("closed", ".closed", "open"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "open" / "a.wav").touch()
+    scandir = os.scandir
+
+    def listed(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", listed)
+    told: list[AudioError] = []
+    assert audio.find_recordings(tmp_path, told.append) == [tmp_path / "open" / "a.wav"]
+    assert [str(each) for each in told] == [
+        f"{tmp_path / 'closed'}: this directory cannot be listed (Permission denied). Check its permissions."
+    ]
+    with pytest.raises(AudioError, match="cannot be listed"):
+        audio.find_recordings(tmp_path)
+    with pytest.raises(AudioError, match="cannot be listed"):
+        audio.find_recordings(tmp_path / "closed", told.append)
+
+
 def test_a_folder_without_recordings(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="no recordings in this directory"):
         audio.find_recordings(tmp_path)
@@ -387,6 +411,14 @@ def test_raw_audio_is_given_as_soon_as_it_comes() -> None:
             assert len(next(blocks)) == 100
         cat.stdin.close()
         assert list(blocks) == []
+
+
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG"])
+def test_a_file_is_no_raw_audio(form: str) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, noise(0.5), RATE, format=form)
+    with pytest.raises(AudioError, match="a file, not raw samples"):
+        list(audio.raw_blocks(io.BytesIO(file.getvalue())))
 
 
 def test_an_empty_pipe() -> None:

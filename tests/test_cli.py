@@ -99,6 +99,10 @@ def test_detect_imports_only_what_it_needs(place: Place) -> None:
     [
         ("detect", "Missing argument"),
         ("detect --threshold 2 x.wav", "not in the range"),
+        ("detect --threshold nan x.wav", "not in the range 0<x<=1"),
+        ("detect --false-alarms-per-hour nan x.wav", "not in the range"),
+        ("evaluate welcome --positives . --negatives . --stream-seconds nan", "not in the range"),
+        ("record welcome --seconds nan", "not in the range"),
         ("detect --threshold 0.5 --false-alarms-per-hour 1 x.wav", "exclude each other"),
         ("detect --jobs 0 x.wav", "not in the range"),
         ("detect --plot p.png x.wav y.wav", "describe one recording"),

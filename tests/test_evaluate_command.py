@@ -345,6 +345,14 @@ def test_calibration_promises_what_it_heard(tiny_model, folders, tmp_path):
     assert "its lowest row is 2 per hour (0.5 h heard)" in refused.stderr
 
 
+def test_what_lies_where_the_checkpoint_would_go_stays(tiny_model, folders, tmp_path):
+    mine = tmp_path / "a.pt"
+    mine.write_text("precious")
+    result = kws("calibrate", tiny_model.path, "--negatives", folders / "negatives" / "flat", "--out", tmp_path / "a.onnx")
+    assert (result.exit_code, mine.read_text(), [*tmp_path.glob("*.onnx")]) == (1, "precious", [])
+    assert f"{mine}: the checkpoint beside a.onnx would replace it" in result.stderr
+
+
 def test_too_little_to_calibrate_keeps_the_thresholds(tiny_model, folders, tmp_path):
     out = tmp_path / "room.onnx"
     result = kws("calibrate", tiny_model.path, "--negatives", folders / "negatives" / "flat", "--out", out)

@@ -49,6 +49,7 @@ def test_sounds_that_are_taken_for_each_other_are_nearer(nearer, farther):
         ("welcome", NEAR, {"webcam", "wellness", "talcum"}, {"welcome", "welcoming", "well"}),
         ("welcome", CONTAINING, {"welcoming", "unwelcome"}, {"welcome", "well"}),
         ("snowboy", PART, {"snow", "boy"}, set()),
+        ("hey you", PART, {"hey", "you"}, {"hae", "ewe"}),  # which sound the same
         ("hey you", SWAPPED, {"you hey"}, {"hey you"}),
         ("smart mirror", REPLACED, {"start mirror", "smart miller"}, {"smart mirror", "smart mirrored"}),
     ],

@@ -57,7 +57,7 @@ def neighbours(phrase: str, pronunciations: Sequence[str] = (), most_near: int =
     return [
         *_swapped(phrase),
         *_replaced(phrase),
-        *_listed(PART, parts, said),
+        *_listed(PART, parts, said, own=phrase.split()),
         *_listed(CONTAINING, containing, said),
         *_one_of_each([Neighbour(word, NEAR, round(distance, 3)) for distance, word in near], rest)[:most_near],
     ]
@@ -109,10 +109,10 @@ def _is_part(plain: str, said: Sequence[str]) -> bool:
     return len(plain) >= _FEWEST_SOUNDS and any(plain in each for each in said)
 
 
-def _listed(kind: str, words: dict[str, str], said: Sequence[str]) -> list[Neighbour]:
-    """One spelling for each sound, the longest parts and the shortest containing words first."""
+def _listed(kind: str, words: dict[str, str], said: Sequence[str], own: Sequence[str] = ()) -> list[Neighbour]:
+    """One spelling for each sound, the phrase's own if it has one; the longest parts and the shortest containing words first."""
     found = [Neighbour(word, kind, round(distance, 3)) for word, distance in zip(words, _distances(said, words.values()), strict=True)]
-    return _one_of_each(sorted(found, key=lambda each: (each.distance, each.text)), words)
+    return _one_of_each(sorted(found, key=lambda each: (each.distance, each.text not in own, each.text)), words)
 
 
 def _one_of_each(found: Iterable[Neighbour], words: dict[str, str]) -> list[Neighbour]:

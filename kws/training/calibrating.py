@@ -29,6 +29,8 @@ def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, o
     out = out or Path("models") / f"{source.stem}-calibrated.onnx"
     if out.suffix != ".onnx":
         raise DataError(f"{out}: a model file is named NAME.onnx. Change --out.")
+    if _in_the_way(source, out):
+        raise DataError(f"{out.with_suffix('.pt')}: the checkpoint beside {out.name} would replace it. Change --out, or move it away.")
     banks = read_words(spotter.words, positives, "all", LONGEST_WORD_SECONDS, warn) if positives else []
     clips = find_negatives(negatives, spotter.words, "all", warn)
     listened = hear_recordings(spotter, clips, THRESHOLDS, warn, progress("recordings without the word", "recording"))
@@ -50,6 +52,11 @@ def measure(spotter: Spotter, banks: list[Bank], listened: list[Listened]) -> di
     trials = [_trials(spotter, bank, word) for word, bank in zip(spotter.words, banks, strict=False)] or [[] for _ in spotter.words]
     note = {} if banks else {"note": "no clips of the word were given, so it is not known how many are missed"}
     return {**table(spotter.words, counts, hours, trials, spotter.events), "recordings": len(listened), **note}
+
+
+def _in_the_way(source: Path, out: Path) -> bool:
+    """Whether beside the model file that is not there yet lies a checkpoint, or what is named like one."""
+    return source.with_suffix(".pt").is_file() and out.with_suffix(".pt").exists() and not out.exists()
 
 
 def rewrite(source: Path, document: dict, out: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kws.errors import install_hint
+from kws.ranges import Range
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -104,7 +105,7 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, min_open=True),
+    type=Range(0, min_open=True),
     help="The highest.  [default: 0.002; of a protocol 0.003, with a trunk 0.002]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same model.")
@@ -258,9 +259,7 @@ _WITH_PROTOCOL = ("model", "protocol", "data", "as_json", "positives")  # what s
 @click.option("--data", type=_FOLDER, help="With --protocol: folder in Speech Commands layout.")
 @click.option("--background", type=_FOLDER, multiple=True, help="Noise to lay the words in.  [default: pink noise]")
 @click.option("--snr", "snrs_db", type=_Decibels(), multiple=True, help="Level of the noise.  [default: clean 20 10 5 0]")
-@click.option(
-    "--stream-seconds", type=click.FloatRange(2, 600), default=10.0, show_default=True, help="Length of the stream around a word."
-)
+@click.option("--stream-seconds", type=Range(2, 600), default=10.0, show_default=True, help="Length of the stream around a word.")
 @click.option("--part", type=click.Choice(["all", "train", "validation", "test"]), default="all", show_default=True, help="Which speakers.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same streams.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output; docs/evaluation.md lists its keys.")
@@ -317,7 +316,9 @@ def evaluate(
 @click.argument("model")
 @click.option("--negatives", type=_FOLDER, multiple=True, required=True, help="Recordings without the words: your room, your radio.")
 @click.option("--positives", type=_FOLDER, help="DIR/WORD/*.wav: clips of the word, to tell how many are missed.")
-@click.option("--out", type=_FILE, metavar="ONNX", help="Model file to write.  [default: models/NAME-calibrated.onnx]")
+@click.option(
+    "--out", type=_FILE, metavar="ONNX", help="Model file to write, the checkpoint beside it.  [default: models/NAME-calibrated.onnx]"
+)
 def calibrate(model: str, negatives: tuple[Path, ...], positives: Path | None, out: Path | None) -> None:
     """Choose a model's thresholds anew, by recordings of your own.
 
