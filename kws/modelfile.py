@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kws.errors import ModelError
-from kws.events import EventSettings
+from kws.events import NEVER, EventSettings
 from kws.reader import Reader, Weighing
 
 if TYPE_CHECKING:
@@ -60,11 +60,13 @@ class ModelInfo:
         return EventSettings(**{**settings, "threshold": tuple(settings["threshold"])})
 
     def thresholds_for(self, false_alarms_per_hour: float) -> tuple[float, ...]:
-        """One threshold per word that gave at most this many false alarms per hour when the model was calibrated.
+        """One threshold per word that gave at most this many false alarms per hour when the model was calibrated; what never fires
+        (unknown words, silence) has none.
 
         Raises ModelError where the calibration heard too little to promise so few.
         """
-        return tuple(self._threshold_for(word, false_alarms_per_hour) for word in self.words)
+        own = zip(self.words, self.events.threshold, strict=True)
+        return tuple(NEVER if threshold >= NEVER else self._threshold_for(word, false_alarms_per_hour) for word, threshold in own)
 
     def _threshold_for(self, word: str, wanted: float) -> float:
         calibration = self.document.get("calibration") or {"hours": 0.0, "rows": []}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sounds import RATE, make_bank, quiet, tone
 
 from kws.errors import AudioError, DataError
-from kws.training.clips import Clip, extent, find_clips, merged, pack, part_of, read_bank, speaker_of
+from kws.training.clips import Clip, extent, find_clips, merged, pack, part_of, read_bank, speaker_of, without_words
 
 
 def write_folder(folder: Path, names: list[str], seconds: float = 0.1) -> Path:
@@ -210,6 +210,14 @@ class TestReading:
         seen = []
         read_bank(find_clips(tmp_path), warn=pytest.fail, progress=lambda waves: (seen.append(1) or wave for wave in waves))
         assert len(seen) == 5
+
+    def test_what_lies_in_a_folder_named_after_a_word_however_deep_is_not_without_it(self, tmp_path):
+        names = ["yes/a.wav", "yes/anna/b.wav", "anna/c.wav", "anna/yesterday/d.wav"]
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(tmp_path / name, np.zeros(1600, np.int16), 16_000)
+        clips, named = without_words([tmp_path, tmp_path / "anna", tmp_path / "yes" / "anna"], ["yes"])
+        assert (sorted(clip.path.name for clip in clips), named) == (["c.wav", "d.wav"], 2)
 
     def test_folder_without_recordings(self, tmp_path):
         with pytest.raises(AudioError, match="no recordings"):

@@ -68,6 +68,7 @@ def test_hits_are_those_of_the_machine():
         trial = trials.Trial(make_scores(wandering(300, seed)), 2.0, 2.6)
         expected = [bool(trials.found(trial, 0, ("word",), MACHINE.at([t]))) for t in THRESHOLDS]
         assert matching.hits(trial, 0, THRESHOLDS, MACHINE).tolist() == expected
+        assert [trials.decision(trial, 0, ("word",), MACHINE.at([t])) is not None for t in THRESHOLDS] == expected
 
 
 @pytest.mark.parametrize("shift", [1, 50, 1000])

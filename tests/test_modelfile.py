@@ -12,6 +12,7 @@ from factories import make_document, make_model, make_network
 from onnx import TensorProto, helper
 
 from kws.errors import ModelError
+from kws.events import NEVER
 from kws.modelfile import FORMAT, METADATA_KEY, WITH_READER, ModelInfo, find, open_session
 
 ROOT = Path(__file__).parent.parent
@@ -141,7 +142,9 @@ def test_file_holds_nothing_but_standard_operators(tmp_path):
 def make_info(*rows: tuple[str, float, float], words: tuple[str, ...] = ("yes",), hours: float = 2.5) -> ModelInfo:
     table = [{"word": word, "false_alarms_per_hour": rate, "threshold": threshold} for word, rate, threshold in rows]
     document = make_document(make_network())
-    return ModelInfo(Path("yes.onnx"), {**document, "words": list(words), "calibration": {"hours": hours, "rows": table}})
+    events = {**document["events"], "threshold": [NEVER if word.startswith("_") else 0.5 for word in words]}
+    calibration = {"hours": hours, "rows": table}
+    return ModelInfo(Path("yes.onnx"), {**document, "words": list(words), "events": events, "calibration": calibration})
 
 
 ROWS = [("yes", 5.0, 0.6), ("yes", 0.5, 0.9), ("yes", 1.0, 0.8), ("no", 0.2, 0.7), ("no", 10.0, 0.4)]
@@ -154,6 +157,10 @@ ROWS = [("yes", 5.0, 0.6), ("yes", 0.5, 0.9), ("yes", 1.0, 0.8), ("no", 0.2, 0.7
 )
 def test_threshold_is_of_the_row_that_keeps_the_promise(wanted, expected):
     assert make_info(*ROWS, words=("yes", "no")).thresholds_for(wanted) == expected
+
+
+def test_what_never_fires_needs_no_promise():
+    assert make_info(*ROWS, words=("yes", "_unknown_", "no")).thresholds_for(1.0) == (0.8, NEVER, 0.7)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import torch
 from conftest import write_tone_folder
 
 from kws import Spotter
-from kws.errors import DataError, KwsError
+from kws.errors import DataError, KwsError, ModelError
 from kws.training import checkpoint
 from kws.training.clips import part_of
 from kws.training.fit import Recipe, Run, Task, fit, learning_rate, mixed_precision
 from kws.training.material import Folders, Material, gather
 from kws.training.mixing import Mixer
-from kws.training.network import NetworkConfig
+from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.session import detection_task, train
 from kws.training.torch_engine import TorchEngine
 
@@ -103,6 +104,16 @@ def norms(document: dict) -> int:
     config = document["training"]["config"]
     convolutions = 1 + 2 * len(config["kernels"])
     return 2 * (config["mels"] + convolutions * config["channels"])
+
+
+def test_the_checkpoint_of_another_model_is_refused(tiny_model, tmp_path):
+    for suffix in (".onnx", ".pt"):
+        shutil.copy(tiny_model.path.with_suffix(suffix), tmp_path / f"a{suffix}")
+    saved = checkpoint.load(tmp_path / "a.pt")
+    other = ScanningCNN(NetworkConfig.from_dict({**saved["config"], "words": ["other"]}))
+    checkpoint.save({**saved, "config": other.config.to_dict(), "average": other.state_dict()}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match=r"the checkpoint of another model than a\.onnx"):
+        TorchEngine(str(tmp_path / "a.onnx"), "cpu")
 
 
 @pytest.mark.parametrize(("device", "tolerance"), [("cpu", 1e-5), pytest.param("cuda", 1e-4, marks=pytest.mark.gpu)])

@@ -6,7 +6,7 @@ moves old ones from one part to another, and no speaker stands in two.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,22 @@ def speaker_of(path: Path) -> str:
 def find_clips(folder: Path) -> list[Clip]:
     """All recordings under a folder; the label is the name of the folder a file lies in. Raises AudioError where there are none."""
     return [Clip(path, path.parent.name, speaker_of(path)) for path in audio.find_recordings(folder)]
+
+
+def lies_in(clip: Clip, folder: Path, names: Collection[str]) -> bool:
+    """Whether a recording below a folder lies, however deep, in one of these names."""
+    return clip.label in names or any(part in names for part in clip.path.relative_to(folder).parts[:-1])
+
+
+def without_words(folders: Iterable[Path], words: Collection[str]) -> tuple[list[Clip], int]:
+    """Every recording of some folders once, but for those in folders named after a word; and how many these are.
+
+    Raises AudioError for a folder without recordings.
+    """
+    clips = [(clip, clip.path.resolve(), lies_in(clip, folder, words)) for folder in folders for clip in find_clips(folder)]
+    named = {path for _, path, inside in clips if inside}
+    others = {path: clip for clip, path, _ in clips if path not in named}
+    return list(others.values()), len(named)
 
 
 @dataclass(frozen=True)

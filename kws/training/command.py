@@ -18,7 +18,7 @@ from kws.synth.engine import SynthError
 from kws.synth.neighbours import pronunciations
 from kws.terminal import Progress
 from kws.training import processes, sorting, trunk
-from kws.training.clips import find_clips
+from kws.training.clips import without_words
 from kws.training.fit import Recipe
 from kws.training.material import Folders, Material, check, gather
 from kws.training.network import NetworkConfig
@@ -83,8 +83,7 @@ def _mining(folders: Folders, words: Sequence[str]) -> Folders:
     """What fires in the negatives is mined unless other recordings are given for it, if not all of them were held out."""
     if folders.mine:
         return folders
-    clips = [clip for folder in folders.negatives for clip in find_clips(folder)]
-    minable = any(clip.part == "train" and clip.label not in words for clip in clips)
+    minable = any(clip.part == "train" for clip in without_words(folders.negatives, words)[0])
     return replace(folders, mine=folders.negatives if minable else ())
 
 

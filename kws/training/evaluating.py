@@ -13,7 +13,7 @@ from tqdm import tqdm
 from kws.errors import DataError, KwsError
 from kws.output import replace_file, write_line
 from kws.spotter import Spotter
-from kws.training.clips import Bank, Clip, find_clips, read_bank
+from kws.training.clips import Bank, Clip, find_clips, read_bank, without_words
 from kws.training.evaluation import CURVE, Evidence, judge
 from kws.training.hearing import Heard, hear_recordings, hear_streams
 from kws.training.streams import QUIETEST, Streams, pink_noise, usable_noises
@@ -82,21 +82,24 @@ def read_words(words: Sequence[str], folder: Path, part: str, longest_seconds: f
 
 def find_negatives(folders: Iterable[Path], words: Sequence[str], part: str, warn: Warn) -> list[Clip]:
     """Every recording of the folders once, but for those in folders named after a word. Raises KwsError where nothing is left."""
-    found = {clip.path.resolve(): clip for folder in folders for clip in clips_in(folder)}
-    without = [clip for clip in found.values() if clip.label not in words]
-    if len(without) < len(found):
-        warn(f"{len(found) - len(without)} recordings in folders named after a word are not counted as audio without it.")
-    chosen = _of_part(without, part)
+    without, named = without_words([_existing(folder) for folder in folders], words)
+    if named:
+        warn(f"{named} recordings in folders named after a word are not counted as audio without it.")
+    chosen, found = _of_part(without, part), len(without) + named
     if found and not chosen:
-        raise DataError(f"none of the {len(found)} recordings of --negatives can be used: they are of the words, or of other parts.")
+        raise DataError(f"none of the {found} recordings of --negatives can be used: they are of the words, or of other parts.")
     return chosen
 
 
 def clips_in(folder: Path) -> list[Clip]:
     """All recordings below a folder. Raises DataError for a missing one, AudioError for one without recordings."""
+    return find_clips(_existing(folder))
+
+
+def _existing(folder: Path) -> Path:
     if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
         raise DataError(f"{folder}: no such folder. Check the path.")
-    return find_clips(folder)
+    return folder
 
 
 def progress(title: str, unit: str) -> Callable[[Iterable, int], Iterable]:

@@ -1,7 +1,7 @@
 """From folders to what a run learns from and is judged by: words, negatives, noises and rooms, split by speaker."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from kws.audio import SAMPLE_RATE
 from kws.errors import DataError
 from kws.training.augment import simulated_rooms
-from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, find_clips, read_bank
+from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, find_clips, lies_in, read_bank
 from kws.training.fit import Recipe
 from kws.training.mining import find_audio, read_heldout
 from kws.training.mixing import MARGIN_SAMPLES, Source, Word, placed_word, unplaced_word
@@ -91,8 +91,8 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     mined, heldout_mined = find_audio(folders.mine, names, warn)
     everything = folders.clips(folders.data)
     words = [_read_word(name, everything, folders.data, warn, progress) for name in names]
-    others = [clip for clip in everything if not _lies_in(clip, folders.data, (*names, BACKGROUND))]
-    deeper = sum(clip.label not in names and _lies_in(clip, folders.data, names) for clip in everything)
+    others = [clip for clip in everything if not lies_in(clip, folders.data, (*names, BACKGROUND))]
+    deeper = sum(clip.label not in names and lies_in(clip, folders.data, names) for clip in everything)
     if deeper:
         warn(f"{folders.data}: {deeper} recordings in subfolders of a word's folder are not used. Put them into DIR/WORD itself.")
     banks = [read_bank(clips, warn=warn, progress=progress) for clips in (others, *_without(names, folders, warn)) if clips]
@@ -101,7 +101,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
             f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR."
         )
     alike, ordinary = (banks[:1], banks[1:]) if folders.alike and others else ([], banks)
-    noise_clips = [clip for clip in everything if _lies_in(clip, folders.data, [BACKGROUND])] + [
+    noise_clips = [clip for clip in everything if lies_in(clip, folders.data, [BACKGROUND])] + [
         c for folder in folders.background for c in find_clips(folder)
     ]
     learned = [_part_or_all(word, "train") for word in (*words, *_phrases(names, folders, warn, progress))]
@@ -132,15 +132,10 @@ def _without(names: Sequence[str], folders: Folders, warn: Warn) -> list[list[Cl
     kept = []
     for folder in folders.negatives:
         clips = folders.clips(folder)
-        kept.append([clip for clip in clips if not _lies_in(clip, folder, names)])
+        kept.append([clip for clip in clips if not lies_in(clip, folder, names)])
         if len(kept[-1]) < len(clips):
             warn(f"{folder}: {len(clips) - len(kept[-1])} recordings in folders named after a word are not counted as audio without it.")
     return kept
-
-
-def _lies_in(clip: Clip, folder: Path, names: Collection[str]) -> bool:
-    """Whether a recording lies, however deep, in a folder of one of these names."""
-    return clip.label in names or any(part in names for part in clip.path.relative_to(folder).parts[:-1])
 
 
 def _all(folders: Folders) -> list[Path]:

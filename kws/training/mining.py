@@ -19,7 +19,7 @@ from kws import audio
 from kws.errors import AudioError, DataError
 from kws.output import replace_file
 from kws.spotter import Spotter, Stream
-from kws.training.clips import Bank, Clip, find_clips, pack
+from kws.training.clips import Bank, Clip, pack, without_words
 from kws.training.mixing import Source
 
 THRESHOLD = 0.3  # of the score: what comes this near to firing is learned from, too
@@ -51,10 +51,9 @@ def find_audio(folders: Sequence[Path], words: Sequence[str], warn: Callable[[st
 
     Raises DataError where nothing is left to mine; AudioError for a folder without recordings.
     """
-    found = list({clip.path.resolve(): clip for folder in folders for clip in find_clips(folder)}.values())
-    without = [clip for clip in found if clip.label not in words]
-    if len(without) < len(found):
-        warn(f"{len(found) - len(without)} recordings in folders named after a word are not mined.")
+    without, named = without_words(folders, words)
+    if named:
+        warn(f"{named} recordings in folders named after a word are not mined.")
     mined = [clip for clip in without if clip.part == "train"]
     if folders and not mined:
         raise DataError(

@@ -20,7 +20,10 @@ class TorchEngine:
         session, self.info = open_session(path)
         self._reader = open_reader(session, self.info)  # on the CPU: it is asked seldom
         self.device = pick_device(device)
-        self._network = fold(load_network(path.with_suffix(".pt"))).to(self.device)
+        network = load_network(path.with_suffix(".pt"))
+        if (network.config.words, network.silence().shape[1]) != (self.info.words, self.info.state_size):
+            raise ModelError(f"{path.with_suffix('.pt')}: is the checkpoint of another model than {path.name}. Keep what belongs together.")
+        self._network = fold(network).to(self.device)
 
     def silence(self, batch: int = 1) -> State:
         return begin(self._network.silence(batch).cpu().numpy(), self._reader)

@@ -99,7 +99,7 @@ def decision(trial: Trial, word: int, words: tuple[str, ...], settings: EventSet
     machine = EventMachine(words, settings)
     for at, time in enumerate(trial.scores.times):
         for event in machine.feed(portion(trial.scores, slice(at, at + 1))):
-            if event.word == words[word] and event.peak >= trial.end - EARLY_SECONDS:
+            if event.word == words[word] and is_on_word(event.peak, trial.end):
                 return event, float(time)
     return None
 
