@@ -347,49 +347,6 @@ class TestSorting:
         with pytest.raises(DataError, match="other data"):
             classifying.train(other, TINY, recipe, trained, device=torch.device("cpu"), resume=True, workers=0)
 
-    def test_what_teachers_say_is_the_target(self, trained, protocol):
-        """By turns, and as much of it as is wished."""
-        teachers = [load_network(trained.with_suffix(".pt")), ScanningCNN(TINY).eval()]
-        batch = ClassBatches(protocol.train, CLASSES, noise(), NO_SPEECH, TINY.clip_frame_samples, PLAIN)[0]
-        rooms = torch.zeros(1, 8)
-
-        def targets(share: float, index: int) -> torch.Tensor:
-            task = classifying.sorting_task(rooms, replace(PLAIN, taught_share=share), TINY, teachers)
-            audio, targets, _ = task.hear(batch, index)
-            assert torch.equal(audio, centred(batch.clips, TINY.clip_frame_samples).clamp(-1, 1))
-            return targets
-
-        own = torch.nn.functional.one_hot(batch.label, len(CLASSES)).float()
-        assert torch.equal(targets(0.0, 0), own)
-        for index, teacher in enumerate(teachers):
-            theirs = targets(1.0, index)
-            assert theirs.sum(1).numpy() == pytest.approx(1)
-            assert np.array_equal(
-                theirs.argmax(1).numpy(), classifying.predict(teacher, replace(protocol.train, samples=batch.clips.numpy()))
-            )
-            assert torch.allclose(targets(0.25, index), 0.75 * own + 0.25 * theirs)
-        assert torch.equal(targets(1.0, 2), targets(1.0, 0))
-
-    def test_a_teacher_that_looks_further_hears_silence_around(self):
-        further = ScanningCNN(replace(TINY, kernels=(9, 11))).eval()
-        audio = torch.randn(2, TINY.clip_frame_samples) / 10
-        missing = further.config.clip_frame_samples - TINY.clip_frame_samples
-        assert missing > 1
-        silence = torch.zeros(2, missing)
-        before, behind = silence[:, missing // 2 :], silence[:, : missing // 2]
-        assert torch.equal(classifying.taught(further, audio), classifying.taught(further, torch.cat([before, audio, behind], dim=1)))
-
-    def test_other_teachers_are_noticed_on_resume(self, trained, protocol):
-        recipe = ClassRecipe(**checkpoint.load(trained.with_suffix(".pt"))["recipe"])
-        options = {"device": torch.device("cpu"), "resume": True, "workers": 0}
-        with pytest.raises(DataError, match="other teachers"):
-            classifying.train(protocol, TINY, recipe, trained, teachers=[load_network(trained.with_suffix(".pt"))], **options)
-
-    def test_a_teacher_of_other_classes(self, protocol, tmp_path):
-        other = ScanningCNN(replace(TINY, words=("low", "middle", UNKNOWN, SILENCE)))
-        with pytest.raises(DataError, match="middle"):
-            classifying.train(protocol, TINY, PLAIN, tmp_path / "m.onnx", device=torch.device("cpu"), teachers=[other])
-
     def test_model_of_other_classes(self, trained, protocol):
         other = replace(protocol, classes=("low", "middle", UNKNOWN, SILENCE))
         with pytest.raises(DataError, match="middle"):

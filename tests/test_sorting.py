@@ -67,17 +67,6 @@ def test_it_begins_with_the_layers_of_another_network(trained, data, tmp_path):
     assert layers and all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in layers)
 
 
-def test_a_small_network_imitates_another(trained, data, tmp_path):
-    args = ("train", "rise", "fall", "--protocol", "words", "--data", data, "--out", tmp_path / "a.onnx", *QUICK)
-    result = kws(*args, "--teacher", trained.with_suffix(".pt"))
-    assert result.exit_code == 0, result.output
-    assert Spotter.load(tmp_path / "a.onnx").info.document["teachers"] == [trained.with_suffix(".pt").name]
-    for teacher, said in ((), "made with other teachers"), (("--teacher", trained), "not a checkpoint"):
-        result = kws(*args, *teacher, "--resume")
-        assert (result.exit_code, "Traceback" in result.output) == (1, False), result.output
-        assert said in result.stderr
-
-
 def test_what_is_no_word_is_no_event(trained):
     spotter = Spotter.load(trained)
     assert spotter.words == ("rise", "fall", "_unknown_", "_silence_")
@@ -127,7 +116,6 @@ def test_info_says_what_the_model_is(trained):
         (("train", "--protocol", "words", "--data", "."), "Name the words"),
         (("train", "yes", "--protocol", "v2-12", "--data", "."), "has its own words"),
         (("train", "--protocol", "v2-12", "--data", ".", "--phrases", "."), "do not apply"),
-        (("train", "yes", "--data", ".", "--teacher", "a.pt"), "a protocol only"),
         (("evaluate", "welcome"), "Give either"),
         (("evaluate", "welcome", "--protocol", "words", "--data", ".", "--html", "a.html"), "--html does not apply"),
         (("evaluate", "welcome", "--protocol", "words", "--data", ".", "--negatives", "."), "--negatives does not apply"),

@@ -1,6 +1,6 @@
 """Trains the two sizes on the pack-9 protocols, and judges them.
 
-    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small] [--trunk PT] [--teachers RUNS/*large*.pt]
+    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small] [--seeds 0 1 2] [--trunk models/trunk.pt]
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge
 
 Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one folder a set of recordings: speech_commands (the pack of
@@ -50,7 +50,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=ClassRecipe.epochs)
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
-    parser.add_argument("--teachers", type=pathlib.Path, nargs="+", default=[], help="checkpoints to learn from as well, of any size")
     parser.add_argument("--learning-rate", type=float, default=ClassRecipe.learning_rate)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -79,7 +78,6 @@ def main() -> None:
             *half,
             args.size,
             *(["trunk"] if args.trunk else []),
-            *(["taught"] if args.teachers else []),
             str(args.epochs),
             f"seed{seed}",
         ]
@@ -113,9 +111,7 @@ def run(
         hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)
         start = with_trunk(config, args.trunk, recipe.seed) if args.trunk else None
-        teachers = [load_network(teacher) for teacher in args.teachers]
-        how = {"device": device, "resume": resume, "start": start, "teachers": teachers, "hooks": hooks}
-        classifying.train(protocol, config, recipe, path, **how, **material)
+        classifying.train(protocol, config, recipe, path, device=device, resume=resume, start=start, hooks=hooks, **material)
     minutes = (time.perf_counter() - began) / 60
     engine = OnnxEngine(str(path))
     clips = recipe.epochs * recipe.steps_per_epoch * recipe.batch

@@ -48,7 +48,6 @@ class ClassRecipe(Recipe):
     widest_time_mask: int = 20  # hops
     mixup: float = 0.15  # fraction of the batches' clips that are laid over another
     label_smoothing: float = 0.05
-    taught_share: float = 0.7  # of the targets, what teachers say, where there are any
     balanced: bool = True  # every class as often, and every word of one, rather than every clip
     unknown_odds: float = 2.5  # how often an unknown word is drawn, for each time that a known one is
     # Of the unknown words, the fractions that are made up:

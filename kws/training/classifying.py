@@ -48,13 +48,8 @@ def class_logits(pooled: Tensor) -> Tensor:
     return pooled - torch.log(-torch.expm1(pooled - 1e-7))
 
 
-def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig, teachers: Sequence[ScanningCNN] = ()) -> Task:
-    """To tell the classes of clips apart as they may be heard: cross-entropy, with mixed and smoothed targets.
-
-    Of the targets, where there are teachers, a share is what one of them makes of the same audio (Hinton et al., arXiv 1503.02531, at
-    temperature 1): a word that noise has covered need not be believed in. They take turns, as asking all at every step would cost more
-    and, in the mean, teach the same.
-    """
+def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig) -> Task:
+    """To tell the classes of clips apart as they may be heard: cross-entropy, with mixed and smoothed targets."""
 
     def hear(batch: ClassBatch, index: int) -> Heard:
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + index)
@@ -62,8 +57,6 @@ def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig, teac
         targets = F.one_hot(batch.label, len(config.words)).float()
         targets = targets + recipe.label_smoothing * (1 / len(config.words) - targets)
         audio, targets = mixed(audio, targets, recipe.mixup, generator)
-        if teachers:
-            targets = torch.lerp(targets, taught(teachers[index % len(teachers)], audio), recipe.taught_share)
         hops = (audio.shape[1] - config.window_samples) // config.hop_samples + 1
         return audio, targets, masks(len(audio), config.mels, hops, recipe, generator).to(audio.device)
 
@@ -73,14 +66,6 @@ def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig, teac
         return F.cross_entropy(class_logits(output.pooled[..., -1]), targets)
 
     return Task(hear, loss)
-
-
-@torch.no_grad()
-def taught(teacher: ScanningCNN, audio: Tensor) -> Tensor:
-    """What a network makes of audio [B, N]: probabilities [B, K]. It hears silence around it where it needs more."""
-    missing = max(teacher.config.clip_frame_samples - audio.shape[1], 0)
-    output, _ = teacher(F.pad(audio, (missing - missing // 2, missing // 2)))
-    return class_logits(output.pooled[..., -1]).softmax(1)
 
 
 @torch.no_grad()
@@ -127,24 +112,20 @@ def train(
     background: Sequence[Bank] = (),
     resume: bool = False,
     start: ScanningCNN | None = None,
-    teachers: Sequence[ScanningCNN] = (),
     hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
     card: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> dict | None:
     """Trains on a protocol's training part, exports to `path`; returns the model's document, to which `card` adds. The test part is
     not touched. `other_speech`: in which no word of the protocol is said, but in clips whose folders are named after one. `background`:
-    noise, beside the protocol's own. `start` is a network whose weights a new run begins with. `teachers`: networks of the same classes, to
-    be imitated (see `sorting_task`). Raises DataError where their classes are others.
+    noise, beside the protocol's own. `start` is a network whose weights a new run begins with.
 
     Of several processes all must come here with the same arguments; only the first writes, and gets the document.
     """
-    _check(protocol, teachers)
+    _check(protocol)
     run = Run(config, recipe, device, _fingerprint(protocol, [*other_speech, *background]))
     if start is not None:
         run.begin_with(start)
-    teachers = [teacher.to(device) for teacher in teachers]
-    run.learn_from(teachers)
     if resume:
         run.restore(path.with_suffix(".pt"))
         hooks.say(f"resuming after epoch {len(run.history)} of {recipe.epochs}")
@@ -161,7 +142,7 @@ def train(
     fit(
         run,
         batches,
-        sorting_task(rooms, recipe, config, teachers),
+        sorting_task(rooms, recipe, config),
         path=path.with_suffix(".pt"),
         validate=validate,
         on_step=hooks.step,
@@ -172,11 +153,8 @@ def train(
         return _finish(run, protocol, path, card or {}) if processes.first() else None
 
 
-def _check(protocol: Protocol, teachers: Sequence[ScanningCNN]) -> None:
-    """Raises DataError where a class cannot be learned, nothing can be chosen by, or a teacher knows other classes."""
-    for teacher in teachers:
-        if teacher.config.words != protocol.classes:
-            raise DataError(f"a teacher knows {', '.join(teacher.config.words)}, not {', '.join(protocol.classes)}. Take others.")
+def _check(protocol: Protocol) -> None:
+    """Raises DataError where a class cannot be learned, or nothing can be chosen by."""
     missing = [name for label, name in enumerate(protocol.classes) if not (protocol.train.labels == label).any()]
     if missing:
         raise DataError(f"protocol {protocol.name}: no clips of {', '.join(missing)} among those to learn from. {_MORE_SPEAKERS}")

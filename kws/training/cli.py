@@ -80,14 +80,6 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
     help="Begin with the layers of a trained network of this size, whatever its words.  [default: of small detectors one in kws]",
 )
 @click.option("--reader", is_flag=True, help="The words are English: let a network that reads confirm them, if that helps.")
-@click.option(
-    "--teacher",
-    "teachers",
-    type=_FILE,
-    multiple=True,
-    metavar="PT",
-    help="With --protocol: imitate this network of the same classes, of any size. May be repeated.",
-)
 @click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option(
     "--pooling",
@@ -128,7 +120,6 @@ def train(
     size: str,
     trunk: str | None,
     reader: bool,
-    teachers: tuple[Path, ...],
     out: Path | None,
     pooling: str,
     epochs: int | None,
@@ -171,12 +162,9 @@ def train(
     \b
     kws train --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02 --size large
     kws train yes no --protocol words --data speech_commands/ --negatives podcasts/
-    kws train --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02 --teacher models/large.pt --out models/small.onnx
     """
     speaking, own = bool(clips or phonemes or piper_voices), bool(phrases or mine or recordings or reader)
     _check_goal(words, data, from_text, protocol, speaking=speaking, own=own)
-    if teachers and not protocol:
-        raise click.UsageError("--teacher applies to a protocol only.")
     with needs_training():
         from kws.training import command, processes, sorting
         from kws.training.classes import ClassRecipe
@@ -198,7 +186,7 @@ def train(
     if protocol:
         out = out or Path("models") / f"{'_'.join(words) or protocol}.onnx"
         recipe = ClassRecipe(**settings)
-        wishes = sorting.Options(protocol, data, words, negatives, background, size, pooling, start, teachers, recipe, out, device, resume)
+        wishes = sorting.Options(protocol, data, words, negatives, background, size, pooling, start, recipe, out, device, resume)
         command.sort(wishes, as_json, warn)
         return
     speech = Speech(words[0], clips or Speech.clips, seed, phonemes, piper_voices) if from_text else None

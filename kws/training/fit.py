@@ -8,7 +8,7 @@ nothing but the order of sums. `history` has one entry per epoch, and its length
 import hashlib
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,13 +25,7 @@ from kws.training import checkpoint, processes
 from kws.training.memory import keep_freed
 from kws.training.network import NetworkConfig, ScanningCNN
 
-_MADE_WITH = {
-    "config": "another network",
-    "recipe": "other training settings",
-    "fingerprint": "other data",
-    "start": "another trunk",
-    "teachers": "other teachers",
-}
+_MADE_WITH = {"config": "another network", "recipe": "other training settings", "fingerprint": "other data", "start": "another trunk"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,6 @@ class Run:
         self.optimiser = torch.optim.AdamW(_groups(self.network, recipe.weight_decay), lr=recipe.learning_rate)
         self.history: list[dict] = []
         self.start: str | None = None  # what it began with
-        self.teachers: list[str] = []  # what it learns from, besides the data
 
     @property
     def trained(self) -> ScanningCNN:
@@ -93,7 +86,10 @@ class Run:
         parts = {"network": self.network, "average": self.trained, "optimiser": self.optimiser}
         checkpoint.save(
             {
-                **self._made_with,
+                "config": self.network.config.to_dict(),
+                "recipe": asdict(self.recipe),
+                "fingerprint": self.fingerprint,
+                "start": self.start,
                 "history": self.history,
                 "averaged": int(self.average.n_averaged),
                 **{name: part.state_dict() for name, part in parts.items()},
@@ -105,25 +101,11 @@ class Run:
         self.recipe = replace(self.recipe, mixed_precision=tuple(mixed_precision))
         self.network.mixed_precision = self.recipe.mixed_precision
 
-    @property
-    def _made_with(self) -> dict[str, Any]:
-        return {
-            "config": self.network.config.to_dict(),
-            "recipe": asdict(self.recipe),
-            "fingerprint": self.fingerprint,
-            "start": self.start,
-            "teachers": self.teachers,
-        }
-
     def begin_with(self, start: ScanningCNN) -> None:
         """Takes over the weights of a network of the same config."""
         self.start = _digest(start)
         self.network.load_state_dict(start.state_dict())
         self.trained.load_state_dict(start.state_dict())
-
-    def learn_from(self, teachers: Sequence[ScanningCNN]) -> None:
-        """Notes whom the task asks."""
-        self.teachers = [_digest(teacher) for teacher in teachers]
 
     def restore(self, path: Path) -> None:
         """Goes on as a checkpoint began, with its precision, whatever this machine would choose.
@@ -132,14 +114,19 @@ class Run:
         """
         saved = checkpoint.load(path)
         saved = {  # older checkpoints do not name all of it
-            **{"start": self.start, "teachers": [], **saved},
+            **{"start": self.start, **saved},
             "recipe": {"shards": 1, "mixed_precision": Recipe.mixed_precision, **saved["recipe"]},
             "config": {"band_channels": NetworkConfig.band_channels, **saved["config"]},
         }
         self._compute_with(saved["recipe"]["mixed_precision"])
-        for name, mine in self._made_with.items():
-            if saved.get(name) != mine:
-                what = _MADE_WITH[name]
+        mine = {
+            "config": self.network.config.to_dict(),
+            "recipe": asdict(self.recipe),
+            "fingerprint": self.fingerprint,
+            "start": self.start,
+        }
+        for name, what in _MADE_WITH.items():
+            if saved.get(name) != mine[name]:
                 raise DataError(f"{path}: was made with {what}; it cannot be resumed. Use the same, or start anew without --resume.")
         self.network.load_state_dict(saved["network"])
         self.trained.load_state_dict(saved["average"])

@@ -11,7 +11,7 @@ from kws.training.classes import ClassRecipe
 from kws.training.classifying import sorting_config
 from kws.training.clips import Bank, find_clips, read_bank
 from kws.training.session import Hooks
-from kws.training.torch_engine import load_network, pick_device
+from kws.training.torch_engine import pick_device
 from kws.training.trunk import with_trunk
 
 Warn = Callable[[str], None]
@@ -29,7 +29,6 @@ class Options:
     size: str
     pooling: str
     trunk: Path | None
-    teachers: tuple[Path, ...]
     recipe: ClassRecipe
     out: Path
     device: str
@@ -57,9 +56,8 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
         background=noises,
         resume=options.resume,
         start=start,
-        teachers=[load_network(teacher) for teacher in options.teachers],
         hooks=hooks,
-        card=_card(options),
+        card=trunk.card(options.trunk) if options.trunk else {},
     )
     if document is None:
         return None
@@ -73,14 +71,6 @@ def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn) -
     words = tuple(word for word in engine.info.words if not word.startswith("_")) if protocol == "words" else ()
     report = accuracy.judge(engine, protocols.load(protocol, data, words=words, warn=warn))
     print(json.dumps(report, ensure_ascii=False) if as_json else accuracy.summary(report))
-
-
-def _card(options: Options) -> dict:
-    """What a model says of the networks that it began with and learned from."""
-    return {
-        **(trunk.card(options.trunk) if options.trunk else {}),
-        **({"teachers": [teacher.name for teacher in options.teachers]} if options.teachers else {}),
-    }
 
 
 def _learned(bank: Bank) -> Bank:
