@@ -99,7 +99,7 @@ def test_tables_are_read_and_shown(made, tmp_path, with_intervals):
     path = tmp_path / "model.onnx"
     path.touch()
     rows = made["rows"] if with_intervals else [{k: v for k, v in row.items() if not k.endswith("interval")} for row in made["rows"]]
-    info = ModelInfo(path, {"words": ["word"], "calibration": {**made, "rows": rows}})
+    info = ModelInfo(path, {"words": ["word"], "events": {"threshold": [0.5]}, "calibration": {**made, "rows": rows}})
     assert info.thresholds_for(1.0) == (made["rows"][1]["threshold"],)
     text = describe(info)
     assert "miss rate" in text
