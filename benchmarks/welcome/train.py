@@ -81,7 +81,9 @@ def settle(path: pathlib.Path, neighbours: Bank) -> None:
     spotter = Spotter.load(path)
     made = trials.word_trials(spotter.engine, [neighbours[i] for i in range(len(neighbours))], placed_word("", neighbours).placed)
     fires = np.array([[len(at) > 0 for at in report_frames(each.scores.pooled[:, 0], THRESHOLDS, spotter.events)] for each in made])
-    at = max(lowest_within(fires.sum(0), NEIGHBOURS_THAT_FIRE * len(fires)), int(np.searchsorted(THRESHOLDS, spotter.events.threshold[0])))
+    quiet = lowest_within(fires.sum(0), NEIGHBOURS_THAT_FIRE * len(fires))
+    own = int(np.searchsorted(THRESHOLDS, spotter.events.threshold[0]))
+    at = max(own, len(THRESHOLDS) - 1 if quiet is None else quiet)  # where they fire at every threshold, the highest
     events = {**spotter.info.document["events"], "threshold": [THRESHOLDS[at]]}
     told = {"clips": len(fires), "fire": int(fires[:, at].sum())}
     rewrite(path, {**spotter.info.document, "events": events, "neighbours": told}, path)
