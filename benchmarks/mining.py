@@ -104,11 +104,11 @@ def judge_all(data: pathlib.Path, runs: pathlib.Path, word: str) -> None:
 def judge(engine: OnnxEngine, words: Bank, speech: list[Bank]) -> dict:
     """Misses in noise at given rates of false alarms, and false alarms at given rates of misses."""
     settings = engine.info.events
-    extents = np.array([extent(words[i]) for i in range(len(words))])
-    heard = trials.word_trials(engine, [words[i] for i in range(len(words))], extents, SNR_DB)
+    extents = np.array([extent(wave) for wave in words])
+    heard = trials.word_trials(engine, list(words), extents, SNR_DB)
     missed = 1 - np.mean([hits(each, 0, CURVE, settings) for each in heard], axis=0)
     hours = sum(bank.seconds for bank in speech) / 3600
-    alarms = sum(alarm_counts(trials.listen(engine, (bank[i] for i in range(len(bank)))).pooled[:, 0], CURVE, settings) for bank in speech)
+    alarms = sum(alarm_counts(trials.listen(engine, bank).pooled[:, 0], CURVE, settings) for bank in speech)
     return {
         "clips": len(words),
         "hours": round(hours, 2),

@@ -192,7 +192,7 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
     seconds, best = {}, {name: {} for name in names.values()}
     for said in (*names.values(), "other speech"):
         bank = read_bank([clip for clip in clips if (clip.label if clip.label in best else "other speech") == said], warn=print)
-        waves = [bank[i] for i in range(len(bank))]
+        waves = list(bank)
         sure[said] = {name: [] for name in best}
         seconds[said] = bank.seconds
         for block in end_to_end(waves):

@@ -157,7 +157,7 @@ def _kinds(spoken: pathlib.Path) -> dict[str, str]:
 def _found(engine: OnnxEngine, clips: list[Clip], snr_db: float | None) -> np.ndarray:
     """Whether something fires [clips, thresholds of the curve] in each of some recordings, clean or in pink noise."""
     bank = read_bank(clips, warn=print)
-    waves = [bank[i] for i in range(len(bank))]
+    waves = list(bank)
     places = np.array([extent(wave) for wave in waves])
     return np.array([_heard(engine, each) for each in trials.word_trials(engine, waves, places, snr_db)])
 
@@ -170,7 +170,7 @@ def _heard(engine: OnnxEngine, trial: trials.Trial) -> np.ndarray:
 def _listened(engine: OnnxEngine, clips: list[Clip]) -> tuple[np.ndarray, float]:
     """Events at each threshold of the curve in some recordings, and their hours."""
     bank: Bank = read_bank(clips, warn=print)
-    scores = trials.listen(engine, (bank[i] for i in range(len(bank))))
+    scores = trials.listen(engine, bank)
     return alarm_counts(scores.pooled[:, 0], CURVE, engine.info.events), bank.seconds / 3600
 
 

@@ -62,7 +62,7 @@ class TestAugment:
     @pytest.mark.parametrize("seed", range(3))
     def test_result_is_audio(self, seed):
         audio = torch.cat([bursts(30), torch.zeros(2, 3 * RATE)])
-        result = augment.augment(make_batch(audio, unit_noise(32)), self.rooms, (0.0, 30.0), (0, seed))
+        result = augment.augment(make_batch(audio, unit_noise(32)), self.rooms, (0.0, 30.0), augment.chance(0, seed))
         assert result.shape == audio.shape
         assert result.dtype == torch.float32
         assert result.isfinite().all()
@@ -70,16 +70,16 @@ class TestAugment:
 
     def test_depends_on_seed_and_step_alone(self):
         batch = make_batch(bursts(8), unit_noise(8))
-        first = augment.augment(batch, self.rooms, (0.0, 30.0), (0, 5))
+        first = augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 5))
         torch.manual_seed(123)
-        assert torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), (0, 5)), first)
-        assert not torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), (0, 6)), first)
-        assert not torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), (1, 5)), first)
+        assert torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 5)), first)
+        assert not torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 6)), first)
+        assert not torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(1, 5)), first)
 
     def test_leaves_its_arguments_as_they_were(self):
         batch = make_batch(bursts(8), unit_noise(8))
         before = [part.clone() for part in (*batch, self.rooms)]
-        augment.augment(batch, self.rooms, (0.0, 30.0), (0, 0))
+        augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 0))
         assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip((*batch, self.rooms), before, strict=True))
 
     def test_peaks_lie_in_their_range(self):

@@ -9,13 +9,14 @@ import torch
 from factories import SMALL
 from sounds import RATE, make_bank, quiet, tone
 
+from kws.errors import DataError
 from kws.training import checkpoint, reading
 from kws.training.augment import simulated_rooms
 from kws.training.clips import pack
 from kws.training.fit import Recipe
 from kws.training.network import Output
 from kws.training.torch_engine import load_network
-from kws.training.utterances import BLANK, LETTERS, Readings, Utterances, lettered
+from kws.training.utterances import BLANK, LETTERS, Batch, Readings, Utterances, lettered
 
 SAMPLES, LEAD = RATE, RATE // 5  # more than the field of the network below
 
@@ -94,7 +95,7 @@ def test_distance(a, b):
     assert reading.distance(a, b) == edits(a, b)
 
 
-def train(path, *, epochs: int = 2, steps: int = 2, resume: bool = False, stop_after: int | None = None) -> list[dict]:
+def train(path, *, epochs: int = 2, steps: int = 2, resume: bool = False, stop_after: int | None = None, start=None) -> list[dict]:
     told = []
 
     def tell(entry: dict) -> None:
@@ -106,7 +107,7 @@ def train(path, *, epochs: int = 2, steps: int = 2, resume: bool = False, stop_a
     rooms = torch.from_numpy(simulated_rooms(2, np.random.default_rng(0)))
     config = reading.reading_config(**{key: SMALL[key] for key in ("mels", "channels", "kernels")})
     hooks = reading.Hooks(epoch=tell)
-    reading.train(make_readings(seed=9), make_readings(), rooms, recipe, config, path, resume=resume, hooks=hooks)
+    reading.train(make_readings(seed=9), make_readings(), rooms, recipe, config, path, start=start, resume=resume, hooks=hooks)
     return told
 
 
@@ -123,3 +124,35 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
     whole, parts = (checkpoint.load(tmp_path / name)["average"] for name in ("whole.pt", "parts.pt"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert load_network(tmp_path / "whole.pt").config.words == (BLANK, *LETTERS)
+
+
+def test_another_network_to_begin_with_is_learned_on_from(tmp_path):
+    """From one that reads, few steps lead to fewer wrong letters than from nothing."""
+    train(tmp_path / "a.pt", epochs=1, steps=180)
+    begun = train(tmp_path / "b.pt", epochs=1, steps=4, start=load_network(tmp_path / "a.pt"))
+    assert begun[-1]["letters_wrong"] < train(tmp_path / "c.pt", epochs=1, steps=4)[-1]["letters_wrong"]
+
+
+def test_a_finished_training_without_its_optimiser_is_not_resumed(tmp_path):
+    train(tmp_path / "a.pt")
+    saved = checkpoint.load(tmp_path / "a.pt")
+    checkpoint.save({name: saved[name] for name in saved if name not in ("network", "optimiser")}, tmp_path / "a.pt")
+    with pytest.raises(DataError, match="finished training"):
+        train(tmp_path / "a.pt", resume=True)
+
+
+def test_filters_and_rooms_are_drawn_apart():
+    """A click heard in a room has an echo; through a filter its spectrum is not flat. There are clips with both, either and none."""
+    room = torch.zeros(1, RATE // 2)
+    room[0, 0], room[0, 4000] = 1.0, 0.5
+    clicks = torch.zeros(128, 2 * RATE)
+    clicks[:, RATE] = 1.0
+    batch = Batch(clicks, torch.zeros(128, 1, dtype=torch.long), torch.ones(128, dtype=torch.long), torch.zeros_like(clicks))
+    heard = reading.reading_task(room, Recipe(snr_db=(60.0, 60.0))).hear(batch, 0)[0]
+    direct, echo = (heard[:, at - 1500 : at + 1500] for at in (RATE, RATE + 4000))
+    echoes = echo.abs().amax(1) > 0.2 * direct.abs().amax(1)
+    spectrum = torch.fft.rfft(direct).abs()
+    low, high = (spectrum[:, round(hz * 3000 / RATE)] for hz in (300, 1500))
+    filtered = (low / high).log().abs() > 0.02
+    counts = [int(((echoes == roomy) & (filtered == dull)).sum()) for roomy in (True, False) for dull in (True, False)]
+    assert min(counts) > 10, counts

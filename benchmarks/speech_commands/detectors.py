@@ -104,7 +104,7 @@ def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
 
 def _listened(engine: OnnxEngine, clips: list[Clip]) -> Heard:
     bank = read_bank(clips, warn=print)
-    return Heard(trials.listen(engine, (bank[i] for i in range(len(bank)))).pooled, bank.seconds / 3600)
+    return Heard(trials.listen(engine, bank).pooled, bank.seconds / 3600)
 
 
 def _missed(engine: OnnxEngine, number: int, found: np.ndarray, heard: list[Heard]) -> dict:
@@ -127,7 +127,7 @@ def _missed(engine: OnnxEngine, number: int, found: np.ndarray, heard: list[Hear
 def _found(engine: OnnxEngine, number: int, clips: list[Clip]) -> np.ndarray:
     """Whether each clip of a word is found at its place, anywhere in ten seconds of noise, at each threshold of the curve."""
     bank = read_bank(clips, warn=print)
-    return np.array([hits(_placed(engine, bank[i], i), number, CURVE, engine.info.events) for i in range(len(bank))])
+    return np.array([hits(_placed(engine, wave, i), number, CURVE, engine.info.events) for i, wave in enumerate(bank)])
 
 
 def _placed(engine: OnnxEngine, wave: np.ndarray, seed: int) -> trials.Trial:

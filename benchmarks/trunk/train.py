@@ -30,6 +30,7 @@ from kws.training.fit import Recipe, mixed_precision
 from kws.training.network import SIZES
 from kws.training.protocols import HELD_OUT, PACK_WORDS
 from kws.training.session import Hooks
+from kws.training.torch_engine import load_network
 from kws.training.utterances import Readings, Utterances, lettered
 
 HERE = pathlib.Path(__file__).parent
@@ -42,7 +43,7 @@ SAID = {  # folder: what is said in it, where that is not its name
 LABELLED = {"precise_community": ("amelia", "athena", "computer", "heychatterbox", "heycomputer")}
 PIECE_SECONDS = 2.2
 SURE = 0.4  # of each word of a piece: how probable the recogniser finds it
-RECIPE = Recipe(epochs=20, clip_seconds=4.0, snr_db=(3.0, 35.0), averaging=0.998)
+RECIPE = Recipe(epochs=20, clip_seconds=4.0, snr_db=(-2.0, 32.0), averaging=0.998)
 
 
 def main() -> None:
@@ -52,11 +53,14 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--bands", action="store_true", help="a stem that looks at bands")
     parser.add_argument("--epochs", type=int, default=RECIPE.epochs)
+    parser.add_argument("--start", type=pathlib.Path, help="checkpoint of a network that reads, to learn on from")
+    parser.add_argument("--learning-rate", type=float, default=RECIPE.learning_rate)
+    parser.add_argument("--seed", type=int, default=RECIPE.seed)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    recipe = replace(RECIPE, epochs=args.epochs, mixed_precision=mixed_precision())
+    recipe = replace(RECIPE, epochs=args.epochs, learning_rate=args.learning_rate, mixed_precision=mixed_precision(), seed=args.seed)
     config = reading.reading_config(band_channels=BAND_CHANNELS * args.bands, **SIZES[args.size])
     sources = [
         librispeech(args.data, lambda speaker: part_of(speaker) == "train", 0.35),
@@ -64,6 +68,7 @@ def main() -> None:
         commands(args.data, 0.08, lambda word: word not in (*PACK_WORDS, *HELD_OUT)),
         *labelled(args.data, 0.12),
         spoken(args.data / "spoken_nonsense", 0.33),
+        spoken(args.data / "spoken_words", 0.15, lambda text: text not in HELD_OUT),
     ]
     for source in sources:
         print(len(source.bank), f"{source.bank.seconds / 3600:.2f} h", source.sounds[:3], flush=True)
@@ -77,6 +82,7 @@ def main() -> None:
         recipe,
         config,
         args.out,
+        start=load_network(args.start) if args.start else None,
         resume=args.resume,
         hooks=Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True)),
     )
@@ -138,8 +144,8 @@ def labelled(data: pathlib.Path, weight: float) -> list[Utterances]:
     return [named(bank, weight / len(banks)) for bank in banks if len(bank)]
 
 
-def spoken(folder: pathlib.Path, weight: float) -> Utterances:
-    text = {folder / row["file"]: row["text"] for row in read_table(folder)}
+def spoken(folder: pathlib.Path, weight: float, keep: Callable[[str], bool] = lambda text: True) -> Utterances:
+    text = {folder / row["file"]: row["text"] for row in read_table(folder) if keep(row["text"])}
     bank = read_bank(
         [clip for clip in find_clips(folder) if clip.path in text], longest_seconds=2.7, most_unreadable=0.3, warn=lambda text: None
     )

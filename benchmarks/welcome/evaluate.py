@@ -14,18 +14,19 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from train import NEGATIVES, WORD, is_learned, joined, read, unpack
+from train import NEGATIVES, WORD, is_learned, read, unpack
 
 from kws import Spotter
 from kws.engine import Engine
 from kws.events import EventSettings, Scores
 from kws.training import trials
-from kws.training.calibrate import THRESHOLDS
-from kws.training.clips import BACKGROUND, Bank
+from kws.training.calibrate import THRESHOLDS, lowest_within
+from kws.training.clips import BACKGROUND, Bank, merged
 from kws.training.mixing import placed_word
 from kws.training.trials import Trial
 
@@ -55,8 +56,9 @@ def judge(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings
     silences = listened(spotter.engine, negatives)
     hours = {part: sum(bank.seconds for bank in banks) / 3600 for part, banks in negatives.items()}
     alarms = {t: [_alarms(silence, spotter.events, t) for silence in silences.values()] for t in THRESHOLDS}
-    within = [t for t in THRESHOLDS if sum(alarms[t]) <= sum(hours.values())]
-    thresholds = {"default": spotter.events.threshold[0], "1 false alarm per hour of all": within[0] if within else THRESHOLDS[-1]}
+    within = lowest_within(np.array([sum(alarms[t]) for t in THRESHOLDS]), sum(hours.values()))
+    at = len(THRESHOLDS) - 1 if within is None else within
+    thresholds = {"default": spotter.events.threshold[0], "1 false alarm per hour of all": THRESHOLDS[at]}
     return {
         "negative speech": {
             "hours": round(sum(hours.values()), 2),
@@ -76,7 +78,7 @@ def judge(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings
 
 
 def noises_of(data: pathlib.Path) -> Bank:
-    return joined([read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")])
+    return merged([read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")])
 
 
 def negatives_of(data: pathlib.Path) -> dict[bool, list[Bank]]:
@@ -88,7 +90,7 @@ def negatives_of(data: pathlib.Path) -> dict[bool, list[Bank]]:
 
 
 def listened(engine: Engine, negatives: dict[bool, list[Bank]]) -> dict[bool, Scores]:
-    return {part: trials.listen(engine, (bank[i] for bank in banks for i in range(len(bank)))) for part, banks in negatives.items()}
+    return {part: trials.listen(engine, chain.from_iterable(banks)) for part, banks in negatives.items()}
 
 
 def _alarms(silence, settings: EventSettings, threshold: float) -> int:

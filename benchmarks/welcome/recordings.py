@@ -61,7 +61,7 @@ def assemble(script: list[tuple], folder: pathlib.Path) -> tuple[np.ndarray, lis
     """The clips of a script one after the other, and where the word is said among them."""
     parts, events, at = [], [], 0
     for phrase, number, pause_seconds in script:
-        clips = sorted((folder / phrase).glob("kokoro_*.wav")) or sorted((folder / phrase).glob("*.wav"))
+        clips = sorted((folder / phrase).glob("kokoro-*.wav")) or sorted((folder / phrase).glob("*.wav"))
         wave = soundfile.read(clips[number % len(clips)], dtype="float32")[0]
         pause = int(pause_seconds * RATE)
         if phrase.startswith("word/"):

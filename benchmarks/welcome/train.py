@@ -25,7 +25,7 @@ from kws.training import checkpoint, trials, trunk
 from kws.training.augment import recorded_rooms, simulated_rooms
 from kws.training.calibrate import THRESHOLDS, lowest_within
 from kws.training.calibrating import rewrite
-from kws.training.clips import BACKGROUND, Bank, Clip, find_clips, pack, read_bank
+from kws.training.clips import BACKGROUND, Bank, Clip, find_clips, merged, read_bank
 from kws.training.fit import Recipe
 from kws.training.matching import report_frames
 from kws.training.material import Material
@@ -79,7 +79,7 @@ def main() -> None:
 def settle(path: pathlib.Path, neighbours: Bank) -> None:
     """Raises the threshold to where few of the neighbours fire: those say more of it than so few hours without an alarm."""
     spotter = Spotter.load(path)
-    made = trials.word_trials(spotter.engine, [neighbours[i] for i in range(len(neighbours))], placed_word("", neighbours).placed)
+    made = trials.word_trials(spotter.engine, list(neighbours), placed_word("", neighbours).placed)
     fires = np.array([[len(at) > 0 for at in report_frames(each.scores.pooled[:, 0], THRESHOLDS, spotter.events)] for each in made])
     quiet = lowest_within(fires.sum(0), NEIGHBOURS_THAT_FIRE * len(fires))
     own = int(np.searchsorted(THRESHOLDS, spotter.events.threshold[0]))
@@ -115,14 +115,14 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> Material:
     ]
     speech["speech_commands"] = speech["speech_commands"].select(lambda clip: clip.label != BACKGROUND)
     responses = room_and_noise.select(lambda clip: clip.label == "rir")
-    rooms = [simulated_rooms(400, np.random.default_rng(0)), recorded_rooms([responses[i] for i in range(len(responses))])]
+    rooms = [simulated_rooms(400, np.random.default_rng(0)), recorded_rooms(list(responses))]
     negatives = [Source(bank.select(is_learned), NEGATIVES[name]) for name, bank in speech.items()]
     negatives += [Source(read(spoken / "train" / kind), weight) for kind, weight in SPOKEN_NEGATIVES.items()]
     return Material(
         names=(WORD,),
         words=tuple(make(WORD, read(spoken / "train" / kind)) for kind, make in SPOKEN_WORDS.items()),
         negatives=tuple(negatives),
-        noises=joined(noises),
+        noises=merged(noises),
         heldout_words=(placed_word(WORD, read(spoken / "validation" / "word")),),
         heldout_negatives=tuple(bank.select(is_validation) for bank in speech.values()),
         rooms=torch.from_numpy(np.concatenate(rooms)),
@@ -140,11 +140,6 @@ def is_validation(clip: Clip) -> bool:
 
 def read(folder: pathlib.Path) -> Bank:
     return read_bank(find_clips(folder), warn=print)
-
-
-def joined(banks: list[Bank]) -> Bank:
-    clips = [clip for bank in banks for clip in bank.clips]
-    return pack(clips, [bank.samples[bank.starts[i] : bank.starts[i + 1]] for bank in banks for i in range(len(bank))])
 
 
 if __name__ == "__main__":

@@ -22,9 +22,13 @@ DIRECT_DB = (-3.0, 30.0)
 EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)  # deviation at each knot; one knot an octave
 
 
-def augment(batch: Batch, rooms: Tensor, snr_db: tuple[float, float], seed: tuple[int, int], room_fraction: float = 0.9) -> Tensor:
+def chance(seed: int, index: int) -> torch.Generator:
+    """For all that is drawn for one batch, by the seed of the training and the number of the batch."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + index)
+
+
+def augment(batch: Batch, rooms: Tensor, snr_db: tuple[float, float], generator: torch.Generator, room_fraction: float = 0.9) -> Tensor:
     """Audio [B, N] of a batch as a microphone might have heard it. Depends on nothing but its arguments."""
-    generator = torch.Generator().manual_seed(seed[0] * 1_000_003 + seed[1])
     audio = reverberated(batch.audio, rooms, generator, room_fraction)
     audio = with_noise(audio, batch.noise, snr_db, generator)
     return with_gain(band_limited(audio, generator), generator)

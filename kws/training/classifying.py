@@ -14,7 +14,7 @@ from kws.engine import Engine
 from kws.errors import DataError
 from kws.events import NEVER, EventSettings
 from kws.training import processes
-from kws.training.augment import simulated_rooms
+from kws.training.augment import chance, simulated_rooms
 from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
 from kws.training.clips import Bank, merged
 from kws.training.export import export
@@ -52,7 +52,7 @@ def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig) -> T
     """To tell the classes of clips apart as they may be heard: cross-entropy, with mixed and smoothed targets."""
 
     def hear(batch: ClassBatch, index: int) -> Heard:
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + index)
+        generator = chance(recipe.seed, index)
         audio = heard(batch, rooms, config.clip_frame_samples, recipe, generator)
         targets = F.one_hot(batch.label, len(config.words)).float()
         targets = targets + recipe.label_smoothing * (1 / len(config.words) - targets)

@@ -6,7 +6,7 @@ moves old ones from one part to another, and no speaker stands in two.
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,9 @@ class Bank:
     def __getitem__(self, index: int) -> np.ndarray:
         """Samples of one clip, float32 in ±1."""
         return self.samples[self.starts[index] : self.starts[index + 1]].astype(np.float32) / 32768
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
 
     @property
     def seconds(self) -> float:

@@ -146,7 +146,7 @@ def _noises(options: Options, warn: Warn) -> list[np.ndarray]:
     if not options.background:
         return pink_noise(options.seed)
     bank = _read([clip for folder in options.background for clip in clips_in(folder)], float("inf"), warn, "background")
-    return usable_noises(bank[i] for i in range(len(bank)))
+    return usable_noises(bank)
 
 
 def _read(clips: Sequence[Clip], longest_seconds: float, warn: Warn, title: str) -> Bank:
@@ -155,7 +155,7 @@ def _read(clips: Sequence[Clip], longest_seconds: float, warn: Warn, title: str)
 
 
 def _sounding(bank: Bank, warn: Warn) -> Bank:
-    silent = {bank.clips[i].path for i in range(len(bank)) if np.abs(bank[i]).max(initial=0.0) <= QUIETEST}
+    silent = {clip.path for clip, wave in zip(bank.clips, bank, strict=True) if np.abs(wave).max(initial=0.0) <= QUIETEST}
     for path in sorted(silent):
         warn(f"left out: {path}: there is no sound in it. Record it again.")
     return bank.select(lambda clip: clip.path not in silent) if silent else bank

@@ -113,6 +113,8 @@ class Run:
         Raises DataError where it is of another network, recipe, data or start.
         """
         saved = checkpoint.load(path)
+        if "optimiser" not in saved:
+            raise DataError(f"{path}: is of a finished training and keeps no optimiser; it cannot be resumed. Begin with it: --trunk.")
         saved = {  # older checkpoints do not name all of it
             **{"start": self.start, **saved},
             "recipe": {"shards": 1, "mixed_precision": Recipe.mixed_precision, **saved["recipe"]},

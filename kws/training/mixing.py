@@ -53,7 +53,7 @@ class Word:
 
 def placed_word(name: str, bank: Bank) -> Word:
     """A word whose clips hold nothing else: its place is where the clip's sound is."""
-    return Word(name, bank, np.array([extent(bank[i]) for i in range(len(bank))]).reshape(-1, 2))
+    return Word(name, bank, np.array([extent(wave) for wave in bank]).reshape(-1, 2))
 
 
 def unplaced_word(name: str, bank: Bank) -> Word:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kws.training.augment import augment, equalized
+from kws.training.augment import augment, chance, equalized
 from kws.training.fit import Heard, Recipe, Run, Task, fit
 from kws.training.network import NetworkConfig, Output, ScanningCNN
 from kws.training.session import Hooks
@@ -31,9 +31,9 @@ def reading_task(rooms: Tensor, recipe: Recipe) -> Task:
     """To write down what is said in a batch, as microphones might have heard it."""
 
     def hear(batch: Batch, index: int) -> Heard:
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + index)
+        generator = chance(recipe.seed, index)
         audio = equalized(batch.audio, generator, EQUALIZED)
-        audio = augment(batch._replace(audio=audio), rooms, recipe.snr_db, (recipe.seed, index), ROOMS)
+        audio = augment(batch._replace(audio=audio), rooms, recipe.snr_db, generator, ROOMS)
         return audio, batch.letters, batch.count
 
     def loss(network: nn.Module, heard: Heard) -> Tensor:
@@ -66,11 +66,14 @@ def train(
     config: NetworkConfig,
     path: Path,
     *,
+    start: ScanningCNN | None = None,
     resume: bool = False,
     hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
 ) -> None:
-    """Trains into a checkpoint, `path`; with `resume` goes on from it. Raises KwsError."""
+    """Trains into a checkpoint, `path`, beginning with the weights of `start`; with `resume` goes on from `path`. Raises KwsError."""
     run = Run(config, recipe, torch.device("cpu"), batches.fingerprint())
+    if start is not None:
+        run.begin_with(start)
     if resume:
         run.restore(path)
 

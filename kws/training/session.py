@@ -19,7 +19,7 @@ from kws.engine import OnnxEngine
 from kws.events import EventSettings
 from kws.modelfile import FORMAT
 from kws.training import processes, trials
-from kws.training.augment import augment
+from kws.training.augment import augment, chance
 from kws.training.calibrate import RATES, UNMEASURED, UNMEASURED_READ, calibrate, default_threshold, supports
 from kws.training.clips import Bank
 from kws.training.export import export
@@ -110,7 +110,7 @@ def detection_task(rooms: Tensor, recipe: Recipe, config: NetworkConfig) -> Task
     """To fire at the end of words in mixed batches, as microphones might have heard them."""
 
     def hear(batch: Batch, index: int) -> Heard:
-        return augment(batch, rooms, recipe.snr_db, (recipe.seed, index)), batch.word, batch.places
+        return augment(batch, rooms, recipe.snr_db, chance(recipe.seed, index)), batch.word, batch.places
 
     def loss(network: nn.Module, heard: Heard) -> Tensor:
         audio, word, places = heard
