@@ -24,7 +24,7 @@ RUNTIME = [
 TRAINING = [
     *("processes", "norm", "pooling", "depthwise", "past", "bands", "network", "cost"),
     *("clips", "part", "silence", "splits", "protocols", "download"),
-    *("mixing", "utterances", "augment", "loss", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
+    *("mixing", "utterances", "augment", "loss", "made", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
     *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "spelling"),
     "reading",
     *("strangers", "classes", "classifying", "accuracy", "sorting", "command"),

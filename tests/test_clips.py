@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sounds import RATE, make_bank, quiet, tone
 
 from kws.errors import AudioError, DataError
-from kws.training.clips import Clip, extent, find_clips, merged, pack, part_of, read_bank, speaker_of, without_words
+from kws.training.clips import Clip, extent, find_clips, merged, pack, part_of, read_bank, says, speaker_of, without_words
 
 
 def write_folder(folder: Path, names: list[str], seconds: float = 0.1) -> Path:
@@ -218,6 +218,26 @@ class TestReading:
             soundfile.write(tmp_path / name, np.zeros(1600, np.int16), 16_000)
         clips, named = without_words([tmp_path, tmp_path / "anna", tmp_path / "yes" / "anna"], ["yes"])
         assert (sorted(clip.path.name for clip in clips), named) == (["c.wav", "d.wav"], 2)
+
+    @pytest.mark.parametrize(
+        ("folder", "phrase", "expected"),
+        [
+            ("mirror", "mirror", True),
+            ("smart_mirror", "mirror", True),
+            ("Smart Mirror", "mirror", True),
+            ("smart-mirror", "smart_mirror", True),
+            ("my_smart_mirror", "smart mirror", True),
+            ("mirror_smart", "smart mirror", False),
+            ("smart", "smart mirror", False),
+            ("mirrors", "mirror", False),
+            ("yesterday", "yes", False),
+            ("_background_noise_", "noise", False),
+            ("_background_noise_", "_background_noise_", True),
+            ("...", "?", False),
+        ],
+    )
+    def test_a_folder_says_a_phrase_alone_or_in_a_longer_one(self, folder, phrase, expected):
+        assert says(folder, phrase) is expected
 
     def test_folder_without_recordings(self, tmp_path):
         with pytest.raises(AudioError, match="no recordings"):

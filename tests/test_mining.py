@@ -1,6 +1,7 @@
 """Hard negatives: what fires in long audio is found at its place, listed, cut out, and fires less after a second round."""
 
 import csv
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -232,6 +233,17 @@ def test_second_round_goes_on_with_the_precision_it_began_with(tiny_model, radio
         train_rounds(tiny_model, radio, path, hooks=Hooks(epoch=stop_after(5)))
     train_rounds(tiny_model, radio, path, resume=True, recipe=replace(SHORT, mixed_precision=("cpu",)))
     assert_same(path, whole)
+
+
+def test_another_recording_to_mine_is_noticed(tiny_model, radio, whole, tmp_path):
+    path = tmp_path / "rise.onnx"
+    for each in whole.parent.iterdir():
+        (tmp_path / each.name).write_bytes(each.read_bytes())
+    more = tmp_path / "more"
+    shutil.copytree(radio, more)
+    write_radio(more / f"{stem('train')}_again.wav", [])
+    with pytest.raises(DataError, match="other data"):
+        train_rounds(tiny_model, more, path, resume=True)
 
 
 def test_deleted_lines_are_not_learned_from(tiny_model, radio, whole, nearly_all_fires, tmp_path):

@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 from sounds import quiet, tone
 
 from kws.audio import SAMPLE_RATE
@@ -30,6 +32,14 @@ from kws.synth.speaking import read_table, speak
 
 KWS = [sys.executable, "cli.py"]
 ROOT = Path(__file__).parent.parent
+VOICE = '{"num_speakers": 10, "num_symbols": 256, "phoneme_id_map": {}, "audio": {"sample_rate": 22050}}'
+
+
+def write_model(path: Path, *inputs: str) -> None:
+    """A model of these inputs that adds up all of them."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in (*inputs, "output")]
+    graph = helper.make_graph([helper.make_node("Sum", inputs, ["output"])], "sum", values[:-1], values[-1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
 def hum(text: str, settings: Settings) -> tuple[np.ndarray, int]:
@@ -306,8 +316,8 @@ class TestEngines:
     def test_two_voice_files_of_one_name(self, tmp_path):
         for folder in ("a", "b"):
             (tmp_path / folder).mkdir()
-            (tmp_path / folder / "v.onnx").touch()
-            (tmp_path / folder / "v.onnx.json").write_text('{"num_speakers": 0}')
+            write_model(tmp_path / folder / "v.onnx", "input", "input_lengths", "scales")
+            (tmp_path / folder / "v.onnx.json").write_text(VOICE)
         with pytest.raises(SynthError, match="two voice files of this name"):
             found(["hibari"], [str(tmp_path / folder / "v.onnx") for folder in ("a", "b")])
 
@@ -327,10 +337,13 @@ class TestEngines:
             ({"v.onnx": ""}, "v.onnx", "v.onnx.json: no such file"),
             ({"v.onnx": "", "v.onnx.json": "hello"}, "v.onnx", "does not describe"),
             ({"v.onnx": "", "v.onnx.json": "[]"}, "v.onnx", "does not describe"),
-            ({"v.onnx": "", "v.onnx.json": '{"num_speakers": 10}'}, "v.onnx#3-10", "this voice has 0 to 9"),
-            ({"v.onnx": "", "v.onnx.json": '{"num_speakers": 10}'}, "v.onnx#²", "this voice has 0 to 9"),
-            ({"v.onnx": "", "v.onnx.json": '{"num_speakers": 10}'}, "v.onnx#all", "this voice has 0 to 9"),
-            ({"v.onnx": "", "v.onnx.json": '{"num_speakers": 10}'}, "v.onnx#5-2", "this voice has 0 to 9"),
+            ({"v.onnx": "", "v.onnx.json": '{"num_speakers": 10}'}, "v.onnx", "does not describe"),
+            ({"v.onnx": "", "v.onnx.json": VOICE}, "v.onnx", "is no voice, or a damaged one"),
+            ({"v.onnx": "hello", "v.onnx.json": VOICE}, "v.onnx", "is no voice, or a damaged one"),
+            ({"v.onnx": "", "v.onnx.json": VOICE}, "v.onnx#3-10", "this voice has 0 to 9"),
+            ({"v.onnx": "", "v.onnx.json": VOICE}, "v.onnx#²", "this voice has 0 to 9"),
+            ({"v.onnx": "", "v.onnx.json": VOICE}, "v.onnx#all", "this voice has 0 to 9"),
+            ({"v.onnx": "", "v.onnx.json": VOICE}, "v.onnx#5-2", "this voice has 0 to 9"),
         ],
     )
     def test_what_is_no_piper_voice(self, tmp_path, files, wish, complaint):
@@ -341,9 +354,15 @@ class TestEngines:
 
     @pytest.mark.parametrize(("wish", "voices"), [("v.onnx", 10), ("v.onnx#7", 1), ("v.onnx#2-5", 4)])
     def test_speakers_of_a_piper_voice(self, tmp_path, wish, voices):
-        (tmp_path / "v.onnx").touch()
-        (tmp_path / "v.onnx.json").write_text('{"num_speakers": 10}')
+        write_model(tmp_path / "v.onnx", "input", "input_lengths", "scales", "sid")
+        (tmp_path / "v.onnx.json").write_text(VOICE)
         assert len(from_file(str(tmp_path / wish)).voices()) == voices
+
+    def test_a_model_that_is_no_voice(self, tmp_path):
+        write_model(tmp_path / "v.onnx", "audio", "state")
+        (tmp_path / "v.onnx.json").write_text(VOICE)
+        with pytest.raises(SynthError, match="is a model, but no Piper voice"):
+            from_file(str(tmp_path / "v.onnx"))
 
 
 REAL = ["hibari", "pico", pytest.param("flite", marks=pytest.mark.flite), pytest.param("espeak", marks=pytest.mark.espeak)]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import write_tone_folder
 
@@ -110,6 +111,36 @@ def test_interrupted_before_the_first_epoch_there_is_nothing_to_go_on_from(inter
     assert list(tmp_path.iterdir()) == []
 
 
+def test_resumed_where_nothing_was_saved_it_begins_anew_and_says_so(tiny_model, tmp_path):
+    result = kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *QUICK, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert f"{tmp_path / 'a.pt'}: nothing was saved there yet; training begins anew\n" in result.stderr
+    kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "b.onnx", *QUICK)
+    a, b = (checkpoint.load(tmp_path / name)["average"] for name in ("a.pt", "b.pt"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("epochs", [0, 1], ids=["in the first epoch", "later"])
+def test_killed_it_goes_on_to_the_same_weights(tiny_model, tmp_path, epochs):
+    """SIGKILL, at no moment in particular: nothing can be tidied up."""
+
+    def line(name: str, *more: str) -> list:
+        wish = ("--data", tiny_model.data, "--out", tmp_path / name, "--steps", "2", "--epochs", "4", "--json", *more)
+        return [sys.executable, REPOSITORY / "cli.py", "train", "rise", *wish]
+
+    with subprocess.Popen(line("a.onnx"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ALONE) as process:
+        while "min of the word" not in process.stderr.readline():
+            pass
+        for _ in range(epochs):
+            process.stdout.readline()
+        process.kill()
+    for name, more in (("a.onnx", ["--resume"]), ("b.onnx", [])):
+        subprocess.run(line(name, *more), check=True, capture_output=True, env=ALONE)
+    a, b = (checkpoint.load(tmp_path / name) for name in ("a.pt", "b.pt"))
+    assert all(torch.equal(a["average"][name], b["average"][name]) for name in a["average"])
+    assert a["history"] == b["history"]
+
+
 def test_interrupted_again_before_an_epoch_the_checkpoint_is_as_it_was(interrupted, tmp_path):
     interrupted("epoch   1 of 3", "--steps", "2", "--epochs", "3")
     before = (tmp_path / "a.pt").read_bytes()
@@ -177,7 +208,6 @@ def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
         (["rise", "--data", "{data}", "--negatives", "{empty}"], 1, "no recordings in this directory"),
         (["rise", "--data", "{data}", "--phrases", "{data}/fall"], 1, "no folder named after a word"),
         (["rise", "--data", "{data}", "--out", "{empty}/model.bin"], 1, "a model file is named NAME.onnx"),
-        (["rise", "--data", "{data}", "--out", "{empty}/a.onnx", "--resume"], 1, "no such checkpoint"),
         (["rise"], 2, "Give either --data DIR, or --from-text"),
         (["--data", "{data}"], 2, "Name the words: kws train WORD... --data DIR"),
     ],
@@ -187,7 +217,6 @@ def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
         "empty negatives",
         "phrases of no word",
         "name of the model",
-        "nothing to resume",
         "no data",
         "no word",
     ],

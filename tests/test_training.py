@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,9 +186,33 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_pa
     run = run_to(1, material, tmp_path / "a.pt")
     with torch.no_grad():
         run.network.head.weight.fill_(float("nan"))
-    with pytest.raises(KwsError, match="the last checkpoint is still good"):
+    with pytest.raises(KwsError, match="the loss became nan at step 3; the checkpoint of epoch 1 is still good"):
         fit(run, mixer(material, SHORT), task(material), path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
     assert len(checkpoint.load(tmp_path / "a.pt")["history"]) == 1
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(material, tmp_path, epochs):
+    run = run_to(epochs, material, tmp_path / "a.pt") if epochs else Run(SMALL, SHORT, CPU, material.fingerprint())
+    before = {name: tensor.clone() for name, tensor in run.network.named_parameters()}
+
+    def broken(network, heard):
+        weight = network.head.weight
+        return detection.loss(network, heard) + (weight - weight.detach()).abs().sqrt().sum()  # no slope at zero
+
+    detection = task(material)
+    kept = "the checkpoint of epoch 1 is still good" if epochs else "nothing was saved yet"
+    with pytest.raises(KwsError, match=f"the gradient became nan at step {3 * epochs}; {kept}"):
+        fit(run, mixer(material, SHORT), Task(detection.hear, broken), path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.network.named_parameters())
+
+
+def test_a_checkpoint_says_how_it_was_made(material, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/kws", "train", "two words"])
+    run_to(1, material, tmp_path / "a.pt")
+    made = checkpoint.load(tmp_path / "a.pt")["made"]
+    assert made["command"] == "kws train 'two words'"
+    assert made["versions"]["torch"] == torch.__version__ and made["versions"].keys() >= {"kws", "python", "numpy"}
 
 
 def test_a_model_without_thresholds_of_its_own_is_never_there(material, tmp_path):

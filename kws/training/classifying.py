@@ -127,8 +127,7 @@ def train(
     if start is not None:
         run.begin_with(start)
     if resume:
-        run.restore(path.with_suffix(".pt"))
-        hooks.say(f"resuming after epoch {len(run.history)} of {recipe.epochs}")
+        hooks.say(run.go_on(path.with_suffix(".pt")))
     speech = speech_pieces(
         [bank.select(lambda clip: clip.label not in protocol.held_out) for bank in other_speech], {*protocol.train.words} - {""}
     )

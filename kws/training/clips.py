@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +53,23 @@ def find_clips(folder: Path) -> list[Clip]:
     return [Clip(path, path.parent.name, speaker_of(path)) for path in audio.find_recordings(folder)]
 
 
+@cache
+def says(name: str, phrase: str) -> bool:
+    """Whether a folder of this name is one of the phrase: of it alone, or of a longer one, as "smart_mirror" says "mirror"."""
+    if name == phrase or name.startswith("_"):
+        return name == phrase
+    said, looked_for = ([word for word in re.split(r"[\W_]+", text.lower()) if word] for text in (name, phrase))
+    return bool(looked_for) and any(said[i : i + len(looked_for)] == looked_for for i in range(len(said)))
+
+
 def lies_in(clip: Clip, folder: Path, names: Collection[str]) -> bool:
-    """Whether a recording below a folder lies, however deep, in one of these names."""
-    return clip.label in names or any(part in names for part in clip.path.relative_to(folder).parts[:-1])
+    """Whether a recording below a folder lies, however deep, in one that says one of these names."""
+    parts = {clip.label, *clip.path.relative_to(folder).parts[:-1]}
+    return any(says(part, name) for part in parts for name in names)
 
 
 def without_words(folders: Iterable[Path], words: Collection[str]) -> tuple[list[Clip], int]:
-    """Every recording of some folders once, but for those in folders named after a word; and how many these are.
+    """Every recording of some folders once, but for those in folders that say a word; and how many these are.
 
     Raises AudioError for a folder without recordings.
     """

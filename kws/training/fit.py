@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from kws.errors import DataError, KwsError
-from kws.training import checkpoint, processes
+from kws.training import checkpoint, made, processes
 from kws.training.memory import keep_freed
 from kws.training.network import NetworkConfig, ScanningCNN
 
@@ -91,6 +91,7 @@ class Run:
                 "fingerprint": self.fingerprint,
                 "start": self.start,
                 "history": self.history,
+                "made": {"command": made.command(), "versions": made.versions()},
                 "averaged": int(self.average.n_averaged),
                 **{name: part.state_dict() for name, part in parts.items()},
             },
@@ -106,6 +107,13 @@ class Run:
         self.start = _digest(start)
         self.network.load_state_dict(start.state_dict())
         self.trained.load_state_dict(start.state_dict())
+
+    def go_on(self, path: Path) -> str:
+        """Restores what is there, and says so: a run that was stopped within its first epoch has saved nothing, and begins anew."""
+        if not path.exists():
+            return f"{path}: nothing was saved there yet; training begins anew"
+        self.restore(path)
+        return f"resuming after epoch {len(self.history)} of {self.recipe.epochs}"
 
     def restore(self, path: Path) -> None:
         """Goes on as a checkpoint began, with its precision, whatever this machine would choose.
@@ -210,16 +218,23 @@ def _step(run: Run, network: nn.Module, heard: Heard, task: Task, step: int) -> 
     network.train()
     value = task.loss(network, heard)
     told = processes.mean(value.detach())
-    if not told.isfinite():
-        raise KwsError(f"the loss became {told.item()} at step {step}; the last checkpoint is still good. Try a lower --learning-rate.")
+    _check_finite("the loss", told, run, step)
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(step, run.recipe)
     run.optimiser.zero_grad()
     value.backward()
-    torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0)
+    _check_finite("the gradient", torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0), run, step)
     run.optimiser.step()
     run.average.update_parameters(run.network)
     return told.item()
+
+
+def _check_finite(what: str, value: Tensor, run: Run, step: int) -> None:
+    """Before the weights are touched: what was saved stays good."""
+    if value.isfinite():
+        return
+    kept = f"the checkpoint of epoch {len(run.history)} is still good" if run.history else "nothing was saved yet"
+    raise KwsError(f"{what} became {value.item()} at step {step}; {kept}. Start anew with a lower --learning-rate.")
 
 
 def _end_epoch(run: Run, entry: dict, validate: Callable[[ScanningCNN], dict], path: Path, on_epoch: Callable[[dict], None]) -> None:

@@ -1,5 +1,6 @@
 """From folders to what a run learns from and is judged by: words, negatives, noises and rooms, split by speaker."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +73,8 @@ class Material:
     def fingerprint(self) -> str:
         banks = [word.bank for word in (*self.words, *self.heldout_words)] + [source.bank for source in self.negatives]
         banks += [self.heldout_alike] if self.heldout_alike else []
-        return "-".join(bank.fingerprint()[:8] for bank in [*banks, self.noises, *self.heldout_negatives])
+        parts = [bank.fingerprint()[:8] for bank in [*banks, self.noises, *self.heldout_negatives]]
+        return "-".join([*parts, *([_listed(self.mined)] if self.mined else [])])
 
 
 def check(names: Sequence[str], folders: Folders) -> None:
@@ -94,7 +96,10 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     others = [clip for clip in everything if not lies_in(clip, folders.data, (*names, BACKGROUND))]
     deeper = sum(clip.label not in names and lies_in(clip, folders.data, names) for clip in everything)
     if deeper:
-        warn(f"{folders.data}: {deeper} recordings in subfolders of a word's folder are not used. Put them into DIR/WORD itself.")
+        warn(
+            f"{folders.data}: {deeper} recordings in subfolders of a word's folder, or in folders that say more than it, are not used. "
+            "Put recordings of the word into DIR/WORD itself."
+        )
     banks = [read_bank(clips, warn=warn, progress=progress) for clips in (others, *_without(names, folders, warn)) if clips]
     if not banks:
         raise DataError(
@@ -127,8 +132,13 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     )
 
 
+def _listed(clips: Sequence[Clip]) -> str:
+    """Changes when one of the files is another, or another is there; to read hours of them takes too long."""
+    return hashlib.sha256("\n".join(f"{clip.path.name} {clip.path.stat().st_size}" for clip in clips).encode()).hexdigest()[:8]
+
+
 def _without(names: Sequence[str], folders: Folders, warn: Warn) -> list[list[Clip]]:
-    """Of each folder of negatives the recordings that do not lie in one named after a word."""
+    """Of each folder of negatives the recordings that do not lie in one that says a word."""
     kept = []
     for folder in folders.negatives:
         clips = folders.clips(folder)

@@ -75,7 +75,7 @@ def train(
     if start is not None:
         run.begin_with(start)
     if resume:
-        run.restore(path)
+        hooks.say(run.go_on(path))
 
     def validate(network: ScanningCNN) -> dict:
         return {"letters_wrong": round(letters_wrong(network, heldout), 4)}

@@ -1,8 +1,5 @@
 """One training session, from material to a calibrated model file. `kws train` is a thin layer over this."""
 
-import platform
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +14,7 @@ from kws.audio import SAMPLE_RATE
 from kws.engine import OnnxEngine
 from kws.events import EventSettings
 from kws.modelfile import FORMAT
-from kws.training import processes, trials
+from kws.training import made, processes, trials
 from kws.training.augment import augment, chance
 from kws.training.calibrate import RATES, UNMEASURED, UNMEASURED_READ, calibrate, default_threshold, supports
 from kws.training.clips import Bank
@@ -74,8 +70,7 @@ def train(
         run.begin_with(start)
     checkpoint = path.with_suffix(".pt")
     if resume:
-        run.restore(checkpoint)
-        hooks.say(f"resuming after epoch {len(run.history)} of {recipe.epochs}")
+        hooks.say(run.go_on(checkpoint))
     mixer = Mixer(
         material.names,
         material.words,
@@ -223,7 +218,7 @@ def provenance(run: Run, **more: Any) -> dict:
     """The part of a model's document that says what would make it again, with `more` on the training."""
     return {
         "training": {
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": made.command(),
             "recipe": asdict(run.recipe),
             "config": run.network.config.to_dict(),
             "last_epoch": run.history[-1],
@@ -231,7 +226,7 @@ def provenance(run: Run, **more: Any) -> dict:
             "device": run.device.type,
             **more,
         },
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
+        "versions": made.versions(),
     }
 
 

@@ -1,0 +1,87 @@
+"""Clips per second of training, and what bounds them: the CPU time of each part of a step.
+
+    python benchmarks/throughput.py --data DATA [--size small] [--steps 20] [--device cpu]
+
+DATA holds speech_commands, the pack of seven whole words. Batches of the pack-9 protocol, 128 clips of one second; the first steps are not
+counted. Batches are made by a worker process, here in turns with the rest: where there is a core for it, it costs no time.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from kws.training import protocols
+from kws.training.augment import simulated_rooms
+from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe
+from kws.training.classifying import sorting_config, sorting_task
+from kws.training.fit import Run, mixed_precision
+from kws.training.network import SIZES
+from kws.training.strangers import speech_pieces
+
+WARM_UP = 3  # steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    protocol = protocols.load("pack-9", args.data / "speech_commands", warn=print)
+    config, recipe = sorting_config(protocol.classes, args.size), ClassRecipe(mixed_precision=mixed_precision())
+    pieces = speech_pieces([], {*protocol.train.words} - {""})
+    batches = ClassBatches(protocol.train, protocol.classes, protocol.noise, pieces, config.clip_frame_samples, recipe)
+    print(json.dumps(measure(batches, Run(config, recipe, torch.device(args.device), ""), args.steps)))
+
+
+def measure(batches: ClassBatches, run: Run, steps: int) -> dict:
+    """CPU seconds of each part of a step, and clips per second where batches are made beside it."""
+    task = sorting_task(torch.from_numpy(simulated_rooms(100, np.random.default_rng(0))).to(run.device), run.recipe, run.network.config)
+    seconds: dict[str, float] = defaultdict(float)
+    for step in range(-WARM_UP, steps):
+        if step == 0:
+            seconds.clear()
+        with timed(seconds, "making the batch", run.device):
+            batch = ClassBatch(*(part.to(run.device) for part in batches[step + WARM_UP]))
+        with timed(seconds, "augmenting it", run.device):
+            heard = task.hear(batch, step + WARM_UP)
+        with timed(seconds, "forward", run.device):
+            loss = task.loss(run.network.train(), heard)
+        with timed(seconds, "backward", run.device):
+            loss.backward()
+        with timed(seconds, "optimiser", run.device):
+            run.optimiser.step()
+            run.optimiser.zero_grad()
+            run.average.update_parameters(run.network)
+    each = {part: round(total / steps, 4) for part, total in seconds.items()}
+    beside = sum(each.values()) - each["making the batch"]
+    return {
+        "size": sum(p.numel() for p in run.network.parameters()),
+        "seconds a step": each,
+        "clips per second": round(run.recipe.batch / beside),
+    }
+
+
+@contextmanager
+def timed(seconds: dict[str, float], part: str, device: torch.device) -> Iterator[None]:
+    """CPU time, which other work on the machine does not stretch; of a GPU, wall time."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    began = clock()
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds[part] += clock() - began
+
+
+if __name__ == "__main__":
+    main()
