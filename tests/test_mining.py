@@ -239,11 +239,14 @@ def test_another_recording_to_mine_is_noticed(tiny_model, radio, whole, tmp_path
     path = tmp_path / "rise.onnx"
     for each in whole.parent.iterdir():
         (tmp_path / each.name).write_bytes(each.read_bytes())
-    more = tmp_path / "more"
+    more = tmp_path / "more" / radio.name
     shutil.copytree(radio, more)
-    write_radio(more / f"{stem('train')}_again.wav", [])
-    with pytest.raises(DataError, match="other data"):
+    write_radio(more / f"{stem('train', 50)}.wav", [])
+    with pytest.raises(DataError, match=r"rise\.mined\.csv: is of other recordings than those of --mine now"):
         train_rounds(tiny_model, more, path, resume=True)
+    list_path(path).unlink()
+    train_rounds(tiny_model, more, path, resume=True)
+    assert list_path(path).exists()
 
 
 def test_deleted_lines_are_not_learned_from(tiny_model, radio, whole, nearly_all_fires, tmp_path):

@@ -1,6 +1,5 @@
 """From folders to what a run learns from and is judged by: words, negatives, noises and rooms, split by speaker."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -73,8 +72,7 @@ class Material:
     def fingerprint(self) -> str:
         banks = [word.bank for word in (*self.words, *self.heldout_words)] + [source.bank for source in self.negatives]
         banks += [self.heldout_alike] if self.heldout_alike else []
-        parts = [bank.fingerprint()[:8] for bank in [*banks, self.noises, *self.heldout_negatives]]
-        return "-".join([*parts, *([_listed(self.mined)] if self.mined else [])])
+        return "-".join(bank.fingerprint()[:8] for bank in [*banks, self.noises, *self.heldout_negatives])
 
 
 def check(names: Sequence[str], folders: Folders) -> None:
@@ -130,11 +128,6 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
         notes=notes,
         mined=tuple(mined),
     )
-
-
-def _listed(clips: Sequence[Clip]) -> str:
-    """Changes when one of the files is another, or another is there; to read hours of them takes too long."""
-    return hashlib.sha256("\n".join(f"{clip.path.name} {clip.path.stat().st_size}" for clip in clips).encode()).hexdigest()[:8]
 
 
 def _without(names: Sequence[str], folders: Folders, warn: Warn) -> list[list[Clip]]:

@@ -7,6 +7,7 @@ fired is for people as well: whoever listens to it finds the places where the wo
 """
 
 import csv
+import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -60,6 +61,11 @@ def find_audio(folders: Sequence[Path], words: Sequence[str], warn: Callable[[st
             f"{folders[0]}: nothing to mine; its recordings are of the words, or were held out (one in five is, by its name). Add more."
         )
     return mined, [clip for clip in without if clip.part == "validation"]
+
+
+def fingerprint(clips: Sequence[Clip]) -> str:
+    """Changes when one of the files is another, or another is there; to read hours of them would take too long."""
+    return hashlib.sha256("\n".join(f"{clip.path.name} {clip.path.stat().st_size}" for clip in clips).encode()).hexdigest()[:16]
 
 
 def read_heldout(clips: Sequence[Clip], warn: Callable[[str], None]) -> Bank:

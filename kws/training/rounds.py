@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from kws.engine import OnnxEngine
-from kws.errors import KwsError
+from kws.errors import DataError, KwsError
 from kws.output import replace_file
 from kws.spotter import Spotter
 from kws.training import checkpoint
 from kws.training.fit import Recipe
 from kws.training.material import Material
-from kws.training.mining import Finding, cut, mine, read_findings, with_mined, write_findings
+from kws.training.mining import Finding, cut, fingerprint, mine, read_findings, with_mined, write_findings
 from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.session import Hooks, train
 from kws.training.torch_engine import load_network
@@ -86,8 +86,10 @@ def train_in_rounds(
 def _findings(material: Material, path: Path, hooks: Hooks) -> list[Finding]:
     """What the list holds, if it is of this first round; else what its network finds, written to the list."""
     listed, state = list_path(path), first_path(path).with_suffix(".pt")
-    saved = checkpoint.load(state)
+    saved, mined = checkpoint.load(state), fingerprint(material.mined)
     if saved.get("mined") and listed.exists():
+        if saved["mined"] not in (mined, True):  # True: of before it said more
+            raise DataError(f"{listed}: is of other recordings than those of --mine now. Give the same, or delete it to have it made anew.")
         findings = read_findings(listed)
         hooks.say(f"{listed}: {len(findings)} stretches to learn from")
         return findings
@@ -95,7 +97,7 @@ def _findings(material: Material, path: Path, hooks: Hooks) -> list[Finding]:
     with hooks.listening([clip.path for clip in material.mined]) as heard:
         findings, seconds = mine(_alone(first_path(path)), material.mined, warn=hooks.warn, heard=heard)
     write_findings(findings, listed)
-    checkpoint.save({**saved, "mined": True}, state)
+    checkpoint.save({**saved, "mined": mined}, state)
     hooks.say(f"{len(findings)} stretches in {seconds / 3600:.2f} h fire or nearly do")
     if findings:
         hooks.say(
