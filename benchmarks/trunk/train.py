@@ -88,7 +88,7 @@ def main() -> None:
     )
     saved = checkpoint.load(args.out)
     kept = {
-        name: saved[name] for name in ("config", "recipe", "fingerprint", "history", "average")
+        name: saved[name] for name in ("config", "recipe", "fingerprint", "start", "history", "made", "average")
     }  # no optimiser: to begin with, not to go on
     checkpoint.save({**kept, "sources": json.loads((HERE / "sources.json").read_text())}, args.out)
 
