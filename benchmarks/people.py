@@ -1,7 +1,7 @@
 """Do detectors made from text hear people? Trains one for each phrase of the wake-word benchmark, and judges it by people's recordings.
 
     python benchmarks/people.py --data DATA --out RUNS --mine --trunk models/trunk.pt [--phrases snowboy] [--human 10]
-    python benchmarks/people.py --data DATA --out RUNS --judge [--alone]
+    python benchmarks/people.py --data DATA --out RUNS --judge [--alone | --reread]
 
 DATA holds one folder a set of recordings: wake_words (people who say the phrases), and speech_commands, librispeech,
 precise_community, custom_commands, honk (other speech), esc10 (noise). RUNS keeps what is spoken, and one model for each run; a run that
@@ -17,17 +17,20 @@ import argparse
 import json
 import pathlib
 import shutil
+import tempfile
 import time
 
 import numpy as np
 import torch
 
 from kws.engine import OnnxEngine
+from kws.modelfile import FORMAT
 from kws.synth.phrase import folder_name
 from kws.training import trials
 from kws.training.calibrate import lowest_within
 from kws.training.clips import BACKGROUND, Bank, Clip, extent, find_clips, read_bank
 from kws.training.evaluation import CURVE
+from kws.training.export import export
 from kws.training.fit import Recipe, mixed_precision
 from kws.training.intervals import wilson
 from kws.training.matching import alarm_counts, report_frames
@@ -36,6 +39,7 @@ from kws.training.network import SIZES, NetworkConfig
 from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks, train
 from kws.training.spelling import WORDS, Speech, spoken
+from kws.training.torch_engine import load_network
 from kws.training.trunk import band_channels, reading, with_trunk
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
@@ -62,6 +66,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
     parser.add_argument("--alone", action="store_true", help="… as if there were no reader in them")
+    parser.add_argument("--reread", action="store_true", help="… with the reader that comes with kws now in place of theirs")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for phrase in args.phrases:
@@ -71,7 +76,7 @@ def main() -> None:
         if args.judge:
             for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
                 spoken_ = spoken_folder(args.out, speech.name, found.stem.rpartition("seed")[2])
-                engine = OnnxEngine(str(found), alone=args.alone)
+                engine = reread(found) if args.reread else OnnxEngine(str(found), alone=args.alone)
                 print(json.dumps({"run": found.stem, **judge(engine, args.data, spoken_, speech.name)}), flush=True)
         elif not path.exists():
             run(args, speech, path)
@@ -118,6 +123,17 @@ def folder_of(clips: list[Clip], folder: pathlib.Path) -> pathlib.Path:
         (folder / clip.label).mkdir(parents=True, exist_ok=True)
         shutil.copy(clip.path, folder / clip.label)
     return folder
+
+
+def reread(path: pathlib.Path) -> OnnxEngine:
+    """A model with the reader that comes with kws, in place of its own. Its thresholds stay as they were calibrated."""
+    document = OnnxEngine(str(path)).info.document
+    sounds = document["reader"]["sounds"]
+    plain = {name: value for name, value in document.items() if name != "reader"}
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / path.name
+        export(load_network(path.with_suffix(".pt")), {**plain, "format": FORMAT}, copy, reading(sounds))
+        return OnnxEngine(str(copy))
 
 
 def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: str) -> dict:
