@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kws.synth.command import read_list
 from kws.synth.engine import SynthError
-from kws.synth.neighbours import CONTAINING, NEAR, PART, REPLACED, SWAPPED, _cost, _edit_distances, dictionary, neighbours, sounds
+from kws.synth.neighbours import CONTAINING, NEAR, PART, REPLACED, SWAPPED, _cost, _edit_distances, dictionary, guesses, neighbours, sounds
 
 ROOT = Path(__file__).parent.parent
 said = st.text("wɛlkəmbpiɪ", min_size=1, max_size=6)
@@ -78,6 +78,14 @@ def test_nothing_listed_sounds_like_the_phrase_and_nothing_twice():
 def test_a_pronunciation_takes_the_place_of_the_spelling():
     assert {each.text for each in neighbours("qzx", ["wˈɛlkəm"])} >= {"well", "welcome"} - {"welcome"}
     assert len([each for each in neighbours("welcome", most_near=5) if each.kind == NEAR]) == 5
+
+
+@pytest.mark.parametrize(
+    ("phrase", "unknown"),
+    [("welcome", []), ("don't stop", []), ("alexa", []), ("hey snowboy", ["snowboy"]), ("xzqrtbl kws", ["xzqrtbl", "kws"])],
+)
+def test_words_that_are_not_in_the_dictionary_are_told(phrase, unknown):
+    assert [remark.split("'")[1] for remark in guesses(phrase)] == unknown
 
 
 class TestList:

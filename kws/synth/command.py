@@ -12,7 +12,7 @@ from tqdm import tqdm
 from kws.synth import engines, phonemes, phrase
 from kws.synth.engine import SynthError
 from kws.synth.engines import Found
-from kws.synth.neighbours import CONTAINING, KINDS, neighbours
+from kws.synth.neighbours import CONTAINING, KINDS, guesses, neighbours
 from kws.synth.plan import Clip, planned
 from kws.synth.speaking import TABLE, Spoken, speak
 
@@ -39,6 +39,9 @@ def run(options: Options, as_json: bool, warn: Warn) -> None:
     phrases = tuple(dict.fromkeys(map(phrase.checked, texts)))
     _check_names(phrases)
     pronunciations = tuple(map(phonemes.checked, options.pronunciations))
+    if not pronunciations:
+        for remark in (remark for text in options.phrases for remark in guesses(phrase.checked(text))):
+            warn(remark)
     found = engines.found(options.engines, options.piper_voices)
     clips = planned(phrases, options.count, found.ready, options.seed, pronunciations)
     spoken = speak(clips, found.ready, options.out, progress=progress)

@@ -87,11 +87,28 @@ def _need_dictionary(purpose: str) -> None:
 @cache
 def dictionary() -> dict[str, str]:
     """Sounds of each common word; no names."""
-    with gzip.open(str(files("hibari") / "assets" / "lexicon_us_gold.json.gz"), "rt", encoding="utf-8") as file:
-        entries = json.load(file)
+    entries = _entries()
     said = {word: entry if isinstance(entry, str) else entry["DEFAULT"] for word, entry in entries.items()}
     common = (word for word, each in said.items() if each and word.isascii() and word.isalpha() and word.islower() and len(word) > 1)
     return {word: _plain(said[word]) for word in common}
+
+
+def guesses(phrase: str) -> list[str]:
+    """Remarks on words that are not in the dictionary, and so are said as by rule; none where there is no dictionary to look into."""
+    if not find_spec("hibari"):
+        return []
+    known = {word.lower() for word in _entries()}
+    return [
+        f"'{word}' is not in the dictionary; by its spelling it is said '{sounds(word)}'. If that is wrong, give --phonemes."
+        for word in phrase.split()
+        if word not in known
+    ]
+
+
+@cache
+def _entries() -> dict[str, str | dict]:
+    with gzip.open(str(files("hibari") / "assets" / "lexicon_us_gold.json.gz"), "rt", encoding="utf-8") as file:
+        return json.load(file)
 
 
 @cache

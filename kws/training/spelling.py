@@ -22,7 +22,7 @@ from kws.output import replace_file
 from kws.synth import engines, phonemes, phrase
 from kws.synth.command import neighbour_lines, progress, read_list
 from kws.synth.engine import Engine
-from kws.synth.neighbours import pronunciations
+from kws.synth.neighbours import guesses, pronunciations
 from kws.synth.plan import Clip, planned, spoken_as
 from kws.synth.speaking import speak
 from kws.training.material import Folders
@@ -63,6 +63,8 @@ def spoken(speech: Speech, folders: Folders, *, say: Callable[[str], None], warn
     """
     text, said = phrase.checked(speech.phrase), tuple(map(phonemes.checked, speech.pronunciations))
     found = engines.found(piper_voices=speech.piper_voices)
+    for remark in guesses(text) if not said else ():
+        warn(remark)
     for engine, lack in found.lacking:
         warn(f"{engine.name} does not speak, it needs {lack}: {engine.install}")
     neighbours = _neighbours(text, said, folders.data, say)
