@@ -1,4 +1,4 @@
-"""Clips per second of training, and what bounds them: the CPU time of each part of a step.
+"""Clips per second of training, and what bounds them: the time of each part of a step.
 
     python benchmarks/throughput.py --data DATA [--size small] [--steps 20] [--device cpu]
 
@@ -45,16 +45,16 @@ def main() -> None:
 
 
 def measure(batches: ClassBatches, run: Run, steps: int) -> dict:
-    """CPU seconds of each part of a step, and clips per second where batches are made beside it."""
+    """Seconds of each part of a step, and clips per second where batches are made beside it."""
     task = sorting_task(torch.from_numpy(simulated_rooms(100, np.random.default_rng(0))).to(run.device), run.recipe, run.network.config)
     seconds: dict[str, float] = defaultdict(float)
-    for step in range(-WARM_UP, steps):
-        if step == 0:
+    for step in range(steps + WARM_UP):
+        if step == WARM_UP:
             seconds.clear()
         with timed(seconds, "making the batch", run.device):
-            batch = ClassBatch(*(part.to(run.device) for part in batches[step + WARM_UP]))
+            batch = ClassBatch(*(part.to(run.device) for part in batches[step]))
         with timed(seconds, "augmenting it", run.device):
-            heard = task.hear(batch, step + WARM_UP)
+            heard = task.hear(batch, step)
         with timed(seconds, "forward", run.device):
             loss = task.loss(run.network.train(), heard)
         with timed(seconds, "backward", run.device):
@@ -65,22 +65,17 @@ def measure(batches: ClassBatches, run: Run, steps: int) -> dict:
             run.average.update_parameters(run.network)
     each = {part: round(total / steps, 4) for part, total in seconds.items()}
     beside = sum(each.values()) - each["making the batch"]
-    return {
-        "size": sum(p.numel() for p in run.network.parameters()),
-        "seconds a step": each,
-        "clips per second": round(run.recipe.batch / beside),
-    }
+    parameters = sum(p.numel() for p in run.network.parameters())
+    return {"parameters": parameters, "seconds a step": each, "clips per second": round(run.recipe.batch / beside)}
 
 
 @contextmanager
 def timed(seconds: dict[str, float], part: str, device: torch.device) -> Iterator[None]:
-    """CPU time, which other work on the machine does not stretch; of a GPU, wall time."""
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    began = clock()
+    began = time.perf_counter()
     yield
     if device.type == "cuda":
         torch.cuda.synchronize()
-    seconds[part] += clock() - began
+    seconds[part] += time.perf_counter() - began
 
 
 if __name__ == "__main__":
