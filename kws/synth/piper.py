@@ -108,9 +108,7 @@ def _number_of_speakers(path: Path) -> int:
             raise SynthError(f"{needed}: no such file. A Piper voice is two files, VOICE.onnx and VOICE.onnx.json.")
     try:
         told = json.loads(described.read_text(encoding="utf-8"))
-        if any(name not in told for name in DESCRIBED):
-            raise KeyError(*DESCRIBED)
-        return max(int(told["num_speakers"]), 1)
+        return max(int({name: told[name] for name in DESCRIBED}["num_speakers"]), 1)
     except (ValueError, KeyError, TypeError) as error:
         raise SynthError(f"{described}: does not describe a Piper voice. Fetch the voice again.") from error
 
