@@ -2,12 +2,13 @@
 
     python benchmarks/trunk/speak.py --out DATA/spoken_nonsense --phrases 1000
     python benchmarks/trunk/transcribe.py --data DATA
+    python benchmarks/speech_commands/speak.py --out DATA/spoken_words
     python benchmarks/trunk/train.py --data DATA --out models/reader.pt --size large --bands [--epochs 20] [--resume]
 
 DATA holds one folder a set of recordings. Learned from are the training speakers of librispeech (cut between words), of speech_commands,
-of precise_community, custom_commands and honk where it is known what is said, and spoken nonsense; noise is esc10. Not learned from:
-wake_words, and the six words of Speech Commands that protocol pack-9-unseen holds out, so that both can judge. Validated by the other
-readers of librispeech.
+of precise_community, custom_commands and honk where it is known what is said, and spoken nonsense and single words; noise is esc10. Not
+learned from: wake_words, and the six words of Speech Commands that protocol pack-9-unseen holds out, so that both can judge. Validated by
+the other readers of librispeech. The trunks that come with kws were made by earlier states of this program (docs/training.md).
 """
 
 import argparse
