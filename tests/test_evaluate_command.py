@@ -125,6 +125,16 @@ def test_recorded_noise(tiny_model, folders):
     assert report["background"] == [str(background[1])]
 
 
+def test_where_in_the_stream(tiny_model, folders):
+    places = ("--positives", folders / "positives", "--position", "0", "--position", "1.5", "--position", "0")
+    report = json.loads(kws("evaluate", tiny_model.path, *places, *FAST, "--json").stdout)
+    assert report["position_seconds"] == [0.0, 1.5]
+    (word,) = report["results"]
+    assert (word["clips"], word["streams"]) == (12, 48)
+    assert {row["from_seconds"] for row in word["by_position"]} <= {0.0, 0.6, 1.2, 1.8, 2.4}
+    assert len(word["by_position"]) == 2
+
+
 def test_several_words_each_have_their_result(tmp_path, folders):
     model = make_model(tmp_path, make_network(2))
     for word, other in (("word0", "rise"), ("word1", "fall")):
@@ -251,6 +261,8 @@ def bad(folders, tmp_path) -> Path:
         ("evaluate {model} --positives {data}/positives --snr loud", 2, "'loud' is neither 'clean' nor a number of dB"),
         ("evaluate {model} --positives {data}/positives --snr nan", 2, "'nan' is neither 'clean' nor a number of dB"),
         ("evaluate {model} --positives {data}/positives --part some", 2, "'some' is not one of"),
+        ("evaluate {model} --positives {data}/positives --position 10", 2, "--position 10: the streams are 10 s long"),
+        ("evaluate {model} --positives {data}/positives --position 9.9", 1, "no usable clips of rise"),
         ("evaluate {model}", 2, "Give either --positives DIR, or --protocol NAME and --data DIR"),
         ("calibrate {model}", 2, "Missing option '--negatives'"),
         ("calibrate {model} --negatives {bad}/none", 1, "none: no such folder"),

@@ -11,8 +11,10 @@ WORD = np.concatenate([quiet(0.2), tone(0.4), quiet(0.1)])
 HISS = 0.1 * np.random.default_rng(0).standard_normal(30 * RATE).astype(np.float32)
 
 
-def make_streams(*, clips: int = 1, wave: np.ndarray = WORD, snrs_db=(None, 10.0), noises=(HISS,), seconds: float = 4.0, seed: int = 0):
-    return Streams(make_bank(*[wave] * clips), noises, snrs_db=snrs_db, seconds=seconds, seed=seed)
+def make_streams(
+    *, clips: int = 1, wave: np.ndarray = WORD, snrs_db=(None, 10.0), noises=(HISS,), seconds: float = 4.0, seed: int = 0, positions=()
+):
+    return Streams(make_bank(*[wave] * clips), noises, snrs_db=snrs_db, seconds=seconds, seed=seed, positions=positions)
 
 
 def test_one_stream_per_clip_and_noise_level():
@@ -33,6 +35,14 @@ def test_places_are_anywhere_in_the_stream():
     starts = [stream.start for stream in make_streams(clips=300, snrs_db=(None,)).all]
     counts, _ = np.histogram(starts, bins=5, range=(0.2, 0.2 + 4.0 - 0.7))
     assert min(counts) > 40
+
+
+def test_clips_begin_where_wished():
+    streams = make_streams(clips=2, snrs_db=(None, 10.0), positions=(0.0, 1.5, 3.3))
+    placed = [(each.clip, each.snr_db, each.lead_seconds) for each in streams.all]
+    assert placed == [(clip, snr, position) for clip in range(2) for snr in (None, 10.0) for position in (0.0, 1.5, 3.3)]
+    assert [each.start - each.lead_seconds for each in streams.all] == pytest.approx([streams.all[0].start] * 12)
+    assert {len(streams.audio(each)) for each in streams.all} == {4 * RATE}
 
 
 @pytest.mark.parametrize("snr_db", [20.0, 10.0, 0.0, -5.0])

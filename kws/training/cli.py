@@ -248,6 +248,14 @@ _WITH_PROTOCOL = ("model", "protocol", "data", "as_json", "positives")  # what s
 @click.option("--background", type=_FOLDER, multiple=True, help="Noise to lay the words in.  [default: pink noise]")
 @click.option("--snr", "snrs_db", type=_Decibels(), multiple=True, help="Level of the noise.  [default: clean 20 10 5 0]")
 @click.option("--stream-seconds", type=Range(2, 600), default=10.0, show_default=True, help="Length of the stream around a word.")
+@click.option(
+    "--position",
+    "positions",
+    type=Range(0, 600),
+    multiple=True,
+    metavar="SECONDS",
+    help="Where in the stream a clip begins. May be repeated.  [default: anywhere]",
+)
 @click.option("--part", type=click.Choice(["all", "train", "validation", "test"]), default="all", show_default=True, help="Which speakers.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same streams.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output; docs/evaluation.md lists its keys.")
@@ -261,6 +269,7 @@ def evaluate(
     background: tuple[Path, ...],
     snrs_db: tuple[float | None, ...],
     stream_seconds: float,
+    positions: tuple[float, ...],
     part: str,
     seed: int,
     as_json: bool,
@@ -268,13 +277,14 @@ def evaluate(
 ) -> None:
     """Measure how many words a model misses, and how often it fires for nothing.
 
-    Lays clips of the word in noise at random places of longer streams, lets the model hear them and hours without the word, and
-    counts events, each word once. Every figure comes with a 95 % interval; what the hours cannot show is said to be unknown.
+    Lays clips of the word in noise somewhere in longer streams, lets the model hear them and hours without the word, and counts
+    events, each word once. Every figure comes with a 95 % interval; what the hours cannot show is said to be unknown.
 
     \b
     kws evaluate welcome --positives recordings/ --negatives podcasts/ --html welcome.html
     kws evaluate models/yes.onnx --positives speech_commands/ --part test --negatives radio/ --json | jq .results
     kws evaluate welcome --positives recordings/ --background kitchen/ --snr clean --snr 10
+    kws evaluate welcome --positives recordings/ --stream-seconds 60 --position 0 --position 30 --position 58
 
     With --protocol: how many test clips of a protocol of Speech Commands are sorted right.
 
@@ -292,11 +302,17 @@ def evaluate(
             from kws.training import sorting
         sorting.evaluate(model, protocol, data, as_json, warn)
         return
+    if positions and max(positions) >= stream_seconds:
+        raise click.UsageError(
+            f"--position {max(positions):g}: the streams are {stream_seconds:g} s long. Make them longer: --stream-seconds."
+        )
     with needs_training():
         from kws.spotter import Spotter
         from kws.training import evaluating
     snrs_db = tuple(dict.fromkeys(snrs_db)) or (None, 20.0, 10.0, 5.0, 0.0)
-    options = evaluating.Options(positives, negatives, background, snrs_db, stream_seconds, part, seed, as_json, html)
+    options = evaluating.Options(
+        positives, negatives, background, snrs_db, stream_seconds, tuple(dict.fromkeys(positions)), part, seed, as_json, html
+    )
     evaluating.run(Spotter.load(model), options, warn)
 
 

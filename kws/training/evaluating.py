@@ -32,6 +32,7 @@ class Options:
     background: tuple[Path, ...]
     snrs_db: tuple[float | None, ...]
     stream_seconds: float
+    positions: tuple[float, ...]
     part: str
     seed: int
     as_json: bool
@@ -42,13 +43,12 @@ def run(spotter: Spotter, options: Options, warn: Warn) -> None:
     """Evaluates as wished, prints the figures to stdout. Raises KwsError."""
     if options.html:
         _check_place(options.html)
-    words = read_words(spotter.words, options.positives, options.part, options.stream_seconds, warn)
+    longest = options.stream_seconds - max(options.positions, default=0.0)
+    words = read_words(spotter.words, options.positives, options.part, longest, warn)
     clips = find_negatives(options.negatives, spotter.words, options.part, warn)
     noises = _noises(options, warn)
-    streams = [
-        Streams(bank, noises, snrs_db=options.snrs_db, seconds=options.stream_seconds, seed=options.seed) if len(bank) else None
-        for bank in words
-    ]
+    places = {"seconds": options.stream_seconds, "positions": options.positions}
+    streams = [Streams(bank, noises, snrs_db=options.snrs_db, seed=options.seed, **places) if len(bank) else None for bank in words]
     heard = tuple(_hear(spotter, index, each) for index, each in enumerate(streams))
     listened = hear_recordings(spotter, clips, CURVE, warn, progress("recordings without the word", "recording"))
     evidence = Evidence(spotter, heard, listened, options.stream_seconds)
@@ -123,6 +123,7 @@ def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
         "background": [str(folder) for folder in options.background] or "pink noise",
         "snr_db": list(options.snrs_db),
         "stream_seconds": options.stream_seconds,
+        "position_seconds": list(options.positions) or None,
         "part": options.part,
         "seed": options.seed,
         "tolerance_seconds": {"before_end": EARLY_SECONDS, "after_end": LATE_SECONDS},

@@ -1,4 +1,4 @@
-"""Streams to be judged by: each clip of a word once per level of noise, at a random place in some seconds of that noise.
+"""Streams to be judged by: each clip of a word once per level of noise, in some seconds of it: at a random place, or at given ones.
 
 A stream is a pure function of the seed, the number of the clip and the number of the noise level, so that any of them can be made
 again to be listened to.
@@ -6,6 +6,7 @@ again to be listened to.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from kws.training.mixing import coloured_noise
 from kws.training.trials import place
 
 CLEAN = None  # the noise level of a stream without noise
+_ANYWHERE = None
 QUIETEST = 1e-4  # a recording that never gets louder is no noise, and no word
 _PINK_SECONDS = 60.0
 _TRIES = 20
@@ -34,11 +36,21 @@ class Stream:
 
 
 class Streams:
-    """The streams of one word. `bank`: its clips, each no longer than `seconds` and with a sound in it."""
+    """The streams of one word. `bank`: its clips, each with a sound in it. `positions`: seconds of a stream at which a clip begins, each
+    once per level of noise; none: anywhere. From there on a stream of so many `seconds` has room for every clip."""
 
-    def __init__(self, bank: Bank, noises: Sequence[np.ndarray], *, snrs_db: Sequence[float | None], seconds: float, seed: int):
+    def __init__(
+        self,
+        bank: Bank,
+        noises: Sequence[np.ndarray],
+        *,
+        snrs_db: Sequence[float | None],
+        seconds: float,
+        seed: int,
+        positions: Sequence[float] = (),
+    ):
         self.bank, self.noises, self.seconds = bank, noises, seconds
-        self.all = [stream for clip in range(len(bank)) for stream in self._of(clip, snrs_db, seed)]
+        self.all = [stream for clip in range(len(bank)) for stream in self._of(clip, snrs_db, positions or (_ANYWHERE,), seed)]
 
     def audio(self, stream: Stream) -> np.ndarray:
         """Samples [seconds × 16 000] of a stream, float32; loud noise may go beyond ±1."""
@@ -59,12 +71,13 @@ class Streams:
     def _samples(self) -> int:
         return round(self.seconds * SAMPLE_RATE)
 
-    def _of(self, clip: int, snrs_db: Sequence[float | None], seed: int) -> Iterator[Stream]:
+    def _of(self, clip: int, snrs_db: Sequence[float | None], positions: Sequence[float | None], seed: int) -> Iterator[Stream]:
         wave = self.bank[clip]
         start, end = extent(wave)
-        for number, snr_db in enumerate(snrs_db):
+        for number, (snr_db, position) in enumerate(product(snrs_db, positions)):
             key = (seed, clip, number)
-            lead = int(np.random.default_rng(key).integers(self._samples - len(wave) + 1)) / SAMPLE_RATE
+            anywhere = np.random.default_rng(key).integers(self._samples - len(wave) + 1)
+            lead = int(anywhere if position is _ANYWHERE else position * SAMPLE_RATE) / SAMPLE_RATE
             yield Stream(clip, snr_db, lead, lead + start, lead + end, key)
 
 
