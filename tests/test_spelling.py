@@ -12,11 +12,14 @@ import torch
 from sounds import RATE, quiet, tone
 from test_synth import HUMMER
 
+from kws.engine import OnnxEngine
 from kws.errors import DataError
 from kws.synth.engines import Found
 from kws.synth.sound import write
 from kws.synth.speaking import read_table
 from kws.training import spelling
+from kws.training.command import Options, run
+from kws.training.fit import Recipe
 from kws.training.material import OWN_SHARE, Folders, gather
 from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.session import calibrated
@@ -136,6 +139,19 @@ def test_recordings_of_nothing_asked_for(hum, tmp_path):
     write(tmp_path / "mine" / "other" / "me_nohash_0.wav", tone(0.5))
     with pytest.raises(DataError, match="no folder named after a word"):
         gather(["hey_you"], replace(folders, negatives=folders.negatives[:1], recordings=(tmp_path / "mine",)), warn=lambda text: None)
+
+
+def test_from_a_phrase_to_a_model_and_a_page_to_look_at(hum, tmp_path, capfd):
+    folders = Folders(tmp_path / "hey_you.spoken")
+    config = NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5))
+    recipe = Recipe(epochs=1, steps_per_epoch=2, batch=4)
+    wishes = Options(folders, Speech("Hey, you", clips=40), None, tmp_path / "hey_you.onnx", config, recipe, False, "cpu", False, True)
+    warnings: list[str] = []
+    path = run(wishes, warnings.append)
+    assert OnnxEngine(path).info.document["reader"]["sounds"] == {"hey_you": ["hAju"]}
+    page = path.with_suffix(".html").read_text()
+    assert "hey_you" in page
+    assert capfd.readouterr().err.splitlines()[-1].startswith(f"{tmp_path}/hey_you.html: what it misses")
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,8 @@ def train(
 
     With --from-text nothing is recorded: installed speech engines say the word and its neighbours, into MODEL.spoken/, where
     neighbours.txt can be edited. Give real speech and noise, too: a network that heard nothing else takes synthetic speech for the word.
-    What fires in the --negatives is mined, as by --mine, unless other recordings are given for it.
+    What fires in the --negatives is mined, as by --mine, unless other recordings are given for it. A page beside the model, NAME.html,
+    shows what it misses and where it fires, by what was held out.
 
     \b
     kws train "hey you" --from-text --negatives podcasts/ --background noises/

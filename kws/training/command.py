@@ -14,10 +14,11 @@ from tqdm import tqdm
 from kws import audio
 from kws.errors import DataError, ModelError
 from kws.interrupts import Interrupts
+from kws.spotter import Spotter
 from kws.synth.engine import SynthError
 from kws.synth.neighbours import pronunciations
 from kws.terminal import Progress
-from kws.training import processes, sorting, trunk
+from kws.training import evaluating, processes, sorting, streams, trunk
 from kws.training.clips import without_words
 from kws.training.fit import Recipe
 from kws.training.material import Folders, Material, check, gather
@@ -76,7 +77,28 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             document = learn(material, options.config, options.recipe, path, **how)
             if document:
                 teller.say(_summary(document, path))
+                if options.speech:
+                    teller.say(f"{_page(path, material, folders, warn)}: what it misses and where it fires, to look at and to listen to")
     return path
+
+
+def _page(path: Path, material: Material, folders: Folders, warn: Callable[[str], None]) -> Path:
+    """An evaluation of the model by what was held out, as a page beside it."""
+    wishes = evaluating.Options(
+        positives=folders.data,
+        negatives=folders.negatives,
+        background=(),
+        snrs_db=(streams.CLEAN, 10.0),
+        stream_seconds=10.0,
+        positions=(),
+        part="validation",
+        seed=0,
+        as_json=False,
+        html=path.with_suffix(".html"),
+    )
+    heldout = {clip.path: clip for bank in material.heldout_negatives for clip in bank.clips}
+    evaluating.evaluate(Spotter.load(path), [word.bank for word in material.heldout_words], [*heldout.values()], wishes, warn)
+    return path.with_suffix(".html")
 
 
 def _mining(folders: Folders, words: Sequence[str]) -> Folders:

@@ -45,20 +45,28 @@ def run(spotter: Spotter, options: Options, warn: Warn) -> None:
         _check_place(options.html)
     longest = options.stream_seconds - max(options.positions, default=0.0)
     words = read_words(spotter.words, options.positives, options.part, longest, warn)
-    clips = find_negatives(options.negatives, spotter.words, options.part, warn)
+    report = evaluate(spotter, words, find_negatives(options.negatives, spotter.words, options.part, warn), options, warn)
+    write_line(sys.stdout, json.dumps(report, ensure_ascii=False) if options.as_json else summary(report), "the figures")
+
+
+def evaluate(spotter: Spotter, words: Sequence[Bank], negatives: Sequence[Clip], options: Options, warn: Warn) -> dict:
+    """The report (docs/evaluation.md) of clips of each word and of recordings without them; writes the page that is wished for.
+
+    Raises KwsError.
+    """
     noises = _noises(options, warn)
     places = {"seconds": options.stream_seconds, "positions": options.positions}
     streams = [Streams(bank, noises, snrs_db=options.snrs_db, seed=options.seed, **places) if len(bank) else None for bank in words]
     heard = tuple(_hear(spotter, index, each) for index, each in enumerate(streams))
-    listened = hear_recordings(spotter, clips, CURVE, warn, progress("recordings without the word", "recording"))
+    listened = hear_recordings(spotter, negatives, CURVE, warn, progress("recordings without the word", "recording"))
     evidence = Evidence(spotter, heard, listened, options.stream_seconds)
-    report = _report(evidence, options, len(clips) - len(listened))
+    report = _report(evidence, options, len(negatives) - len(listened))
     if options.html:
         from kws.training.page import page
         from kws.training.specimen import specimens
 
         replace_file(options.html, page(report, specimens(evidence, streams)).encode())
-    write_line(sys.stdout, json.dumps(report, ensure_ascii=False) if options.as_json else summary(report), "the figures")
+    return report
 
 
 def read_words(words: Sequence[str], folder: Path, part: str, longest_seconds: float, warn: Warn) -> list[Bank]:
