@@ -7,13 +7,14 @@
 Learned from: the training speakers of speech_commands and of without_words (LibriSpeech where none of the seven is said),
 precise_community, custom_commands, honk and wake_words, in two rounds (`kws train --mine`); noise is esc10. Judged: each word once in ten
 seconds of pink noise at 10 dB, by speakers of the part that is named, at the lowest threshold of the word with at most one false alarm per
-hour: in all of the other speech, and, apart, in that of speakers who were not learned from. "no" is said in "snowboy", which is
-neither learned from nor, for that word, counted.
+hour: in all of the other speech, and, apart, in that of speakers who were not learned from. Recordings in which a word is said are not
+counted for that word; "no" is said in "snowboy", which is not learned from either.
 """
 
 import argparse
 import json
 import pathlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ from kws.training.trunk import band_channels, readings, with_trunk
 
 SPEECH = ("without_words", "precise_community", "custom_commands", "honk", "wake_words/smart_mirror", "wake_words/view_glass")
 CONTAINING = {"no": "wake_words/snowboy"}
+WRITTEN = ("honk.jsonl", "precise_community.jsonl")  # what a recogniser heard in those of SPEECH whose words nobody told
 SNR_DB = 10.0
 STREAM_SECONDS = 10.0
 
@@ -83,18 +85,18 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
 
 @dataclass(frozen=True)
 class Heard:
-    """Pooled scores [frames, words] of some recordings, laid end to end, and their hours."""
+    """Events [words, thresholds of the curve] in some recordings, each heard by itself, and their hours; `learned`: whether by speakers
+    of training; `said`: those of the words that are said in them."""
 
-    pooled: np.ndarray
+    learned: bool
+    said: frozenset[str]
+    events: np.ndarray
     hours: float
 
 
 def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
-    speech = [clip for name in SPEECH for clip in find_clips(data / name)]
-    learned, others = ([clip for clip in speech if (clip.part == "train") is learned_] for learned_ in (True, False))
-    containing = [clip for name in CONTAINING.values() for clip in find_clips(data / name)]
-    heard = [_listened(engine, clips) for clips in (learned, others, containing)]
-    counted = {"all speech": heard, "speech of others": heard[1:]}
+    heard = [_listened(engine, *group) for group in _groups(data)]
+    counted = {"all speech": heard, "speech of others": [each for each in heard if not each.learned]}
     clips = [clip for clip in find_clips(data / "speech_commands") if clip.part == part]
     found = {word: _found(engine, number, [clip for clip in clips if clip.label == word]) for number, word in enumerate(PACK_WORDS)}
     results = {kind: {word: _missed(engine, n, found[word], each) for n, word in enumerate(PACK_WORDS)} for kind, each in counted.items()}
@@ -102,16 +104,34 @@ def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
     return {"mean missed": means, **results}
 
 
-def _listened(engine: OnnxEngine, clips: list[Clip]) -> Heard:
+def _groups(data: pathlib.Path) -> list[tuple[bool, frozenset[str], list[Clip]]]:
+    """All other speech, by whether it is of training speakers and which of the words are said in it."""
+    said = {row["file"]: _words(row) for name in WRITTEN for row in map(json.loads, (data / name).read_text().splitlines())}
+    groups: dict[tuple[bool, frozenset[str]], list[Clip]] = {}
+    for clip in (clip for name in SPEECH for clip in find_clips(data / name)):
+        groups.setdefault((clip.part == "train", said.get(clip.path.name, frozenset())), []).append(clip)
+    for word, name in CONTAINING.items():
+        groups.setdefault((False, frozenset([word])), []).extend(find_clips(data / name))
+    return [(*group, clips) for group, clips in groups.items()]
+
+
+def _words(row: dict) -> frozenset[str]:
+    """Those of the words that a recogniser wrote down."""
+    return frozenset(re.sub(r"[^a-z]", "", text.lower()) for text, *_ in row["words"]) & frozenset(PACK_WORDS)
+
+
+def _listened(engine: OnnxEngine, learned: bool, said: frozenset[str], clips: list[Clip]) -> Heard:
     bank = read_bank(clips, warn=print)
-    return Heard(trials.listen(engine, bank).pooled, bank.seconds / 3600)
+    pooled = (trials.listen(engine, [wave]).pooled for wave in bank)
+    events = sum(np.array([alarm_counts(each, CURVE, engine.info.events) for each in scores.T]) for scores in pooled)
+    return Heard(learned, said, events, bank.seconds / 3600)
 
 
 def _missed(engine: OnnxEngine, number: int, found: np.ndarray, heard: list[Heard]) -> dict:
-    """Of one word, whose clips were found [clips, thresholds]; the last of what was heard contains some words."""
-    counted = heard[:-1] if PACK_WORDS[number] in CONTAINING else heard
-    alarms = sum(alarm_counts(each.pooled[:, number], CURVE, engine.info.events) for each in counted)
-    hours = sum(each.hours for each in counted)
+    """Of one word, whose clips were found [clips, thresholds]; where it is said it is no false alarm."""
+    without = [each for each in heard if PACK_WORDS[number] not in each.said]
+    alarms = sum(each.events[number] for each in without)
+    hours = sum(each.hours for each in without)
     at = lowest_within(alarms, hours)
     missed = len(found) - (0 if at is None else int(found[:, at].sum()))  # where no threshold is high enough, none is found
     return {

@@ -21,9 +21,9 @@ from kws.training.utterances import lettered
 
 OWN = ("head.", "pooling.")  # what is not taken over
 TRUNK, BANDS, READER = "trunk.pt", "trunk_bands.pt", "reader.pt"  # that come with kws
-# Of this reader; how they were chosen: docs/reader.md.
+# Of this reader; how they were chosen: docs/reader.md, docs/detectors.md.
 WEIGHING = Weighing(weight=3.0, enough=-2.5, least=-4.0)
-STRICT = Weighing(weight=4.0, enough=0.0, least=-3.0)  # for words that it reads well
+STRICT = Weighing(weight=1.5, enough=0.0, least=-4.0)  # for words that it reads well: what is not read perfectly counts
 NONE = "none"
 
 
