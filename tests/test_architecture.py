@@ -27,8 +27,8 @@ TRAINING = [
     *("mixing", "utterances", "augment", "loss", "made", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
     *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "spelling"),
     "reading",
-    *("strangers", "classes", "classifying", "accuracy", "sorting", "command"),
-    *("streams", "hearing", "evaluation", "summary", "chart", "specimen", "look", "page", "evaluating", "calibrating", "cli"),
+    *("strangers", "classes", "classifying", "accuracy", "sorting"),
+    *("streams", "hearing", "evaluation", "summary", "chart", "specimen", "look", "page", "evaluating", "calibrating", "command", "cli"),
 ]
 SYNTH = [
     *("sound", "engine", "phonemes", "kokoro", "piper", "hibari", "pico", "espeak", "flite", "festival", "engines"),

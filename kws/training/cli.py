@@ -305,7 +305,7 @@ def evaluate(
         return
     if positions and max(positions) >= stream_seconds:
         raise click.UsageError(
-            f"--position {max(positions):g}: the streams are {stream_seconds:g} s long. Make them longer: --stream-seconds."
+            f"--position {max(positions):g}: the streams are {stream_seconds:g} s long. Make them longer with --stream-seconds."
         )
     with needs_training():
         from kws.spotter import Spotter

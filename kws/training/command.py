@@ -18,7 +18,7 @@ from kws.spotter import Spotter
 from kws.synth.engine import SynthError
 from kws.synth.neighbours import pronunciations
 from kws.terminal import Progress
-from kws.training import evaluating, processes, sorting, streams, trunk
+from kws.training import processes, sorting, trunk
 from kws.training.clips import without_words
 from kws.training.fit import Recipe
 from kws.training.material import Folders, Material, check, gather
@@ -84,11 +84,14 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
 
 def _page(path: Path, material: Material, folders: Folders, warn: Callable[[str], None]) -> Path:
     """An evaluation of the model by what was held out, as a page beside it."""
+    from kws.training import evaluating
+    from kws.training.streams import CLEAN
+
     wishes = evaluating.Options(
         positives=folders.data,
         negatives=folders.negatives,
         background=(),
-        snrs_db=(streams.CLEAN, 10.0),
+        snrs_db=(CLEAN, 10.0),
         stream_seconds=10.0,
         positions=(),
         part="validation",
