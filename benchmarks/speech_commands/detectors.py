@@ -15,21 +15,23 @@ import argparse
 import json
 import pathlib
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from kws.audio import SAMPLE_RATE
 from kws.engine import OnnxEngine
+from kws.spotter import Spotter
 from kws.synth.neighbours import pronunciations
 from kws.training import trials
 from kws.training.calibrate import lowest_within
 from kws.training.clips import Clip, extent, find_clips, read_bank
+from kws.training.evaluating import progress
 from kws.training.evaluation import CURVE
 from kws.training.fit import Recipe, mixed_precision
+from kws.training.hearing import Listened, hear_recordings
 from kws.training.intervals import wilson
-from kws.training.matching import alarm_counts, hits
+from kws.training.matching import hits
 from kws.training.material import Folders, gather
 from kws.training.network import SIZES, NetworkConfig
 from kws.training.protocols import PACK_WORDS
@@ -39,7 +41,7 @@ from kws.training.trunk import band_channels, readings, with_trunk
 
 SPEECH = ("without_words", "precise_community", "custom_commands", "honk", "wake_words/smart_mirror", "wake_words/view_glass")
 CONTAINING = {"no": "wake_words/snowboy"}
-WRITTEN = ("honk.jsonl", "precise_community.jsonl")  # what a recogniser heard in those of SPEECH whose words nobody told
+WRITTEN = ("honk", "precise_community")  # of which a recogniser wrote down what nobody told
 SNR_DB = 10.0
 STREAM_SECONDS = 10.0
 
@@ -83,55 +85,38 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     train_in_rounds(material, config, recipe, path, device=torch.device("cpu"), **how)
 
 
-@dataclass(frozen=True)
-class Heard:
-    """Events [words, thresholds of the curve] in some recordings, each heard by itself, and their hours; `learned`: whether by speakers
-    of training; `said`: those of the words that are said in them."""
-
-    learned: bool
-    said: frozenset[str]
-    events: np.ndarray
-    hours: float
-
-
 def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
-    heard = [_listened(engine, *group) for group in _groups(data)]
-    counted = {"all speech": heard, "speech of others": [each for each in heard if not each.learned]}
+    speech = [clip for name in SPEECH for clip in find_clips(data / name)]
+    learned, others = ([clip for clip in speech if (clip.part == "train") is wish] for wish in (True, False))
+    others += [clip for name in CONTAINING.values() for clip in find_clips(data / name)]
+    spotter, bar = Spotter(engine, engine.info.events), progress("other speech", "recording")
+    heard = [hear_recordings(spotter, clips, CURVE, print, bar) for clips in (learned, others)]
+    counted, said = {"all speech": heard[0] + heard[1], "speech of others": heard[1]}, _said(data)
     clips = [clip for clip in find_clips(data / "speech_commands") if clip.part == part]
     found = {word: _found(engine, number, [clip for clip in clips if clip.label == word]) for number, word in enumerate(PACK_WORDS)}
-    results = {kind: {word: _missed(engine, n, found[word], each) for n, word in enumerate(PACK_WORDS)} for kind, each in counted.items()}
+    results = {
+        kind: {word: _missed(n, found[word], [each for each in every if each.path not in said[word]]) for n, word in enumerate(PACK_WORDS)}
+        for kind, every in counted.items()
+    }
     means = {kind: round(float(np.mean([each["missed"] for each in words.values()])), 4) for kind, words in results.items()}
     return {"mean missed": means, **results}
 
 
-def _groups(data: pathlib.Path) -> list[tuple[bool, frozenset[str], list[Clip]]]:
-    """All other speech, by whether it is of training speakers and which of the words are said in it."""
-    said = {row["file"]: _words(row) for name in WRITTEN for row in map(json.loads, (data / name).read_text().splitlines())}
-    groups: dict[tuple[bool, frozenset[str]], list[Clip]] = {}
-    for clip in (clip for name in SPEECH for clip in find_clips(data / name)):
-        groups.setdefault((clip.part == "train", said.get(clip.path.name, frozenset())), []).append(clip)
-    for word, name in CONTAINING.items():
-        groups.setdefault((False, frozenset([word])), []).extend(find_clips(data / name))
-    return [(*group, clips) for group, clips in groups.items()]
+def _said(data: pathlib.Path) -> dict[str, set[pathlib.Path]]:
+    """The recordings of other speech in which each word is said, as a folder or a recogniser tells."""
+    said = {word: {clip.path for clip in find_clips(data / CONTAINING[word])} if word in CONTAINING else set() for word in PACK_WORDS}
+    for name in WRITTEN:
+        paths = {clip.path.name: clip.path for clip in find_clips(data / name)}
+        for row in map(json.loads, (data / f"{name}.jsonl").read_text().splitlines()):
+            for word in {re.sub(r"[^a-z]", "", text.lower()) for text, *_ in row["words"]} & said.keys():
+                said[word].add(paths[row["file"]])
+    return said
 
 
-def _words(row: dict) -> frozenset[str]:
-    """Those of the words that a recogniser wrote down."""
-    return frozenset(re.sub(r"[^a-z]", "", text.lower()) for text, *_ in row["words"]) & frozenset(PACK_WORDS)
-
-
-def _listened(engine: OnnxEngine, learned: bool, said: frozenset[str], clips: list[Clip]) -> Heard:
-    bank = read_bank(clips, warn=print)
-    pooled = (trials.listen(engine, [wave]).pooled for wave in bank)
-    events = sum(np.array([alarm_counts(each, CURVE, engine.info.events) for each in scores.T]) for scores in pooled)
-    return Heard(learned, said, events, bank.seconds / 3600)
-
-
-def _missed(engine: OnnxEngine, number: int, found: np.ndarray, heard: list[Heard]) -> dict:
-    """Of one word, whose clips were found [clips, thresholds]; where it is said it is no false alarm."""
-    without = [each for each in heard if PACK_WORDS[number] not in each.said]
-    alarms = sum(each.events[number] for each in without)
-    hours = sum(each.hours for each in without)
+def _missed(number: int, found: np.ndarray, without: list[Listened]) -> dict:
+    """Of one word, whose clips were found [clips, thresholds]; of recordings without it every event is a false alarm."""
+    alarms = sum(each.counts[number] for each in without)
+    hours = sum(each.seconds for each in without) / 3600
     at = lowest_within(alarms, hours)
     missed = len(found) - (0 if at is None else int(found[:, at].sum()))  # where no threshold is high enough, none is found
     return {

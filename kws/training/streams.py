@@ -1,6 +1,6 @@
 """Streams to be judged by: each clip of a word once per level of noise, in some seconds of it: at a random place, or at given ones.
 
-A stream is a pure function of the seed, the number of the clip and the number of the noise level, so that any of them can be made
+A stream is a pure function of the seed, the number of the clip and the number of the noise level and place, so that any of them can be made
 again to be listened to.
 """
 
@@ -76,8 +76,10 @@ class Streams:
         start, end = extent(wave)
         for number, (snr_db, position) in enumerate(product(snrs_db, positions)):
             key = (seed, clip, number)
-            anywhere = np.random.default_rng(key).integers(self._samples - len(wave) + 1)
-            lead = int(anywhere if position is _ANYWHERE else position * SAMPLE_RATE) / SAMPLE_RATE
+            if position is _ANYWHERE:
+                lead = int(np.random.default_rng(key).integers(self._samples - len(wave) + 1)) / SAMPLE_RATE
+            else:
+                lead = round(position * SAMPLE_RATE) / SAMPLE_RATE
             yield Stream(clip, snr_db, lead, lead + start, lead + end, key)
 
 
