@@ -11,6 +11,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from click.testing import CliRunner, Result
 
 from cli import main
 from kws.errors import DataError
-from kws.training.download import ARCHIVES, Archive, fetch, obtain
+from kws.training.clips import find_clips
+from kws.training.download import LIBRISPEECH, SPEECH_COMMANDS, Archive, fetch, obtain
 
 NAME = "speech_commands_v0.02"
 FILES = {f"yes/{speaker:08x}_nohash_0.wav": bytes([speaker]) * 20_000 for speaker in range(6)}
@@ -38,6 +40,8 @@ def packed(files: dict[str, bytes]) -> bytes:
 
 
 CONTENT = packed(FILES | LISTS)
+READ = {"84/121123/84-121123-0000.flac": bytes(20_000), "84/121123/84-121123.trans.txt": b"84-121123-0000 GO ON\n"}
+READ_CONTENT = packed({"LibriSpeech/README.TXT": b"", **{f"LibriSpeech/dev-clean/{name}": content for name, content in READ.items()}})
 
 
 class Server(ThreadingHTTPServer):
@@ -105,8 +109,13 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def kws(*args: object) -> Result:
-    return CliRunner().invoke(main, ["download", "speech-commands", *map(str, args)])
+def kws(*args: object, dataset: str = "speech-commands") -> Result:
+    return CliRunner().invoke(main, ["download", dataset, *map(str, args)])
+
+
+def read_speech(server: Server, content: bytes = READ_CONTENT) -> Archive:
+    server.files["dev-clean.tar.gz"] = content
+    return replace(LIBRISPEECH, sha256=hashlib.sha256(content).hexdigest(), server=server.url)
 
 
 class TestObtain:
@@ -123,6 +132,24 @@ class TestObtain:
         speakers = {part: [item[3] for item in map(SPEECHCOMMANDS(tmp_path, NAME, subset=part).get_metadata, range(n))]
                     for part, n in (("training", 4), ("validation", 1), ("testing", 1))}  # fmt: skip
         assert speakers == {"training": [f"{i:08x}" for i in range(2, 6)], "validation": ["00000001"], "testing": ["00000000"]}
+
+    def test_running_speech_lies_where_its_class_looks(self, server, tmp_path):
+        from torchaudio.datasets import LIBRISPEECH as DATA_SET
+
+        place = obtain(read_speech(server), tmp_path)
+        assert tree(place) == READ
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["LibriSpeech", "dev-clean.tar.gz"]
+        assert DATA_SET(tmp_path, "dev-clean").get_metadata(0)[2:] == ("GO ON", 84, 121123, 0)
+        assert [clip.speaker for clip in find_clips(place)] == ["84"]
+
+    def test_running_speech_that_ends_early(self, server, tmp_path):
+        half = READ_CONTENT[: len(READ_CONTENT) // 2]
+        for content in (half, b"no archive at all"):
+            with pytest.raises(DataError, match=r"dev-clean\.tar\.gz: cannot be unpacked"):
+                obtain(read_speech(server, content), tmp_path)
+            assert not (tmp_path / "LibriSpeech").exists()
+            (tmp_path / "dev-clean.tar.gz").unlink()
+        assert tree(obtain(read_speech(server), tmp_path)) == READ
 
     def test_what_is_there_needs_no_network(self, server, tmp_path):
         place = obtain(server.archive(), tmp_path)
@@ -227,12 +254,24 @@ class TestCommand:
         assert result.exit_code == 0
         assert "\n  kws download speech-commands\n" in result.stdout
 
-    def test_no_network_is_one_line(self, tmp_path):
-        result = kws("--dir", tmp_path)
+    @pytest.mark.parametrize(("dataset", "file"), [("speech-commands", "speech_commands_v0.02"), ("librispeech", "dev-clean")])
+    def test_no_network_is_one_line(self, tmp_path, dataset, file):
+        result = kws("--dir", tmp_path, dataset=dataset)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert re.fullmatch(r"Error: http://\S+/speech_commands_v0\.02\.tar\.gz: cannot be reached .*\n", result.stderr)
+        assert re.fullmatch(rf"Error: http://\S+/{re.escape(file)}\.tar\.gz: cannot be reached .*\n", result.stderr)
 
-    @pytest.mark.parametrize("version", ARCHIVES)
+    def test_running_speech_has_no_versions(self, tmp_path):
+        result = kws("--dir", tmp_path, "--version", "0.01", dataset="librispeech")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--version is of speech-commands" in result.stderr
+
+    def test_running_speech_that_is_there_is_named(self, tmp_path):
+        place = tmp_path / "LibriSpeech" / "dev-clean"
+        place.mkdir(parents=True)
+        result = kws("--dir", tmp_path, dataset="librispeech")
+        assert (result.exit_code, result.stdout, result.stderr) == (0, f"{place}\n", "")
+
+    @pytest.mark.parametrize("version", SPEECH_COMMANDS)
     def test_folders_that_are_there_are_named(self, tmp_path, version):
         places = [tmp_path / "SpeechCommands" / f"speech_commands_{kind}v{version}" for kind in ("", "test_set_")]
         for place in places:
@@ -277,7 +316,8 @@ class TestCommand:
         assert part.stat().st_size >= 2**18
 
     def test_sums_are_those_of_torchaudio(self):
-        from torchaudio.datasets.speechcommands import _CHECKSUMS
+        from torchaudio.datasets import librispeech, speechcommands
 
-        ours = {archive.url: archive.sha256 for pair in ARCHIVES.values() for archive in pair}
-        assert _CHECKSUMS.items() <= ours.items()
+        ours = {archive.url: archive.sha256 for pair in SPEECH_COMMANDS.values() for archive in pair}
+        assert speechcommands._CHECKSUMS.items() <= ours.items()
+        assert librispeech._CHECKSUMS[LIBRISPEECH.url] == LIBRISPEECH.sha256

@@ -1,8 +1,8 @@
-"""The Speech Commands data set, fetched, checked and unpacked where torchaudio's dataset class looks for it.
+"""Speech Commands, and a few hours of LibriSpeech, fetched, checked and unpacked where torchaudio's dataset classes look for them.
 
 torchaudio's own download starts anew each time, checks only what it fetched itself, and unpacks in place, so that a half
-unpacked data set looks whole. So the archive is fetched here, going on where an earlier call stopped, and checked; the class
-then unpacks it beside its place, where it is moved last. A folder that is there is complete and needs no network.
+unpacked data set looks whole. So an archive is fetched here, going on where an earlier call stopped, and checked; it is then
+unpacked beside its place, where it is moved last. A folder that is there is complete and needs no network.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ import sys
 import tarfile
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -23,8 +23,7 @@ from tqdm import tqdm
 
 from kws.errors import DataError
 
-SERVER = "http://download.tensorflow.org/data"  # the class's own; what comes from it is checked
-FOLDER = "SpeechCommands"  # the class's own
+FOLDER = "SpeechCommands"  # the class's own, as is the server
 _UNPACKING = ".unpacking"
 _TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 2**18
@@ -32,11 +31,12 @@ _CHUNK_BYTES = 2**18
 
 @dataclass(frozen=True)
 class Archive:
-    """NAME.tar.gz on a server, and the SHA-256 it must have."""
+    """NAME.tar.gz on a server, the SHA-256 it must have, and the folder that NAME comes into."""
 
     name: str
     sha256: str
-    server: str = SERVER
+    server: str = "http://download.tensorflow.org/data"  # what comes from it is checked
+    folder: str = FOLDER
 
     @property
     def file(self) -> str:
@@ -47,8 +47,9 @@ class Archive:
         return f"{self.server.rstrip('/')}/{self.file}"
 
 
-# The data set and the test set of the 12-word protocols. Sums: torchaudio, TensorFlow Datasets, and SUPERB (v0.01's test set).
-ARCHIVES = {
+# Of each version of Speech Commands, the data set and the test set of the 12-word protocols. Sums: torchaudio, TensorFlow Datasets, and
+# SUPERB (v0.01's test set).
+SPEECH_COMMANDS = {
     "0.02": (
         Archive("speech_commands_v0.02", "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"),
         Archive("speech_commands_test_set_v0.02", "cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df"),
@@ -58,16 +59,24 @@ ARCHIVES = {
         Archive("speech_commands_test_set_v0.01", "baa084f6b62c91de660ff0588ae4dfc4e4d534aa99ac0e5f406cba75836cbd00"),
     ),
 }
+# Of 40 readers, 5.4 hours. Sum: torchaudio.
+LIBRISPEECH = Archive(
+    "dev-clean",
+    "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
+    "http://www.openslr.org/resources/12",
+    "LibriSpeech",
+)
 Progress = Callable[[int, int | None], None]  # bytes that are there, bytes in all where the server tells
 
 
-def run(version: str, folder: Path, server: str = SERVER) -> list[Path]:
-    """What `kws download speech-commands` does: tells on stderr how it goes, returns the folders. Raises DataError."""
+def run(archives: Sequence[Archive], folder: Path, mirror: str | None = None) -> list[Path]:
+    """What `kws download` does: tells on stderr how it goes, returns the folders. Raises DataError."""
     places = []
-    for archive in ARCHIVES[version]:
+    for archive in archives:
         with _Bar(archive.file) as bar:
             try:
-                places.append(obtain(Archive(archive.name, archive.sha256, server), folder, say=bar.say, progress=bar.show))
+                wanted = replace(archive, server=mirror or archive.server)
+                places.append(obtain(wanted, folder, say=bar.say, progress=bar.show))
             except KeyboardInterrupt:
                 bar.say("stopped; the same command goes on from here")
                 raise
@@ -75,11 +84,12 @@ def run(version: str, folder: Path, server: str = SERVER) -> list[Path]:
 
 
 def obtain(archive: Archive, folder: Path, *, say: Callable[[str], None] = str, progress: Progress = lambda *bytes_: None) -> Path:
-    """FOLDER/SpeechCommands/NAME, fetched and unpacked unless it is there. FOLDER/NAME.tar.gz is used where it is, and kept.
+    """FOLDER/SpeechCommands/NAME (or LibriSpeech), fetched and unpacked unless it is there. FOLDER/NAME.tar.gz is used where it is,
+    and kept.
 
     Raises DataError where the archive cannot be had, is not what was published, or cannot be written.
     """
-    place, packed = folder / FOLDER / archive.name, folder / archive.file
+    place, packed = folder / archive.folder / archive.name, folder / archive.file
     if place.is_dir():
         return place
     try:
@@ -153,17 +163,23 @@ def _sum(path: Path) -> str:
 
 
 def _unpack(archive: Archive, folder: Path, place: Path) -> None:
-    """Has the class unpack into a folder of its own, for only a folder that is whole may stand in its place."""
-    shutil.rmtree(folder / _UNPACKING, ignore_errors=True)
+    """Unpacks into a folder of its own, for only a folder that is whole may stand in its place."""
+    aside = folder / _UNPACKING
+    shutil.rmtree(aside, ignore_errors=True)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: the class names no filter for what it unpacks
-            SPEECHCOMMANDS(folder, archive.url, _UNPACKING, download=True)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: they name no filter for what they unpack
+            if archive.folder == FOLDER:
+                SPEECHCOMMANDS(folder, archive.url, _UNPACKING, download=True)
+                whole = aside / archive.name
+            else:  # this class looks for its archive where it unpacks it
+                shutil.unpack_archive(folder / archive.file, aside)
+                whole = aside / archive.folder / archive.name
+    except (tarfile.TarError, shutil.ReadError, EOFError, zlib.error) as error:
         raise DataError(f"{folder / archive.file}: cannot be unpacked ({error}). Remove it and call again.") from error
     place.parent.mkdir(exist_ok=True)
-    (folder / _UNPACKING / archive.name).replace(place)
-    shutil.rmtree(folder / _UNPACKING)
+    whole.replace(place)
+    shutil.rmtree(aside)
 
 
 class _Bar:
