@@ -79,6 +79,22 @@ def test_of_a_word_the_sound_counts_and_not_the_silence_around_it(data):
     assert told.startswith(f"left out: {data / 'rise' / 'b_nohash_0.wav'}: 2.5 s of sound, at most 2.3 s fit")
 
 
+@pytest.mark.parametrize(("wave", "told"), [(np.zeros(RATE), "there is no sound in it"), (tone(0.01), "10 ms are too short for a word")])
+def test_what_holds_no_word_is_not_learned_as_one(data, tmp_path, wave, told):
+    """A microphone that was switched off, a file cut by mistake: else silence, or a click, would be the word."""
+    write(tmp_path / "phrases" / "rise" / "good.wav", tone(0.5))
+    own = tmp_path / "own" / "rise" / "good_too.wav"
+    write(own, tone(0.5))
+    bad = [folder / "rise" / "bad_nohash_0.wav" for folder in (data, tmp_path / "phrases", own.parent.parent)]
+    for path in bad:
+        write(path, wave)
+    warnings: list[str] = []
+    folders = Folders(data, phrases=(tmp_path / "phrases",), recordings=(own.parent.parent,))
+    material = gather(["rise"], folders, warn=warnings.append)
+    assert {"good.wav", "good_too.wav"} <= clips(material) and "bad_nohash_0.wav" not in clips(material)
+    assert [text for text in warnings if "bad" in text] == [f"left out: {path}: {told}. Record it again." for path in bad]
+
+
 def test_hours_held_out_are_those_of_the_held_out_speech(data):
     heldout = next(name for name in map(str, range(1000)) if part_of(name) == "validation")
     write(data / "fall" / f"{heldout}_nohash_0.wav", tone(1.5))

@@ -19,6 +19,8 @@ from kws.errors import AudioError, DataError
 
 BACKGROUND = "_background_noise_"
 LONGEST_WORD_SECONDS = 60.0
+SHORTEST_WORD_SECONDS = 0.05
+QUIETEST = 1e-4  # a recording that never gets louder is no noise, and no word
 MOST_UNREADABLE = 0.1  # of the clips
 _HASH_SIZE = 2**27
 
@@ -160,6 +162,19 @@ def read_bank(
         raise DataError(f"{len(troubles)} of {len(clips)} clips cannot be used, the first: {troubles[0]} Repair or remove them.")
     good = [(clip, wave) for clip, wave in zip(clips, waves, strict=True) if not isinstance(wave, str)]
     return pack([clip for clip, _ in good], [wave for _, wave in good])
+
+
+def sounding(bank: Bank, warn: Callable[[str], None]) -> Bank:
+    """The clips of a word that can be one; those that hold no sound, or next to nothing, are named with `warn`."""
+    troubles = {}
+    for clip, wave in zip(bank.clips, bank, strict=True):
+        if np.abs(wave).max(initial=0.0) <= QUIETEST:
+            troubles[clip] = "there is no sound in it"
+        elif len(wave) < SHORTEST_WORD_SECONDS * audio.SAMPLE_RATE:
+            troubles[clip] = f"{1000 * len(wave) / audio.SAMPLE_RATE:.0f} ms are too short for a word"
+    for clip in sorted(troubles, key=lambda clip: clip.path):
+        warn(f"left out: {clip.path}: {troubles[clip]}. Record it again.")
+    return bank.select(lambda clip: clip not in troubles) if troubles else bank
 
 
 def extent(samples: np.ndarray, drop_db: float = 30.0) -> tuple[float, float]:

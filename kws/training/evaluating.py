@@ -13,10 +13,10 @@ from tqdm import tqdm
 from kws.errors import DataError, KwsError
 from kws.output import replace_file, write_line
 from kws.spotter import Spotter
-from kws.training.clips import Bank, Clip, find_clips, read_bank, without_words
+from kws.training.clips import Bank, Clip, find_clips, read_bank, sounding, without_words
 from kws.training.evaluation import CURVE, Evidence, judge
 from kws.training.hearing import Heard, hear_recordings, hear_streams
-from kws.training.streams import QUIETEST, Streams, pink_noise, usable_noises
+from kws.training.streams import Streams, pink_noise, usable_noises
 from kws.training.summary import summary
 from kws.training.trials import EARLY_SECONDS, LATE_SECONDS
 
@@ -78,7 +78,7 @@ def read_words(words: Sequence[str], folder: Path, part: str, longest_seconds: f
     banks = []
     for word in words:
         clips = [clip for clip in found if clip.label == word] or ([c for c in found if c.path.parent == folder] if len(words) == 1 else [])
-        banks.append(_sounding(_read(_of_part(clips, part), longest_seconds, warn, f"clips of {word}"), warn))
+        banks.append(sounding(_read(_of_part(clips, part), longest_seconds, warn, f"clips of {word}"), warn))
     if not any(map(len, banks)):
         labels = ", ".join(sorted({clip.label for clip in found})[:12])
         of_part = "" if part == "all" else f" of the {part} part"
@@ -161,13 +161,6 @@ def _noises(options: Options, warn: Warn) -> list[np.ndarray]:
 def _read(clips: Sequence[Clip], longest_seconds: float, warn: Warn, title: str) -> Bank:
     bar = progress(title, "clip")
     return read_bank(clips, longest_seconds=longest_seconds, warn=warn, progress=lambda items: bar(items, len(clips)), most_unreadable=1.0)
-
-
-def _sounding(bank: Bank, warn: Warn) -> Bank:
-    silent = {clip.path for clip, wave in zip(bank.clips, bank, strict=True) if np.abs(wave).max(initial=0.0) <= QUIETEST}
-    for path in sorted(silent):
-        warn(f"left out: {path}: there is no sound in it. Record it again.")
-    return bank.select(lambda clip: clip.path not in silent) if silent else bank
 
 
 def _of_part(clips: Iterable[Clip], part: str) -> list[Clip]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from kws.audio import SAMPLE_RATE
 from kws.errors import DataError
 from kws.training.augment import simulated_rooms
-from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, find_clips, lies_in, read_bank
+from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, find_clips, lies_in, read_bank, sounding
 from kws.training.fit import Recipe
 from kws.training.mining import find_audio, read_heldout
 from kws.training.mixing import MARGIN_SAMPLES, Source, Word, placed_word, unplaced_word
@@ -157,8 +157,7 @@ def _read_word(name: str, everything: list[Clip], folder: Path, warn: Warn, prog
     if not clips:
         labels = ", ".join(sorted({clip.label for clip in everything} - {BACKGROUND})) or "none"
         raise DataError(f"{folder / name}: no clips of '{name}'. Words there: {labels}.")
-    bank = read_bank(clips, longest_seconds=LONGEST_WORD_SECONDS, warn=warn, progress=progress)
-    word = _fitting(placed_word(name, bank), warn)
+    word = _fitting(placed_word(name, _read_sounding(clips, warn, progress)), warn)
     if len(word.bank) < FEWEST_CLIPS:
         raise DataError(f"{folder / name}: {len(word.bank)} clips, need at least {FEWEST_CLIPS}. Record more.")
     return word
@@ -166,16 +165,18 @@ def _read_word(name: str, everything: list[Clip], folder: Path, warn: Warn, prog
 
 def _own(names: Sequence[str], folders: Folders, others: Sequence[Word], warn: Warn, progress: Progress) -> list[Word]:
     """A person's own recordings of the words, all to be learned from, and drawn often enough to matter."""
-    banks = {
-        name: read_bank(some, longest_seconds=LONGEST_WORD_SECONDS, warn=warn, progress=progress)
-        for name, some in _own_clips(names, folders).items()
-        if some
-    }
+    banks = {name: _read_sounding(some, warn, progress) for name, some in _own_clips(names, folders).items() if some}
     words = [_fitting(placed_word(name, bank), warn) for name, bank in banks.items()]
     for word in (word for word in words if not len(word.bank)):
-        raise DataError(f"none of your own recordings of '{word.name}' can be used: {LONGEST_SOUND_SECONDS:.1f} s of sound at most.")
+        raise DataError(
+            f"none of your own recordings of '{word.name}' can be used: they hold no sound, or more than {LONGEST_SOUND_SECONDS:.1f} s."
+        )
     share = OWN_SHARE / (1 - OWN_SHARE)
     return [replace(word, weight=share * sum(other.odds for other in others if other.name == word.name)) for word in words]
+
+
+def _read_sounding(clips: Sequence[Clip], warn: Warn, progress: Progress) -> Bank:
+    return sounding(read_bank(clips, longest_seconds=LONGEST_WORD_SECONDS, warn=warn, progress=progress), warn)
 
 
 def _own_clips(names: Sequence[str], folders: Folders) -> dict[str, list[Clip]]:
@@ -188,7 +189,8 @@ def _phrases(names: Sequence[str], folders: Folders, warn: Warn, progress: Progr
     found = [(folder / name, name) for folder in folders.phrases for name in names if os.path.isdir(folder / name)]  # noqa: PTH112
     if folders.phrases and not found:
         raise DataError(f"{folders.phrases[0]}: no folder named after a word ({', '.join(names)}).")
-    words = [_fitting(unplaced_word(name, read_bank(folders.clips(path), warn=warn, progress=progress)), warn) for path, name in found]
+    banks = [sounding(read_bank(folders.clips(path), warn=warn, progress=progress), warn) for path, _ in found]
+    words = [_fitting(unplaced_word(name, bank), warn) for bank, (_, name) in zip(banks, found, strict=True)]
     for word, (path, _) in zip(words, found, strict=True):
         if not len(word.bank):
             raise DataError(f"{path}: no recordings of {LONGEST_SOUND_SECONDS:.1f} s or less. Cut them around the word.")

@@ -12,13 +12,12 @@ import numpy as np
 
 from kws.audio import SAMPLE_RATE
 from kws.errors import DataError
-from kws.training.clips import Bank, extent
+from kws.training.clips import QUIETEST, Bank, extent
 from kws.training.mixing import coloured_noise
 from kws.training.trials import place
 
 CLEAN = None  # the noise level of a stream without noise
 _ANYWHERE = None
-QUIETEST = 1e-4  # a recording that never gets louder is no noise, and no word
 _PINK_SECONDS = 60.0
 _TRIES = 20
 
