@@ -26,11 +26,13 @@ class State:
 
 
 class Step(NamedTuple):
-    """Probabilities `pooled` and `frames` [B, F, W]; `extents` [B, F, W, 2] in seconds (see `kws.events.Scores`)."""
+    """Probabilities `pooled` and `frames` [B, F, W]; `extents` [B, F, W, 2] in seconds (see `kws.events.Scores`); log p of the `letters`
+    [B, F, L] of a model that reads, too (else L is 0)."""
 
     pooled: np.ndarray
     frames: np.ndarray
     extents: np.ndarray
+    letters: np.ndarray
 
 
 class Engine(Protocol):
@@ -57,17 +59,18 @@ def advance(run: Run, info: ModelInfo, reader: Reader | None, audio: np.ndarray,
         audio = np.concatenate([state.waiting, audio], axis=1)
     ready = audio.shape[1] - audio.shape[1] % info.frame_samples
     if not ready:
-        return _nothing(len(audio), len(info.words)), replace(state, waiting=audio.copy())
+        return _nothing(len(audio), info), replace(state, waiting=audio.copy())
     step, memory = run(audio[:, :ready], state.memory)
     waiting = audio[:, ready:].copy()  # whoever brought the audio may use its memory again
     if reader is None:
         return step, State(waiting, memory)
     pooled, extents, heard = reader.weigh(step.pooled, step.extents, audio[:, :ready], state.heard)
-    return Step(pooled, step.frames, extents), State(waiting, memory, heard)
+    return step._replace(pooled=pooled, extents=extents), State(waiting, memory, heard)
 
 
-def _nothing(batch: int, words: int) -> Step:
-    return Step(*(np.zeros(shape, np.float32) for shape in ((batch, 0, words), (batch, 0, words), (batch, 0, words, 2))))
+def _nothing(batch: int, info: ModelInfo) -> Step:
+    words, letters = len(info.words), len(info.letters)
+    return Step(*(np.zeros((batch, 0, *shape), np.float32) for shape in ((words,), (words,), (words, 2), (letters,))))
 
 
 class OnnxEngine:
@@ -76,6 +79,7 @@ class OnnxEngine:
     def __init__(self, model: str = "welcome", *, alone: bool = False):
         self._session, self.info = open_session(find(model))
         self._reader = None if alone else open_reader(self._session, self.info)
+        self._outputs = ["new_state", "pooled", "frames", "extents", *(["letters"] if self.info.letters else [])]
 
     def silence(self, batch: int = 1) -> State:
         """State of `batch` streams before their first sample: endless digital silence."""
@@ -93,8 +97,8 @@ class OnnxEngine:
         return advance(self._run, self.info, self._reader, audio, state)
 
     def _run(self, audio: np.ndarray, memory: np.ndarray) -> tuple[Step, np.ndarray]:
-        *scores, memory = self._session.run(["pooled", "frames", "extents", "new_state"], {"audio": audio, "state": memory})
-        return Step(*scores), memory
+        memory, *scores = self._session.run(self._outputs, {"audio": audio, "state": memory})
+        return Step(*scores, *([] if self.info.letters else [scores[0][..., :0]])), memory
 
 
 def load(model: str = "welcome", device: str = "cpu") -> Engine:

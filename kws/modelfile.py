@@ -55,6 +55,11 @@ class ModelInfo:
         return self.document["past_samples"]
 
     @property
+    def letters(self) -> str:
+        """What it writes down, frame by frame, beside its scores; nothing, if it does not."""
+        return self.document.get("letters", "")
+
+    @property
     def events(self) -> EventSettings:
         settings = self.document["events"]
         return EventSettings(**{**settings, "threshold": tuple(settings["threshold"])})
@@ -162,6 +167,7 @@ def _describes(info: ModelInfo, session: "onnxruntime.InferenceSession") -> bool
     shapes = {each.name: each.shape for each in (*session.get_inputs(), *session.get_outputs())}
     last = {name: shape[-1] for name, shape in shapes.items() if shape}
     sizes = {"state": info.state_size, "new_state": info.state_size, "pooled": len(info.words), "frames": len(info.words), "extents": 2}
+    sizes |= {"letters": len(info.letters)} if info.letters or "letters" in last else {}
     return "audio" in last and all(last.get(name) == size for name, size in sizes.items())
 
 

@@ -12,6 +12,7 @@ from kws.training.session import describe
 
 SMALL = {"mels": 12, "channels": 12, "kernels": (3, 5), "pool_frames": 4}
 BANDS = {"band_channels": 3}  # a stem that looks at bands
+READS = {"letters": "_abc"}
 
 
 def make_config(words: int = 1, **changes: object) -> NetworkConfig:

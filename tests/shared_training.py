@@ -13,7 +13,7 @@ from kws.errors import DataError, KwsError
 from kws.training import checkpoint, processes
 from kws.training.augment import simulated_rooms
 from kws.training.classes import ClassBatches, ClassRecipe
-from kws.training.classifying import sorting_task
+from kws.training.classifying import lead_samples, sorting_task
 from kws.training.fit import Recipe, Run, Task, fit
 from kws.training.mixing import Mixer, Source, coloured_noise, placed_word, unplaced_word
 from kws.training.network import NetworkConfig
@@ -28,7 +28,7 @@ SHORT = {"epochs": 3, "steps_per_epoch": 3, "batch": 8, "shards": 2, "learning_r
 DETECTION = Recipe(**SHORT, clip_seconds=1.2)
 SORTING = ClassRecipe(**SHORT)
 ONE_WORD = NetworkConfig(("word",), mels=12, channels=8, kernels=(5, 5))
-CLASSES = NetworkConfig(("low", "high", "_unknown_"), mels=12, channels=8, kernels=(5, 7), pool_frames=8)
+CLASSES = NetworkConfig(("low", "high", "_unknown_"), mels=12, channels=8, kernels=(5, 7), pool_frames=8, letters="_ab")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def sorting() -> Lesson:
     part = Part(np.stack(waves), np.array([0, 0, 1, 1, 2, 2]), tuple("abcdef"), ("low", "low", "high", "high", "mid", "mid"))
     noise = make_bank(coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
     nothing = Pieces(*np.zeros((2, 0, RATE), np.int16))
-    batches = ClassBatches(part, CLASSES.words, noise, nothing, CLASSES.clip_frame_samples, SORTING)
+    lead = lead_samples(CLASSES)
+    reads = {"lead": lead, "spelled": {"low": [1], "high": [2, 1]}}
+    batches = ClassBatches(part, CLASSES.words, noise, nothing, lead + CLASSES.clip_frame_samples, SORTING, **reads)
     return Lesson(CLASSES, SORTING, batches, sorting_task(rooms(), SORTING, CLASSES))
 
 

@@ -26,7 +26,7 @@ TRAINING = [
     *("clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "utterances", "augment", "loss", "made", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
     *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "spelling"),
-    "reading",
+    *("reading", "lexicon"),
     *("strangers", "classes", "classifying", "accuracy", "sorting"),
     *("streams", "hearing", "evaluation", "summary", "chart", "specimen", "look", "page", "evaluating", "calibrating", "command", "cli"),
 ]

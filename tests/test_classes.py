@@ -11,8 +11,8 @@ from sounds import RATE, make_bank, quiet, tone
 
 from kws.engine import OnnxEngine
 from kws.errors import DataError
-from kws.training import accuracy, checkpoint, classifying
-from kws.training.classes import NOISE_LEVEL, ClassBatches, ClassRecipe, canvas, centred, heard, leveled, masks, mixed
+from kws.training import accuracy, checkpoint, classifying, trunk
+from kws.training.classes import NOISE_LEVEL, ClassBatch, ClassBatches, ClassRecipe, canvas, centred, heard, leveled, masks, mixed
 from kws.training.fit import Run
 from kws.training.mixing import coloured_noise
 from kws.training.network import NetworkConfig, ScanningCNN
@@ -21,6 +21,7 @@ from kws.training.protocols import Protocol
 from kws.training.strangers import Pieces, Strangers, speech_pieces
 from kws.training.torch_engine import load_network
 from kws.training.trunk import with_trunk
+from kws.training.utterances import BLANK, LETTERS
 
 CLASSES = ("low", "high", UNKNOWN, SILENCE)
 PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
@@ -225,6 +226,43 @@ class TestCanvas:
         assert ((first + last - SAMPLES).abs() <= 4).all()
 
 
+class TestLetters:
+    """What is said in a clip, for a network that reads, too; and the silence before it that such a network needs."""
+
+    SPELLED = {"low": [1, 2, 3], "high": [4]}  # noqa: RUF012
+
+    def drawn(self, recipe: ClassRecipe) -> ClassBatch:
+        return ClassBatches(make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=self.SPELLED)[0]
+
+    def test_words_are_spelled_and_silence_is_nothing(self):
+        batch = self.drawn(replace(PLAIN, batch=200))
+        said = [tuple(row[:count].tolist()) if count >= 0 else None for row, count in zip(batch.letters, batch.count, strict=True)]
+        assert said == [{0: (1, 2, 3), 1: (4,), 2: None, 3: ()}[label] for label in batch.label.tolist()]
+
+    @pytest.mark.parametrize("kind", ["reversed_fraction", "spliced_fraction", "shuffled_fraction"])
+    def test_what_is_made_up_cannot_be_spelled(self, kind):
+        spelled = {**self.SPELLED, UNKNOWN: [5]}
+        for fraction, expected in ((0.0, 1), (1.0, -1)):
+            recipe = replace(PLAIN, batch=100, **{"shuffled_fraction": 0.0, kind: fraction})
+            batch = ClassBatches(make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=spelled)[0]
+            assert set(batch.count[batch.label == 2].tolist()) == {expected}
+
+    def test_a_mended_word_is_still_the_word(self):
+        batch = self.drawn(replace(PLAIN, batch=100, mended_fraction=1.0))
+        assert set(batch.count[batch.label == 0].tolist()) == {3}
+
+    def test_the_lead_comes_before_all_else(self):
+        lead, generator = 8000, torch.Generator()
+        plain, later = (ClassBatches(make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES + some, PLAIN, lead=some)[0] for some in (0, lead))
+        without, with_it = (
+            heard(batch, torch.zeros(1, 8000), samples, PLAIN, generator.manual_seed(0))
+            for batch, samples in ((plain, SAMPLES), (later, SAMPLES + lead))
+        )
+        assert not with_it[:, :lead].any()
+        assert torch.equal(with_it[:, lead:], without)
+        assert torch.equal(centred(plain.clips, SAMPLES + lead, lead), with_it)
+
+
 class TestIngredients:
     def test_plain_recipe_changes_nothing(self):
         batch = batches()[0]
@@ -325,6 +363,21 @@ class TestSorting:
             step, state = engine.step(audio[:, at : at + 1000], state)
         assert step.pooled[0, -1].argmax() == offline[0]
 
+    def test_a_network_that_reads_decides_alike_everywhere_and_by_what_it_reads(self, protocol, tmp_path):
+        path, letters = tmp_path / "reads.onnx", BLANK + LETTERS
+        recipe, sounds = replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8), {"low": ("lO",), "high": ("hI",)}
+        classifying.train(protocol, replace(TINY, letters=letters), recipe, path, device=torch.device("cpu"), sounds=sounds, workers=0)
+        network, engine = load_network(path.with_suffix(".pt")), OnnxEngine(str(path))
+        words = classifying.lexicon_of(engine.info)
+        assert words.known == {"low": ("lO",), "high": ("hI",), UNKNOWN: (), SILENCE: ()}
+        offline, whole = classifying.predict(network, protocol.test, words), classifying.predict_streamed(engine, protocol.test)
+        assert np.array_equal(whole, classifying.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples))
+        assert np.array_equal(offline, whole)
+        assert (whole == protocol.test.labels).mean() > 0.75
+        # The letters count: were the sounds of the two exchanged, so would be some decisions.
+        exchanged = replace(words, known={**words.known, "low": ("hI",), "high": ("lO",)})
+        assert (classifying.predict(network, protocol.test, exchanged) != offline).any()
+
     def test_resumed_run_equals_one_that_was_not_stopped(self, protocol, tmp_path):
         recipe = replace(PLAIN, epochs=3, steps_per_epoch=3, mixup=0.5, mel_masks=1)
 
@@ -361,12 +414,25 @@ def test_sizes_keep_their_promise(size, most, bands, classes):
     assert 0.7 * most < sum(p.numel() for p in ScanningCNN(config).parameters()) <= most
 
 
+@pytest.mark.parametrize("classes", [9, 12, classifying.MOST_READ, classifying.MOST_READ + 1])
+@pytest.mark.parametrize(("size", "most", "name"), [("small", 100_000, trunk.BANDS), ("large", 400_000, trunk.READER)])
+def test_sizes_keep_their_promise_where_they_read(size, most, name, classes):
+    """And what reads begins with what its trunk can read."""
+    path = trunk.shipped(name)
+    config = classifying.sorting_config(tuple(f"word{i}" for i in range(classes)), size, path)
+    assert bool(config.letters) is (classes <= classifying.MOST_READ)
+    network = with_trunk(config, path, 0)
+    assert sum(p.numel() for p in network.parameters()) <= most
+    if config.letters:
+        assert torch.equal(network.reading.weight, load_network(path).head.weight[: len(config.letters)])
+
+
 @pytest.mark.parametrize("bands", [0, 4, classifying.BAND_CHANNELS])
 def test_stem_is_that_of_the_trunk(bands, tmp_path):
     kinds = ("one", "two", "three"), ("yes", "no")
     of_others, own = (replace(classifying.sorting_config(kind, "small"), band_channels=bands) for kind in kinds)
     Run(of_others, ClassRecipe(), torch.device("cpu"), "").save(tmp_path / "trunk.pt")
     assert classifying.sorting_config(kinds[1], "small", tmp_path / "trunk.pt") == own
-    begun, trunk = with_trunk(own, tmp_path / "trunk.pt", 0), load_network(tmp_path / "trunk.pt")
-    assert torch.equal(begun.stem.conv.weight, trunk.stem.conv.weight)
+    begun, source = with_trunk(own, tmp_path / "trunk.pt", 0), load_network(tmp_path / "trunk.pt")
+    assert torch.equal(begun.stem.conv.weight, source.stem.conv.weight)
     assert (begun.bands is None) is (bands == 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from factories import BANDS, make_audio, make_document, make_model, make_network
+from factories import BANDS, READS, make_audio, make_document, make_model, make_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +36,7 @@ def engine(tmp_path_factory) -> OnnxEngine:
 
 
 @pytest.mark.parametrize("words", [1, 3])
-@pytest.mark.parametrize("changes", [*({"pooling": name} for name in POOLINGS), BANDS, {**BANDS, "mels": 13}], ids=str)
+@pytest.mark.parametrize("changes", [*({"pooling": name} for name in POOLINGS), BANDS, {**BANDS, "mels": 13}, READS], ids=str)
 def test_model_file_equals_torch(changes, words, tmp_path):
     network = make_network(words, **changes)
     path = make_model(tmp_path, network)
@@ -44,7 +44,8 @@ def test_model_file_equals_torch(changes, words, tmp_path):
     audio = make_audio(2.0, batch=2, seed=5)
     with torch.no_grad():
         output, _ = network(torch.from_numpy(audio), network.silence(2))
-    expected = Step(output.pooled.exp().mT.numpy(), output.logits.sigmoid().mT.numpy(), output.extents.permute(0, 3, 1, 2).numpy())
+    parts = output.pooled.exp().mT, output.logits.sigmoid().mT, output.extents.permute(0, 3, 1, 2), output.letters.log_softmax(1).mT
+    expected = Step(*(part.numpy() for part in parts))
     engine = OnnxEngine(str(path))
     assert expected.pooled.std() > 0.01  # there is something to compare
     assert_same(engine.step(audio, engine.silence(2))[0], expected, 1e-4)
@@ -82,10 +83,10 @@ def test_streams_stepped_as_a_batch_equal_single_streams(engine):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_samples_short_of_a_frame_wait(engine, batch):
     step, state = engine.step(np.ones((batch, 319), np.float32), engine.silence(batch))
-    assert [part.shape for part in step] == [(batch, 0, 2), (batch, 0, 2), (batch, 0, 2, 2)]
+    assert [part.shape for part in step] == [(batch, 0, 2), (batch, 0, 2), (batch, 0, 2, 2), (batch, 0, 0)]
     assert state.waiting.shape == (batch, 319)
     step, state = engine.step(np.ones((batch, 1), np.float32), state)
-    assert [part.shape for part in step] == [(batch, 1, 2), (batch, 1, 2), (batch, 1, 2, 2)]
+    assert [part.shape for part in step] == [(batch, 1, 2), (batch, 1, 2), (batch, 1, 2, 2), (batch, 1, 0)]
     assert state.waiting.shape == (batch, 0)
 
 

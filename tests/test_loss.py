@@ -18,7 +18,7 @@ def output(*fired: tuple[float, float], word: int = 0, sure: float = 12.0) -> Ou
     logits = torch.full((1, 2, FRAMES), -sure)
     for start, end in fired:
         logits[0, word, (ends >= start) & (ends <= end)] = sure
-    return Output(logits, torch.nn.functional.logsigmoid(logits), torch.zeros(1, 2, 2, FRAMES))
+    return Output(logits, torch.nn.functional.logsigmoid(logits), torch.zeros(1, 2, 2, FRAMES), torch.zeros(1, 0, FRAMES))
 
 
 def loss(made: Output, *places: list[float], word: int = 0, extent_weight: float = 0.0) -> float:

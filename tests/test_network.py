@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from factories import BANDS, make_audio, make_config, make_network
+from factories import BANDS, READS, make_audio, make_config, make_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ class TestLogMel:
 
 class TestStreaming:
     @pytest.mark.parametrize(
-        ("seed", "changes"), [(0, {"pooling": "gem"}), (1, {"pooling": "power"}), (2, {"pooling": "max"}), (0, BANDS)], ids=str
+        ("seed", "changes"), [(0, {"pooling": "gem"}), (1, {"pooling": "power"}), (2, {"pooling": "max"}), (0, BANDS), (0, READS)], ids=str
     )
     @given(chunks=st.lists(st.integers(1, 25), max_size=30))
     @settings(deadline=None, max_examples=15)
@@ -250,5 +250,5 @@ class TestConfig:
 
     def test_output_shapes(self):
         output, state = streamed(make_network(3), tensor_audio(20, batch=2), [])
-        assert [tuple(part.shape) for part in output] == [(2, 3, 20), (2, 3, 20), (2, 3, 2, 20)]
+        assert [tuple(part.shape) for part in output] == [(2, 3, 20), (2, 3, 20), (2, 3, 2, 20), (2, 0, 20)]
         assert state.shape[0] == 2

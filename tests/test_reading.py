@@ -69,17 +69,17 @@ def alignments(frames: int, letters: tuple[int, ...]):
 
 def test_loss_is_that_of_all_alignments():
     logits = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(0))
-    output = Output(logits, logits, logits)
+    output = Output(logits, logits, logits, logits[:, :0])
     log_p = logits[0].log_softmax(0)
     total = torch.stack([sum(log_p[letter, frame] for frame, letter in enumerate(path)) for path in alignments(4, (1, 2))]).logsumexp(0)
-    loss = reading.reading_loss(output, torch.tensor([[1, 2]]), torch.tensor([2]))
+    loss = reading.reading_loss(output.logits, torch.tensor([[1, 2]]), torch.tensor([2]))
     torch.testing.assert_close(loss, -total / 2)
 
 
 def test_repeated_frames_are_one_letter():
     best = [0, 1, 1, 0, 1, 2, 2, 0]
     logits = torch.nn.functional.one_hot(torch.tensor(best), 3).T[None].float()
-    assert reading.read(Output(logits, logits, logits)) == [LETTERS[0] * 2 + LETTERS[1]]
+    assert reading.read(Output(logits, logits, logits, logits[:, :0])) == [LETTERS[0] * 2 + LETTERS[1]]
 
 
 @cache

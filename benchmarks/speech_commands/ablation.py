@@ -96,7 +96,7 @@ def main() -> None:
             trunk = None if row in (NO_TRUNK, BANDS, *KERNELS) else args.trunk
             recipe = ClassRecipe(epochs=args.epochs, learning_rate=learning_rate(trunk), seed=seed, **WITHOUT[row])
             config = sorting_config(protocol.classes, "small", None if row == BANDS else args.trunk)
-            config = replace(config, kernels=KERNELS.get(row, config.kernels))
+            config = replace(config, kernels=KERNELS.get(row, config.kernels), letters="")  # what reading brings is another question
             start = with_trunk(config, trunk, seed) if trunk else None
             with patch.object(fit, "learning_rate", steady) if row == FALLING else nullcontext():
                 classifying.train(protocol, config, recipe, path, device=torch.device("cpu"), start=start, **material)

@@ -1,7 +1,7 @@
 """Trains the two sizes on the pack-9 protocols, and judges them.
 
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small] [--seeds 0 1 2] [--trunk models/trunk.pt]
-    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge
+    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge [--alone]
 
 Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one folder a set of recordings: speech_commands (the pack of
 seven whole words); librispeech, wake_words, precise_community, custom_commands, honk: other speech, whose training speakers are heard as
@@ -23,12 +23,13 @@ import torch
 from kws.engine import OnnxEngine
 from kws.training import accuracy, classifying, protocols
 from kws.training.classes import ClassRecipe
-from kws.training.classifying import balanced_accuracy, predict, predict_streamed, sorting_config
+from kws.training.classifying import balanced_accuracy, lexicon_of, predict, predict_streamed, sorting_config
 from kws.training.clips import Bank, find_clips, read_bank
 from kws.training.fit import mixed_precision
 from kws.training.network import SIZES
 from kws.training.part import UNKNOWN, Part
 from kws.training.session import Hooks
+from kws.training.sorting import with_sounds
 from kws.training.torch_engine import load_network
 from kws.training.trunk import with_trunk
 
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--judge", action="store_true", help="judge all runs that are there, by the test part")
+    parser.add_argument("--alone", action="store_true", help="… as if their networks could not read")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -61,10 +63,12 @@ def main() -> None:
     if args.judge:
         for path in sorted(args.out.glob(f"{args.protocol}-[sl]*.onnx")):
             engine = OnnxEngine(str(path))
+            if args.alone:
+                engine.info.document.pop("lexicon", None)
             alike = decisions(path, engine, protocol)
             report = {**accuracy.judge(engine, protocol), **alike}
             print(path.stem, accuracy.summary(report), alike, sep="\n", flush=True)
-            path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+            path.with_suffix(".alone.json" if args.alone else ".json").write_text(json.dumps(report, indent=2) + "\n")
         return
     left_out = None
     if args.half is not None:
@@ -106,12 +110,12 @@ def run(
     protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, material: dict[str, list[Bank]], path: pathlib.Path
 ) -> dict:
     began, resume = time.perf_counter(), path.with_suffix(".pt").exists()
-    config = sorting_config(protocol.classes, args.size, args.trunk)
+    config, sounds = with_sounds(sorting_config(protocol.classes, args.size, args.trunk), protocol, warn=print)
     if not path.exists():
         hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)
         start = with_trunk(config, args.trunk, recipe.seed) if args.trunk else None
-        classifying.train(protocol, config, recipe, path, device=device, resume=resume, start=start, hooks=hooks, **material)
+        classifying.train(protocol, config, recipe, path, device=device, resume=resume, start=start, sounds=sounds, hooks=hooks, **material)
     minutes = (time.perf_counter() - began) / 60
     engine = OnnxEngine(str(path))
     clips = recipe.epochs * recipe.steps_per_epoch * recipe.batch
@@ -128,7 +132,10 @@ def decisions(path: pathlib.Path, engine: OnnxEngine, protocol: protocols.Protoc
     network = load_network(path.with_suffix(".pt"))
     parts = (protocol.validation, protocol.test, *protocol.tests.values())
     ways = [
-        np.stack([predict(network, part), predict_streamed(engine, part), predict_streamed(engine, part, CHUNK_SAMPLES)]) for part in parts
+        np.stack(
+            [predict(network, part, lexicon_of(engine.info)), predict_streamed(engine, part), predict_streamed(engine, part, CHUNK_SAMPLES)]
+        )
+        for part in parts
     ]
     return {
         "clips sorted in three ways": sum(map(len, parts)),

@@ -7,6 +7,7 @@ torch in its stead); `trunk` (`--trunk`; `utterances` and `reading` tell how the
 
 Thresholds: `trials`, `matching`, `intervals`, `calibrate`; `calibrating` (`kws calibrate`). Evaluation: `streams`, `hearing`,
 `evaluation`, `summary`; its page: `chart`, `specimen`, `look`, `page`; `evaluating` (`kws evaluate`). Speech Commands as others judge by
-it: `download`, `part`, `silence`, `splits`, `protocols`, `strangers`, `classes`, `classifying`, `accuracy`; `sorting` (`--protocol`).
+it: `download`, `part`, `silence`, `splits`, `protocols`, `strangers`, `classes`, `lexicon`, `classifying`, `accuracy`; `sorting`
+(`--protocol`).
 The commands of all these stand in `cli`.
 """

@@ -4,10 +4,11 @@ A batch is a pure function of (seed, step). The worker only picks rows; what tou
 the device that trains.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -72,21 +73,37 @@ def learning_rate(trunk: Path | None) -> float:
 
 
 class ClassBatch(NamedTuple):
-    """`clips` int16 [B, 16000], `label` [B], `start` [B]: sample at which a clip begins, `rate` [B]: its speed, `noise` int16 [B, N]."""
+    """`clips` int16 [B, 16000], `label` [B], `start` [B]: sample at which a clip begins, `rate` [B]: its speed, `noise` int16 [B, N];
+    `letters` [B, L]: what is said, of which the first `count` [B] count; -1 where nobody knows."""
 
     clips: Tensor
     label: Tensor
     start: Tensor
     rate: Tensor
     noise: Tensor
+    letters: Tensor
+    count: Tensor
 
 
 class ClassBatches(Dataset):
     """Batch number `step` for every step."""
 
-    def __init__(self, part: Part, classes: tuple[str, ...], noise: Bank, speech: Pieces, samples: int, recipe: ClassRecipe):
-        """speech: pieces in which none of the words is said; there may be none."""
-        self.part, self.recipe, self.samples = part, recipe, samples
+    def __init__(
+        self,
+        part: Part,
+        classes: tuple[str, ...],
+        noise: Bank,
+        speech: Pieces,
+        samples: int,
+        recipe: ClassRecipe,
+        *,
+        lead: int = 0,
+        spelled: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    ):
+        """speech: pieces in which none of the words is said; there may be none. samples: of an example, of which the first `lead` come
+        before all else. spelled: the numbers of the letters of words."""
+        self.part, self.recipe, self.samples, self.lead = part, recipe, samples, lead
+        self.spelled, self.longest = {"": (), **spelled}, max(map(len, spelled.values()), default=0)
         self.unknown = classes.index(UNKNOWN) if UNKNOWN in classes else -1
         self.silence = classes.index(SILENCE) if SILENCE in classes else -1
         self.rows = [_rows_by_word(part, label) for label in range(len(classes))]
@@ -116,31 +133,35 @@ class ClassBatches(Dataset):
         rng, recipe = np.random.default_rng((self.recipe.seed, step)), self.recipe
         rows = self._rows(rng)
         clips, label = self.part.samples[rows], self.part.labels[rows]
+        letters, count = np.zeros((len(rows), self.longest), np.int64), np.full(len(rows), -1)
         for i, row in enumerate(rows):
-            made = self._made_up(int(row), rng)
+            made, word = self._made_up(int(row), rng)
             if made is not None:
                 clips[i] = made
+            if word in self.spelled:
+                count[i] = len(self.spelled[word])
+                letters[i, : count[i]] = self.spelled[word]
         shift = rng.uniform(-recipe.shift_seconds, recipe.shift_seconds, len(rows)) * SAMPLE_RATE
-        start = (self.samples - CLIP_SAMPLES) // 2 + shift
+        start = self.lead + (self.samples - self.lead - CLIP_SAMPLES) // 2 + shift
         rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(*np.log(recipe.speeds), len(rows))), 1.0)
-        parts = clips, label, start.astype(np.float32), rate.astype(np.float32), self._noise(len(rows), rng)
+        parts = clips, label, start.astype(np.float32), rate.astype(np.float32), self._noise(len(rows), rng), letters, count
         return ClassBatch(*map(torch.from_numpy, parts))
 
-    def _made_up(self, row: int, rng: np.random.Generator) -> np.ndarray | None:
-        """A clip to be heard in place of one of the data set."""
+    def _made_up(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray | None, str | None]:
+        """A clip to be heard in place of one of the data set, if any, and the word that is heard then, if it is one."""
         label, word, kind, recipe = int(self.part.labels[row]), self.part.words[row], rng.random(), self.recipe
         if label == self.silence:
-            return self._silence(rng) if kind < recipe.fresh_fraction else None
+            return self._silence(rng) if kind < recipe.fresh_fraction else None, word
         if label == self.unknown:
             stranger = next((draw for draw, until in self.strangers if kind < until), None)
             if stranger:
-                return stranger(rng)
+                return stranger(rng), None
         elif kind < recipe.mended_fraction:
-            return self.known.mended(label, rng)
+            return self.known.mended(label, rng), word
         fraction = recipe.elsewhere_unknown_fraction if label == self.unknown else recipe.elsewhere_fraction
         if word in self.elsewhere and rng.random() < fraction:
-            return self._settled(partial(self._elsewhere, word), rng)
-        return None
+            return self._settled(partial(self._elsewhere, word), rng), word
+        return None, word
 
     def _settled(self, draw: Callable[[np.random.Generator], np.ndarray], rng: np.random.Generator) -> np.ndarray:
         """What is drawn from elsewhere, mostly as if it had been recorded here."""
@@ -192,9 +213,9 @@ def canvas(clips: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:
     return torch.lerp(audio.gather(1, index), audio.gather(1, index + 1), at - whole)
 
 
-def centred(clips: Tensor, samples: int) -> Tensor:
-    """Clips [B, n] int16 in the middle of audio [B, samples], silence around them."""
-    start = torch.full((len(clips),), float((samples - clips.shape[1]) // 2), device=clips.device)
+def centred(clips: Tensor, samples: int, lead: int = 0) -> Tensor:
+    """Clips [B, n] int16 in the middle of audio [B, samples], of which the first `lead` samples do not count; silence around them."""
+    start = torch.full((len(clips),), float(lead + (samples - lead - clips.shape[1]) // 2), device=clips.device)
     return canvas(clips, start, torch.ones_like(start), samples)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,34 +14,46 @@ from torch.nn import functional as F  # noqa: N812
 from kws.engine import Engine
 from kws.errors import DataError
 from kws.events import NEVER, EventSettings
-from kws.training import processes
+from kws.modelfile import ModelInfo
+from kws.training import lexicon, processes
 from kws.training.augment import chance, simulated_rooms
 from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
 from kws.training.clips import Bank, merged
 from kws.training.export import export
 from kws.training.fit import Heard, Run, Task, fit
-from kws.training.network import SIZES, NetworkConfig, Output, ScanningCNN
+from kws.training.lexicon import Lexicon, Sounds, encoded
+from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
+from kws.training.reading import reading_loss
 from kws.training.session import Hooks, describe, provenance
 from kws.training.strangers import speech_pieces
-from kws.training.trunk import band_channels
+from kws.training.trunk import band_channels, letters_of
 
 ROOMS = 200
 POOL_FRAMES = 16  # 0.3 s: wherever in it the whole word has been heard
 BATCH = 512
 BAND_CHANNELS = 16
+READING = 0.5  # what reading counts in the loss, beside sorting
+MOST_READ = 20  # classes with which a network that reads, too, is not larger than its size promises
 WORD_THRESHOLD = 0.9  # where clips are sorted no hours were heard, so this is a guess
 _MORE_SPEAKERS = "Clips go by their speakers, whom SPEAKER_nohash_N.wav names: add recordings of others."
 
 
 def sorting_config(classes: tuple[str, ...], size: str, trunk: Path | None = None, pooling: str = NetworkConfig.pooling) -> NetworkConfig:
-    """The network of a size that tells classes apart; its stem looks at bands, or is like that of the trunk that it begins with.
+    """The network of a size that tells classes apart; its stem looks at bands, or is like that of the trunk that it begins with. It reads,
+    too, if its trunk does.
 
     Raises ModelError for a trunk that is none.
     """
-    channels = band_channels(trunk) if trunk else BAND_CHANNELS
-    return NetworkConfig(classes, pooling=pooling, pool_frames=POOL_FRAMES, band_channels=channels, **SIZES[size])
+    channels, letters = (band_channels(trunk), letters_of(trunk)) if trunk else (BAND_CHANNELS, "")
+    letters = letters if len(classes) <= MOST_READ else ""
+    return NetworkConfig(classes, pooling=pooling, pool_frames=POOL_FRAMES, band_channels=channels, letters=letters, **SIZES[size])
+
+
+def lead_samples(config: NetworkConfig) -> int:
+    """How much silence a clip needs before it, where words are read in more frames than its classes are scored in."""
+    return (lexicon.FRAMES - 1) * config.frame_samples if config.letters else 0
 
 
 def class_logits(pooled: Tensor) -> Tensor:
@@ -53,47 +66,57 @@ def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig) -> T
 
     def hear(batch: ClassBatch, index: int) -> Heard:
         generator = chance(recipe.seed, index)
-        audio = heard(batch, rooms, config.clip_frame_samples, recipe, generator)
+        audio = heard(batch, rooms, lead_samples(config) + config.clip_frame_samples, recipe, generator)
         targets = F.one_hot(batch.label, len(config.words)).float()
         targets = targets + recipe.label_smoothing * (1 / len(config.words) - targets)
         audio, targets = mixed(audio, targets, recipe.mixup, generator)
         hops = (audio.shape[1] - config.window_samples) // config.hop_samples + 1
-        return audio, targets, masks(len(audio), config.mels, hops, recipe, generator).to(audio.device)
+        return audio, targets, masks(len(audio), config.mels, hops, recipe, generator).to(audio.device), batch.letters, batch.count
 
     def loss(network: nn.Module, heard: Heard) -> Tensor:
-        audio, targets, mask = heard
+        audio, targets, mask, letters, count = heard
         output, _ = network(audio, mask=mask)
-        return F.cross_entropy(class_logits(output.pooled[..., -1]), targets)
+        sorting = F.cross_entropy(class_logits(output.pooled[..., -1]), targets)
+        told = count >= 0
+        if not config.letters or not told.any():
+            return sorting + 0.0 * output.letters.sum()  # every process must use all weights
+        return sorting + READING * reading_loss(output.letters[told], letters[told], count[told])
 
     return Task(hear, loss)
 
 
 @torch.no_grad()
-def predict(network: ScanningCNN, part: Part) -> np.ndarray:
-    """Class of each clip [n], by the network as it is in torch."""
+def predict(network: ScanningCNN, part: Part, words: Lexicon | None = None) -> np.ndarray:
+    """Class of each clip [n], by the network as it is in torch, and a lexicon where it reads."""
     network.eval()
-    device = network.head.weight.device
-    return np.concatenate(
-        [
-            _classes(network(centred(torch.from_numpy(block).to(device), network.config.clip_frame_samples))[0])
-            for block in _blocks(part.samples)
-        ]
-    )
+    lead, device, found = lead_samples(network.config), network.head.weight.device, []
+    for block in _blocks(part.samples):
+        output, _ = network(centred(torch.from_numpy(block).to(device), lead + network.config.clip_frame_samples, lead))
+        found.append(_classes(output.pooled[..., -1].exp().cpu().numpy(), output.letters.log_softmax(1).mT.cpu().numpy(), words))
+    return np.concatenate(found)
 
 
 def predict_streamed(engine: Engine, part: Part, chunk_samples: int | None = None) -> np.ndarray:
     """Class of each clip [n], by a model file that hears it in a stream begun with silence: whole, or in chunks of so many samples,
     a multiple of the model's frame."""
-    found = []
+    words, found = lexicon_of(engine.info), []
     for block in _blocks(part.samples):
         audio = F.pad(
             centred(torch.from_numpy(block), engine.info.past_samples), (-engine.info.past_samples % engine.info.frame_samples, 0)
         ).numpy()
-        state, length = engine.silence(len(audio)), chunk_samples or audio.shape[1]
+        state, length, letters = engine.silence(len(audio)), chunk_samples or audio.shape[1], []
         for at in range(0, audio.shape[1], length):
             step, state = engine.step(audio[:, at : at + length], state)
-        found.append(step.pooled[:, -1].argmax(1))  # the last frame ends where the clip's audio does
+            letters.append(step.letters)
+        # The last frame ends where the clip's audio does.
+        found.append(_classes(step.pooled[:, -1], np.concatenate(letters, axis=1), words))
     return np.concatenate(found)
+
+
+def lexicon_of(info: ModelInfo) -> Lexicon | None:
+    """The words that a model tells apart by their sounds, if it does."""
+    known = info.document.get("lexicon")
+    return Lexicon.from_dict(known) if known else None
 
 
 def balanced_accuracy(part: Part, predicted: np.ndarray) -> float:
@@ -112,17 +135,20 @@ def train(
     background: Sequence[Bank] = (),
     resume: bool = False,
     start: ScanningCNN | None = None,
+    sounds: Sounds = MappingProxyType({}),
     hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
     card: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> dict | None:
     """Trains on a protocol's training part, exports to `path`; returns the model's document, to which `card` adds. The test part is
     not touched. `other_speech`: in which no word of the protocol is said, but in clips whose folders are named after one. `background`:
-    noise, beside the protocol's own. `start` is a network whose weights a new run begins with.
+    noise, beside the protocol's own. `start` is a network whose weights a new run begins with. `sounds`: how words are pronounced, for a
+    network that reads, too.
 
     Of several processes all must come here with the same arguments; only the first writes, and gets the document.
     """
     _check(protocol)
+    words = Lexicon.of(protocol.classes, sounds) if config.letters else None
     run = Run(config, recipe, device, _fingerprint(protocol, [*other_speech, *background]))
     if start is not None:
         run.begin_with(start)
@@ -133,10 +159,13 @@ def train(
     )
     rooms = torch.from_numpy(simulated_rooms(ROOMS, np.random.default_rng(0))).to(device)
     noise = merged([protocol.noise, *background])
-    batches = ClassBatches(protocol.train, protocol.classes, noise, speech, config.clip_frame_samples, recipe)
+    spelled = {word: encoded(ways[0]) for word, ways in sounds.items()} if words else {}
+    lead = lead_samples(config)
+    samples = lead + config.clip_frame_samples
+    batches = ClassBatches(protocol.train, protocol.classes, noise, speech, samples, recipe, lead=lead, spelled=spelled)
 
     def validate(network: ScanningCNN) -> dict:
-        return {"accuracy": round(balanced_accuracy(protocol.validation, predict(network, protocol.validation)), 5)}
+        return {"accuracy": round(balanced_accuracy(protocol.validation, predict(network, protocol.validation, words)), 5)}
 
     fit(
         run,
@@ -149,7 +178,8 @@ def train(
         workers=workers,
     )
     with processes.together():
-        return _finish(run, protocol, path, card or {}) if processes.first() else None
+        known = {"lexicon": words.to_dict()} if words else {}
+        return _finish(run, protocol, path, {**known, **(card or {})}) if processes.first() else None
 
 
 def _check(protocol: Protocol) -> None:
@@ -173,8 +203,12 @@ def _finish(run: Run, protocol: Protocol, path: Path, card: dict[str, Any]) -> d
     return document
 
 
-def _classes(output: Output) -> np.ndarray:
-    return output.pooled[..., -1].argmax(1).cpu().numpy()  # the logit rises with p
+def _classes(scores: np.ndarray, letters: np.ndarray, words: Lexicon | None) -> np.ndarray:
+    """Of pooled scores [n, W] and log p of the letters [n, F, L]."""
+    if words is None:
+        return scores.argmax(1)  # the logit rises with p
+    p = scores.astype(np.float64).clip(1e-12, 1 - 1e-7)
+    return words.weighed(np.log(p) - np.log1p(-p), letters).argmax(1)
 
 
 def _blocks(samples: np.ndarray) -> list[np.ndarray]:

@@ -66,8 +66,9 @@ def check(network: ScanningCNN, path: Path) -> float:
         (expected.pooled.exp().mT, step.pooled),
         (expected.logits.sigmoid().mT, step.frames),
         (expected.extents.permute(0, 3, 1, 2), step.extents),
+        (expected.letters.softmax(1).mT, np.exp(step.letters)),
     ]
-    difference = float(np.max([np.abs(a.numpy() - b).max() for a, b in pairs]))  # not a number if any of them is
+    difference = float(np.max([np.abs(a.numpy() - b).max(initial=0.0) for a, b in pairs]))  # not a number if any of them is
     if not difference <= TOLERANCE:
         raise ModelError(f"{path}: the exported graph differs from torch by {difference:.1e}; not saved.")
     return difference
@@ -136,10 +137,13 @@ class _Graph:
     def _shapes(self) -> dict[str, list[int]]:
         """Of the outputs, for each frame."""
         words = len(self.config.words)
-        return {"pooled": [words], "frames": [words], "extents": [words, 2]}
+        letters = {"letters": [len(self.config.letters)]} if self.config.letters else {}
+        return {"pooled": [words], "frames": [words], "extents": [words, 2], **letters}
 
     def _outputs(self, x: str) -> None:
         words = len(self.config.words)
+        if self.network.reading:
+            self._write(self._convolve(x, self.network.reading, groups=1, stride=1))
         x = self._convolve(x, self.network.head, groups=1, stride=1)
         logits, extents = self._node("Split", x, _ints(words, 2 * words), outputs=2, axis=1)
         extended = self._extend(logits, 3, 4)
@@ -148,6 +152,9 @@ class _Graph:
         self._node("Sigmoid", self._frames_first(self._node("Squeeze", logits, _ints(2))), output="frames")
         extents = self._frames_first(self._node("Squeeze", extents, _ints(2)))
         self._node("Reshape", extents, _ints(0, 0, words, 2), output="extents")
+
+    def _write(self, logits: str) -> None:
+        self._node("LogSoftmax", self._frames_first(self._node("Squeeze", logits, _ints(2))), output="letters", axis=2)
 
     def _frames_first(self, x: str) -> str:
         return self._node("Transpose", x, perm=[0, 2, 1])
@@ -275,7 +282,7 @@ class _ReaderGraph(_Graph):
     def _outputs(self, x: str) -> None:
         letters, head = len(self.config.words), self.network.head
         logits = self._node("Conv", x, head.weight[:letters].unsqueeze(2), head.bias[:letters], kernel_shape=[1, 1])
-        self._node("LogSoftmax", self._frames_first(self._node("Squeeze", logits, _ints(2))), output="letters", axis=2)
+        self._write(logits)
 
 
 def _ints(*values: int) -> np.ndarray:

@@ -126,7 +126,7 @@ class Run:
         saved = {  # older checkpoints do not name all of it
             **{"start": self.start, **saved},
             "recipe": {"shards": 1, "mixed_precision": Recipe.mixed_precision, **saved["recipe"]},
-            "config": {"band_channels": NetworkConfig.band_channels, **saved["config"]},
+            "config": {"band_channels": NetworkConfig.band_channels, "letters": NetworkConfig.letters, **saved["config"]},
         }
         self._compute_with(saved["recipe"]["mixed_precision"])
         mine = {

@@ -47,6 +47,7 @@ class NetworkConfig:
     low_hz: float = 60.0
     high_hz: float = 7600.0
     log_floor: float = 1e-7
+    letters: str = ""  # that a second head writes, frame by frame, where words are to be told apart by their sounds, too
 
     def __post_init__(self) -> None:
         if self.pool_frames < 2 or min(self.kernels) < 2 or self.stem_kernel <= self.stride:
@@ -84,11 +85,13 @@ SIZES: dict[str, dict] = {
 
 
 class Output(NamedTuple):
-    """Frame logits [B, W, F], pooled log scores [B, W, F], extents [B, W, 2, F] in seconds (see `Scores`)."""
+    """Frame logits [B, W, F], pooled log scores [B, W, F], extents [B, W, 2, F] in seconds (see `Scores`), logits of the L letters
+    [B, L, F], of which there may be none."""
 
     logits: Tensor
     pooled: Tensor
     extents: Tensor
+    letters: Tensor
 
 
 class LogMel(nn.Module):
@@ -180,6 +183,7 @@ class ScanningCNN(nn.Module):
         self.head = nn.Conv1d(config.channels, 3 * len(config.words), 1)  # per word: logit, seconds back to its start and end
         self.pooling = POOLINGS[config.pooling](config.pool_frames)
         nn.init.constant_(self.head.bias[: len(config.words)], -3.0)  # words are rare: begin near "no"
+        self.reading = nn.Conv1d(config.channels, len(config.letters), 1) if config.letters else None
 
     @property
     def state_shapes(self) -> list[tuple[int, int]]:
@@ -204,12 +208,13 @@ class ScanningCNN(nn.Module):
             x = F.relu(self.stem(self.bands(x, past) if self.bands else x, past))
             for block in self.blocks:
                 x = block(x, past)
-        words = len(self.config.words)
-        logits, extents = self.head(x.float()).split([words, 2 * words], dim=1)
+        words, x = len(self.config.words), x.float()
+        logits, extents = self.head(x).split([words, 2 * words], dim=1)
+        letters = self.reading(x) if self.reading else x[:, :0]
         logits = past.extend(logits, self.config.pool_frames - 1)
         pooled = self.pooling(F.logsigmoid(logits))
         frames = pooled.shape[-1]
-        output = Output(logits[..., -frames:], pooled, extents.unflatten(1, (words, 2))[..., -frames:])
+        output = Output(logits[..., -frames:], pooled, extents.unflatten(1, (words, 2))[..., -frames:], letters[..., -frames:])
         return output, torch.cat([part.flatten(1) for part in past.new], dim=1)
 
     def _unpack(self, state: Tensor) -> list[Tensor]:

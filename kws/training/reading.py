@@ -38,14 +38,14 @@ def reading_task(rooms: Tensor, recipe: Recipe) -> Task:
 
     def loss(network: nn.Module, heard: Heard) -> Tensor:
         output, _ = network(heard[0])
-        return reading_loss(output, *heard[1:])
+        return reading_loss(output.logits, *heard[1:])
 
     return Task(hear, loss)
 
 
-def reading_loss(output: Output, letters: Tensor, count: Tensor) -> Tensor:
-    """Per letter, mean of the batch. letters [B, L], of which the first `count` [B] count."""
-    log_p = output.logits.float().log_softmax(1).permute(2, 0, 1)  # [F, B, letters]
+def reading_loss(logits: Tensor, letters: Tensor, count: Tensor) -> Tensor:
+    """Per letter, mean of the batch. logits [B, letters, F]; letters [B, L], of which the first `count` [B] count."""
+    log_p = logits.float().log_softmax(1).permute(2, 0, 1)  # [F, B, letters]
     frames = torch.full_like(count, len(log_p))
     return F.ctc_loss(log_p, letters, frames, count, zero_infinity=True)
 

@@ -209,6 +209,7 @@ def describe(network: ScanningCNN, settings: EventSettings) -> dict:
         "past_samples": config.clip_frame_samples,
         "state_size": sum(channels * length for channels, length in network.state_shapes),
         "parameters": sum(p.numel() for p in network.parameters()),
+        **({"letters": config.letters} if config.letters else {}),
         "pooling": {"kind": config.pooling, "window_seconds": config.pool_frames * config.frame_samples / SAMPLE_RATE, **exponent},
         "events": asdict(settings),
     }

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kws.engine import load
+from kws.synth.engine import SynthError
 from kws.training import accuracy, classifying, processes, protocols, trunk
 from kws.training.classes import ClassRecipe
 from kws.training.classifying import sorting_config
 from kws.training.clips import Bank, find_clips, read_bank
+from kws.training.lexicon import Sounds, pronounced
+from kws.training.network import NetworkConfig
 from kws.training.session import Hooks
 from kws.training.torch_engine import pick_device
 from kws.training.trunk import with_trunk
@@ -40,7 +43,7 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
     processes.share(options.recipe.shards)  # raises before anything is read
     warn = processes.by_first(warn)
     protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn)
-    config = sorting_config(protocol.classes, options.size, options.trunk, options.pooling)
+    config, sounds = with_sounds(sorting_config(protocol.classes, options.size, options.trunk, options.pooling), protocol, warn)
     banks = [_learned(read_bank(find_clips(folder), warn=warn)) for folder in options.other_speech]
     noises = [read_bank(find_clips(folder), warn=warn) for folder in options.background]
     hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
@@ -56,6 +59,7 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
         background=noises,
         resume=options.resume,
         start=start,
+        sounds=sounds,
         hooks=hooks,
         card=trunk.card(options.trunk) if options.trunk else {},
     )
@@ -63,6 +67,17 @@ def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
         return None
     share = document["training"]["last_epoch"]["accuracy"]
     return f"{options.out}: {document['parameters']} parameters, {share:.2%} of the validation clips right; judge it once with kws evaluate"
+
+
+def with_sounds(config: NetworkConfig, protocol: protocols.Protocol, warn: Warn) -> tuple[NetworkConfig, Sounds]:
+    """How the words of a protocol are pronounced, for a network that reads; one that does not, where nobody can tell."""
+    if not config.letters:
+        return config, {}
+    try:
+        return config, pronounced({*protocol.classes, *protocol.train.words})
+    except SynthError as error:
+        warn(f"words are told apart without regard to their sounds: {error}")
+        return replace(config, letters=""), {}
 
 
 def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn) -> None:

@@ -34,7 +34,8 @@ class TorchEngine:
     @torch.inference_mode()
     def _run(self, audio: np.ndarray, memory: np.ndarray) -> tuple[Step, np.ndarray]:
         output, new_memory = self._network(*(torch.from_numpy(part).to(self.device) for part in (audio, memory)))
-        scores = (output.pooled.exp().mT, output.logits.sigmoid().mT, output.extents.permute(0, 3, 1, 2))
+        letters = output.letters.log_softmax(1).mT
+        scores = (output.pooled.exp().mT, output.logits.sigmoid().mT, output.extents.permute(0, 3, 1, 2), letters)
         return Step(*(part.cpu().numpy() for part in scores)), new_memory.cpu().numpy()
 
 

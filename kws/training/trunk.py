@@ -17,9 +17,9 @@ from kws.reader import Weighing
 from kws.training import checkpoint
 from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.torch_engine import load_network
-from kws.training.utterances import lettered
+from kws.training.utterances import BLANK, LETTERS, lettered
 
-OWN = ("head.", "pooling.")  # what is not taken over
+OWN = ("head.", "pooling.", "reading.")  # what is not taken over
 TRUNK, BANDS, READER = "trunk.pt", "trunk_bands.pt", "reader.pt"  # that come with kws
 # Of this reader; how they were chosen: docs/reader.md, docs/detectors.md.
 WEIGHING = Weighing(weight=3.0, enough=-2.5, least=-4.0)
@@ -42,6 +42,12 @@ def shipped(name: str = TRUNK) -> Path | None:
 def band_channels(trunk: Path | None) -> int:
     """Of the stem of a detector that begins with this checkpoint, or with none. Raises ModelError for what is no checkpoint."""
     return load_network(trunk).config.band_channels if trunk else NetworkConfig.band_channels
+
+
+def letters_of(trunk: Path) -> str:
+    """What a trunk can write down; nothing, if it does not read."""
+    config = load_network(trunk).config
+    return "".join(config.words) if config.words == (BLANK, *LETTERS) else config.letters
 
 
 @dataclass(frozen=True)
@@ -93,5 +99,13 @@ def with_trunk(config: NetworkConfig, checkpoint: Path, seed: int) -> ScanningCN
     other = [name for name, tensor in taken.items() if name not in own or own[name].shape != tensor.shape]
     if other or len(taken) < sum(not name.startswith(OWN) for name in own):
         raise DataError(f"{checkpoint}: is a network of another size. Train with the --size it has, or without --trunk.")
+    if network.reading:
+        taken |= {f"reading.{name}": tensor for name, tensor in _reading_head(source, len(config.letters)).items()}
     network.load_state_dict(taken, strict=False)
     return network
+
+
+def _reading_head(source: ScanningCNN, letters: int) -> dict[str, torch.Tensor]:
+    """What writes letters in a network: a head of its own, or all that its words are."""
+    head = source.reading.state_dict() if source.reading else source.head.state_dict()
+    return {name: tensor[:letters] for name, tensor in head.items()}
