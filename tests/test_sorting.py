@@ -13,6 +13,7 @@ from conftest import RATE, write_tone_folder
 
 from cli import main
 from kws import Spotter
+from kws.training import trunk
 from kws.training.clips import part_of
 from kws.training.torch_engine import load_network
 
@@ -65,6 +66,23 @@ def test_it_begins_with_the_layers_of_another_network(trained, data, tmp_path):
     theirs, mine = (load_network(path.with_suffix(".pt")).state_dict() for path in (trained, tmp_path / "a.onnx"))
     layers = [name for name in mine if name.endswith("conv.weight")]
     assert layers and all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in layers)
+
+
+@pytest.mark.parametrize("dictionary", [True, False], ids=["dictionary", "none"])
+def test_words_are_told_apart_by_their_sounds_where_the_trunk_reads(data, tmp_path, monkeypatch, dictionary):
+    if not dictionary:
+        monkeypatch.setattr("kws.synth.neighbours.find_spec", lambda name: None)
+    path, on = tmp_path / "a.onnx", ("--protocol", "words", "--data", data)
+    result = kws("train", "rise", *on, "--trunk", trunk.shipped(trunk.BANDS), "--out", path, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert ("without regard to their sounds" in result.stderr) is not dictionary
+    info = Spotter.load(path).info
+    assert ("lexicon" in info.document, bool(info.letters)) == (dictionary, dictionary)
+    assert kws("evaluate", path, *on).exit_code == 0
+    if dictionary:
+        known = {"rise": ["ɹIz"], "_unknown_": [], "_silence_": []}
+        assert info.document["lexicon"] == {"known": known, "others": ["fɔl", "flæt"]}
+        assert "ɹIz" in kws("info", path).stdout
 
 
 def test_what_is_no_word_is_no_event(trained):

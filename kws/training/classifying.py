@@ -77,12 +77,17 @@ def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig) -> T
         audio, targets, mask, letters, count = heard
         output, _ = network(audio, mask=mask)
         sorting = F.cross_entropy(class_logits(output.pooled[..., -1]), targets)
-        told = count >= 0
-        if not config.letters or not told.any():
-            return sorting + 0.0 * output.letters.sum()  # every process must use all weights
-        return sorting + READING * reading_loss(output.letters[told], letters[told], count[told])
+        return sorting + READING * _told_loss(output.letters, letters, count) if config.letters else sorting
 
     return Task(hear, loss)
+
+
+def _told_loss(logits: Tensor, letters: Tensor, count: Tensor) -> Tensor:
+    """As `reading_loss`, of the clips of which it is known what is said."""
+    told = count >= 0
+    if not told.any():
+        return 0.0 * logits.sum()  # several processes wait for each other's gradients of every weight
+    return reading_loss(logits[told], letters[told], count[told])
 
 
 @torch.no_grad()
@@ -99,11 +104,10 @@ def predict(network: ScanningCNN, part: Part, words: Lexicon | None = None) -> n
 def predict_streamed(engine: Engine, part: Part, chunk_samples: int | None = None) -> np.ndarray:
     """Class of each clip [n], by a model file that hears it in a stream begun with silence: whole, or in chunks of so many samples,
     a multiple of the model's frame."""
-    words, found = lexicon_of(engine.info), []
+    words, past, found = lexicon_of(engine.info), engine.info.past_samples, []
+    frames = max(-(-past // engine.info.frame_samples), lexicon.FRAMES)
     for block in _blocks(part.samples):
-        audio = F.pad(
-            centred(torch.from_numpy(block), engine.info.past_samples), (-engine.info.past_samples % engine.info.frame_samples, 0)
-        ).numpy()
+        audio = F.pad(centred(torch.from_numpy(block), past), (frames * engine.info.frame_samples - past, 0)).numpy()
         state, length, letters = engine.silence(len(audio)), chunk_samples or audio.shape[1], []
         for at in range(0, audio.shape[1], length):
             step, state = engine.step(audio[:, at : at + length], state)
