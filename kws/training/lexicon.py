@@ -16,7 +16,7 @@ from kws.synth.neighbours import pronunciations
 from kws.training.utterances import LETTERS, lettered
 
 FRAMES = 56  # 1.1 s: those in which a word is read, the last of a clip
-WEIGHT = 0.5  # of a margin, in logits
+WEIGHT = 0.3  # of a margin, in logits
 MARGIN = (-40.0, 5.0)  # what is beyond says no more
 
 Sounds = Mapping[str, Sequence[str]]  # the ways to pronounce each word, in LETTERS
