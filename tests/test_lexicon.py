@@ -53,7 +53,7 @@ def test_probabilities_are_the_sum_over_all_paths(said):
 
 
 def test_a_word_too_long_for_the_frames_is_impossible():
-    assert log_probabilities(random_letters(3), ["hæpi"]).max() < -1e8
+    assert np.isneginf(log_probabilities(random_letters(3), ["hæpi"])).all()
 
 
 def test_the_margin_is_what_a_word_is_ahead_of_the_best_other():

@@ -70,24 +70,29 @@ def pronounced(words: Iterable[str]) -> Sounds:
 
 
 def log_probabilities(log_p: np.ndarray, listed: Sequence[str]) -> np.ndarray:
-    """[n, words] of the letters of each word, from log p [n, F, letters], by the forward algorithm."""
+    """[n, words] of the letters of each word, from log p [n, F, letters], by the forward algorithm; -inf of what is longer than that."""
     longest = max(map(len, listed))
     path = np.zeros((len(listed), 2 * longest + 1), int)  # blank, letter, blank, …
     for row, said in zip(path, listed, strict=True):
         row[1 : 2 * len(said) : 2] = encoded(said)
-    skips = np.zeros(path.shape, bool)  # letters that may follow the letter before without a blank
+    skips = np.zeros(path.shape)  # 1 for letters that may follow the letter before without a blank
     skips[:, 3::2] = path[:, 3::2] != path[:, 1:-2:2]
-    never = np.float32(-1e9)
-    reached = np.full((len(log_p), *path.shape), never, np.float32)
-    reached[:, :, :2] = log_p[:, 0][:, path[:, :2]]
-    for frame in range(1, log_p.shape[1]):
-        one, two = np.full_like(reached, never), np.full_like(reached, never)
-        one[..., 1:], two[..., 2:] = reached[..., :-1], reached[..., :-2]
-        two[:, ~skips] = never
-        reached = np.logaddexp(np.logaddexp(reached, one), two) + log_p[:, frame][:, path]
-    ends = np.array([2 * len(said) for said in listed])
-    words = np.arange(len(listed))
-    return np.logaddexp(reached[:, words, ends], reached[:, words, ends - 1])
+    p = np.exp(log_p.astype(np.float64))
+    reached = np.zeros((len(p), *path.shape))
+    reached[..., :2] = p[:, 0][:, path[:, :2]]
+    scale = np.zeros(reached.shape[:2])  # in logarithms: a product of so many probabilities would vanish
+    for frame in range(1, p.shape[1]):
+        before = reached.copy()
+        reached[..., 1:] += before[..., :-1]
+        reached[..., 2:] += skips[:, 2:] * before[..., :-2]
+        reached *= p[:, frame][:, path]
+        largest = reached.max(-1)
+        largest[largest == 0] = 1.0
+        reached /= largest[..., None]
+        scale += np.log(largest)
+    words, ends = np.arange(len(listed)), np.array([2 * len(said) for said in listed])
+    with np.errstate(divide="ignore"):
+        return np.log(reached[:, words, ends] + reached[:, words, ends - 1]) + scale
 
 
 def encoded(said: str) -> list[int]:
