@@ -18,6 +18,7 @@ from kws.training.mixing import coloured_noise
 from kws.training.network import NetworkConfig, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
+from kws.training.sorting import with_sounds
 from kws.training.strangers import Pieces, Strangers, speech_pieces
 from kws.training.torch_engine import load_network
 from kws.training.trunk import with_trunk
@@ -377,6 +378,14 @@ class TestSorting:
         # The letters count: were the sounds of the two exchanged, so would be some decisions.
         exchanged = replace(words, known={**words.known, "low": ("hI",), "high": ("lO",)})
         assert (classifying.predict(network, protocol.test, exchanged) != offline).any()
+
+    def test_where_no_class_can_be_pronounced_networks_do_not_read(self, protocol):
+        warnings: list[str] = []
+        config = replace(TINY, letters=BLANK + LETTERS)
+        assert with_sounds(config, protocol, warnings.append) == (config, {"low": ("lO",), "high": ("hI",)})
+        others = replace(protocol, classes=("hey_you", "r2d2", UNKNOWN, SILENCE))
+        assert with_sounds(config, others, warnings.append) == (replace(config, letters=""), {})
+        assert warnings == ["words are told apart without regard to their sounds: none of them is an English word."]
 
     def test_resumed_run_equals_one_that_was_not_stopped(self, protocol, tmp_path):
         recipe = replace(PLAIN, epochs=3, steps_per_epoch=3, mixup=0.5, mel_masks=1)

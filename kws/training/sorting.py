@@ -74,10 +74,14 @@ def with_sounds(config: NetworkConfig, protocol: protocols.Protocol, warn: Warn)
     if not config.letters:
         return config, {}
     try:
-        return config, pronounced({*protocol.classes, *protocol.train.words})
+        sounds = pronounced({*protocol.classes, *protocol.train.words})
+        if sounds.keys() & {*protocol.classes}:
+            return config, sounds
+        trouble = "none of them is an English word."
     except SynthError as error:
-        warn(f"words are told apart without regard to their sounds: {error}")
-        return replace(config, letters=""), {}
+        trouble = str(error)
+    warn(f"words are told apart without regard to their sounds: {trouble}")
+    return replace(config, letters=""), {}
 
 
 def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn) -> None:
