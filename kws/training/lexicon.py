@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from kws.synth.neighbours import pronunciations
 from kws.training.utterances import LETTERS, lettered
@@ -70,29 +73,15 @@ def pronounced(words: Iterable[str]) -> Sounds:
 
 
 def log_probabilities(log_p: np.ndarray, listed: Sequence[str]) -> np.ndarray:
-    """[n, words] of the letters of each word, from log p [n, F, letters], by the forward algorithm; -inf of what is longer than that."""
-    longest = max(map(len, listed))
-    path = np.zeros((len(listed), 2 * longest + 1), int)  # blank, letter, blank, …
-    for row, said in zip(path, listed, strict=True):
-        row[1 : 2 * len(said) : 2] = encoded(said)
-    skips = np.zeros(path.shape)  # 1 for letters that may follow the letter before without a blank
-    skips[:, 3::2] = path[:, 3::2] != path[:, 1:-2:2]
-    p = np.exp(log_p.astype(np.float64))
-    reached = np.zeros((len(p), *path.shape))
-    reached[..., :2] = p[:, 0][:, path[:, :2]]
-    scale = np.zeros(reached.shape[:2])  # in logarithms: a product of so many probabilities would vanish
-    for frame in range(1, p.shape[1]):
-        before = reached.copy()
-        reached[..., 1:] += before[..., :-1]
-        reached[..., 2:] += skips[:, 2:] * before[..., :-2]
-        reached *= p[:, frame][:, path]
-        largest = reached.max(-1)
-        largest[largest == 0] = 1.0
-        reached /= largest[..., None]
-        scale += np.log(largest)
-    words, ends = np.arange(len(listed)), np.array([2 * len(said) for said in listed])
-    with np.errstate(divide="ignore"):
-        return np.log(reached[:, words, ends] + reached[:, words, ends - 1]) + scale
+    """[n, words] of the letters of each word, from log p [n, F, letters]; -inf where they are more than the frames."""
+    frames_first = torch.from_numpy(log_p).transpose(0, 1)
+    frames, clips, _ = frames_first.shape
+
+    def loss(said: str) -> Tensor:
+        letters = torch.tensor(encoded(said)).expand(clips, -1)
+        return F.ctc_loss(frames_first, letters, (frames,) * clips, (len(said),) * clips, reduction="none")
+
+    return -torch.stack([loss(said) for said in listed], dim=1).numpy()
 
 
 def encoded(said: str) -> list[int]:
