@@ -13,7 +13,7 @@ from conftest import RATE, write_tone_folder
 
 from cli import main
 from kws import Spotter
-from kws.training import trunk
+from kws.training import sorting, trunk
 from kws.training.clips import part_of
 from kws.training.torch_engine import load_network
 
@@ -49,6 +49,18 @@ def test_trained_model_is_judged_by_the_same_protocol(trained, data):
     report = json.loads(kws("evaluate", trained, "--protocol", "words", "--data", data, "--json").stdout)
     assert report["protocol"] == "words"
     assert set(report["sets"]["test"]["by class"]) <= {"rise", "fall", "_unknown_", "_silence_"}
+
+
+def test_reading_of_all_clips_can_be_watched(trained, data, capsys):
+    watched = []
+
+    def reading(clips):
+        for clip in clips:
+            watched.append(clip)
+            yield clip
+
+    sorting.evaluate(str(trained), "words", data, as_json=True, warn=pytest.fail, reading=reading)
+    assert len(watched) == len(list(data.rglob("*.wav")))
 
 
 def test_background_is_more_noise(trained, data, tmp_path):

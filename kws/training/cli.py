@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -307,8 +308,8 @@ def evaluate(
         raise click.UsageError("Give either --positives DIR, or --protocol NAME and --data DIR.")
     if protocol and data:
         with needs_training():
-            from kws.training import sorting
-        sorting.evaluate(model, protocol, data, as_json, warn)
+            from kws.training import evaluating, sorting
+        sorting.evaluate(model, protocol, data, as_json, warn, partial(evaluating.progress("reading", "clip"), total=None))
         return
     if positions and max(positions) >= stream_seconds:
         raise click.UsageError(

@@ -133,7 +133,7 @@ def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -
     """Trains on the clips of a protocol as wished, otherwise like `run`."""
     path = _model_path(options.out)
     with processes.joined(pick_device(options.device)), _telling((options.recipe,), as_json, path, options.resume, warn) as teller:
-        told = sorting.train(options, teller.hooks, warn)
+        told = sorting.train(options, teller.hooks, warn, teller.reading)
         if told:
             teller.say(told)
     return path

@@ -1,7 +1,7 @@
 """What `kws train --protocol` and `kws evaluate --protocol` do with their options: train on the clips of a protocol, and judge by them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from kws.training.torch_engine import pick_device
 from kws.training.trunk import with_trunk
 
 Warn = Callable[[str], None]
+Reading = Callable[[Iterable], Iterable]  # shows how far the reading of clips has come
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,14 @@ class Options:
     resume: bool
 
 
-def train(options: Options, hooks: Hooks, warn: Warn) -> str | None:
+def train(options: Options, hooks: Hooks, warn: Warn, reading: Reading = iter) -> str | None:
     """Trains as wished; returns a line on what came of it, of several processes in the first alone. Raises KwsError."""
     processes.share(options.recipe.shards)  # raises before anything is read
     warn = processes.by_first(warn)
-    protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn)
+    protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn, progress=reading)
     config, sounds = with_sounds(sorting_config(protocol.classes, options.size, options.trunk, options.pooling), protocol, warn)
-    banks = [_learned(read_bank(find_clips(folder), warn=warn)) for folder in options.other_speech]
-    noises = [read_bank(find_clips(folder), warn=warn) for folder in options.background]
+    banks = [_learned(read_bank(find_clips(folder), warn=warn, progress=reading)) for folder in options.other_speech]
+    noises = [read_bank(find_clips(folder), warn=warn, progress=reading) for folder in options.background]
     hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
     device = pick_device(options.device)
     start = with_trunk(config, options.trunk, options.recipe.seed) if options.trunk else None
@@ -84,11 +85,11 @@ def with_sounds(config: NetworkConfig, protocol: protocols.Protocol, warn: Warn)
     return replace(config, letters=""), {}
 
 
-def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn) -> None:
+def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn, reading: Reading = iter) -> None:
     """Prints how well a model sorts the test clips of a protocol. Raises KwsError."""
     engine = load(model)
     words = tuple(word for word in engine.info.words if not word.startswith("_")) if protocol == "words" else ()
-    report = accuracy.judge(engine, protocols.load(protocol, data, words=words, warn=warn))
+    report = accuracy.judge(engine, protocols.load(protocol, data, words=words, warn=warn, progress=reading))
     print(json.dumps(report, ensure_ascii=False) if as_json else accuracy.summary(report))
 
 
