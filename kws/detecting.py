@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -191,7 +191,9 @@ def draw(spotter: Spotter, recording: Recording, events: Sequence[Detection], pi
     _check_length(recording, len(samples) / audio.SAMPLE_RATE)
     if not len(samples):
         return
-    plot(picture, samples, spotter.scores(samples), events, dict(zip(spotter.words, spotter.events.threshold, strict=True)))
+    scores, targets = spotter.scores(samples), spotter.events.targets
+    thresholds = {spotter.words[word]: spotter.events.threshold[word] for word in targets}
+    plot(picture, samples, replace(scores, pooled=scores.pooled[:, targets]), events, thresholds)
 
 
 def _check_length(recording: Recording, seconds: float) -> None:

@@ -33,6 +33,11 @@ class EventSettings:
     confirm_frames: int = 3
     refractory_frames: int = 20
 
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Numbers of the words that can be events: all but the classes for what is none (unknown words, silence)."""
+        return tuple(i for i, threshold in enumerate(self.threshold) if threshold < NEVER)
+
     def at(self, thresholds: Sequence[float]) -> "EventSettings":
         """These with other thresholds; what is never an event stays none."""
         return replace(self, threshold=tuple(old if old >= NEVER else new for old, new in zip(self.threshold, thresholds, strict=True)))

@@ -64,7 +64,7 @@ def _paced(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 def run(spotter: Spotter, source: Source, form: str) -> None:
     """Writes the events of `source` to stdout until it ends. Raises AudioError where it breaks off, KwsError where stdout does."""
     writer = EventWriter(sys.stdout, form, [source.name], spotter.words)
-    meter = Meter(spotter.words, spotter.events.threshold)
+    meter = Meter(spotter.words, spotter.events)
 
     def show(stream: Stream, block: np.ndarray) -> None:
         interrupts.check()

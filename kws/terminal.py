@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from kws.events import Scores
+from kws.events import EventSettings, Scores
 
 _QUIET_SECONDS = 1.0  # work shorter than this needs no bar
 _BAR = "{percentage:3.0f}% |{bar:30}| {n_fmt} of {total_fmt} s of audio, {remaining} left"
@@ -54,9 +54,10 @@ class Progress:
 class Meter:
     """One line that shows time, loudness, and the score of the most likely word against its threshold."""
 
-    def __init__(self, words: tuple[str, ...], thresholds: tuple[float, ...]):
+    def __init__(self, words: tuple[str, ...], settings: EventSettings):
         self._words = words
-        self._thresholds = thresholds
+        self._thresholds = settings.threshold
+        self._targets = settings.targets
         self._visible = sys.stderr.isatty()
         self._next_seconds = 0.0
 
@@ -66,7 +67,7 @@ class Meter:
             return
         self._next_seconds = seconds + 1 / _METER_HERTZ
         peaks = scores.pooled.max(axis=0)
-        best = int(peaks.argmax())
+        best = max(self._targets, key=lambda word: peaks[word])
         bar = score_bar(float(peaks[best]), self._thresholds[best])
         minutes, rest = divmod(seconds, 60)
         text = f"{minutes:3.0f}:{rest:04.1f}  {_level(samples)}  {self._words[best]} {bar} {peaks[best]:.2f}"

@@ -10,7 +10,7 @@ from kws.describe import describe
 from kws.events import Scores
 from kws.modelfile import ModelInfo
 from kws.training import trials
-from kws.training.calibrate import THRESHOLDS, default_threshold, lowest_within, supports, table
+from kws.training.calibrate import THRESHOLDS, default_threshold, highest_that_finds, lowest_within, supports, table
 from kws.training.intervals import poisson, wilson
 from kws.training.matching import alarm_counts
 
@@ -92,6 +92,22 @@ def test_default_threshold():
     assert default_threshold({"rows": rows[2:]}, "a", 0.9) == 0.9  # too little was heard,
     assert default_threshold({"rows": rows[2:]}, "a", 0.5) == 0.6  # but enough to know that at 0.5 it fires more than twice an hour
     assert default_threshold({"rows": rows}, "b", 0.7) == 0.7
+
+
+@pytest.mark.parametrize(
+    ("heights", "share", "expected"),
+    [
+        ([0.95] * 10, 0.9, 0.93991),
+        ([0.95] * 9 + [0.2], 0.9, 0.93991),
+        ([0.95] * 8 + [0.7, 0.2], 0.9, 0.67918),
+        ([0.95] * 5 + [0.2] * 5, 0.9, 0.5),
+        ([], 0.9, 0.5),
+    ],
+    ids=["all", "but one", "nine by a lower one", "never below one half", "no clips"],
+)
+def test_highest_threshold_that_finds_so_many(heights, share, expected):
+    made = [trials.Trial(make_scores(np.where(np.arange(300) // 20 == 8, height, 0.01)), 3.0, 3.4) for height in heights]
+    assert highest_that_finds(share, made, 0, MACHINE) == expected
 
 
 @pytest.mark.parametrize("with_intervals", [True, False], ids=["new table", "old table"])

@@ -9,8 +9,10 @@ import pytest
 import torch
 from sounds import RATE, make_bank, quiet, tone
 
+from kws import Spotter
 from kws.engine import OnnxEngine
 from kws.errors import DataError
+from kws.events import NEVER
 from kws.training import accuracy, checkpoint, classifying, trunk
 from kws.training.classes import NOISE_LEVEL, ClassBatch, ClassBatches, ClassRecipe, canvas, centred, heard, leveled, masks, mixed
 from kws.training.fit import Run
@@ -363,6 +365,25 @@ class TestSorting:
         for at in range(0, audio.shape[1], 1000):
             step, state = engine.step(audio[:, at : at + 1000], state)
         assert step.pooled[0, -1].argmax() == offline[0]
+
+    def test_its_words_are_reported_in_streams_at_its_own_thresholds(self, trained, protocol):
+        spotter = Spotter.load(trained)
+        for word in "low", "high":
+            part = protocol.validation.select(np.array(protocol.validation.words) == word)
+            waves = part.samples.astype(np.float32) / 32768
+            found = [word in [event.word for event in spotter.detect(np.pad(wave, RATE))] for wave in waves]
+            assert np.mean(found) > 0.8
+
+    def test_held_out_speech_says_how_often_they_are_for_nothing(self, trained, protocol, tmp_path):
+        speech = make_bank(*(make_part(1, seed).samples[0] / 32768 for seed in range(400)))  # "low", which its folder does not say
+        path, recipe = tmp_path / "a.onnx", replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8)
+        document = classifying.train(protocol, TINY, recipe, path, device=torch.device("cpu"), heldout_speech=[speech], workers=0)
+        table = document["calibration"]
+        assert (table["hours"], table["clips"]) == (round(400 / 3600, 3), [12, 12, 0, 0])
+        assert {row["word"] for row in table["rows"]} <= {"low", "high"}
+        assert OnnxEngine(str(trained)).info.document["calibration"]["hours"] == 0
+        assert document["events"]["threshold"][2:] == (NEVER, NEVER)
+        assert all(row["false_alarms"] <= row["false_alarms_per_hour"] * table["hours"] for row in table["rows"])
 
     def test_a_network_that_reads_decides_alike_everywhere_and_by_what_it_reads(self, protocol, tmp_path):
         path, letters = tmp_path / "reads.onnx", BLANK + LETTERS

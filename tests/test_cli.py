@@ -22,7 +22,9 @@ from click.testing import CliRunner, Result
 
 from cli import main
 from kws import audio
+from kws.events import NEVER, EventSettings, Scores
 from kws.spotter import Spotter
+from kws.terminal import Meter
 
 RATE = 16_000
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -471,6 +473,16 @@ def test_the_meter_shows_time_word_and_score(place: Place) -> None:
     out, shown = on_a_terminal(place, "stream", "--json", "once.wav")
     assert events(out) == expected(("once.wav", ONCE))
     assert "0:02." in shown and "rise █" in shown and "┃" in shown and "│" in shown
+
+
+def test_the_meter_shows_no_class_that_is_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", shown)
+    pooled = np.array([[0.9, 0.1, 0.3]])
+    scores = Scores(np.array([0.02]), pooled, pooled, np.zeros((1, 3, 2)))
+    Meter(("_silence_", "yes", "no"), EventSettings((NEVER, 0.5, 0.5))).show(1.0, np.zeros(320), scores)
+    assert "no " in shown.getvalue() and "0.30" in shown.getvalue()
 
 
 def test_short_work_shows_no_progress(place: Place) -> None:

@@ -105,6 +105,16 @@ def test_what_is_no_word_is_no_event(trained):
         assert not [event for event in each.detect(noise, RATE) if event.word.startswith("_")]
 
 
+def test_words_are_evaluated_and_classes_that_are_none_are_not(trained, data, tmp_path):
+    page = tmp_path / "page.html"
+    result = kws("evaluate", trained, "--positives", data, "--negatives", data / "flat", "--snr", "clean", "--json", "--html", page)
+    assert result.exit_code == 0, result.output
+    assert "Warning" not in result.stderr
+    report = json.loads(result.stdout)
+    assert report["words"] == [word["word"] for word in report["results"]] == ["rise", "fall"]
+    assert "_silence_" not in page.read_text()
+
+
 def test_nor_after_it_was_calibrated(trained, tmp_path):
     noise = 0.1 * np.random.default_rng(2).standard_normal(20 * RATE)
     soundfile.write(tmp_path / "noise.wav", noise, RATE)

@@ -147,8 +147,10 @@ def read_material(data: pathlib.Path) -> dict[str, list[Bank]]:
     """What is heard beside the protocol's clips."""
     there = [data / name for name in OTHER_SPEECH if (data / name).is_dir()]
     print("other speech:", *(folder.name for folder in there), flush=True)
+    speech = [read_bank(find_clips(folder), warn=print) for folder in there]
     return {
-        "other_speech": [read_bank(find_clips(folder), warn=print).select(lambda clip: clip.part == "train") for folder in there],
+        "other_speech": [bank.select(lambda clip: clip.part == "train") for bank in speech],
+        "heldout_speech": [bank.select(lambda clip: clip.part == "validation") for bank in speech],
         "background": [read_bank(find_clips(data / name), warn=print) for name in NOISE],
     }
 

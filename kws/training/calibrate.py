@@ -33,7 +33,8 @@ def calibrate(engine: Engine, trials: Sequence[list[Trial]], silence: Scores, ho
 def table(words: Sequence[str], counts: Sequence[np.ndarray], hours: float, trials: Sequence[list[Trial]], settings: EventSettings) -> dict:
     """As `calibrate`, from the number of false alarms of each word at each of THRESHOLDS."""
     rows = []
-    for index, word in enumerate(words):
+    for index in settings.targets:
+        word = words[index]
         found = [hits(trial, index, THRESHOLDS, settings) for trial in trials[index]]
         rows += [
             {"word": word, "false_alarms_per_hour": rate, "threshold": THRESHOLDS[at], **_alarms(int(counts[index][at]), hours)}
@@ -66,6 +67,12 @@ def default_threshold(calibration: dict, word: str, otherwise: float) -> float:
     rows = sorted((row["false_alarms_per_hour"], row["threshold"]) for row in calibration["rows"] if row["word"] == word)
     fitting = [threshold for rate, threshold in rows if rate <= 1.0]
     return max(0.5, fitting[-1]) if fitting else max([otherwise, *(threshold for _, threshold in rows[:1])])
+
+
+def highest_that_finds(share: float, trials: Sequence[Trial], word: int, settings: EventSettings) -> float:
+    """The highest threshold, but never below one half, at which so many of the trials of word number `word` are found."""
+    found = np.mean([hits(trial, word, THRESHOLDS, settings) for trial in trials], axis=0) if trials else np.zeros(len(THRESHOLDS))
+    return max([0.5, *(threshold for threshold, hit in zip(THRESHOLDS, found, strict=True) if hit >= share)])
 
 
 def _supported(counts: np.ndarray, hours: float) -> list[tuple[float, int]]:

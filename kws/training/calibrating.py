@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 
 from kws.errors import DataError
-from kws.events import NEVER
 from kws.modelfile import METADATA_KEY
 from kws.output import replace_file, write_line
 from kws.spotter import Spotter
@@ -31,17 +30,17 @@ def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, o
         raise DataError(f"{out}: a model file is named NAME.onnx. Change --out.")
     if _in_the_way(source, out):
         raise DataError(f"{out.with_suffix('.pt')}: the checkpoint beside {out.name} would replace it. Change --out, or move it away.")
-    banks = read_words(spotter.words, positives, "all", LONGEST_WORD_SECONDS, warn) if positives else []
+    banks = read_words(spotter, positives, "all", LONGEST_WORD_SECONDS, warn) if positives else []
     clips = find_negatives(negatives, spotter.words, "all", warn)
     listened = hear_recordings(spotter, clips, THRESHOLDS, warn, progress("recordings without the word", "recording"))
     if not listened:
         raise DataError(f"{negatives[0]}: none of its recordings can be used. Give others with --negatives.")
     calibration = measure(spotter, banks, listened)
-    old = spotter.events.threshold
-    new = spotter.events.at([default_threshold(calibration, word, was) for word, was in zip(spotter.words, old, strict=True)]).threshold
+    old = zip(spotter.words, spotter.events.threshold, strict=True)
+    new = spotter.events.at([default_threshold(calibration, word, was) for word, was in old]).threshold
     events = {**spotter.info.document["events"], "threshold": list(new)}
     rewrite(source, {**spotter.info.document, "events": events, "calibration": calibration}, out)
-    write_line(sys.stdout, _told(out, spotter.words, old, new, calibration), "the figures")
+    write_line(sys.stdout, _told(out, spotter, new, calibration), "the figures")
     return out
 
 
@@ -77,12 +76,11 @@ def _trials(spotter: Spotter, bank: Bank, word: str) -> list[Trial]:
     return list(progress(f"clips of {word}", "clip")(side_by_side(one, range(len(bank))), len(bank)))
 
 
-def _told(path: Path, words: tuple[str, ...], old: tuple[float, ...], new: tuple[float, ...], calibration: dict) -> str:
+def _told(path: Path, spotter: Spotter, new: tuple[float, ...], calibration: dict) -> str:
     hours = calibration["hours"]
     lines = [f"{path}: calibrated on {hours:.2f} h in {calibration['recordings']:,} recordings"]
-    for word, was, now in zip(words, old, new, strict=True):
-        if now >= NEVER:
-            continue
+    for index in spotter.events.targets:
+        word, was, now = spotter.words[index], spotter.events.threshold[index], new[index]
         rows = [row for row in calibration["rows"] if row["word"] == word]
         lines += [f"{word}: threshold {was:.4f} → {now:.4f}" if now != was else f"{word}: threshold {was:.4f}, as before"]
         lines += [f"  {row['false_alarms_per_hour']:g} per hour: {_row(row, hours)}" for row in rows]

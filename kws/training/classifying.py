@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kws.engine import Engine
+from kws.engine import Engine, OnnxEngine
 from kws.errors import DataError
 from kws.events import NEVER, EventSettings
 from kws.modelfile import ModelInfo
-from kws.training import lexicon, processes
+from kws.training import lexicon, processes, trials
 from kws.training.augment import chance, simulated_rooms
+from kws.training.calibrate import calibrate, default_threshold, highest_that_finds
 from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
-from kws.training.clips import Bank, merged
+from kws.training.clips import Bank, extent, merged
 from kws.training.export import export
 from kws.training.fit import Heard, Run, Task, fit
 from kws.training.lexicon import Lexicon, Sounds, encoded
@@ -26,7 +28,7 @@ from kws.training.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.part import SILENCE, UNKNOWN, Part
 from kws.training.protocols import Protocol
 from kws.training.reading import reading_loss
-from kws.training.session import Hooks, describe, provenance
+from kws.training.session import Hooks, describe, provenance, uncalibrated
 from kws.training.strangers import speech_pieces
 from kws.training.trunk import band_channels, letters_of
 
@@ -36,7 +38,8 @@ BATCH = 512
 BAND_CHANNELS = 16
 READING = 0.6  # what reading counts in the loss, beside sorting
 MOST_READ = 20  # classes with which a network that reads, too, is not larger than its size promises
-WORD_THRESHOLD = 0.9  # where clips are sorted no hours were heard, so this is a guess
+FOUND = 0.9  # of a word's validation clips, at its threshold, where too little other speech was heard to choose one by
+CALIBRATION_CLIPS = 200  # at most, of a word
 _MORE_SPEAKERS = "Clips go by their speakers, whom SPEAKER_nohash_N.wav names: add recordings of others."
 
 
@@ -137,6 +140,7 @@ def train(
     *,
     device: torch.device,
     other_speech: Sequence[Bank] = (),
+    heldout_speech: Sequence[Bank] = (),
     background: Sequence[Bank] = (),
     resume: bool = False,
     start: ScanningCNN | None = None,
@@ -146,9 +150,9 @@ def train(
     workers: int = 1,
 ) -> dict | None:
     """Trains on a protocol's training part, exports to `path`; returns the model's document, to which `card` adds. The test part is
-    not touched. `other_speech`: in which no word of the protocol is said, but in clips whose folders are named after one. `background`:
-    noise, beside the protocol's own. `start` is a network whose weights a new run begins with. `sounds`: how words are pronounced, for a
-    network that reads, too.
+    not touched. `other_speech`: in which no word of the protocol is said, but in clips whose folders are named after one;
+    `heldout_speech`: the same by others, to choose thresholds by. `background`: noise, beside the protocol's own. `start` is a network
+    whose weights a new run begins with. `sounds`: how words are pronounced, for a network that reads, too.
 
     Of several processes all must come here with the same arguments; only the first writes, and gets the document.
     """
@@ -184,7 +188,10 @@ def train(
     )
     with processes.together():
         known = {"lexicon": words.to_dict()} if words else {}
-        return _finish(run, protocol, path, {**known, **(card or {})}) if processes.first() else None
+        if not processes.first():
+            return None
+        hooks.say("exporting and calibrating")
+        return _finish(run, protocol, heldout_speech, path, {**known, **(card or {})})
 
 
 def _check(protocol: Protocol) -> None:
@@ -196,16 +203,35 @@ def _check(protocol: Protocol) -> None:
         raise DataError(f"protocol {protocol.name}: no clips to choose by, all are to learn from or for the test. {_MORE_SPEAKERS}")
 
 
-def _finish(run: Run, protocol: Protocol, path: Path, card: dict[str, Any]) -> dict:
-    config = run.network.config
+def _finish(run: Run, protocol: Protocol, heldout: Sequence[Bank], path: Path, card: dict[str, Any]) -> dict:
+    settings = EventSettings(tuple(NEVER if name in (UNKNOWN, SILENCE) else 0.5 for name in protocol.classes))
+    engine = uncalibrated(run.trained, path.with_suffix(".basis.onnx"), settings)
+    settings, table = _calibrated(engine, protocol.validation, heldout)
     document = {
-        **describe(run.trained, EventSettings(tuple(NEVER if name in (UNKNOWN, SILENCE) else WORD_THRESHOLD for name in config.words))),
+        **describe(run.trained, settings),
+        "calibration": table,
         "protocol": protocol.name,
         **provenance(run, clips=len(protocol.train)),
         **card,
     }
     export(run.trained, document, path)
     return document
+
+
+def _calibrated(engine: OnnxEngine, validation: Part, heldout: Sequence[Bank]) -> tuple[EventSettings, dict]:
+    """What its words must score to be reported in streams, and the table (`kws.training.calibrate`) that says what this costs."""
+    names, settings = engine.info.words, engine.info.events
+    made = [_word_trials(engine, validation, word) if word in settings.targets else [] for word in range(len(names))]
+    others = [bank.select(lambda clip: clip.label not in names) for bank in heldout]
+    silence = trials.listen(engine, chain.from_iterable(others))
+    table = calibrate(engine, made, silence, sum(bank.seconds for bank in others) / 3600, settings)
+    found = [highest_that_finds(FOUND, each, word, settings) for word, each in enumerate(made)]
+    return settings.at([default_threshold(table, name, otherwise) for name, otherwise in zip(names, found, strict=True)]), table
+
+
+def _word_trials(engine: OnnxEngine, part: Part, word: int) -> list[trials.Trial]:
+    waves = list(part.samples[part.labels == word][:CALIBRATION_CLIPS].astype(np.float32) / 32768)
+    return trials.word_trials(engine, waves, np.array([extent(wave) for wave in waves]).reshape(-1, 2))
 
 
 def _classes(scores: np.ndarray, letters: np.ndarray, words: Lexicon | None) -> np.ndarray:

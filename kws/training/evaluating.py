@@ -13,7 +13,7 @@ from tqdm import tqdm
 from kws.errors import DataError, KwsError
 from kws.output import replace_file, write_line
 from kws.spotter import Spotter
-from kws.training.clips import Bank, Clip, find_clips, read_bank, sounding, without_words
+from kws.training.clips import Bank, Clip, find_clips, pack, read_bank, sounding, without_words
 from kws.training.evaluation import CURVE, Evidence, judge
 from kws.training.hearing import Heard, hear_recordings, hear_streams
 from kws.training.streams import Streams, pink_noise, usable_noises
@@ -44,7 +44,7 @@ def run(spotter: Spotter, options: Options, warn: Warn) -> None:
     if options.html:
         _check_place(options.html)
     longest = options.stream_seconds - max(options.positions, default=0.0)
-    words = read_words(spotter.words, options.positives, options.part, longest, warn)
+    words = read_words(spotter, options.positives, options.part, longest, warn)
     report = evaluate(spotter, words, find_negatives(options.negatives, spotter.words, options.part, warn), options, warn)
     write_line(sys.stdout, json.dumps(report, ensure_ascii=False) if options.as_json else summary(report), "the figures")
 
@@ -69,23 +69,24 @@ def evaluate(spotter: Spotter, words: Sequence[Bank], negatives: Sequence[Clip],
     return report
 
 
-def read_words(words: Sequence[str], folder: Path, part: str, longest_seconds: float, warn: Warn) -> list[Bank]:
-    """The clips of each word in `folder`/WORD; of a single word also those in `folder` itself. A word without any is named with `warn`.
+def read_words(spotter: Spotter, folder: Path, part: str, longest_seconds: float, warn: Warn) -> list[Bank]:
+    """The clips of each word in `folder`/WORD; of a single word also those in `folder` itself. A word without any is named with `warn`;
+    what can be no event (unknown words, silence) has none.
 
     Raises DataError where no word has any, KwsError for a folder that is missing or empty.
     """
-    found = clips_in(folder)
-    banks = []
+    found, words = clips_in(folder), [spotter.words[index] for index in spotter.events.targets]
+    banks = {word: pack([], []) for word in spotter.words}
     for word in words:
         clips = [clip for clip in found if clip.label == word] or ([c for c in found if c.path.parent == folder] if len(words) == 1 else [])
-        banks.append(sounding(_read(_of_part(clips, part), longest_seconds, warn, f"clips of {word}"), warn))
-    if not any(map(len, banks)):
+        banks[word] = sounding(_read(_of_part(clips, part), longest_seconds, warn, f"clips of {word}"), warn)
+    if not any(map(len, banks.values())):
         labels = ", ".join(sorted({clip.label for clip in found})[:12])
         of_part = "" if part == "all" else f" of the {part} part"
         raise DataError(f"{folder}: no usable clips{of_part} of {', '.join(words)} (folders there: {labels}). Expected are DIR/WORD/*.wav.")
-    for word in (word for word, bank in zip(words, banks, strict=True) if not len(bank)):
+    for word in (word for word in words if not len(banks[word])):
         warn(f"{folder}: no usable clips of '{word}'; how often it is missed stays unknown.")
-    return banks
+    return list(banks.values())
 
 
 def find_negatives(folders: Iterable[Path], words: Sequence[str], part: str, warn: Warn) -> list[Clip]:
@@ -125,7 +126,7 @@ def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
     negatives = {"hours": round(evidence.hours, 4), "recordings": len(evidence.listened), "left_out": left_out}
     return {
         "model": str(evidence.spotter.info.path),
-        "words": list(evidence.spotter.words),
+        "words": [evidence.spotter.words[index] for index in evidence.spotter.events.targets],
         "positives": str(options.positives),
         "negatives": {"folders": [str(folder) for folder in options.negatives], **negatives},
         "background": [str(folder) for folder in options.background] or "pink noise",

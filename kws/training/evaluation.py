@@ -42,7 +42,7 @@ class Evidence:
 
 def judge(evidence: Evidence) -> list[dict]:
     """One dictionary per word; its keys are an interface, docs/evaluation.md lists them."""
-    return [_word(evidence, index) for index in range(len(evidence.spotter.words))]
+    return [_word(evidence, index) for index in evidence.spotter.events.targets]
 
 
 def share_missed(heard: Sequence[Heard], missed: Sequence[bool]) -> dict:

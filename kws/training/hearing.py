@@ -141,7 +141,7 @@ def _best(trial: Trial, word: int, frames: int) -> float:
 
 def _near(spotter: Spotter, scores: Scores, alarms: Sequence[Detection]) -> tuple[Detection, ...]:
     """Events at half the thresholds which are none at the whole."""
-    low = replace(spotter.events, threshold=tuple(threshold * NEAR for threshold in spotter.events.threshold))
+    low = spotter.events.at([threshold * NEAR for threshold in spotter.events.threshold])
     return tuple(
         replace(event, score=_score_around(scores, spotter.words.index(event.word), event.peak, low.confirm_frames))
         for event in events(scores, spotter.words, low)

@@ -141,7 +141,9 @@ def chosen(
     if rate is None:
         say(f"no reader: too little other speech is held out ({material.heldout_hours:.2f} h) to tell if it would help; add --negatives")
         return None
-    without, *with_it = missed = [_missed_in_noise(_uncalibrated(network, scratch, each), material, rate) for each in readings]
+    without, *with_it = missed = [
+        _missed_in_noise(uncalibrated(network, scratch, _even(network), each), material, rate) for each in readings
+    ]
     told = f"{min(with_it):.1%} of the held-out words are missed in noise with it, {without:.1%} without, at {rate:g} false alarms/h"
     say(f"a reader confirms the words: {told}" if min(with_it) < without else f"no reader, it would not help: {told}")
     return readings[int(np.argmin(missed))]
@@ -158,7 +160,7 @@ def _missed_in_noise(engine: OnnxEngine, material: Material, rate: float) -> flo
 
 def calibrated(network: ScanningCNN, material: Material, scratch: Path, reading: Reading | None) -> dict:
     """What a model's document says of the network, its thresholds and its latency, by the held-out material."""
-    engine = _uncalibrated(network, scratch, reading)
+    engine = uncalibrated(network, scratch, _even(network), reading)
     words = [_word_trials(engine, word, None) for word in material.heldout_words]
     silence = trials.listen(engine, heldout_waves(material))
     table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
@@ -178,14 +180,18 @@ def _fired(engine: OnnxEngine, bank: Bank, settings: EventSettings) -> dict:
     return {"clips": len(made), "fire": sum(bool(trials.events(each.scores, engine.info.words, settings)) for each in made)}
 
 
-def _uncalibrated(network: ScanningCNN, scratch: Path, reading: Reading | None) -> OnnxEngine:
+def uncalibrated(network: ScanningCNN, scratch: Path, settings: EventSettings, reading: Reading | None = None) -> OnnxEngine:
     """The network as a model file gives it; the file is gone again, since nobody should use it before it has its thresholds."""
     try:
-        export(network, describe(network, EventSettings((0.5,) * len(network.config.words))), scratch, reading)
+        export(network, describe(network, settings), scratch, reading)
         return OnnxEngine(str(scratch))
     finally:
         with suppress(OSError):
             scratch.unlink()
+
+
+def _even(network: ScanningCNN) -> EventSettings:
+    return EventSettings((0.5,) * len(network.config.words))
 
 
 def _latency_seconds(words: list[list[trials.Trial]], names: tuple[str, ...], settings: EventSettings) -> float | None:
@@ -233,7 +239,7 @@ def provenance(run: Run, **more: Any) -> dict:
 
 def _validate(network: ScanningCNN, material: Material, scratch: Path) -> dict:
     """Miss rate at 10 dB and false alarms per hour of the held-out material, at a threshold of one half."""
-    settings = EventSettings((0.5,) * len(material.names))
+    settings = _even(network)
     export(network, describe(network, settings), scratch)
     engine = OnnxEngine(str(scratch))
     missed = [

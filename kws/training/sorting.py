@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kws.engine import load
+from kws.events import NEVER
 from kws.synth.engine import SynthError
 from kws.training import accuracy, classifying, processes, protocols, trunk
 from kws.training.classes import ClassRecipe
@@ -17,6 +18,7 @@ from kws.training.session import Hooks
 from kws.training.torch_engine import pick_device
 from kws.training.trunk import with_trunk
 
+NO_SPEECH = "where most held-out clips are; add --negatives, or use kws calibrate, to know how often it fires for nothing"
 Warn = Callable[[str], None]
 Reading = Callable[[Iterable], Iterable]  # shows how far the reading of clips has come
 
@@ -45,7 +47,7 @@ def train(options: Options, hooks: Hooks, warn: Warn, reading: Reading = iter) -
     warn = processes.by_first(warn)
     protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn, progress=reading)
     config, sounds = with_sounds(sorting_config(protocol.classes, options.size, options.trunk, options.pooling), protocol, warn)
-    banks = [_learned(read_bank(find_clips(folder), warn=warn, progress=reading)) for folder in options.other_speech]
+    speech = [read_bank(find_clips(folder), warn=warn, progress=reading) for folder in options.other_speech]
     noises = [read_bank(find_clips(folder), warn=warn, progress=reading) for folder in options.background]
     hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
     device = pick_device(options.device)
@@ -56,7 +58,8 @@ def train(options: Options, hooks: Hooks, warn: Warn, reading: Reading = iter) -
         options.recipe,
         options.out,
         device=device,
-        other_speech=banks,
+        other_speech=[_of_part(bank, "train") for bank in speech],
+        heldout_speech=[_of_part(bank, "validation") for bank in speech],
         background=noises,
         resume=options.resume,
         start=start,
@@ -64,10 +67,7 @@ def train(options: Options, hooks: Hooks, warn: Warn, reading: Reading = iter) -
         hooks=hooks,
         card=trunk.card(options.trunk) if options.trunk else {},
     )
-    if document is None:
-        return None
-    share = document["training"]["last_epoch"]["accuracy"]
-    return f"{options.out}: {document['parameters']} parameters, {share:.2%} of the validation clips right; judge it once with kws evaluate"
+    return _told(document, options.out) if document else None
 
 
 def with_sounds(config: NetworkConfig, protocol: protocols.Protocol, warn: Warn) -> tuple[NetworkConfig, Sounds]:
@@ -93,5 +93,16 @@ def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn, r
     print(json.dumps(report, ensure_ascii=False) if as_json else accuracy.summary(report))
 
 
-def _learned(bank: Bank) -> Bank:
-    return bank.select(lambda clip: clip.part == "train")
+def _of_part(bank: Bank, part: str) -> Bank:
+    return bank.select(lambda clip: clip.part == part)
+
+
+def _told(document: dict, path: Path) -> str:
+    """What came of a training."""
+    right, hours = document["training"]["last_epoch"]["accuracy"], document["calibration"]["hours"]
+    used = [threshold for threshold in document["events"]["threshold"] if threshold < NEVER]
+    basis = f"chosen by {hours:.2f} h of held-out speech" if hours else NO_SPEECH
+    return (
+        f"{path}: {document['parameters']} parameters, {right:.2%} of the validation clips right; judge it once with kws evaluate\n"
+        f"  in streams its words are reported from a score of {min(used):.3f} to {max(used):.3f} on, {basis}"
+    )

@@ -74,13 +74,14 @@ class Errors:
 def specimens(evidence: Evidence, streams: Sequence[Streams | None]) -> list[Errors]:
     """The worst misses and false alarms of each word; streams: of each word those that `evidence` was heard in."""
     taker = _Taker(evidence, streams)
-    most = max(2, MOST // len(evidence.spotter.words))
+    targets = evidence.spotter.events.targets
+    most = max(2, MOST // len(targets))
     return [
         Errors(
             [taker.miss(index, each) for each in worst_misses(evidence.heard[index])[:most]],
             [taker.alarm(index, *each) for each in _varied(worst_alarms(evidence, word))][:most],
         )
-        for index, word in enumerate(evidence.spotter.words)
+        for index, word in ((index, evidence.spotter.words[index]) for index in targets)
     ]
 
 
