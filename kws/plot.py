@@ -103,8 +103,8 @@ def _draw_scores(axes: "Axes", scores: Scores, thresholds: dict[str, float]) -> 
     for column, (colour, (word, threshold)) in enumerate(zip(_colours(len(thresholds)), thresholds.items(), strict=True)):
         pooled = scores.pooled[:, column]
         axes.fill_between(scores.times, 0, pooled, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(scores.times, pooled, color=colour, linewidth=1.6, label=word)
-        axes.axhline(threshold, color=colour, linewidth=1.0, linestyle=(0, (4, 3)), label=f"threshold {threshold:.2f}")
+        axes.plot(scores.times, pooled, color=colour, linewidth=1.6, label=f"{word}, threshold {threshold:.2f}")
+        axes.axhline(threshold, color=colour, linewidth=1.0, linestyle=(0, (4, 3)))
     axes.set_ylim(0, 1.05)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.grid(axis="y", color=_GRID, linewidth=0.6)

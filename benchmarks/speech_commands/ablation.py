@@ -11,28 +11,37 @@ import argparse
 import itertools
 import json
 import pathlib
+from contextlib import nullcontext
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from pack9 import read_material, taken, without_half
 
 from kws.engine import OnnxEngine
-from kws.training import classifying, protocols
+from kws.training import classifying, fit, protocols
 from kws.training.augment import with_noise
 from kws.training.classes import ClassRecipe, learning_rate
 from kws.training.classifying import balanced_accuracy, predict_streamed, sorting_config
+from kws.training.fit import Recipe
 from kws.training.mixing import coloured_noise
 from kws.training.part import Part
 from kws.training.trunk import with_trunk
 
 NOTHING, NO_TRUNK, BANDS = "nothing", "the trunk", "the trunk, but with a stem that looks at bands"
+KERNELS = {  # in frames of 20 ms, without a trunk, which has kernels of its own
+    "the trunk, with kernels half as long": (5, 5, 5, 5, 7, 7),
+    "the trunk, with kernels twice as long": (17, 17, 21, 21, 25, 29),
+}
+FALLING = "the fall of the learning rate (cosine)"
 SNR_DB = 10.0
 HALVES = (0, 1)
 WITHOUT: dict[str, dict] = {
     NOTHING: {},
     NO_TRUNK: {},
     BANDS: {},
+    **{row: {} for row in KERNELS},
     "unknown words made of known ones": {"reversed_fraction": 0.0, "spliced_fraction": 0.0, "shuffled_fraction": 0.0},
     "other speech as unknown words": {"running_fraction": 0.0, "snippet_fraction": 0.0, "alone_fraction": 0.0},
     "unknown words more often": {"unknown_odds": 1.0},
@@ -49,6 +58,7 @@ WITHOUT: dict[str, dict] = {
     "label smoothing": {"label_smoothing": 0.0},
     "averaging of weights": {"averaging": 0.0},
     "warm-up": {"warmup": 0.0},
+    FALLING: {},
     "random filters": {"equalized_fraction": 0.0},
     "rooms": {"room_fraction": 0.0},
     "gain": {"gain_fraction": 0.0},
@@ -83,12 +93,13 @@ def main() -> None:
             path = args.out / f"{row.replace(',', '').replace(' ', '_')}-half{args.half}-seed{seed}.onnx"
             if path.with_suffix(".json").exists():
                 continue
-            trunk = None if row in (NO_TRUNK, BANDS) else args.trunk
+            trunk = None if row in (NO_TRUNK, BANDS, *KERNELS) else args.trunk
             recipe = ClassRecipe(epochs=args.epochs, learning_rate=learning_rate(trunk), seed=seed, **WITHOUT[row])
             config = sorting_config(protocol.classes, "small", None if row == BANDS else args.trunk)
-            config = replace(config, letters="")  # what reading brings is another question
+            config = replace(config, kernels=KERNELS.get(row, config.kernels), letters="")  # what reading brings is another question
             start = with_trunk(config, trunk, seed) if trunk else None
-            classifying.train(protocol, config, recipe, path, device=torch.device("cpu"), start=start, **material)
+            with patch.object(fit, "learning_rate", steady) if row == FALLING else nullcontext():
+                classifying.train(protocol, config, recipe, path, device=torch.device("cpu"), start=start, **material)
             engine = OnnxEngine(str(path))
             right = [balanced_accuracy(part, predict_streamed(engine, part)) for part in (protocol.validation, noisy)]
             report = {
@@ -101,6 +112,11 @@ def main() -> None:
             }
             path.with_suffix(".json").write_text(json.dumps(report) + "\n")
             print(path.stem, report, flush=True)
+
+
+def steady(step: int, recipe: Recipe) -> float:
+    """A learning rate that stays, after the warm-up, where the cosine is on average."""
+    return min((step + 1) / max(recipe.warmup * recipe.epochs * recipe.steps_per_epoch, 1), 1.0) * recipe.learning_rate / 2
 
 
 def in_noise(part: Part, snr_db: float) -> Part:

@@ -79,9 +79,9 @@ def specimens(evidence: Evidence, streams: Sequence[Streams | None]) -> list[Err
     return [
         Errors(
             [taker.miss(index, each) for each in worst_misses(evidence.heard[index])[:most]],
-            [taker.alarm(index, *each) for each in _varied(worst_alarms(evidence, word))][:most],
+            [taker.alarm(index, *each) for each in _varied(worst_alarms(evidence, evidence.spotter.words[index]))][:most],
         )
-        for index, word in ((index, evidence.spotter.words[index]) for index in targets)
+        for index in targets
     ]
 
 
