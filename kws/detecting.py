@@ -20,7 +20,7 @@ from kws import audio
 from kws.errors import AudioError, KwsError, MissingExtraError, install_hint
 from kws.events import Detection
 from kws.interrupts import Interrupts
-from kws.output import ClipFolder, EventWriter
+from kws.output import ClipFolder, EventWriter, check_place
 from kws.spotter import Spotter, Stream
 from kws.standard import FULL, printable
 from kws.terminal import Progress
@@ -62,8 +62,10 @@ Result = tuple[Recording, Detection | KwsError]
 def run(spotter: Spotter, names: Sequence[str], options: Options, complain: Callable[[KwsError], None]) -> Outcome:
     """Hears all recordings and writes their events to stdout; each fault goes to `complain`. `names` are files, folders or '-'.
 
-    Raises KwsError when events, clips or the plot cannot be written; where that is known of the plot, before anything is heard.
+    Raises KwsError when events, clips or the plot cannot be written; before anything is heard, where that is known.
     """
+    for place in filter(None, (options.clips, options.plot)):
+        check_place(place)
     with Interrupts() as interrupts, _scratch(names) as scratch:
         recordings, faults = gather(names, scratch)
         if options.plot:

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import astuple
@@ -105,6 +106,19 @@ class ClipFolder:
             name = f"{wanted}_{count}"
         self._names.add(name)
         return name
+
+
+def check_place(path: Path) -> None:
+    """Tries whether a file, or files in a folder, can be written there, and leaves nothing behind: hours of work should not end at it.
+
+    Raises KwsError.
+    """
+    try:
+        folder = path if path.is_dir() else next(each for each in path.absolute().parents if each.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise KwsError(f"{path}: cannot be written ({error.strerror}). Make room, or write elsewhere.") from error
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -15,7 +15,7 @@ import soundfile
 
 from kws.errors import KwsError, MissingExtraError
 from kws.events import Detection, Scores
-from kws.output import FIELDS, FORMATS, ClipFolder, EventWriter, replace_file
+from kws.output import FIELDS, FORMATS, ClipFolder, EventWriter, check_place, replace_file
 from kws.plot import plot
 
 FILES = ["a.wav", "folder/a longer name.flac"]
@@ -118,6 +118,22 @@ def test_recordings_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> N
         soundfile.write(tmp_path / folder / "a.wav", np.zeros(16_000), 16_000)
         clips.save(tmp_path / folder / "a.wav", EVENTS[0][1])
     assert sorted(path.name for path in (tmp_path / "clips").iterdir()) == ["a_0.50_yes.wav", "a_0.50_yes_2.wav"]
+
+
+@pytest.mark.parametrize("name", ["new.wav", "old.wav", "folder", "new/folder/x.wav"])
+def test_trying_a_place_leaves_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "old.wav").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    check_place(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "old.wav"]
+    assert (tmp_path / "old.wav").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", ["old.wav/x.wav", "old.wav/new/x.wav", f"{300 * 'n'}/x.wav"])
+def test_places_that_cannot_be_are_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "old.wav").touch()
+    with pytest.raises(KwsError, match=r"x\.wav: cannot be written \(.*\)\. Make room, or write elsewhere"):
+        check_place(tmp_path / name)
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

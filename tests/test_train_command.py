@@ -246,3 +246,9 @@ def test_full_disk_leaves_no_partial_file(tiny_model, tmp_path):
     result = kws("train", "rise", "--data", tiny_model.data, "--out", target / "a.onnx", *QUICK)
     assert result.exit_code == 1
     assert "cannot be written" in result.stderr
+
+
+def test_refused_trainings_leave_no_folder(tmp_path):
+    result = kws("train", "rise", "--data", tmp_path / "none", "--out", tmp_path / "new" / "models" / "a.onnx", *QUICK)
+    assert result.exit_code == 1
+    assert not list(tmp_path.iterdir())

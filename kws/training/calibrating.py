@@ -10,7 +10,7 @@ import onnx
 
 from kws.errors import DataError
 from kws.modelfile import METADATA_KEY
-from kws.output import replace_file, write_line
+from kws.output import check_place, replace_file, write_line
 from kws.spotter import Spotter
 from kws.training.calibrate import RATES, THRESHOLDS, default_threshold, supports, table
 from kws.training.clips import LONGEST_WORD_SECONDS, Bank, extent
@@ -28,6 +28,7 @@ def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, o
     out = out or Path("models") / f"{source.stem}-calibrated.onnx"
     if out.suffix != ".onnx":
         raise DataError(f"{out}: a model file is named NAME.onnx. Change --out.")
+    check_place(out)
     if _in_the_way(source, out):
         raise DataError(f"{out.with_suffix('.pt')}: the checkpoint beside {out.name} would replace it. Change --out, or move it away.")
     banks = read_words(spotter, positives, "all", LONGEST_WORD_SECONDS, warn) if positives else []

@@ -12,8 +12,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kws import audio
-from kws.errors import DataError, ModelError
+from kws.errors import DataError
 from kws.interrupts import Interrupts
+from kws.output import check_place
 from kws.spotter import Spotter
 from kws.synth.engine import SynthError
 from kws.synth.neighbours import pronunciations
@@ -143,7 +144,7 @@ def _model_path(path: Path) -> Path:
     """Checked before hours of training end at a place that cannot be written."""
     if path.suffix != ".onnx":
         raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
-    _make_room(path.parent)
+    check_place(path)
     return path
 
 
@@ -159,14 +160,6 @@ def _telling(rounds: Sequence[Recipe], as_json: bool, path: Path, resume: bool, 
         raise
     finally:
         teller.close()
-
-
-def _make_room(folder: Path) -> None:
-    """Hours of training should not end at a folder that cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(f"{folder}: cannot be written ({error.strerror}). Choose another place with --out.") from error
 
 
 def _amount(material: Material) -> str:

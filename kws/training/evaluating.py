@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kws.errors import DataError, KwsError
-from kws.output import replace_file, write_line
+from kws.errors import DataError
+from kws.output import check_place, replace_file, write_line
 from kws.spotter import Spotter
 from kws.training.clips import Bank, Clip, find_clips, pack, read_bank, sounding, without_words
 from kws.training.evaluation import CURVE, Evidence, judge
@@ -42,7 +42,7 @@ class Options:
 def run(spotter: Spotter, options: Options, warn: Warn) -> None:
     """Evaluates as wished, prints the figures to stdout. Raises KwsError."""
     if options.html:
-        _check_place(options.html)
+        check_place(options.html)
     longest = options.stream_seconds - max(options.positions, default=0.0)
     words = read_words(spotter, options.positives, options.part, longest, warn)
     report = evaluate(spotter, words, find_negatives(options.negatives, spotter.words, options.part, warn), options, warn)
@@ -139,17 +139,6 @@ def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
         "confidence": 0.95,
         "results": judge(evidence),
     }
-
-
-def _check_place(path: Path) -> None:
-    """Minutes of work should not end at a page that cannot be written."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-        partial.unlink()
-    except OSError as error:
-        raise KwsError(f"{path}: cannot be written ({error.strerror}). Choose another place with --html.") from error
 
 
 def _noises(options: Options, warn: Warn) -> list[np.ndarray]:
