@@ -61,10 +61,8 @@ def main() -> None:
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of the small size")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="print what is there")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     if args.table:
         print(table(args.out))
         return
