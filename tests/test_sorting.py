@@ -39,6 +39,7 @@ def trained(data) -> Path:
     assert result.exit_code == 0, result.output
     assert "epoch   1 of 1" in result.stderr
     assert "% right" in result.stderr
+    assert "are reported at thresholds from" in result.stderr and "too little held-out speech" in result.stderr
     return path
 
 

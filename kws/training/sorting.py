@@ -9,6 +9,7 @@ from kws.engine import load
 from kws.events import NEVER
 from kws.synth.engine import SynthError
 from kws.training import accuracy, classifying, processes, protocols, trunk
+from kws.training.calibrate import supports
 from kws.training.classes import ClassRecipe
 from kws.training.classifying import sorting_config
 from kws.training.clips import Bank, find_clips, read_bank
@@ -18,7 +19,6 @@ from kws.training.session import Hooks
 from kws.training.torch_engine import pick_device
 from kws.training.trunk import with_trunk
 
-NO_SPEECH = "where most held-out clips are; add --negatives, or use kws calibrate, to know how often it fires for nothing"
 Warn = Callable[[str], None]
 Reading = Callable[[Iterable], Iterable]  # shows how far the reading of clips has come
 
@@ -100,9 +100,9 @@ def _of_part(bank: Bank, part: str) -> Bank:
 def _told(document: dict, path: Path) -> str:
     """What came of a training."""
     right, hours = document["training"]["last_epoch"]["accuracy"], document["calibration"]["hours"]
-    used = [threshold for threshold in document["events"]["threshold"] if threshold < NEVER]
-    basis = f"chosen by {hours:.2f} h of held-out speech" if hours else NO_SPEECH
-    return (
-        f"{path}: {document['parameters']} parameters, {right:.2%} of the validation clips right; judge it once with kws evaluate\n"
-        f"  in streams its words are reported from a score of {min(used):.3f} to {max(used):.3f} on, {basis}"
-    )
+    used = sorted(threshold for threshold in document["events"]["threshold"] if threshold < NEVER)
+    lines = [f"{path}: {document['parameters']} parameters, {right:.2%} of the validation clips right; judge it once with kws evaluate"]
+    lines.append(f"  in streams its words are reported at thresholds from {used[0]:.3f} to {used[-1]:.3f}")
+    if not supports(hours, 1.0):
+        lines.append(f"  too little held-out speech ({hours:.2f} h) to say how often for nothing: add --negatives, or use kws calibrate")
+    return "\n".join(lines)
