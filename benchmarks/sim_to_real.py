@@ -22,7 +22,6 @@ import torch
 from people import NOISE, PHRASES, SPEECH, THRESHOLDS, judge, spoken_folder
 
 from kws.engine import OnnxEngine
-from kws.synth.kokoro import voice_names
 from kws.synth.speaking import read_table
 from kws.training import augment
 from kws.training.fit import Recipe, mixed_precision
@@ -34,7 +33,6 @@ from kws.training.spelling import CARRIED, SENTENCES, WORDS, Speech, spoken
 from kws.training.trunk import band_channels, with_trunk
 
 ALL = 800  # clips of the phrase that are spoken
-FEW_VOICES = 12
 Rows = list[dict[str, str]]  # of clips.csv
 
 
@@ -125,13 +123,6 @@ def _by(keep: Callable[[str], bool]) -> Callable[[Rows], Rows]:
     return lambda rows: [row for row in rows if keep(row["engine"])]
 
 
-def _few_voices(rows: Rows) -> Rows:
-    """What every so many-th of Kokoro's voices says. Blends are named after one of theirs, so others may be heard within."""
-    names = voice_names()
-    few = set(names[:: len(names) // FEW_VOICES])
-    return [row for row in rows if row["engine"] == "kokoro" and row["voice"] in few]
-
-
 def with_share(material: Material, share: float) -> Material:
     """As if there were only so much of each source of other speech; what is spoken, the first two of them, stays."""
     first, second, *people = material.negatives
@@ -150,8 +141,6 @@ CHANGES: dict[str, Change] = {
     "100 clips": Change(clips=100),
     "Kokoro alone": Change(speakers=_by(lambda engine: engine == "kokoro")),
     "all but Kokoro": Change(speakers=_by(lambda engine: engine != "kokoro")),
-    "100 clips, Kokoro alone": Change(clips=100, speakers=_by(lambda engine: engine == "kokoro")),
-    "100 clips, twelve of Kokoro's voices": Change(clips=100, speakers=_few_voices),
     "a quarter of the other speech": Change(share=0.25),
     "LibriSpeech alone, no recorded noise": Change(speech=("librispeech",), noise=()),
     "no rooms": Change(left_out=("reverberated",)),
