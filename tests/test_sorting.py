@@ -60,7 +60,7 @@ def test_reading_of_all_clips_can_be_watched(trained, data, capsys):
             watched.append(clip)
             yield clip
 
-    sorting.evaluate(str(trained), "words", data, as_json=True, warn=pytest.fail, reading=reading)
+    sorting.evaluate(str(trained), "words", data, as_json=True, warn=pytest.fail, progress=reading)
     assert len(watched) == len(list(data.rglob("*.wav")))
 
 

@@ -69,6 +69,11 @@ def default_threshold(calibration: dict, word: str, otherwise: float) -> float:
     return max(0.5, fitting[-1]) if fitting else max([otherwise, *(threshold for _, threshold in rows[:1])])
 
 
+def with_defaults(settings: EventSettings, words: Sequence[str], calibration: dict, otherwise: Sequence[float]) -> EventSettings:
+    """The settings at the default threshold of each word."""
+    return settings.at([default_threshold(calibration, word, each) for word, each in zip(words, otherwise, strict=True)])
+
+
 def highest_that_finds(share: float, trials: Sequence[Trial], word: int, settings: EventSettings) -> float:
     """The highest threshold, but never below one half, at which so many of the trials of word number `word` are found."""
     found = np.mean([hits(trial, word, THRESHOLDS, settings) for trial in trials], axis=0) if trials else np.zeros(len(THRESHOLDS))

@@ -12,7 +12,7 @@ from kws.errors import DataError
 from kws.modelfile import METADATA_KEY
 from kws.output import check_place, replace_file, write_line
 from kws.spotter import Spotter
-from kws.training.calibrate import RATES, THRESHOLDS, default_threshold, supports, table
+from kws.training.calibrate import RATES, THRESHOLDS, supports, table, with_defaults
 from kws.training.clips import LONGEST_WORD_SECONDS, Bank, extent
 from kws.training.evaluating import find_negatives, progress, read_words
 from kws.training.hearing import Listened, hear_recordings, side_by_side
@@ -37,8 +37,7 @@ def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, o
     if not listened:
         raise DataError(f"{negatives[0]}: none of its recordings can be used. Give others with --negatives.")
     calibration = measure(spotter, banks, listened)
-    old = zip(spotter.words, spotter.events.threshold, strict=True)
-    new = spotter.events.at([default_threshold(calibration, word, was) for word, was in old]).threshold
+    new = with_defaults(spotter.events, spotter.words, calibration, spotter.events.threshold).threshold
     events = {**spotter.info.document["events"], "threshold": list(new)}
     rewrite(source, {**spotter.info.document, "events": events, "calibration": calibration}, out)
     write_line(sys.stdout, _told(out, spotter, new, calibration), "the figures")

@@ -18,7 +18,7 @@ from kws.events import NEVER, EventSettings
 from kws.modelfile import ModelInfo
 from kws.training import lexicon, processes, trials
 from kws.training.augment import chance, simulated_rooms
-from kws.training.calibrate import calibrate, default_threshold, highest_that_finds
+from kws.training.calibrate import calibrate, highest_that_finds, with_defaults
 from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
 from kws.training.clips import Bank, extent, merged
 from kws.training.export import export
@@ -226,7 +226,7 @@ def _calibrated(engine: OnnxEngine, validation: Part, heldout: Sequence[Bank]) -
     silence = trials.listen(engine, chain.from_iterable(others))
     table = calibrate(engine, made, silence, sum(bank.seconds for bank in others) / 3600, settings)
     found = [highest_that_finds(FOUND, each, word, settings) for word, each in enumerate(made)]
-    return settings.at([default_threshold(table, name, otherwise) for name, otherwise in zip(names, found, strict=True)]), table
+    return with_defaults(settings, names, table, found), table
 
 
 def _word_trials(engine: OnnxEngine, part: Part, word: int) -> list[trials.Trial]:

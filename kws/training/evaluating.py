@@ -123,10 +123,11 @@ def _hear(spotter: Spotter, index: int, streams: Streams | None) -> list[Heard]:
 
 
 def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
+    results = judge(evidence)
     negatives = {"hours": round(evidence.hours, 4), "recordings": len(evidence.listened), "left_out": left_out}
     return {
         "model": str(evidence.spotter.info.path),
-        "words": [evidence.spotter.words[index] for index in evidence.spotter.events.targets],
+        "words": [result["word"] for result in results],
         "positives": str(options.positives),
         "negatives": {"folders": [str(folder) for folder in options.negatives], **negatives},
         "background": [str(folder) for folder in options.background] or "pink noise",
@@ -137,7 +138,7 @@ def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
         "seed": options.seed,
         "tolerance_seconds": {"before_end": EARLY_SECONDS, "after_end": LATE_SECONDS},
         "confidence": 0.95,
-        "results": judge(evidence),
+        "results": results,
     }
 
 

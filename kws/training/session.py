@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from kws.events import EventSettings
 from kws.modelfile import FORMAT
 from kws.training import made, processes, trials
 from kws.training.augment import augment, chance
-from kws.training.calibrate import RATES, UNMEASURED, UNMEASURED_READ, calibrate, default_threshold, supports
+from kws.training.calibrate import RATES, UNMEASURED, UNMEASURED_READ, calibrate, supports, with_defaults
 from kws.training.clips import Bank
 from kws.training.export import export
 from kws.training.fit import Heard, Recipe, Run, Task, fit
@@ -164,8 +164,8 @@ def calibrated(network: ScanningCNN, material: Material, scratch: Path, reading:
     words = [_word_trials(engine, word, None) for word in material.heldout_words]
     silence = trials.listen(engine, heldout_waves(material))
     table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
-    otherwise = UNMEASURED_READ if reading else UNMEASURED
-    settings = replace(engine.info.events, threshold=tuple(default_threshold(table, name, otherwise) for name in material.names))
+    otherwise = [UNMEASURED_READ if reading else UNMEASURED] * len(words)
+    settings = with_defaults(engine.info.events, material.names, table, otherwise)
     return {
         **describe(network, settings),
         "latency_seconds": _latency_seconds(words, material.names, settings),

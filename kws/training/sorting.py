@@ -20,7 +20,7 @@ from kws.training.torch_engine import pick_device
 from kws.training.trunk import with_trunk
 
 Warn = Callable[[str], None]
-Reading = Callable[[Iterable], Iterable]  # shows how far the reading of clips has come
+Bar = Callable[[Iterable], Iterable]  # shows how far the reading of clips has come
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Options:
     resume: bool
 
 
-def train(options: Options, hooks: Hooks, warn: Warn, reading: Reading = iter) -> str | None:
+def train(options: Options, hooks: Hooks, warn: Warn, progress: Bar) -> str | None:
     """Trains as wished; returns a line on what came of it, of several processes in the first alone. Raises KwsError."""
     processes.share(options.recipe.shards)  # raises before anything is read
     warn = processes.by_first(warn)
-    protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn, progress=reading)
+    protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn, progress=progress)
     config, sounds = with_sounds(sorting_config(protocol.classes, options.size, options.trunk, options.pooling), protocol, warn)
-    speech = [read_bank(find_clips(folder), warn=warn, progress=reading) for folder in options.other_speech]
-    noises = [read_bank(find_clips(folder), warn=warn, progress=reading) for folder in options.background]
+    speech = [read_bank(find_clips(folder), warn=warn, progress=progress) for folder in options.other_speech]
+    noises = [read_bank(find_clips(folder), warn=warn, progress=progress) for folder in options.background]
     hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
     device = pick_device(options.device)
     start = with_trunk(config, options.trunk, options.recipe.seed) if options.trunk else None
@@ -85,11 +85,11 @@ def with_sounds(config: NetworkConfig, protocol: protocols.Protocol, warn: Warn)
     return replace(config, letters=""), {}
 
 
-def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn, reading: Reading = iter) -> None:
+def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn, progress: Bar) -> None:
     """Prints how well a model sorts the test clips of a protocol. Raises KwsError."""
     engine = load(model)
     words = tuple(word for word in engine.info.words if not word.startswith("_")) if protocol == "words" else ()
-    report = accuracy.judge(engine, protocols.load(protocol, data, words=words, warn=warn, progress=reading))
+    report = accuracy.judge(engine, protocols.load(protocol, data, words=words, warn=warn, progress=progress))
     print(json.dumps(report, ensure_ascii=False) if as_json else accuracy.summary(report))
 
 
