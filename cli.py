@@ -71,7 +71,7 @@ def _options(*options: Callable) -> Callable[[Callable], Callable]:
 _MODEL = _options(
     click.option("--model", default="welcome", show_default=True, help="Name of a model, or path of a model file."),
     click.option("--threshold", type=Range(0, 1, min_open=True), help="Score from which a word counts, not the model's own."),
-    click.option("--false-alarms-per-hour", type=Range(0), help="Choose the threshold that gave at most this many in calibration."),
+    click.option("--false-alarms-per-hour", type=Range(0), help="The threshold that gave each word at most this many in calibration."),
     click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the model runs."),
 )
 _FORM = _options(

@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -114,6 +115,8 @@ def check_place(path: Path) -> None:
     Raises KwsError.
     """
     try:
+        if _takes_bytes(path):
+            return
         folder = path if path.is_dir() else next(each for each in path.absolute().parents if each.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -122,13 +125,26 @@ def check_place(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, with the folders above it. Raises KwsError when the disk does not take it."""
-    temporary = path.with_name(f".{path.name}.part")
+    """Writes a file whole or not at all, with the folders above it; a link to one stays a link. Pipes and devices get the bytes.
+
+    Raises KwsError when the disk does not take it.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if _takes_bytes(path):
+            with path.open("ab") as out:
+                out.write(content)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise KwsError(f"{path}: cannot be written ({error.strerror}). Make room, or write elsewhere.") from error
+
+
+def _takes_bytes(path: Path) -> bool:
+    """Whether this is a pipe or a device, which must not be put aside for a file; /dev/stdout is one, wherever it leads."""
+    return path.is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir())

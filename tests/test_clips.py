@@ -202,7 +202,7 @@ class TestReading:
         warnings = []
         bank = read_bank(find_clips(tmp_path), longest_seconds=60, warn=warnings.append)
         assert len(bank) == 10
-        assert warnings == [f"left out: {tmp_path / 'long.wav'}: 61 s is too long for one word. Cut it, or put it among the negatives."]
+        assert warnings == [f"left out: {tmp_path / 'long.wav'}: 61.0 s are too long for one word. Cut it, or put it among the negatives."]
         assert len(read_bank(find_clips(tmp_path), warn=pytest.fail)) == 11
 
     def test_progress_sees_every_clip(self, tmp_path):

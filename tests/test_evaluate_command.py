@@ -23,6 +23,7 @@ from kws import Spotter
 from kws.engine import OnnxEngine
 from kws.modelfile import open_session
 from kws.training import checkpoint
+from kws.training.calibrating import rewrite
 from kws.training.evaluating import progress
 
 ROOT = Path(main.callback.__code__.co_filename).parent
@@ -162,6 +163,21 @@ def test_folders_named_after_a_word_are_no_negatives(tiny_model, folders):
     assert json.loads(result.stdout)["negatives"]["recordings"] == 26 + 1  # and the hiss
 
 
+def test_what_is_given_as_the_word_is_no_negative(tiny_model, folders, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for path in (folders / "positives" / "rise").iterdir():
+        shutil.copy(path, tmp_path / "mine")
+    places = ("--positives", tmp_path / "mine", "--negatives", tmp_path / "mine", "--negatives", folders / "negatives")
+    result = kws("evaluate", tiny_model.path, *places, *FAST, "--json")
+    assert "12 recordings that are among --positives, too, are not counted as audio without it" in result.stderr
+    assert json.loads(result.stdout)["negatives"]["recordings"] == 26
+    shutil.copytree(folders / "positives" / "rise", tmp_path / "rise" / "anna")
+    places = ("--positives", folders / "positives", "--negatives", tmp_path / "rise", "--negatives", folders / "negatives")
+    result = kws("evaluate", tiny_model.path, *places, *FAST, "--json")
+    assert "12 recordings in folders named after a word are not counted" in result.stderr
+    assert json.loads(result.stdout)["negatives"]["recordings"] == 26
+
+
 def test_each_recording_counts_once(tiny_model, folders):
     twice = ("--negatives", folders / "negatives", "--negatives", folders / "negatives" / "fall")
     report = json.loads(kws("evaluate", tiny_model.path, "--positives", folders / "positives", *twice, *FAST, "--json").stdout)
@@ -291,6 +307,11 @@ def test_clips_that_are_no_word_are_named_and_left_out(tiny_model, bad):
         assert sum(name in line and "left out" in line for line in lines) == 1, name
 
 
+def test_what_does_not_fit_is_told_by_the_stream(tiny_model, folders):
+    result = kws("evaluate", tiny_model.path, "--positives", folders / "positives", *FAST, "--position", "2.9")
+    assert "s do not fit into streams of 3 s from 2.9 s on. Cut it, or ask for longer ones (--stream-seconds)." in result.stderr
+
+
 def test_full_disk(tiny_model, folders):
     args = ["evaluate", tiny_model.path, "--positives", folders / "positives", *FAST]
     with Path("/dev/full").open("wb") as full:
@@ -371,6 +392,26 @@ def test_too_little_to_calibrate_keeps_the_thresholds(tiny_model, folders, tmp_p
     assert result.exit_code == 0
     assert "as before" in result.stdout and "cannot show it; for 10 per hour it takes 0.1 h" in result.stdout
     assert Spotter.load(out).events == Spotter.load(tiny_model.path).events
+
+
+def test_what_was_measured_at_the_old_threshold_goes_with_it(tiny_model, folders, tmp_path):
+    document = open_session(tiny_model.path)[1].document
+    low = {**document, "events": {**document["events"], "threshold": [0.01]}, "neighbours": {"clips": 10, "fire": 9}}
+    rewrite(tiny_model.path, {**low, "calibration": {"hours": 0.0, "rows": []}}, tmp_path / "low.onnx")
+    kws("calibrate", tmp_path / "low.onnx", "--negatives", folders / "negatives", "--out", tmp_path / "room.onnx")
+    after = open_session(tmp_path / "room.onnx")[1].document
+    assert after["events"]["threshold"][0] > 0.01
+    assert low.keys() - after.keys() == {"neighbours", "latency_seconds"}
+
+
+def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_path):
+    document = open_session(tiny_model.path)[1].document
+    raised = {**document, "events": {**document["events"], "threshold": [0.995]}, "neighbours": {"clips": 10, "fire": 0}}
+    rewrite(tiny_model.path, raised, tmp_path / "raised.onnx")
+    result = kws("calibrate", tmp_path / "raised.onnx", "--negatives", folders / "negatives", "--out", tmp_path / "room.onnx")
+    assert result.exit_code == 0
+    assert "rise: threshold 0.9950, as before" in result.stdout
+    assert open_session(tmp_path / "room.onnx")[1].document["neighbours"] == raised["neighbours"]
 
 
 def test_a_model_can_be_calibrated_in_place(tmp_path, folders):

@@ -1,5 +1,10 @@
 """What is counted: of a real (tiny) model against the event machine, and of made-up evidence against hand-made figures."""
 
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +109,29 @@ class TestHearing:
             "garbage.wav",
             "nan.wav",
         ]
+
+    def test_a_muted_microphone_is_no_evidence(self, spotter, tmp_path):
+        soundfile.write(tmp_path / "muted.wav", np.zeros(40 * RATE), RATE)
+        soundfile.write(tmp_path / "quiet.wav", np.full(40 * RATE, 0.001), RATE)
+        warnings: list[str] = []
+        listened = hear_recordings(spotter, find_clips(tmp_path), CURVE, warnings.append, no_progress)
+        assert [each.path.name for each in listened] == ["quiet.wav"]
+        assert warnings == [f"left out: {tmp_path / 'muted.wav'}: there is no sound in it. Record it again."]
+
+    def test_who_stops_does_not_wait_for_a_long_recording(self, spotter, tmp_path):
+        soundfile.write(tmp_path / "long.wav", np.full(20 * 60 * RATE, 0.001, np.float32), RATE)
+        began = time.perf_counter()
+        hear_recording(spotter, tmp_path / "long.wav", CURVE)
+        whole = time.perf_counter() - began
+
+        def interrupted(items: Iterable, total: int) -> Iterable:
+            threading.Timer(0.1 * whole, os.kill, [os.getpid(), signal.SIGINT]).start()
+            return items
+
+        began = time.perf_counter()
+        with pytest.raises(KeyboardInterrupt):
+            hear_recordings(spotter, find_clips(tmp_path), CURVE, print, interrupted)
+        assert time.perf_counter() - began < 0.7 * whole
 
     def test_order_is_kept_and_a_fault_comes_out(self):
         assert list(side_by_side(lambda x: x * x, range(100))) == [x * x for x in range(100)]

@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -140,6 +141,35 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(KwsError, match=r"file/x\.wav: cannot be written \(.*\)\. Make room, or write elsewhere"):
         replace_file(tmp_path / "file" / "x.wav", b"new")
+
+
+def test_a_pipe_gets_the_bytes_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.html"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    check_place(pipe)
+    replace_file(pipe, b"page")
+    assert reader.communicate()[0] == b"page"
+    assert pipe.is_fifo() and [*tmp_path.iterdir()] == [pipe]
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "real.html").write_bytes(b"old")
+    (tmp_path / "link.html").symlink_to(tmp_path / "there" / "real.html")
+    replace_file(tmp_path / "link.html", b"new")
+    assert (tmp_path / "link.html").is_symlink() and (tmp_path / "there" / "real.html").read_bytes() == b"new"
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["real.html"]
+
+
+def test_standard_output_can_be_named(tmp_path: Path) -> None:
+    code = "from pathlib import Path; from kws.output import *; p = Path('/dev/stdout'); check_place(p); replace_file(p, b'page')"
+    write = [sys.executable, "-c", code]
+    assert subprocess.run(write, stdout=subprocess.PIPE, check=True).stdout == b"page"
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run(write, stdout=out, check=True)
+    assert (tmp_path / "out").read_bytes() == b"page"
+    assert Path("/dev/stdout").is_symlink()
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

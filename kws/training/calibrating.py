@@ -16,10 +16,11 @@ from kws.training.calibrate import RATES, THRESHOLDS, supports, table, with_defa
 from kws.training.clips import LONGEST_WORD_SECONDS, Bank, extent
 from kws.training.evaluating import find_negatives, progress, read_words
 from kws.training.hearing import Listened, hear_recordings, side_by_side
-from kws.training.summary import alarms, share
+from kws.training.summary import alarms, duration, share
 from kws.training.trials import Trial, word_trials
 
 Warn = Callable[[str], None]
+_OF_THE_THRESHOLD = ("neighbours", "latency_seconds")  # what a model file says of its own threshold, and not of another
 
 
 def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, out: Path | None, warn: Warn) -> Path:
@@ -32,16 +33,26 @@ def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, o
     if _in_the_way(source, out):
         raise DataError(f"{out.with_suffix('.pt')}: the checkpoint beside {out.name} would replace it. Change --out, or move it away.")
     banks = read_words(spotter, positives, "all", LONGEST_WORD_SECONDS, warn) if positives else []
-    clips = find_negatives(negatives, spotter.words, "all", warn)
+    clips = find_negatives(negatives, spotter.words, banks, "all", warn)
     listened = hear_recordings(spotter, clips, THRESHOLDS, warn, progress("recordings without the word", "recording"))
     if not listened:
         raise DataError(f"{negatives[0]}: none of its recordings can be used. Give others with --negatives.")
     calibration = measure(spotter, banks, listened)
-    new = with_defaults(spotter.events, spotter.words, calibration, spotter.events.threshold).threshold
-    events = {**spotter.info.document["events"], "threshold": list(new)}
-    rewrite(source, {**spotter.info.document, "events": events, "calibration": calibration}, out)
+    new = tuple(map(max, with_defaults(spotter.events, spotter.words, calibration, spotter.events.threshold).threshold, _raised(spotter)))
+    document = {**spotter.info.document, "events": {**spotter.info.document["events"], "threshold": list(new)}, "calibration": calibration}
+    if new != spotter.events.threshold:
+        document = {key: value for key, value in document.items() if key not in _OF_THE_THRESHOLD}
+    rewrite(source, document, out)
     write_line(sys.stdout, _told(out, spotter, new, calibration), "the figures")
     return out
+
+
+def _raised(spotter: Spotter) -> tuple[float, ...]:
+    """Thresholds that are higher than the model's own calibration asked for, and 0 for the others: something else was known, such as
+    which of its neighbours fire, of which a room says nothing."""
+    before = spotter.info.document.get("calibration") or {"rows": []}
+    asked = with_defaults(spotter.events, spotter.words, before, spotter.events.threshold).threshold
+    return tuple(own if own > each else 0.0 for own, each in zip(spotter.events.threshold, asked, strict=True))
 
 
 def measure(spotter: Spotter, banks: list[Bank], listened: list[Listened]) -> dict:
@@ -78,7 +89,7 @@ def _trials(spotter: Spotter, bank: Bank, word: str) -> list[Trial]:
 
 def _told(path: Path, spotter: Spotter, new: tuple[float, ...], calibration: dict) -> str:
     hours = calibration["hours"]
-    lines = [f"{path}: calibrated on {hours:.2f} h in {calibration['recordings']:,} recordings"]
+    lines = [f"{path}: calibrated on {duration(hours)} in {calibration['recordings']:,} recordings"]
     for index in spotter.events.targets:
         word, was, now = spotter.words[index], spotter.events.threshold[index], new[index]
         rows = [row for row in calibration["rows"] if row["word"] == word]
@@ -100,4 +111,4 @@ def _row(row: dict, hours: float) -> str:
 def _why(rate: float, hours: float) -> str:
     if supports(hours, rate):
         return "no threshold reaches it"
-    return f"{hours:.2f} h cannot show it; for {rate:g} per hour it takes {1 / rate:g} h"
+    return f"{duration(hours)} cannot show it; for {rate:g} per hour it takes {1 / rate:g} h"

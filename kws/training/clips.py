@@ -20,6 +20,7 @@ from kws.errors import AudioError, DataError
 BACKGROUND = "_background_noise_"
 LONGEST_WORD_SECONDS = 60.0
 SHORTEST_WORD_SECONDS = 0.05
+TOO_LONG_FOR_A_WORD = "are too long for one word. Cut it, or put it among the negatives."
 QUIETEST = 1e-4  # a recording that never gets louder is no noise, and no word
 MOST_UNREADABLE = 0.1  # of the clips
 _HASH_SIZE = 2**27
@@ -70,12 +71,17 @@ def lies_in(clip: Clip, folder: Path, names: Collection[str]) -> bool:
     return any(says(part, name) for part in parts for name in names)
 
 
+def is_of(clip: Clip, folder: Path, names: Collection[str]) -> bool:
+    """The same, or the folder itself is called like one, as where someone gives DATA/WORD for other speech."""
+    return folder.resolve().name in names or lies_in(clip, folder, names)
+
+
 def without_words(folders: Iterable[Path], words: Collection[str]) -> tuple[list[Clip], int]:
     """Every recording of some folders once, but for those in folders that say a word; and how many these are.
 
     Raises AudioError for a folder without recordings.
     """
-    clips = [(clip, clip.path.resolve(), lies_in(clip, folder, words)) for folder in folders for clip in find_clips(folder)]
+    clips = [(clip, clip.path.resolve(), is_of(clip, folder, words)) for folder in folders for clip in find_clips(folder)]
     named = {path for _, path, inside in clips if inside}
     others = {path: clip for clip, path, _ in clips if path not in named}
     return list(others.values()), len(named)
@@ -134,11 +140,12 @@ def read_bank(
     clips: Sequence[Clip],
     *,
     longest_seconds: float = float("inf"),
+    too_long: str = TOO_LONG_FOR_A_WORD,
     warn: Callable[[str], None],
     progress: Callable[[Iterable], Iterable] = iter,
     most_unreadable: float = MOST_UNREADABLE,
 ) -> Bank:
-    """Decodes clips. Those that cannot be read, or last too long to be one word, are named with `warn` and left out.
+    """Decodes clips. Those that cannot be read, or last longer than wished for, are named with `warn` and left out.
 
     Raises DataError when more than this share of them (a tenth, unless given) is left out.
     """
@@ -150,7 +157,7 @@ def read_bank(
             return str(error)
         seconds = len(wave) / audio.SAMPLE_RATE
         if seconds > longest_seconds:
-            return f"{clip.path}: {seconds:.0f} s is too long for one word. Cut it, or put it among the negatives."
+            return f"{clip.path}: {seconds:.1f} s {too_long}"
         return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
 
     with ThreadPoolExecutor() as pool:
@@ -164,13 +171,13 @@ def read_bank(
     return pack([clip for clip, _ in good], [wave for _, wave in good])
 
 
-def sounding(bank: Bank, warn: Callable[[str], None]) -> Bank:
-    """The clips of a word that can be one; those that hold no sound, or next to nothing, are named with `warn`."""
+def sounding(bank: Bank, warn: Callable[[str], None], shortest_seconds: float = SHORTEST_WORD_SECONDS) -> Bank:
+    """The clips that can be a word, or, if none is too short, other sound; those that hold none are named with `warn`."""
     troubles = {}
     for clip, wave in zip(bank.clips, bank, strict=True):
         if np.abs(wave).max(initial=0.0) <= QUIETEST:
             troubles[clip] = "there is no sound in it"
-        elif len(wave) < SHORTEST_WORD_SECONDS * audio.SAMPLE_RATE:
+        elif len(wave) < shortest_seconds * audio.SAMPLE_RATE:
             troubles[clip] = f"{1000 * len(wave) / audio.SAMPLE_RATE:.0f} ms are too short for a word"
     for clip in sorted(troubles, key=lambda clip: clip.path):
         warn(f"left out: {clip.path}: {troubles[clip]}. Record it again.")

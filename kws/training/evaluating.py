@@ -13,7 +13,7 @@ from tqdm import tqdm
 from kws.errors import DataError
 from kws.output import check_place, replace_file, write_line
 from kws.spotter import Spotter
-from kws.training.clips import Bank, Clip, find_clips, pack, read_bank, sounding, without_words
+from kws.training.clips import TOO_LONG_FOR_A_WORD, Bank, Clip, find_clips, pack, read_bank, sounding, without_words
 from kws.training.evaluation import CURVE, Evidence, judge
 from kws.training.hearing import Heard, hear_recordings, hear_streams
 from kws.training.streams import Streams, pink_noise, usable_noises
@@ -43,9 +43,12 @@ def run(spotter: Spotter, options: Options, warn: Warn) -> None:
     """Evaluates as wished, prints the figures to stdout. Raises KwsError."""
     if options.html:
         check_place(options.html)
-    longest = options.stream_seconds - max(options.positions, default=0.0)
-    words = read_words(spotter, options.positives, options.part, longest, warn)
-    report = evaluate(spotter, words, find_negatives(options.negatives, spotter.words, options.part, warn), options, warn)
+    last = max(options.positions, default=0.0)
+    room = f"streams of {options.stream_seconds:g} s" + (f" from {last:g} s on" if last else "")
+    too_long = f"do not fit into {room}. Cut it, or ask for longer ones (--stream-seconds)."
+    words = read_words(spotter, options.positives, options.part, options.stream_seconds - last, warn, too_long)
+    negatives = find_negatives(options.negatives, spotter.words, words, options.part, warn)
+    report = evaluate(spotter, words, negatives, options, warn)
     write_line(sys.stdout, json.dumps(report, ensure_ascii=False) if options.as_json else summary(report), "the figures")
 
 
@@ -69,9 +72,11 @@ def evaluate(spotter: Spotter, words: Sequence[Bank], negatives: Sequence[Clip],
     return report
 
 
-def read_words(spotter: Spotter, folder: Path, part: str, longest_seconds: float, warn: Warn) -> list[Bank]:
+def read_words(
+    spotter: Spotter, folder: Path, part: str, longest_seconds: float, warn: Warn, too_long: str = TOO_LONG_FOR_A_WORD
+) -> list[Bank]:
     """The clips of each word in `folder`/WORD; of a single word also those in `folder` itself. A word without any is named with `warn`;
-    what can be no event (unknown words, silence) has none.
+    what can be no event (unknown words, silence) has none. `too_long`: what is said of clips that are.
 
     Raises DataError where no word has any, KwsError for a folder that is missing or empty.
     """
@@ -79,7 +84,7 @@ def read_words(spotter: Spotter, folder: Path, part: str, longest_seconds: float
     banks = {word: pack([], []) for word in spotter.words}
     for word in words:
         clips = [clip for clip in found if clip.label == word] or ([c for c in found if c.path.parent == folder] if len(words) == 1 else [])
-        banks[word] = sounding(_read(_of_part(clips, part), longest_seconds, warn, f"clips of {word}"), warn)
+        banks[word] = sounding(_read(_of_part(clips, part), f"clips of {word}", warn, longest_seconds, too_long), warn)
     if not any(map(len, banks.values())):
         labels = ", ".join(sorted({clip.label for clip in found})[:12])
         of_part = "" if part == "all" else f" of the {part} part"
@@ -89,12 +94,18 @@ def read_words(spotter: Spotter, folder: Path, part: str, longest_seconds: float
     return list(banks.values())
 
 
-def find_negatives(folders: Iterable[Path], words: Sequence[str], part: str, warn: Warn) -> list[Clip]:
-    """Every recording of the folders once, but for those in folders named after a word. Raises KwsError where nothing is left."""
+def find_negatives(folders: Iterable[Path], words: Sequence[str], positives: Iterable[Bank], part: str, warn: Warn) -> list[Clip]:
+    """Every recording of the folders once, but for those in folders named after a word, and the positives.
+
+    Raises KwsError where nothing is left.
+    """
     without, named = without_words([_existing(folder) for folder in folders], words)
-    if named:
-        warn(f"{named} recordings in folders named after a word are not counted as audio without it.")
-    chosen, found = _of_part(without, part), len(without) + named
+    spoken = {clip.path.resolve() for bank in positives for clip in bank.clips}
+    others = [clip for clip in without if clip.path.resolve() not in spoken]
+    for count, which in ((named, "in folders named after a word"), (len(without) - len(others), "that are among --positives, too,")):
+        if count:
+            warn(f"{count} recordings {which} are not counted as audio without it.")
+    chosen, found = _of_part(others, part), len(without) + named
     if found and not chosen:
         raise DataError(f"none of the {found} recordings of --negatives can be used: they are of the words, or of other parts.")
     return chosen
@@ -145,13 +156,16 @@ def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
 def _noises(options: Options, warn: Warn) -> list[np.ndarray]:
     if not options.background:
         return pink_noise(options.seed)
-    bank = _read([clip for folder in options.background for clip in clips_in(folder)], float("inf"), warn, "background")
+    bank = _read([clip for folder in options.background for clip in clips_in(folder)], "background", warn)
     return usable_noises(bank)
 
 
-def _read(clips: Sequence[Clip], longest_seconds: float, warn: Warn, title: str) -> Bank:
+def _read(
+    clips: Sequence[Clip], title: str, warn: Warn, longest_seconds: float = float("inf"), too_long: str = TOO_LONG_FOR_A_WORD
+) -> Bank:
     bar = progress(title, "clip")
-    return read_bank(clips, longest_seconds=longest_seconds, warn=warn, progress=lambda items: bar(items, len(clips)), most_unreadable=1.0)
+    how = {"longest_seconds": longest_seconds, "too_long": too_long, "most_unreadable": 1.0}
+    return read_bank(clips, warn=warn, progress=lambda items: bar(items, len(clips)), **how)
 
 
 def _of_part(clips: Iterable[Clip], part: str) -> list[Clip]:

@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
+from threading import Event
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from kws import audio
 from kws.errors import AudioError
 from kws.events import Detection, Scores
 from kws.spotter import Spotter, join
-from kws.training.clips import Clip
+from kws.training.clips import QUIETEST, Clip
 from kws.training.matching import alarm_counts, held, hits, match, report_frames
 from kws.training.streams import Stream, Streams
 from kws.training.trials import Trial, events, is_on_word
@@ -73,35 +74,43 @@ def hear_recordings(
 ) -> list[Listened]:
     """Hears recordings in which no word is said. Those that cannot be read to the end are named with `warn` and left out."""
 
+    stopped = Event()
+
     def one(clip: Clip) -> Listened | str:
         try:
-            return hear_recording(spotter, clip.path, thresholds)
+            return hear_recording(spotter, clip.path, thresholds, stopped)
         except AudioError as error:
             return f"left out: {error}"
 
-    results = list(progress(side_by_side(one, clips), len(clips)))
+    results = list(progress(side_by_side(one, clips, stopped), len(clips)))
     for result in results:
         if isinstance(result, str):
             warn(result)
     return [result for result in results if isinstance(result, Listened)]
 
 
-def hear_recording(spotter: Spotter, path: Path, thresholds: Sequence[float]) -> Listened:
-    """Hears one recording without the words. Raises AudioError."""
+def hear_recording(spotter: Spotter, path: Path, thresholds: Sequence[float], stopped: Event | None = None) -> Listened:
+    """Hears one recording without the words. Raises AudioError, also where there is no sound in it: a muted microphone proves nothing."""
     lengths: list[int] = []
+    loudest = 0.0
 
     def counted(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        nonlocal loudest
         for block in blocks:
             lengths.append(len(block))
+            loudest = max(loudest, float(np.abs(block).max(initial=0.0)))
             yield block
 
-    scores, alarms = hear(spotter, counted(audio.blocks(path)))
+    scores, alarms = hear(spotter, counted(_until(stopped, audio.blocks(path))))
+    if loudest <= QUIETEST:
+        raise AudioError(f"{path}: there is no sound in it. Record it again.")
     counts = np.stack([alarm_counts(scores.pooled[:, i], thresholds, spotter.events) for i in range(len(spotter.words))])
     return Listened(path, sum(lengths) / audio.SAMPLE_RATE, counts, tuple(alarms), _near(spotter, scores, alarms))
 
 
-def side_by_side(work: Callable[[Work], Done], items: Iterable[Work]) -> Iterator[Done]:
-    """Results in the order of `items`, on all cores. When the reader stops, at most the pieces under way are finished."""
+def side_by_side(work: Callable[[Work], Done], items: Iterable[Work], stopped: Event | None = None) -> Iterator[Done]:
+    """Results in the order of `items`, on all cores. When the reader stops, at most the pieces under way are finished; long ones may
+    look at `stopped`."""
     workers = os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers)
     try:
@@ -111,7 +120,14 @@ def side_by_side(work: Callable[[Work], Done], items: Iterable[Work]) -> Iterato
             yield under_way.pop(0).result()
             under_way += [pool.submit(work, item) for item in islice(items, 1)]
     finally:
+        if stopped:
+            stopped.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _until(stopped: Event | None, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The blocks until someone has stopped, as with Ctrl-C: of a long recording nobody waits for the rest."""
+    return takewhile(lambda _: not (stopped and stopped.is_set()), blocks)
 
 
 def _heard(spotter: Spotter, word: int, streams: Streams, stream: Stream, thresholds: Sequence[float]) -> Heard:

@@ -12,7 +12,7 @@ from torch import Tensor
 from kws.audio import SAMPLE_RATE
 from kws.errors import DataError
 from kws.training.augment import simulated_rooms
-from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, find_clips, lies_in, read_bank, sounding
+from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, find_clips, is_of, lies_in, read_bank, sounding
 from kws.training.fit import Recipe
 from kws.training.mining import find_audio, read_heldout
 from kws.training.mixing import MARGIN_SAMPLES, Source, Word, placed_word, unplaced_word
@@ -98,7 +98,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
             f"{folders.data}: {deeper} recordings in subfolders of a word's folder, or in folders that say more than it, are not used. "
             "Put recordings of the word into DIR/WORD itself."
         )
-    banks = [read_bank(clips, warn=warn, progress=progress) for clips in (others, *_without(names, folders, warn)) if clips]
+    banks = [_read_other(clips, warn, progress) for clips in (others, *_without(names, folders, warn)) if clips]
     if not banks:
         raise DataError(
             f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR."
@@ -135,7 +135,7 @@ def _without(names: Sequence[str], folders: Folders, warn: Warn) -> list[list[Cl
     kept = []
     for folder in folders.negatives:
         clips = folders.clips(folder)
-        kept.append([clip for clip in clips if not lies_in(clip, folder, names)])
+        kept.append([clip for clip in clips if not is_of(clip, folder, names)])
         if len(kept[-1]) < len(clips):
             warn(f"{folder}: {len(clips) - len(kept[-1])} recordings in folders named after a word are not counted as audio without it.")
     return kept
@@ -177,6 +177,11 @@ def _own(names: Sequence[str], folders: Folders, others: Sequence[Word], warn: W
 
 def _read_sounding(clips: Sequence[Clip], warn: Warn, progress: Progress) -> Bank:
     return sounding(read_bank(clips, longest_seconds=LONGEST_WORD_SECONDS, warn=warn, progress=progress), warn)
+
+
+def _read_other(clips: Sequence[Clip], warn: Warn, progress: Progress) -> Bank:
+    """Other speech: an hour of a muted microphone is no hour without a false alarm."""
+    return sounding(read_bank(clips, warn=warn, progress=progress), warn, shortest_seconds=0.0)
 
 
 def _own_clips(names: Sequence[str], folders: Folders) -> dict[str, list[Clip]]:

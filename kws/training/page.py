@@ -7,7 +7,7 @@ from html import escape
 from kws.training.chart import det_curve
 from kws.training.look import SCRIPT, STYLE
 from kws.training.specimen import Errors, Span, Specimen
-from kws.training.summary import alarms, basis, level, point_name, position_rows, remarks, share, speaker_rows
+from kws.training.summary import alarms, basis, duration, level, point_name, position_rows, remarks, share, speaker_rows
 
 _SPEAKERS = 20
 _WIDTH, _PICTURE, _TRACK, _BAR = 300, 96, 46, 4  # units of a card's drawing: spectrogram above, score below, bars that mark spans
@@ -72,7 +72,7 @@ def _curve(word: dict, hours: float) -> Iterator[str]:
     if curve:
         caption = (
             "Down and left is better. Each line is one level of noise as the threshold moves; the dot is the model's own threshold, "
-            f"its bar the 95 % interval. In the strip at the left no false alarm was heard in {hours:.2f} h."
+            f"its bar the 95 % interval. In the strip at the left no false alarm was heard in {duration(hours)}."
         )
         yield f"<h3>Misses against false alarms</h3><figure>{curve}<figcaption>{escape(caption)}</figcaption></figure>"
 
@@ -171,13 +171,17 @@ def _method(report: dict) -> Iterator[str]:
     yield "<h3>What was counted</h3>"
     yield _list(
         [
-            f"Each clip of a word is laid once per level of noise at a random place in {report['stream_seconds']:g} s of {noise} "
-            f"(seed {report['seed']}), and heard as kws detect hears a file.",
+            f"Each clip of a word is laid once per level of noise {_place(report['position_seconds'])} in "
+            f"{report['stream_seconds']:g} s of {noise} (seed {report['seed']}), and heard as kws detect hears a file.",
             f"An event whose peak lies from {tolerance['before_end']:g} s before to {tolerance['after_end']:g} s after the end of the word "
             "is the word. A second one is counted apart, as heard more than once; what lies outside is a false alarm.",
-            f"False alarms per hour are those in {negatives['hours']:.2f} h of recordings without the words "
+            f"False alarms per hour are those in {duration(negatives['hours'])} of recordings without the words "
             f"({', '.join(negatives['folders']) or 'none given'}); {negatives['left_out']} could not be read and are not counted.",
             "Intervals are for 95 %: Wilson's for misses, counting clips rather than streams; exact Poisson for false alarms. "
             "Clips of one speaker are more alike than the intervals assume.",
         ]
     )
+
+
+def _place(positions: list[float] | None) -> str:
+    return f"and place (it begins after {', '.join(f'{each:g}' for each in positions)} s)" if positions else "at a random place"

@@ -15,8 +15,12 @@ def basis(word: dict, report: dict) -> str:
     negatives = report["negatives"]
     speakers = f"by {word['speakers']:,} speakers" if word["speakers"] < word["clips"] else "(by their names no two of one speaker)"
     spoken = f"{word['clips']:,} clips {speakers} in {word['streams']:,} streams of {report['stream_seconds']:g} s"
-    without = f"{negatives['hours']:.2f} h without the word in {negatives['recordings']:,} recordings" if negatives["hours"] else None
+    without = f"{duration(negatives['hours'])} without the word in {negatives['recordings']:,} recordings" if negatives["hours"] else None
     return "; ".join([spoken if word["clips"] else "no clips of it", without or "nothing without the word, so false alarms are unknown"])
+
+
+def duration(hours: float) -> str:
+    return f"{hours:.2f} h" if hours >= 0.1 else f"{3600 * hours:.0f} s"  # so that a rate can be told from what is printed
 
 
 def level(snr_db: float | None) -> str:
