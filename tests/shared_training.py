@@ -13,7 +13,7 @@ from kws.errors import DataError, KwsError
 from kws.training import checkpoint, processes
 from kws.training.augment import simulated_rooms
 from kws.training.classes import ClassBatches, ClassRecipe
-from kws.training.classifying import lead_samples, sorting_task
+from kws.training.classifying import lead_samples, sorting_config, sorting_task
 from kws.training.fit import Recipe, Run, Task, fit
 from kws.training.mixing import Mixer, Source, coloured_noise, placed_word, unplaced_word
 from kws.training.network import NetworkConfig
@@ -78,6 +78,11 @@ def reading() -> Lesson:
     return sorting(replace(CLASSES, letters="_ab"), replace(SORTING, learning_rate=1e-3))
 
 
+def small() -> Lesson:
+    """One step of a network as it comes with kws."""
+    return sorting(sorting_config(CLASSES.words, "small"), replace(SORTING, epochs=1, steps_per_epoch=1))
+
+
 LESSONS = {"detection": detection, "sorting": sorting, "reading": reading}
 
 
@@ -111,6 +116,7 @@ def main(folder: Path) -> None:
     outcomes = {}
     with processes.joined(CPU):
         weights = {name: lesson().run(folder / f"{name}.pt").network.state_dict() for name, lesson in LESSONS.items()}
+        small().run(folder / "small.pt")
         outcomes["interrupted"] = outcome(lambda: detection().run(folder / "stopped.pt", on_step=stop_in_the_second_process))
         outcomes["failed"] = outcome(lambda: detection().run(folder / "failed.pt", on_epoch=full_disk))
         outcomes["uneven"] = outcome(lambda: detection(replace(DETECTION, shards=3)).run(folder / "uneven.pt"))

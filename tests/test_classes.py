@@ -425,8 +425,9 @@ class TestSorting:
         first, second = (checkpoint.load(path.with_suffix(".pt"))["average"] for path in (whole, parted))
         assert all(torch.equal(first[name], second[name]) for name in first)
 
-    def test_other_data_is_noticed_on_resume(self, trained, protocol):
-        other = replace(protocol, train=make_part(40, seed=9))
+    @pytest.mark.parametrize("change", [{"train": make_part(40, seed=9)}, {"noise": make_bank(quiet(1.0))}], ids=["clips", "noise"])
+    def test_other_data_is_noticed_on_resume(self, trained, protocol, change):
+        other = replace(protocol, **change)
         recipe = ClassRecipe(**checkpoint.load(trained.with_suffix(".pt"))["recipe"])
         with pytest.raises(DataError, match="other data"):
             classifying.train(other, TINY, recipe, trained, device=torch.device("cpu"), resume=True, workers=0)
@@ -435,6 +436,13 @@ class TestSorting:
         other = replace(protocol, classes=("low", "middle", UNKNOWN, SILENCE))
         with pytest.raises(DataError, match="middle"):
             accuracy.judge(OnnxEngine(str(trained)), other)
+
+    def test_words_that_were_learned_are_not_unheard(self, trained, protocol):
+        assert "learned by" not in accuracy.summary(accuracy.judge(OnnxEngine(str(trained)), protocol))
+        assert "the model learned by tones" in accuracy.summary(accuracy.judge(OnnxEngine(str(trained)), replace(protocol, name="others")))
+        unseen = replace(protocol, name="tones-unseen", held_out=("hum",))
+        with pytest.raises(DataError, match=r"never heard \(hum\); the model learned by tones, where they are among the unknown"):
+            accuracy.judge(OnnxEngine(str(trained)), unseen)
 
 
 @pytest.mark.parametrize("classes", [9, 12, 35])

@@ -212,10 +212,16 @@ class TestFetch:
         fetch(server.archive(), tmp_path / "a")
         assert tree(tmp_path) == {"a": CONTENT}
 
-    @pytest.mark.parametrize("extra", [b"", b"more"], ids=["all", "more than all"])
-    def test_a_part_as_long_as_the_whole_is_fetched_again(self, server, tmp_path, extra):
-        (tmp_path / "a.part").write_bytes(CONTENT + extra)
+    @pytest.mark.parametrize("wrong", [bytes(len(CONTENT)), CONTENT + b"more"], ids=["as long", "longer"])
+    def test_a_part_as_long_as_the_whole_that_is_not_it_is_fetched_again(self, server, tmp_path, wrong):
+        (tmp_path / "a.part").write_bytes(wrong)
         fetch(server.archive(), tmp_path / "a")
+        assert tree(tmp_path) == {"a": CONTENT}
+
+    def test_a_whole_part_needs_no_network(self, server, tmp_path):
+        """As Ctrl-C leaves it while its sum is looked at."""
+        (tmp_path / "a.part").write_bytes(CONTENT)
+        fetch(replace(server.archive(), server="http://127.0.0.1:9"), tmp_path / "a")
         assert tree(tmp_path) == {"a": CONTENT}
 
     @pytest.mark.parametrize("start", [b"", b"other bytes than the server's"], ids=["whole", "resumed"])
@@ -279,6 +285,11 @@ class TestCommand:
         result = kws("--dir", tmp_path, "--version", version)
         assert (result.exit_code, result.stderr) == (0, "")
         assert result.stdout.split() == list(map(str, places))
+
+    def test_a_mirror_is_a_url(self, tmp_path):
+        result = kws("--dir", tmp_path, "--mirror", "example.org/data")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--mirror example.org/data: a URL begins with http:// or https://." in result.stderr
 
     def test_what_a_mirror_sends_is_checked(self, server, tmp_path):
         result = kws("--dir", tmp_path, "--mirror", f"{server.url}/")

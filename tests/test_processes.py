@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_tone_folder
-from shared_training import DETECTION, LESSONS, detection
+from shared_training import DETECTION, LESSONS, detection, small
 
 from cli import main
 from kws.errors import KwsError, ModelError
@@ -57,6 +57,11 @@ class TestTwoProcesses:
         assert_same(one.trained.state_dict(), two["average"])
         assert [entry["loss"] for entry in one.history] == pytest.approx([entry["loss"] for entry in two["history"]], abs=2e-5)
 
+    def test_a_network_of_full_size_loses_as_much_in_its_first_step(self, shared, tmp_path):
+        """After that AdamW makes steps of what is nothing but rounding in so many weights (docs/training.md)."""
+        one, two = small().run(tmp_path / "one.pt"), checkpoint.load(shared.folder / "small.pt")
+        assert one.history[0]["loss"] == pytest.approx(two["history"][0]["loss"], abs=1e-4)
+
     @pytest.mark.parametrize("lesson", LESSONS)
     def test_they_hold_the_same_weights(self, shared, lesson):
         first, second = (rank["weights"][lesson] for rank in shared.ranks)
@@ -92,6 +97,7 @@ def test_command(tmp_path):
     assert done.stderr.count("calibrated on") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "rise.onnx", "rise.pt"]
     assert checkpoint.load(tmp_path / "rise.pt")["recipe"]["shards"] == 2
+    assert checkpoint.load(tmp_path / "rise.pt")["made"]["command"].startswith("torchrun --nproc-per-node 2 -m cli train rise --data ")
 
 
 class Watched(torch.utils.data.Dataset):

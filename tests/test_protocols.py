@@ -18,6 +18,7 @@ from kws.training.clips import BACKGROUND, Clip, find_clips, pack, part_of, read
 from kws.training.part import CLIP_SAMPLES, SILENCE, UNKNOWN, Part, read_part
 from kws.training.protocols import COMMANDS, HELD_OUT, PROTOCOLS, WORDS, Protocol, load
 from kws.training.silence import pieces, stretch
+from kws.training.splits import PARTS
 
 SEVEN = PROTOCOLS["pack-9"].words
 OTHERS = ("dog", "tree", "wow")
@@ -277,6 +278,13 @@ class TestPublished:
         assert set(protocol.test.speakers) == {"ffffffff", ""}
         assert protocol.reported == "the official test archive (an archive)"
         assert np.array_equal(protocol.tests["list"].samples, v2_12.test.samples)
+
+    def test_to_judge_the_test_alone_is_read(self, v2_folder, v2_12, tmp_path):
+        archive = write_archive(tmp_path / "archive")
+        whole, alone = (load("v2-12", v2_folder, test_archive=archive, wanted=each, warn=pytest.fail) for each in (PARTS, ["test"]))
+        assert (len(alone.train), len(alone.validation)) == (0, 0)
+        assert np.array_equal(alone.test.samples, whole.test.samples)
+        assert np.array_equal(alone.tests["list"].samples, whole.tests["list"].samples)
 
     def test_archive_beside_the_folder_is_found(self, tmp_path):
         folder = write_folder(tmp_path / "speech_commands_v0.01", WORDS["0.01"], speakers=8)

@@ -14,7 +14,7 @@ from conftest import RATE, write_tone_folder
 from cli import main
 from kws import Spotter
 from kws.training import sorting, trunk
-from kws.training.clips import part_of
+from kws.training.clips import find_clips, part_of
 from kws.training.torch_engine import load_network
 
 QUICK = ("--epochs", "1", "--steps", "2")
@@ -61,7 +61,22 @@ def test_reading_of_all_clips_can_be_watched(trained, data, capsys):
             yield clip
 
     sorting.evaluate(str(trained), "words", data, as_json=True, warn=pytest.fail, progress=reading)
-    assert len(watched) == len(list(data.rglob("*.wav")))
+    noise = len(list((data / "_background_noise_").iterdir()))
+    test = [clip for clip in find_clips(data) if clip.label != "_background_noise_" and clip.part == "test"]
+    assert noise < len(watched) <= len(test) + noise  # to judge, nothing but the test is read
+
+
+@pytest.mark.parametrize("option", ["--negatives", "--background"])
+def test_missing_folders_are_told_before_anything_is_read(tmp_path, option):
+    result = kws("train", "rise", "--protocol", "words", "--data", tmp_path, option, tmp_path / "none", *QUICK)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {tmp_path / 'none'}: no such folder. Check the path of {option}.\n"
+
+
+def test_detectors_and_sorting_networks_of_the_same_words_keep_apart(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert kws("train", "rise", "rise", "--protocol", "words", "--data", data, *QUICK).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["words-rise.onnx", "words-rise.pt"]
 
 
 def test_background_is_more_noise(trained, data, tmp_path):

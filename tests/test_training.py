@@ -155,8 +155,8 @@ def test_bfloat16_where_it_is_faster(monkeypatch, capabilities, devices):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda config, recipe, data: (replace(config, channels=16), recipe, data), "another network"),
-        (lambda config, recipe, data: (config, replace(recipe, seed=1), data), "other training settings"),
+        (lambda config, recipe, data: (replace(config, channels=16), recipe, data), r"another network \(channels \d+, now 16\)"),
+        (lambda config, recipe, data: (config, replace(recipe, seed=1), data), r"other training settings \(seed 0, now 1\)"),
         (lambda config, recipe, data: (config, recipe, "changed"), "other data"),
     ],
     ids=["network", "recipe", "data"],
@@ -186,7 +186,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_pa
     run = run_to(1, material, tmp_path / "a.pt")
     with torch.no_grad():
         run.network.head.weight.fill_(float("nan"))
-    with pytest.raises(KwsError, match="the loss became nan at step 3; the checkpoint of epoch 1 is still good"):
+    with pytest.raises(KwsError, match="the loss became nan at step 3; the checkpoint of epoch 1 was saved before"):
         fit(run, mixer(material, SHORT), task(material), path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
     assert len(checkpoint.load(tmp_path / "a.pt")["history"]) == 1
 
@@ -201,7 +201,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(mate
         return detection.loss(network, heard) + (weight - weight.detach()).abs().sqrt().sum()  # no slope at zero
 
     detection = task(material)
-    kept = "the checkpoint of epoch 1 is still good" if epochs else "nothing was saved yet"
+    kept = "the checkpoint of epoch 1 was saved before" if epochs else "nothing was saved yet"
     with pytest.raises(KwsError, match=f"the gradient became nan at step {3 * epochs}; {kept}"):
         fit(run, mixer(material, SHORT), Task(detection.hear, broken), path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
     assert all(torch.equal(before[name], tensor) for name, tensor in run.network.named_parameters())

@@ -16,6 +16,12 @@ def judge(engine: Engine, protocol: Protocol) -> dict:
         raise DataError(
             f"the model tells apart {', '.join(engine.info.words)}; {protocol.name} is {', '.join(protocol.classes)}. Give another."
         )
+    learned = engine.info.document.get("protocol")
+    if protocol.held_out and learned != protocol.name:
+        raise DataError(
+            f"{protocol.name} asks of words that were never heard ({', '.join(protocol.held_out)}); the model learned by {learned}, where "
+            "they are among the unknown. Give one that learned by it."
+        )
     sets = {name: part for name, part in {"test": protocol.test, **protocol.tests}.items() if len(part)}
     if not sets:
         raise DataError(
@@ -23,6 +29,7 @@ def judge(engine: Engine, protocol: Protocol) -> dict:
         )
     return {
         "protocol": protocol.name,
+        "learned by": learned,
         "test set": protocol.reported,
         "parameters": engine.info.document.get("parameters"),
         "sets": {name: _figures(part, predict_streamed(engine, part), protocol.classes) for name, part in sets.items()},
@@ -31,7 +38,8 @@ def judge(engine: Engine, protocol: Protocol) -> dict:
 
 def summary(report: dict) -> str:
     """The figures for a person."""
-    return "\n".join([f"{report['protocol']}: {report['test set']}", *(_line(name, figures) for name, figures in report["sets"].items())])
+    other = f"; the model learned by {report['learned by']}" if report["learned by"] != report["protocol"] else ""
+    return "\n".join([f"{report['protocol']}: {report['test set']}{other}", *map(_line, report["sets"], report["sets"].values())])
 
 
 def _figures(part: Part, predicted: np.ndarray, classes: tuple[str, ...]) -> dict:

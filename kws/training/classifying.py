@@ -1,6 +1,5 @@
 """Telling clips apart with the scanning network: softmax over its pooled logits; one protocol from clips to a model file."""
 
-import hashlib
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,7 +19,7 @@ from kws.training import lexicon, processes, trials
 from kws.training.augment import chance, simulated_rooms
 from kws.training.calibrate import calibrate, highest_that_finds, with_defaults
 from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe, centred, heard, masks, mixed
-from kws.training.clips import Bank, extent, merged
+from kws.training.clips import Bank, digest, extent, merged
 from kws.training.export import export
 from kws.training.fit import Heard, Run, Task, fit
 from kws.training.lexicon import Lexicon, Sounds, encoded
@@ -158,7 +157,7 @@ def train(
     """
     _check(protocol)
     words = Lexicon.of(protocol.classes, sounds) if config.letters else None
-    run = Run(config, recipe, device, _fingerprint(protocol, [*other_speech, *background]))
+    run = Run(config, recipe, device, _fingerprint(protocol, [protocol.noise, *other_speech, *background]))
     if start is not None:
         run.begin_with(start)
     if resume:
@@ -247,5 +246,5 @@ def _blocks(samples: np.ndarray) -> list[np.ndarray]:
 
 
 def _fingerprint(protocol: Protocol, others: Sequence[Bank]) -> str:
-    parts = [hashlib.sha256(part.samples.tobytes() + part.labels.tobytes()).hexdigest() for part in (protocol.train, protocol.validation)]
-    return "-".join(digest[:8] for digest in [*parts, *(bank.fingerprint() for bank in others)])
+    parts = [digest(part.samples, part.labels) for part in (protocol.train, protocol.validation)]
+    return "-".join(each[:8] for each in [*parts, *(bank.fingerprint() for bank in others)])

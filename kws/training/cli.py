@@ -186,7 +186,8 @@ def train(
     }
     settings = {"shards": shards, "seed": seed, "mixed_precision": mixed_precision(), **{k: v for k, v in wished.items() if v}}
     if protocol:
-        out = out or Path("models") / f"{'_'.join(words) or protocol}.onnx"
+        # A detector of the same words is another model, and keeps its place.
+        out = out or Path("models") / f"{'-'.join([protocol, *dict.fromkeys(words)])}.onnx"
         recipe = ClassRecipe(**settings)
         wishes = sorting.Options(protocol, data, words, negatives, background, size, pooling, start, recipe, out, device, resume)
         command.sort(wishes, as_json, warn)
@@ -220,6 +221,8 @@ def download(dataset: str, version: str | None, folder: Path, mirror: str | None
     """
     if version and dataset != "speech-commands":
         raise click.UsageError("--version is of speech-commands; librispeech has one alone.")
+    if mirror and not mirror.startswith(("http://", "https://")):
+        raise click.UsageError(f"--mirror {mirror}: a URL begins with http:// or https://.")
     with needs_training():
         from kws.training import download as downloading
     archives = [downloading.LIBRISPEECH] if dataset == "librispeech" else downloading.SPEECH_COMMANDS[version or "0.02"]

@@ -116,10 +116,16 @@ class Bank:
 
     def fingerprint(self) -> str:
         """Changes when any clip, or its place among the others, does."""
-        digest = hashlib.sha256(self.samples.tobytes() + self.starts.tobytes())
-        for clip in self.clips:
-            digest.update(f"{clip.label}/{clip.path.name}\n".encode())
-        return digest.hexdigest()[:16]
+        names = "".join(f"{clip.label}/{clip.path.name}\n" for clip in self.clips)
+        return digest(self.samples, self.starts, np.frombuffer(names.encode("utf-8", "surrogateescape"), np.uint8))[:16]
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """SHA-256 of the bytes of arrays, one after the other, without a copy of what may be gigabytes."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array))
+    return found.hexdigest()
 
 
 def pack(clips: Sequence[Clip], waves: Sequence[np.ndarray]) -> Bank:

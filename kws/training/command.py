@@ -244,7 +244,7 @@ class _Teller:
 
 def _validation(entry: dict) -> str:
     if "accuracy" in entry:
-        return f"{entry['accuracy']:.2%} right"
+        return f"{entry['accuracy']:.2%} right (mean of the classes)"
     alarms = entry["false_alarms_per_hour"]
     return f"misses {entry['miss_rate']:.1%}  {'no other speech held out' if alarms is None else f'{alarms:.1f} false alarms/h'}"
 

@@ -112,6 +112,9 @@ def fetch(archive: Archive, path: Path, *, progress: Progress = lambda *bytes_: 
     SHA-256 than it must have; OSError where it cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
+    if part.exists() and _sum(part) == archive.sha256:  # whole, but for its name: it was stopped while this was looked at
+        part.replace(path)
+        return
     with _open(archive.url, part.stat().st_size if part.exists() else 0, path) as response:
         have = part.stat().st_size if response.status == 206 else 0  # 200 brings all of it, whatever was asked for
         length = response.headers.get("Content-Length")
@@ -135,7 +138,7 @@ def _open(url: str, have: int, path: Path) -> HTTPResponse:
     try:
         return urlopen(request, timeout=_TIMEOUT_SECONDS)
     except HTTPError as error:
-        if error.code == 416 and have:  # as long as the whole, or longer: whole but for its name, or another file
+        if error.code == 416 and have:  # as long as the whole, or longer, and another file
             return _open(url, 0, path)
         raise DataError(f"{url}: the server says {error.code} {error.reason}. Try later.") from error
     except (OSError, HTTPException) as error:

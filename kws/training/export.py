@@ -70,7 +70,10 @@ def check(network: ScanningCNN, path: Path) -> float:
     ]
     difference = float(np.max([np.abs(a.numpy() - b).max(initial=0.0) for a, b in pairs]))  # not a number if any of them is
     if not difference <= TOLERANCE:
-        raise ModelError(f"{path}: the exported graph differs from torch by {difference:.1e}; not saved.")
+        raise ModelError(
+            f"{path}: the exported graph differs from torch by {difference:.1e}; not saved. If the losses were large, training had gone "
+            "astray: begin anew with a lower --learning-rate."
+        )
     return difference
 
 

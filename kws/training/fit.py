@@ -137,12 +137,21 @@ class Run:
         }
         for name, what in _MADE_WITH.items():
             if saved.get(name) != mine[name]:
-                raise DataError(f"{path}: was made with {what}; it cannot be resumed. Use the same, or start anew without --resume.")
+                how = _differing(saved[name], mine[name])
+                raise DataError(f"{path}: was made with {what}{how}; it cannot be resumed. Use the same, or start anew without --resume.")
         self.network.load_state_dict(saved["network"])
         self.trained.load_state_dict(saved["average"])
         self.average.n_averaged.fill_(saved["averaged"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.history = saved["history"]
+
+
+def _differing(before: object, now: object) -> str:
+    """Which of some settings are others, as " (seed 0, now 1)"; nothing, where these are no settings."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return ""
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return f" ({'; '.join(f'{name} {before.get(name)}, now {now.get(name)}' for name in changed)})"
 
 
 def _digest(network: nn.Module) -> str:
@@ -233,7 +242,7 @@ def _check_finite(what: str, value: Tensor, run: Run, step: int) -> None:
     """Before the weights are touched: what was saved stays good."""
     if value.isfinite():
         return
-    kept = f"the checkpoint of epoch {len(run.history)} is still good" if run.history else "nothing was saved yet"
+    kept = f"the checkpoint of epoch {len(run.history)} was saved before" if run.history else "nothing was saved yet"
     raise KwsError(f"{what} became {value.item()} at step {step}; {kept}. Start anew with a lower --learning-rate.")
 
 

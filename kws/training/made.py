@@ -8,11 +8,16 @@ from pathlib import Path
 
 import torch
 
+from kws.training import processes
+
 PACKAGES = ("kws", "torchaudio", "numpy", "onnxruntime")
 
 
 def command() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """What would do it again, from the same folder."""
+    name, shared = Path(sys.argv[0]).name, processes.started()
+    begun = [name] if name != "cli.py" else ["kws"] if shared == 1 else ["torchrun", "--nproc-per-node", str(shared), "-m", "cli"]
+    return shlex.join([*begun, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:

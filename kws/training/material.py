@@ -75,12 +75,17 @@ class Material:
         return "-".join(bank.fingerprint()[:8] for bank in [*banks, self.noises, *self.heldout_negatives])
 
 
+def check_folders(option: str, folders: Sequence[Path]) -> None:
+    """Raises DataError for one that is missing."""
+    for folder in folders:
+        if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
+            raise DataError(f"{folder}: no such folder. Check the path of --{option}.")
+
+
 def check(names: Sequence[str], folders: Folders) -> None:
     """Raises DataError for a folder of a user's that is missing, or for recordings of none of the words. `data` may be yet to come."""
     for option in ("negatives", "background", "phrases", "mine", "recordings"):
-        for folder in getattr(folders, option):
-            if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
-                raise DataError(f"{folder}: no such folder. Check the path of --{option}.")
+        check_folders(option, getattr(folders, option))
     if folders.recordings and not any(_own_clips(names, folders).values()):
         raise DataError(f"{folders.recordings[0]}: no folder named after a word ({', '.join(names)}). Put the recordings into one.")
 

@@ -9,7 +9,7 @@ Sources: arXiv 1804.03209, and the TensorFlow example that came with it, speech_
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,6 +83,7 @@ def load(
     *,
     words: Sequence[str] = (),
     test_archive: Path | None = None,
+    wanted: Collection[str] = PARTS,
     seed: int = 0,
     warn: Callable[[str], None],
     progress: Callable[[Iterable], Iterable] = iter,
@@ -90,8 +91,9 @@ def load(
     """Reads the clips of a protocol, one of PROTOCOLS, from a folder in Speech Commands layout.
 
     `words`: the targets of protocol "words". `test_archive`: the unpacked official test archive of a 12-word protocol, by default
-    the folder speech_commands_test_set_v0.0X beside `folder`, where `kws download` puts it. `seed` draws the clips of other words and
-    the pieces of noise: leave it alone where figures are to be compared, also between runs that learn with different seeds.
+    the folder speech_commands_test_set_v0.0X beside `folder`, where `kws download` puts it. `wanted`: the parts to be read, the others are
+    empty; to judge, "test" is enough. `seed` draws the clips of other words and the pieces of noise: leave it alone where figures are to
+    be compared, also between runs that learn with different seeds.
 
     Raises DataError where the folder is not what the protocol needs.
     """
@@ -101,12 +103,12 @@ def load(
     parts = listed_parts(clips, folder, warn) if rule.version else hashed_parts(clips)
     noises = _noises(folder, rule, warn, progress)
     maker = _Maker(rule, {part: stretch(noises, part) for part in PARTS}, folder, seed, warn, progress)
-    train, validation, test = (maker.part(part, parts[part]) for part in PARTS)
+    train, validation, test = (maker.part(part, parts[part]) if part in wanted else maker.nothing() for part in PARTS)
     tests, reported = {}, _reported(rule)
     if rule.held_out:
         tests["unseen"] = maker.unseen(parts["test"])
     if archive:
-        tests["list"], test, reported = test, maker.archive(archive, train), f"the official test archive ({archive.name})"
+        tests["list"], test, reported = test, maker.archive(archive, parts["train"]), f"the official test archive ({archive.name})"
     return Protocol(name, rule.classes, train, validation, test, tests, maker.noises["train"], reported, rule.held_out)
 
 
@@ -194,10 +196,13 @@ class _Maker:
         """All clips of words that are in no part but the test."""
         return self._read([clip for clip in clips if clip.label in self.rule.held_out], _NO_SILENCE)
 
-    def archive(self, folder: Path, train: Part) -> Part:
+    def nothing(self) -> Part:
+        return self._read([], _NO_SILENCE)
+
+    def archive(self, folder: Path, train: Sequence[Clip]) -> Part:
         """The official test archive; tells of speakers that stand in the training part too."""
         spoken, silent = archive_clips(folder, self.rule.words)
-        shared = {clip.speaker for clip in spoken} & set(train.speakers)
+        shared = {clip.speaker for clip in spoken} & {clip.speaker for clip in train}
         if shared:
             self.warn(f"{folder}: {len(shared)} of its speakers are in the training part too.")
         return self._read(spoken, self._read(silent, _NO_SILENCE).samples)

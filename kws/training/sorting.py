@@ -14,6 +14,7 @@ from kws.training.classes import ClassRecipe
 from kws.training.classifying import sorting_config
 from kws.training.clips import Bank, find_clips, read_bank
 from kws.training.lexicon import Sounds, pronounced
+from kws.training.material import check_folders
 from kws.training.network import NetworkConfig
 from kws.training.session import Hooks
 from kws.training.torch_engine import pick_device
@@ -43,7 +44,9 @@ class Options:
 
 def train(options: Options, hooks: Hooks, warn: Warn, progress: Bar) -> str | None:
     """Trains as wished; returns a line on what came of it, of several processes in the first alone. Raises KwsError."""
-    processes.share(options.recipe.shards)  # raises before anything is read
+    processes.share(options.recipe.shards)  # raises before anything is read, as the next two do
+    check_folders("negatives", options.other_speech)
+    check_folders("background", options.background)
     warn = processes.by_first(warn)
     protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn, progress=progress)
     config, sounds = with_sounds(sorting_config(protocol.classes, options.size, options.trunk, options.pooling), protocol, warn)
@@ -89,7 +92,7 @@ def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn, p
     """Prints how well a model sorts the test clips of a protocol. Raises KwsError."""
     engine = load(model)
     words = tuple(word for word in engine.info.words if not word.startswith("_")) if protocol == "words" else ()
-    report = accuracy.judge(engine, protocols.load(protocol, data, words=words, warn=warn, progress=progress))
+    report = accuracy.judge(engine, protocols.load(protocol, data, words=words, wanted=["test"], warn=warn, progress=progress))
     print(json.dumps(report, ensure_ascii=False) if as_json else accuracy.summary(report))
 
 
@@ -101,7 +104,9 @@ def _told(document: dict, path: Path) -> str:
     """What came of a training."""
     right, hours = document["training"]["last_epoch"]["accuracy"], document["calibration"]["hours"]
     used = sorted(threshold for threshold in document["events"]["threshold"] if threshold < NEVER)
-    lines = [f"{path}: {document['parameters']} parameters, {right:.2%} of the validation clips right; judge it once with kws evaluate"]
+    lines = [
+        f"{path}: {document['parameters']} parameters, {right:.2%} right in validation (mean of the classes); judge it with kws evaluate"
+    ]
     lines.append(f"  in streams its words are reported at thresholds from {used[0]:.3f} to {used[-1]:.3f}")
     if not supports(hours, 1.0):
         lines.append(f"  too little held-out speech ({hours:.2f} h) to say how often for nothing: add --negatives, or use kws calibrate")
