@@ -102,6 +102,19 @@ def test_hours_held_out_are_those_of_the_held_out_speech(data):
     assert material.heldout_hours == pytest.approx(1.5 / 3600)
 
 
+@pytest.mark.parametrize("option", ["negatives", "mine"])
+def test_a_muted_microphone_is_not_held_out(data, tmp_path, option):
+    names = [name for name in map(str, range(1000)) if part_of(name) == "validation"]
+    write(tmp_path / "room" / f"{names[0]}_nohash_0.wav", quiet(90.0))
+    write(tmp_path / "room" / f"{names[1]}_nohash_0.wav", quiet(3.0), tone(2.0))
+    write(tmp_path / "room" / "0_nohash_0.wav", tone(2.0))
+    warnings: list[str] = []
+    material = gather(["rise"], Folders(data, **{option: (tmp_path / "room",)}), warn=warnings.append)
+    before = gathered(data)[0].heldout_hours
+    assert material.heldout_hours - before == pytest.approx(5.0 / 3600)
+    assert f"left out: {tmp_path / 'room' / names[0]}_nohash_0.wav: there is no sound in it. Record it again." in warnings
+
+
 def test_recordings_of_the_word_among_the_negatives_are_not_learned_as_something_else(data, tmp_path):
     other = write_tone_folder(tmp_path / "other", 12)
     warnings: list[str] = []

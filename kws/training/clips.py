@@ -178,7 +178,7 @@ def read_bank(
 
 
 def sounding(bank: Bank, warn: Callable[[str], None], shortest_seconds: float = SHORTEST_WORD_SECONDS) -> Bank:
-    """The clips that can be a word, or, if none is too short, other sound; those that hold none are named with `warn`."""
+    """The clips that hold sound, and at least so much of it; the others are named with `warn`."""
     troubles = {}
     for clip, wave in zip(bank.clips, bank, strict=True):
         if np.abs(wave).max(initial=0.0) <= QUIETEST:

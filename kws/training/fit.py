@@ -137,7 +137,7 @@ class Run:
         }
         for name, what in _MADE_WITH.items():
             if saved.get(name) != mine[name]:
-                how = _differing(saved[name], mine[name])
+                how = _differing(saved.get(name), mine[name])
                 raise DataError(f"{path}: was made with {what}{how}; it cannot be resumed. Use the same, or start anew without --resume.")
         self.network.load_state_dict(saved["network"])
         self.trained.load_state_dict(saved["average"])

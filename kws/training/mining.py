@@ -20,7 +20,7 @@ from kws import audio
 from kws.errors import AudioError, DataError
 from kws.output import replace_file
 from kws.spotter import Spotter, Stream
-from kws.training.clips import Bank, Clip, pack, without_words
+from kws.training.clips import QUIETEST, Bank, Clip, pack, without_words
 from kws.training.mixing import Source
 
 THRESHOLD = 0.3  # of the score: what comes this near to firing is learned from, too
@@ -69,13 +69,19 @@ def fingerprint(clips: Sequence[Clip]) -> str:
 
 
 def read_heldout(clips: Sequence[Clip], warn: Callable[[str], None]) -> Bank:
-    """The first minutes of every recording, two hours in all, in pieces. Those that cannot be read are named and left out."""
+    """The first minutes of every recording, two hours in all, in pieces. Those that cannot be read, or hold no sound, are named and left
+    out."""
     pieces: list[tuple[Clip, np.ndarray]] = []
     for clip in clips:
         try:
-            pieces += [(clip, _as_int16(wave)) for wave in _beginning(clip.path, HELDOUT_SECONDS / len(clips))]
+            waves = _beginning(clip.path, HELDOUT_SECONDS / len(clips))
         except AudioError as error:
             warn(f"left out: {error}")
+            continue
+        if max((float(np.abs(wave).max(initial=0.0)) for wave in waves), default=0.0) <= QUIETEST:
+            warn(f"left out: {clip.path}: there is no sound in it. Record it again.")
+            continue
+        pieces += [(clip, _as_int16(wave)) for wave in waves]
     return pack([clip for clip, _ in pieces], [wave for _, wave in pieces])
 
 
