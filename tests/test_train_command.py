@@ -202,6 +202,8 @@ def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
         (["rise", "--data", "{data}", "--out", "{empty}/model.bin"], 1, "a model file is named NAME.onnx"),
         (["rise"], 2, "Give either --data DIR, or --from-text"),
         (["--data", "{data}"], 2, "Name the words: kws train WORD... --data DIR"),
+        (["rise", "--data", "{data}", "--learning-rate", "2"], 2, "is not in the range 0<x<=1"),
+        (["rise", "--data", "{data}", "--learning-rate", "nan"], 2, "nan is not in the range"),
     ],
     ids=[
         "unknown word",
@@ -211,6 +213,8 @@ def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
         "name of the model",
         "no data",
         "no word",
+        "steps too large",
+        "steps that are none",
     ],
 )
 def test_refusals(tiny_model, tmp_path, args, code, message):

@@ -98,7 +98,7 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
 @click.option("--shards", type=click.IntRange(1), help="Batches in one step, shared by torchrun's processes.  [default: one for each]")
 @click.option(
     "--learning-rate",
-    type=Range(0, min_open=True),
+    type=Range(0, 1, min_open=True),
     help="The highest.  [default: 0.002; of a protocol 0.003, with a trunk 0.002]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same model.")
