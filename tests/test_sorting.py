@@ -73,6 +73,13 @@ def test_missing_folders_are_told_before_anything_is_read(tmp_path, option):
     assert result.stderr == f"Error: {tmp_path / 'none'}: no such folder. Check the path of {option}.\n"
 
 
+@pytest.mark.parametrize(("name", "told"), [(trunk.READER, "is a network of another size"), ("none.pt", "none.pt")])
+def test_so_are_trunks_that_do_not_fit(tmp_path, name, told):
+    result = kws("train", "rise", "--protocol", "words", "--data", tmp_path, "--trunk", trunk.shipped(name) or tmp_path / name, *QUICK)
+    assert result.exit_code == 1 and told in result.stderr
+    assert "recordings" not in result.stderr
+
+
 def test_detectors_and_sorting_networks_of_the_same_words_keep_apart(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert kws("train", "rise", "rise", "--protocol", "words", "--data", data, *QUICK).exit_code == 0

@@ -16,6 +16,7 @@ from kws.training.clips import Bank, find_clips, read_bank
 from kws.training.lexicon import Sounds, pronounced
 from kws.training.material import check_folders
 from kws.training.network import NetworkConfig
+from kws.training.part import UNKNOWN
 from kws.training.session import Hooks
 from kws.training.torch_engine import pick_device
 from kws.training.trunk import with_trunk
@@ -44,9 +45,7 @@ class Options:
 
 def train(options: Options, hooks: Hooks, warn: Warn, progress: Bar) -> str | None:
     """Trains as wished; returns a line on what came of it, of several processes in the first alone. Raises KwsError."""
-    processes.share(options.recipe.shards)  # raises before anything is read, as the next two do
-    check_folders("negatives", options.other_speech)
-    check_folders("background", options.background)
+    _check(options)
     warn = processes.by_first(warn)
     protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn, progress=progress)
     config, sounds = with_sounds(sorting_config(protocol.classes, options.size, options.trunk, options.pooling), protocol, warn)
@@ -71,6 +70,15 @@ def train(options: Options, hooks: Hooks, warn: Warn, progress: Bar) -> str | No
         card=trunk.card(options.trunk) if options.trunk else {},
     )
     return _told(document, options.out) if document else None
+
+
+def _check(options: Options) -> None:
+    """Raises KwsError for what cannot be, before anything is read."""
+    processes.share(options.recipe.shards)
+    check_folders("negatives", options.other_speech)
+    check_folders("background", options.background)
+    if options.trunk:
+        with_trunk(sorting_config((UNKNOWN,), options.size, options.trunk, options.pooling), options.trunk, options.recipe.seed)
 
 
 def with_sounds(config: NetworkConfig, protocol: protocols.Protocol, warn: Warn) -> tuple[NetworkConfig, Sounds]:
