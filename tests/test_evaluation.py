@@ -119,7 +119,7 @@ class TestHearing:
         assert warnings == [f"left out: {tmp_path / 'muted.wav'}: there is no sound in it. Record it again."]
 
     def test_who_stops_does_not_wait_for_a_long_recording(self, spotter, tmp_path):
-        soundfile.write(tmp_path / "long.wav", np.full(20 * 60 * RATE, 0.001, np.float32), RATE)
+        soundfile.write(tmp_path / "long.wav", np.full(40 * 60 * RATE, 0.001, np.float32), RATE)
         began = time.perf_counter()
         hear_recording(spotter, tmp_path / "long.wav", CURVE)
         whole = time.perf_counter() - began
@@ -131,7 +131,7 @@ class TestHearing:
         began = time.perf_counter()
         with pytest.raises(KeyboardInterrupt):
             hear_recordings(spotter, find_clips(tmp_path), CURVE, print, interrupted)
-        assert time.perf_counter() - began < 0.7 * whole
+        assert time.perf_counter() - began < 0.8 * whole
 
     def test_order_is_kept_and_a_fault_comes_out(self):
         assert list(side_by_side(lambda x: x * x, range(100))) == [x * x for x in range(100)]
