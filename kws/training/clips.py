@@ -20,6 +20,7 @@ from kws.errors import AudioError, DataError
 BACKGROUND = "_background_noise_"
 LONGEST_WORD_SECONDS = 60.0
 SHORTEST_WORD_SECONDS = 0.05
+NO_SOUND = "there is no sound in it. Record it again."
 TOO_LONG_FOR_A_WORD = "are too long for one word. Cut it, or put it among the negatives."
 QUIETEST = 1e-4  # a recording that never gets louder is no noise, and no word
 MOST_UNREADABLE = 0.1  # of the clips
@@ -177,16 +178,21 @@ def read_bank(
     return pack([clip for clip, _ in good], [wave for _, wave in good])
 
 
+def peak(wave: np.ndarray) -> float:
+    """The loudest sample of audio in ±1; what is no louder than `QUIETEST` holds no sound."""
+    return float(np.abs(wave).max(initial=0.0))
+
+
 def sounding(bank: Bank, warn: Callable[[str], None], shortest_seconds: float = SHORTEST_WORD_SECONDS) -> Bank:
     """The clips that hold sound, and at least so much of it; the others are named with `warn`."""
     troubles = {}
     for clip, wave in zip(bank.clips, bank, strict=True):
-        if np.abs(wave).max(initial=0.0) <= QUIETEST:
-            troubles[clip] = "there is no sound in it"
+        if peak(wave) <= QUIETEST:
+            troubles[clip] = NO_SOUND
         elif len(wave) < shortest_seconds * audio.SAMPLE_RATE:
-            troubles[clip] = f"{1000 * len(wave) / audio.SAMPLE_RATE:.0f} ms are too short for a word"
+            troubles[clip] = f"{1000 * len(wave) / audio.SAMPLE_RATE:.0f} ms are too short for a word. Record it again."
     for clip in sorted(troubles, key=lambda clip: clip.path):
-        warn(f"left out: {clip.path}: {troubles[clip]}. Record it again.")
+        warn(f"left out: {clip.path}: {troubles[clip]}")
     return bank.select(lambda clip: clip not in troubles) if troubles else bank
 
 

@@ -15,7 +15,7 @@ from kws import audio
 from kws.errors import AudioError
 from kws.events import Detection, Scores
 from kws.spotter import Spotter, join
-from kws.training.clips import QUIETEST, Clip
+from kws.training.clips import NO_SOUND, QUIETEST, Clip, peak
 from kws.training.matching import alarm_counts, held, hits, match, report_frames
 from kws.training.streams import Stream, Streams
 from kws.training.trials import Trial, events, is_on_word
@@ -98,12 +98,12 @@ def hear_recording(spotter: Spotter, path: Path, thresholds: Sequence[float], st
         nonlocal loudest
         for block in blocks:
             lengths.append(len(block))
-            loudest = max(loudest, float(np.abs(block).max(initial=0.0)))
+            loudest = max(loudest, peak(block))
             yield block
 
     scores, alarms = hear(spotter, counted(_until(stopped, audio.blocks(path))))
     if loudest <= QUIETEST:
-        raise AudioError(f"{path}: there is no sound in it. Record it again.")
+        raise AudioError(f"{path}: {NO_SOUND}")
     counts = np.stack([alarm_counts(scores.pooled[:, i], thresholds, spotter.events) for i in range(len(spotter.words))])
     return Listened(path, sum(lengths) / audio.SAMPLE_RATE, counts, tuple(alarms), _near(spotter, scores, alarms))
 

@@ -20,7 +20,7 @@ from kws import audio
 from kws.errors import AudioError, DataError
 from kws.output import replace_file
 from kws.spotter import Spotter, Stream
-from kws.training.clips import QUIETEST, Bank, Clip, pack, without_words
+from kws.training.clips import NO_SOUND, QUIETEST, Bank, Clip, pack, peak, without_words
 from kws.training.mixing import Source
 
 THRESHOLD = 0.3  # of the score: what comes this near to firing is learned from, too
@@ -78,8 +78,8 @@ def read_heldout(clips: Sequence[Clip], warn: Callable[[str], None]) -> Bank:
         except AudioError as error:
             warn(f"left out: {error}")
             continue
-        if max((float(np.abs(wave).max(initial=0.0)) for wave in waves), default=0.0) <= QUIETEST:
-            warn(f"left out: {clip.path}: there is no sound in it. Record it again.")
+        if max(map(peak, waves), default=0.0) <= QUIETEST:
+            warn(f"left out: {clip.path}: {NO_SOUND}")
             continue
         pieces += [(clip, _as_int16(wave)) for wave in waves]
     return pack([clip for clip, _ in pieces], [wave for _, wave in pieces])

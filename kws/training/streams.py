@@ -12,7 +12,7 @@ import numpy as np
 
 from kws.audio import SAMPLE_RATE
 from kws.errors import DataError
-from kws.training.clips import QUIETEST, Bank, extent
+from kws.training.clips import QUIETEST, Bank, extent, peak
 from kws.training.mixing import coloured_noise
 from kws.training.trials import place
 
@@ -84,7 +84,7 @@ class Streams:
 
 def usable_noises(waves: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Those recordings that hold a sound. Raises DataError where none does."""
-    noises = [wave for wave in waves if np.abs(wave).max(initial=0.0) > QUIETEST]
+    noises = [wave for wave in waves if peak(wave) > QUIETEST]
     if not noises:
         raise DataError("the background recordings hold nothing but silence. Give other ones with --background.")
     return noises
