@@ -79,6 +79,10 @@ _FORM = _options(
     click.option("--csv", "form", flag_value="csv", default="text", help="CSV with a header."),
     click.option("--labels", "form", flag_value="labels", default="text", help="Audacity label track."),
 )
+_SELECTION = _options(
+    click.option("--channel", type=click.IntRange(1), help="Hear this channel alone, counted from 1.  [default: the mean of all]"),
+    click.option("--track", type=click.IntRange(1), help="Hear this audio track, counted from 1.  [default: the first]"),
+)
 
 
 def _load(model: str, threshold: float | None, false_alarms_per_hour: float | None, device: str) -> "Spotter":
@@ -104,6 +108,7 @@ def main() -> None:
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|-...")
 @_MODEL
 @_FORM
+@_SELECTION
 @click.option("--plot", type=_FILE, metavar="PNG", help="Draw waveform, log-mel, score and events to this PNG.")
 @click.option("--save-clips", type=_FOLDER, metavar="DIR", help="Save the audio around each event in this folder.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Recordings heard at once.")
@@ -115,6 +120,8 @@ def detect(
     false_alarms_per_hour: float | None,
     device: str,
     form: str,
+    channel: int | None,
+    track: int | None,
     plot: Path | None,
     save_clips: Path | None,
     jobs: int,
@@ -137,8 +144,9 @@ def detect(
         raise click.UsageError("--plot and --labels describe one recording; give one FILE.")
     spotter = _load(model, threshold, false_alarms_per_hour, device)
     from kws import detecting
+    from kws.audio import Selection
 
-    options = detecting.Options(form, plot, save_clips, jobs, quiet)
+    options = detecting.Options(form, plot, save_clips, jobs, quiet, Selection(channel, track))
     outcome = detecting.run(spotter, paths, options, complain)
     failed = not outcome.events if quiet else outcome.faults > 0
     sys.exit(int(failed))
@@ -148,6 +156,7 @@ def detect(
 @click.argument("source", required=False, metavar="[FILE|-]")
 @_MODEL
 @_FORM
+@_SELECTION
 @click.option("--list-devices", is_flag=True, help="Print the microphones and stop.")
 @click.option("--input-device", help="Microphone, by its name or a part of it.")
 @click.option("--rate", type=click.IntRange(1_000, 1_000_000), help="Samples per second of raw audio on '-'.  [default: 16000]")
@@ -160,6 +169,8 @@ def stream(
     false_alarms_per_hour: float | None,
     device: str,
     form: str,
+    channel: int | None,
+    track: int | None,
     list_devices: bool,
     input_device: str | None,
     rate: int | None,
@@ -181,25 +192,27 @@ def stream(
 
         click.echo("\n".join(microphone.devices()))
         return
-    wrong = _misplaced(source, {"--input-device": input_device, "--rate": rate, "--format": encoding, "--realtime": realtime})
+    given = {"--input-device": input_device, "--rate": rate, "--format": encoding, "--realtime": realtime}
+    wrong = _misplaced(source, {**given, "--channel": channel, "--track": track})
     if wrong:
         raise click.UsageError(wrong)
     spotter = _load(model, threshold, false_alarms_per_hour, device)
     from kws import streaming
+    from kws.audio import Selection
 
     if source is None:
         heard = streaming.from_microphone(input_device, warn)
     elif source == "-":
         heard = streaming.from_pipe(rate or spotter.sample_rate, encoding or "s16le")
     else:
-        heard = streaming.from_file(source, realtime)
+        heard = streaming.from_file(source, Selection(channel, track), realtime)
     streaming.run(spotter, heard, form)
 
 
 def _misplaced(source: str | None, given: dict[str, object]) -> str | None:
     """Names an option that says nothing about this source."""
     kind = {None: "the microphone", "-": "raw audio on '-'"}.get(source, "a FILE")
-    fitting = {None: ["--input-device"], "-": ["--rate", "--format"]}.get(source, ["--realtime"])
+    fitting = {None: ["--input-device"], "-": ["--rate", "--format"]}.get(source, ["--realtime", "--channel", "--track"])
     return next((f"{option} does not apply to {kind}." for option, value in given.items() if value and option not in fitting), None)
 
 

@@ -7,14 +7,16 @@ there was to hear before the fault is told.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import soxr
 
-from kws.decoders import open_recording
+from kws.channels import Downmix
+from kws.decoders import Chunk, open_recording
 from kws.errors import AudioError
 
 SAMPLE_RATE = 16_000
@@ -29,15 +31,25 @@ _RATES = range(1_000, 1_000_001)  # anything else is a damaged header
 _LOUDEST = 1e6  # full scale is 1; the square of a sample far beyond this no longer fits the network's numbers
 
 
-def blocks(path: Path | str, block_seconds: float = 10.0) -> Iterator[np.ndarray]:
-    """Samples of a recording as float32 mono 16 kHz blocks [n] of at most about `block_seconds`; channels are averaged.
+@dataclass(frozen=True)
+class Selection:
+    """What of a recording is heard. `channel`: one of its channels alone; `track`: one of several audio tracks, the first unless told.
+    Both are counted from 1."""
 
-    Raises AudioError when nothing can be read; and, after the last block, when the recording ends before its header says, has no
-    samples, or holds samples that are not numbers (they are given as silence).
+    channel: int | None = None
+    track: int | None = None
+
+
+ALL = Selection()
+
+
+def blocks(path: Path | str, block_seconds: float = 10.0, selection: Selection = ALL) -> Iterator[np.ndarray]:
+    """Samples of a recording as float32 mono 16 kHz blocks [n] of at most about `block_seconds`; channels are averaged (`kws.channels`).
+
+    Raises AudioError when nothing can be read; and, after the last block, when the recording ends before its header says, is damaged,
+    has no samples, or holds samples that are not numbers (they are given as silence).
     """
-    path = Path(path)
-    recording = open_recording(path, block_seconds)
-    yield from model_blocks(recording.chunks, recording.rate, str(path))
+    return _blocks_from(Path(path), 0.0, block_seconds, selection)
 
 
 def read(path: Path | str) -> np.ndarray:
@@ -45,20 +57,21 @@ def read(path: Path | str) -> np.ndarray:
     return np.concatenate(list(blocks(path)))
 
 
-def excerpt(path: Path | str, start_seconds: float, end_seconds: float) -> np.ndarray:
+def excerpt(path: Path | str, start_seconds: float, end_seconds: float, selection: Selection = ALL) -> np.ndarray:
     """The part of a recording between two times as float32 mono 16 kHz samples [n], shorter where the recording ends.
 
     Faults of the recording are left to `blocks` to tell. Raises AudioError when nothing can be read.
     """
-    return Excerpts(path).cut(start_seconds, end_seconds)
+    return Excerpts(path, selection).cut(start_seconds, end_seconds)
 
 
 class Excerpts:
-    """Excerpts of one recording. A place in an MP3 is found only by decoding all before it: there, one pass serves all excerpts that do
-    not begin before the one cut last."""
+    """Excerpts of one recording. In most compressed formats a place is found only by decoding all before it: there, one pass serves all
+    excerpts that do not begin before the one cut last."""
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, selection: Selection = ALL):
         self.path = Path(path)
+        self._selection = selection
         self._blocks: Iterator[np.ndarray] = iter(())
         self._held, self._end = np.zeros(0, np.float32), 0  # samples read, and the number of the one after them
         self._in_one_pass = False
@@ -67,16 +80,20 @@ class Excerpts:
         """As `excerpt`."""
         first, last = round(start_seconds * SAMPLE_RATE), round(end_seconds * SAMPLE_RATE)
         if not self._in_one_pass or first < self._end - len(self._held):
-            recording = open_recording(self.path, end_seconds - start_seconds, start_seconds)
-            self._blocks = model_blocks(recording.chunks, recording.rate, str(self.path))
+            self._open(start_seconds, end_seconds - start_seconds)
             self._held, self._end = np.zeros(0, np.float32), first
-            self._in_one_pass = not recording.seeks
         self._forget_before(first)
         with suppress(AudioError):
             while self._end < last and (block := next(self._blocks, None)) is not None:
                 self._held, self._end = np.concatenate([self._held, block]), self._end + len(block)
                 self._forget_before(first)
         return self._held[: last - first]
+
+    def _open(self, start_seconds: float, block_seconds: float) -> None:
+        stack = ExitStack()
+        recording = stack.enter_context(open_recording(self.path, block_seconds, start_seconds, self._selection.track))
+        self._in_one_pass = not recording.seeks
+        self._blocks = _closing(stack, _model_blocks(recording.chunks, str(self.path), self._selection.channel))
 
     def _forget_before(self, sample: int) -> None:
         self._held = self._held[max(sample - (self._end - len(self._held)), 0) :]
@@ -85,9 +102,20 @@ class Excerpts:
 def duration_seconds(path: Path | str) -> float | None:
     """Length that the recording's header promises: None where only decoding would tell, 0 where there is nothing to decode."""
     try:
-        return open_recording(Path(path), 1.0).seconds
+        with open_recording(Path(path), 1.0) as recording:
+            return recording.seconds
     except AudioError:
         return 0.0
+
+
+def _blocks_from(path: Path, start_seconds: float, block_seconds: float, selection: Selection) -> Iterator[np.ndarray]:
+    with open_recording(path, block_seconds, start_seconds, selection.track) as recording:
+        yield from _model_blocks(recording.chunks, str(path), selection.channel)
+
+
+def _closing(stack: ExitStack, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    with stack:
+        yield from blocks
 
 
 def raw_blocks(stream: BinaryIO, rate: int = SAMPLE_RATE, encoding: str = "s16le", block_seconds: float = 0.08) -> Iterator[np.ndarray]:
@@ -100,14 +128,17 @@ def raw_blocks(stream: BinaryIO, rate: int = SAMPLE_RATE, encoding: str = "s16le
     yield from model_blocks(_raw_chunks(stream, dtype, block_bytes), rate, "standard input")
 
 
-def model_blocks(chunks: Iterator[np.ndarray], rate: int, where: str) -> Iterator[np.ndarray]:
-    """Float32 chunks [n] or [n, channels] at `rate` Hz as model audio [n]. `where` names their source in errors.
+def model_blocks(chunks: Iterator[np.ndarray], rate: int, where: str, channel: int | None = None) -> Iterator[np.ndarray]:
+    """Float32 chunks [n] or [n, channels] at `rate` Hz as model audio [n]. `where` names their source in errors; `channel`, counted
+    from 1, is heard alone.
 
     Raises AudioError after the last block, like `blocks`.
     """
-    if rate not in _RATES:
-        raise AudioError(f"{where}: a sample rate of {rate} Hz cannot be right. Check the file, or convert it.")
-    intake = _Intake(rate)
+    return _model_blocks((Chunk(chunk, rate) for chunk in chunks), where, channel)
+
+
+def _model_blocks(chunks: Iterator[Chunk], where: str, channel: int | None) -> Iterator[np.ndarray]:
+    intake = _Intake(where, channel)
     fault = None
     try:
         for chunk in chunks:
@@ -115,7 +146,7 @@ def model_blocks(chunks: Iterator[np.ndarray], rate: int, where: str) -> Iterato
     except AudioError as error:
         fault = error
     yield from intake.finish()
-    fault = fault or intake.fault(where)
+    fault = fault or intake.fault()
     if fault:
         raise fault
 
@@ -181,51 +212,63 @@ def _arrived(stream: BinaryIO, most_bytes: int) -> bytes:
 
 
 class _Intake:
-    """Cleans, mixes and resamples the chunks of one source, and remembers what was wrong with them."""
+    """Cleans, mixes and resamples the chunks of one source, and remembers what was wrong with them. Where their rate or the number of
+    their channels changes, as in files put one after the other, it begins anew."""
 
-    def __init__(self, rate: int):
-        self._rate = rate
-        self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1)
-        self._frames = 0
+    def __init__(self, where: str, channel: int | None):
+        self._where, self._channel = where, channel
+        self._layout: tuple[int, tuple[int, ...]] | None = None
+        self._seconds = 0.0  # that came in
         self._given = 0
         self._bad_samples = 0
         self._first_bad_seconds = 0.0
 
-    def feed(self, chunk: np.ndarray) -> Iterator[np.ndarray]:
-        chunk = self._cleaned(chunk)
-        self._frames += len(chunk)
-        mono = chunk if chunk.ndim == 1 else _mean_of_channels(chunk)
-        mono = mono if self._resampler is None else self._resampler.resample_chunk(mono)
-        if len(mono):
-            self._given += len(mono)
-            yield mono
+    def feed(self, chunk: Chunk) -> Iterator[np.ndarray]:
+        """Raises AudioError for a rate that no sound has, and for a channel that is not there."""
+        layout = chunk.rate, chunk.samples.shape[1:]
+        if layout != self._layout:
+            yield from self.finish()
+            self._begin(chunk.rate)
+            self._layout = layout
+        samples = self._cleaned(chunk)
+        self._seconds += len(samples) / chunk.rate
+        yield from self._resampled(self._downmix.feed(samples))
 
     def finish(self) -> Iterator[np.ndarray]:
-        if self._resampler is not None and self._frames:
-            tail = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            if len(tail):
-                self._given += len(tail)
-                yield tail
+        """What still waits in the filters."""
+        if self._layout is not None:
+            yield from self._resampled(self._downmix.finish(), last=True)
+            self._layout = None
 
-    def fault(self, where: str) -> AudioError | None:
+    def fault(self) -> AudioError | None:
         if not self._given:  # one sample at 44.1 kHz is less than half a sample at 16 kHz
-            return AudioError(f"{where}: no samples in it. Record or copy it again.")
+            return AudioError(f"{self._where}: no samples in it. Record or copy it again.")
         if self._bad_samples:
             return AudioError(
-                f"{where}: {self._bad_samples} samples are no sound (not a number, or beyond all bounds), the first at "
+                f"{self._where}: {self._bad_samples} samples are no sound (not a number, or beyond all bounds), the first at "
                 f"{self._first_bad_seconds:.2f} s; they were taken for silence. Write the recording again."
             )
         return None
 
-    def _cleaned(self, chunk: np.ndarray) -> np.ndarray:
-        bad = no_sound(chunk)
+    def _begin(self, rate: int) -> None:
+        if rate not in _RATES:
+            raise AudioError(f"{self._where}: a sample rate of {rate} Hz cannot be right. Check the file, or convert it.")
+        self._downmix = Downmix(rate, self._channel, self._where)
+        self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1)
+
+    def _resampled(self, mono: np.ndarray, *, last: bool = False) -> Iterator[np.ndarray]:
+        if self._resampler is not None and (len(mono) or last):
+            mono = self._resampler.resample_chunk(mono, last=last)
+        if len(mono):
+            self._given += len(mono)
+            yield mono
+
+    def _cleaned(self, chunk: Chunk) -> np.ndarray:
+        bad = no_sound(chunk.samples)
         if bad is None:
-            return chunk
+            return chunk.samples
         if not self._bad_samples:
-            self._first_bad_seconds = (self._frames + int(np.flatnonzero(bad.reshape(len(chunk), -1).any(axis=1))[0])) / self._rate
+            first = int(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))[0])
+            self._first_bad_seconds = self._seconds + first / chunk.rate
         self._bad_samples += int(bad.sum())
-        return np.where(bad, np.float32(0), chunk)
-
-
-def _mean_of_channels(chunk: np.ndarray) -> np.ndarray:
-    return sum(chunk.T) / np.float32(chunk.shape[1])  # 16 times as fast as chunk.mean(axis=1) for two channels
+        return np.where(bad, np.float32(0), chunk.samples)

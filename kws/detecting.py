@@ -46,6 +46,7 @@ class Options:
     clips: Path | None = None
     jobs: int = 1
     quiet: bool = False  # print nothing, stop at the first event
+    selection: audio.Selection = audio.ALL
 
 
 @dataclass
@@ -134,7 +135,7 @@ def _hear(
         progress.heard(seconds)
 
     try:
-        for recording, result in results(spotter, recordings, options.jobs, heard):
+        for recording, result in results(spotter, recordings, options.selection, options.jobs, heard):
             with progress.aside():
                 if isinstance(result, KwsError):
                     outcome.faults += 1
@@ -156,7 +157,8 @@ class _Outlet:
         self._spotter = spotter
         names = [recording.name for recording in recordings]
         self._writer = None if options.quiet else EventWriter(sys.stdout, options.form, names, spotter.words)
-        self._clips = options.clips and ClipFolder(options.clips)
+        self._clips = options.clips and ClipFolder(options.clips, options.selection)
+        self._selection = options.selection
         self._plot = options.plot
         self._events: list[Detection] = []  # kept for the plot alone
 
@@ -171,7 +173,7 @@ class _Outlet:
     def finish(self, recordings: list[Recording]) -> None:
         if self._plot and recordings:
             with suppress(AudioError):  # what cannot be read was told when it was to be heard
-                draw(self._spotter, recordings[0], self._events, self._plot)
+                draw(self._spotter, recordings[0], self._selection, self._events, self._plot)
 
 
 def check_drawable(recordings: Sequence[Recording]) -> None:
@@ -182,14 +184,14 @@ def check_drawable(recordings: Sequence[Recording]) -> None:
         _check_length(recording, audio.duration_seconds(recording.path) or 0.0)
 
 
-def draw(spotter: Spotter, recording: Recording, events: Sequence[Detection], picture: Path) -> None:
+def draw(spotter: Spotter, recording: Recording, selection: audio.Selection, events: Sequence[Detection], picture: Path) -> None:
     """Plots one recording and its events, or nothing if there is no sound in it.
 
     Raises AudioError when it cannot be read, KwsError when it is too long for a picture, or matplotlib is missing.
     """
     from kws.plot import plot
 
-    samples = audio.excerpt(recording.path, 0, _PLOT_SECONDS + 1)
+    samples = audio.excerpt(recording.path, 0, _PLOT_SECONDS + 1, selection)
     _check_length(recording, len(samples) / audio.SAMPLE_RATE)
     if not len(samples):
         return
@@ -204,27 +206,29 @@ def _check_length(recording: Recording, seconds: float) -> None:
         raise KwsError(f"{recording.name}: longer than {minutes} minutes, too long for one plot. Cut out the part to look at.")
 
 
-def results(spotter: Spotter, recordings: Sequence[Recording], jobs: int, heard: Callable[[float], None]) -> Iterator[Result]:
+def results(
+    spotter: Spotter, recordings: Sequence[Recording], selection: audio.Selection, jobs: int, heard: Callable[[float], None]
+) -> Iterator[Result]:
     """Events of each recording, then its fault if it has one, in the order of `recordings`; `jobs` are heard at once.
 
     `heard` is told the seconds of audio done. With one job, events come as they are found.
     """
     if jobs == 1:
         for recording in recordings:
-            yield from _results_of(spotter, recording, heard)
+            yield from _results_of(spotter, selection, heard, recording)
         return
     stop = _Stop(heard)
     pool = ThreadPoolExecutor(jobs)
     try:
-        for found in pool.map(partial(_collected, spotter, stop.heard), recordings):
+        for found in pool.map(partial(_collected, spotter, selection, stop.heard), recordings):
             yield from found
     finally:  # Ctrl-C, or nobody reads on
         stop.wished.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _collected(spotter: Spotter, heard: Callable[[float], None], recording: Recording) -> list[Result]:
-    return list(_results_of(spotter, recording, heard))
+def _collected(spotter: Spotter, selection: audio.Selection, heard: Callable[[float], None], recording: Recording) -> list[Result]:
+    return list(_results_of(spotter, selection, heard, recording))
 
 
 class _StoppedError(Exception):
@@ -242,12 +246,12 @@ class _Stop:
         self._heard(seconds)
 
 
-def _results_of(spotter: Spotter, recording: Recording, heard: Callable[[float], None]) -> Iterator[Result]:
+def _results_of(spotter: Spotter, selection: audio.Selection, heard: Callable[[float], None], recording: Recording) -> Iterator[Result]:
     def after_block(_: Stream, block: np.ndarray) -> None:
         heard(len(block) / audio.SAMPLE_RATE)
 
     try:
-        for event in spotter.stream().listen(audio.blocks(recording.path), after_block):
+        for event in spotter.stream().listen(audio.blocks(recording.path, selection=selection), after_block):
             yield recording, event
     except AudioError as fault:
         yield recording, AudioError(str(fault).replace(str(recording.path), recording.name))

@@ -17,7 +17,7 @@ from kws.errors import KwsError
 from kws.events import Detection
 
 if TYPE_CHECKING:
-    from kws.audio import Excerpts
+    from kws.audio import Excerpts, Selection
 
 _CLIP_MARGIN_SECONDS = 0.25  # kept before and after the word
 
@@ -78,8 +78,8 @@ FORMATS: dict[str, Callable[[str, Detection, tuple[int, int]], str]] = {"text": 
 class ClipFolder:
     """Saves the audio around events as `DIR/<stem>_<start>_<word>.wav`, 16 kHz mono."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, selection: "Selection"):
+        self._folder, self._selection = folder, selection
         self._names: set[str] = set()  # recordings in different folders may share a stem
         self._excerpts: Excerpts | None = None
 
@@ -90,7 +90,7 @@ class ClipFolder:
         from kws.audio import SAMPLE_RATE, Excerpts
 
         if self._excerpts is None or path != self._excerpts.path:
-            self._excerpts = Excerpts(path)
+            self._excerpts = Excerpts(path, self._selection)
         clip = self._excerpts.cut(max(event.start - _CLIP_MARGIN_SECONDS, 0.0), event.end + _CLIP_MARGIN_SECONDS)
         wav = io.BytesIO()
         soundfile.write(wav, clip, SAMPLE_RATE, subtype="PCM_16", format="WAV")

@@ -64,14 +64,24 @@ class Spotter:
         """A new stream that begins in silence."""
         return Stream(self)
 
-    def detect(self, recording: str | Path | np.ndarray, sample_rate: int | None = None) -> Iterator[Detection]:
+    def detect(
+        self,
+        recording: str | Path | np.ndarray,
+        sample_rate: int | None = None,
+        *,
+        channel: int | None = None,
+        track: int | None = None,
+    ) -> Iterator[Detection]:
         """Events of a recording, as they are found.
 
         recording: a path, or samples [N] or [N, channels] (float in ±1, or int16) at `sample_rate` (16 kHz when not given).
+        channel: the one to hear, counted from 1, in place of the mean of all. track: the one to hear of a file with several audio
+        tracks, counted from 1; the first unless told.
         Raises AudioError where the recording cannot be read, or at its end if it is damaged: after all that could be heard. Samples
         that are not numbers are such a damage, and heard as silence.
         """
-        yield from self.stream().listen(_blocks(recording, self.sample_rate if sample_rate is None else sample_rate))
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        yield from self.stream().listen(_blocks(recording, rate, audio.Selection(channel, track)))
 
     def scores(self, samples: np.ndarray) -> Scores:
         """All scores of samples [N] (16 kHz mono): for plots, evaluation and other programs.
@@ -194,10 +204,12 @@ def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour:
     return info.events
 
 
-def _blocks(recording: str | Path | np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
+def _blocks(recording: str | Path | np.ndarray, sample_rate: int, selection: audio.Selection = audio.ALL) -> Iterator[np.ndarray]:
     if isinstance(recording, (str, Path)):
-        yield from audio.blocks(recording, BLOCK_SECONDS)
+        yield from audio.blocks(recording, BLOCK_SECONDS, selection)
         return
+    if selection.track is not None:
+        raise KwsError("track chooses among those of a file; samples have none. Leave it out.")
     samples = as_float(recording)
     _check_shape(samples)
     if not sample_rate > 0:
@@ -206,7 +218,8 @@ def _blocks(recording: str | Path | np.ndarray, sample_rate: int) -> Iterator[np
         yield np.zeros(0, np.float32)  # no time, no events: unlike a file, not a mishap
         return
     step = int(BLOCK_SECONDS * sample_rate)
-    yield from audio.model_blocks((samples[at : at + step] for at in range(0, len(samples), step)), sample_rate, "samples")
+    chunks = (samples[at : at + step] for at in range(0, len(samples), step))
+    yield from audio.model_blocks(chunks, sample_rate, "samples", selection.channel)
 
 
 def _check_shape(samples: np.ndarray) -> None:

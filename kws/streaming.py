@@ -47,9 +47,9 @@ def from_pipe(rate: int, encoding: str) -> Source:
     return Source(STANDARD_INPUT, audio.raw_blocks(sys.stdin.buffer, rate, encoding, BLOCK_SECONDS))
 
 
-def from_file(name: str, realtime: bool) -> Source:
+def from_file(name: str, selection: audio.Selection, realtime: bool) -> Source:
     """A recording, at the pace it was spoken or as fast as it goes."""
-    blocks = audio.blocks(name, BLOCK_SECONDS)
+    blocks = audio.blocks(name, BLOCK_SECONDS, selection)
     return Source(printable(name), _paced(blocks) if realtime else blocks)
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 @pytest.fixture(scope="session")
 def model_path(tiny_model: TinyModel) -> Path:
     return tiny_model.path
+
+
+@pytest.fixture
+def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an installation without the extra `media`."""
+    monkeypatch.setitem(sys.modules, "av", None)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from kws.decoders import open_recording
 from kws.errors import AudioError
 
 RATE = audio.SAMPLE_RATE
-NOT_SOUND = "not a recording that can be read|libsndfile does not read it"  # with ffmpeg, and without
+NOT_SOUND = "not a recording that can be read"
 
 
 def noise(seconds: float, rate: int = RATE, channels: int = 1, *, seed: int = 0) -> np.ndarray:
@@ -82,9 +82,10 @@ def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
 def test_formats(tmp_path: Path, name: str, options: dict[str, str], tolerance: float) -> None:
     samples = tone(2.0)
     heard = audio.read(write(tmp_path / name, samples, **options))
-    assert heard.dtype == np.float32 and heard.shape == samples.shape
+    assert heard.dtype == np.float32
+    assert len(heard) == pytest.approx(len(samples), abs=256)  # the last block of a Vorbis file of one page is lost
     middle = slice(RATE // 4, -RATE // 4)  # lossy formats need a moment at the edges
-    np.testing.assert_allclose(heard[middle], samples[middle], atol=tolerance)
+    np.testing.assert_allclose(heard[middle], samples[: len(heard)][middle], atol=tolerance)
 
 
 def test_samples_beyond_full_scale_are_kept(tmp_path: Path) -> None:
@@ -94,20 +95,19 @@ def test_samples_beyond_full_scale_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.ffmpeg
 @pytest.mark.parametrize("name", ["a.m4a", "a.wma", "video.mp4", "a:b.m4a"])
-def test_other_formats_go_through_ffmpeg(tmp_path: Path, name: str) -> None:
+def test_formats_that_pyav_reads(tmp_path: Path, name: str) -> None:
     source = write(tmp_path / "a.wav", tone(2.0))
     subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-b:a", "192k", f"file:{tmp_path / name}"], check=True)
     heard = audio.read(tmp_path / name)
     assert len(heard) == pytest.approx(2 * RATE, abs=RATE // 8)
     assert np.sqrt(np.mean(heard[RATE // 2 : RATE] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
-    assert audio.duration_seconds(tmp_path / name) is None
+    assert audio.duration_seconds(tmp_path / name) == pytest.approx(2, abs=0.05)
 
 
-def test_without_ffmpeg_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_without_pyav_the_error_names_the_command_that_brings_it(tmp_path: Path, without_pyav: None) -> None:
     path = tmp_path / "a.m4a"
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
-    assert "Install ffmpeg" in fault(path)[1]
+    assert "pip install av brings one for MP4, M4A, WebM" in fault(path)[1]
 
 
 @pytest.mark.ffmpeg
@@ -120,17 +120,17 @@ def test_mp3_without_a_length_tag_is_heard_to_its_end(tmp_path: Path, name: str)
     heard = audio.read(path)
     assert len(heard) == pytest.approx(15 * RATE, abs=RATE // 4)
     assert np.abs(heard[-RATE:]).max() > 0.3
-    assert audio.duration_seconds(path) == pytest.approx(15, abs=0.25)
+    assert audio.duration_seconds(path) is None
 
 
 @pytest.mark.ffmpeg
-def test_a_truncated_file_that_ffmpeg_reads_is_told(tmp_path: Path) -> None:
+def test_a_truncated_file_that_pyav_reads_is_told(tmp_path: Path) -> None:
     source, path = write(tmp_path / "a.wav", noise(20.0)), tmp_path / "a.m4a"
     subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-movflags", "+faststart", path], check=True)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     heard, error = fault(path)
     assert 5 * RATE < len(heard) < 15 * RATE
-    assert "the end is missing" in error
+    assert "of 20.00 s can be read" in error
 
 
 @pytest.mark.ffmpeg
@@ -273,12 +273,12 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     [(Path.unlink, "it is gone"), (lambda path: path.write_bytes(b"not sound" * 99), "could not open/decode file")],
     ids=["gone", "replaced"],
 )
-def test_an_mp3_that_changes_before_it_is_heard(tmp_path: Path, change: Callable[[Path], object], reason: str) -> None:
+def test_an_mp3_that_changes_before_it_is_heard(tmp_path: Path, without_pyav: None, change: Callable[[Path], object], reason: str) -> None:
     path = write(tmp_path / "a.mp3", noise(1.0))
-    recording = open_recording(path, 1.0)
-    change(path)
-    with pytest.raises(AudioError, match=rf"a\.mp3: cannot be decoded \({reason}\)\. Copy or record it again\."):
-        list(recording.chunks)
+    with open_recording(path, 1.0) as recording:
+        change(path)
+        with pytest.raises(AudioError, match=rf"a\.mp3: cannot be decoded \({reason}\)\. Copy or record it again\."):
+            list(recording.chunks)
 
 
 def test_an_mp3_in_a_folder_named_like_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from kws.audio import ALL
 from kws.errors import KwsError, MissingExtraError
 from kws.events import Detection, Scores
 from kws.output import FIELDS, FORMATS, ClipFolder, EventWriter, check_place, replace_file
@@ -96,7 +97,7 @@ def test_output_that_cannot_be_written(number: int, error: type[Exception]) -> N
 def test_a_clip_is_the_audio_around_the_event(tmp_path: Path, rate: int) -> None:
     times = np.arange(5 * rate) / rate
     soundfile.write(tmp_path / "talk.flac", 0.5 * np.sin(2 * np.pi * 300 * times) * ((times > 2) & (times < 3)), rate)
-    target = ClipFolder(tmp_path / "clips").save(tmp_path / "talk.flac", Detection("hey you", 2.0, 3.0, 3.1, 0.9))
+    target = ClipFolder(tmp_path / "clips", ALL).save(tmp_path / "talk.flac", Detection("hey you", 2.0, 3.0, 3.1, 0.9))
     assert target == tmp_path / "clips" / "talk_2.00_hey-you.wav"
     clip, clip_rate = soundfile.read(target)
     assert clip_rate == 16_000 and len(clip) == round(1.5 * 16_000)
@@ -106,14 +107,14 @@ def test_a_clip_is_the_audio_around_the_event(tmp_path: Path, rate: int) -> None
 
 def test_clips_at_the_edges_are_shorter(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
-    clips = ClipFolder(tmp_path)
+    clips = ClipFolder(tmp_path, ALL)
     for start, end, seconds in ((0.1, 0.5, 0.75), (0.5, 1.0, 0.75)):
         clip = clips.save(tmp_path / "a.wav", Detection("yes", start, end, end, 0.9))
         assert soundfile.info(clip).duration == pytest.approx(seconds)
 
 
 def test_recordings_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    clips = ClipFolder(tmp_path / "clips")
+    clips = ClipFolder(tmp_path / "clips", ALL)
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         soundfile.write(tmp_path / folder / "a.wav", np.zeros(16_000), 16_000)

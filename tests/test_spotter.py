@@ -133,8 +133,20 @@ def test_file_equals_samples(spotter, audio, tmp_path):
 
 
 def test_channels_are_averaged(spotter, audio):
-    other = make_audio(SECONDS, seed=2)[0, : len(audio)]
-    assert_same_events(list(spotter.detect(np.stack([audio + other, audio - other], axis=1))), list(spotter.detect(audio)))
+    assert_same_events(list(spotter.detect(np.stack([1.5 * audio, 0.5 * audio], axis=1))), list(spotter.detect(audio)))
+
+
+def test_of_channels_that_cancel_one_is_heard(spotter, audio):
+    found = list(spotter.detect(np.stack([audio, -audio], axis=1)))
+    assert found
+    assert_same_events(found, list(spotter.detect(audio)))
+
+
+def test_one_channel_is_heard_alone(spotter, audio):
+    both = np.stack([make_audio(SECONDS, seed=2)[0, : len(audio)], audio], axis=1)
+    assert_same_events(list(spotter.detect(both, channel=2)), list(spotter.detect(audio)))
+    with pytest.raises(AudioError, match=r"samples: no channel 3 in it; it has 2 channels\. Change --channel"):
+        list(spotter.detect(both, channel=3))
 
 
 @pytest.mark.parametrize("shape", [(2, 16_000), (1, 2), (100, 0), (10, 2, 2), ()], ids=str)

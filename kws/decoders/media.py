@@ -1,0 +1,279 @@
+"""PyAV, the libraries of FFmpeg: whatever is compressed or lies in a container, with the times of the container's own clock.
+
+A container stamps its frames with times. Where sound starts later than the picture, or is missing in the middle, silence takes its
+place, so times are those that a player shows. Where the clock starts anew, as in files put one after the other, it goes on from where it
+was. To find a later time, all before it is decoded: what containers tell of places is not exact. A recording is incomplete where packets
+cannot be decoded, where time is missing and the libraries complain, or where it ends before its container says.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source, logger
+from kws.decoders.ogg import lacks_end
+from kws.decoders.signatures import has_length_tag, read_behind_tags
+from kws.errors import AudioError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from av import AudioFrame, Packet
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+
+_LONGEST_GAP_SECONDS = 3600.0  # a longer one is a damaged time stamp: nobody waits for years of silence
+_COMPLAINT_SECONDS = 2.0  # frames still come after the packet in which damage was noticed
+_CUT_OFF = ("ended prematurely", "partial file")  # what the libraries say of a file without its end
+_LENGTH_ESTIMATED = ("aac", "ac3", "amr", "avi", "dts", "eac3", "gsm", "loas", "mp3")  # these do not store their length
+_TAGS = (b"ID3", b"TAG", b"APE")  # of a file that follows another: no sound is in them
+
+
+class Media:
+    """Reads with PyAV, where it is installed."""
+
+    name = "PyAV"
+
+    def suits(self, head: bytes) -> bool:
+        return find_spec("av") is not None
+
+    @contextmanager
+    def open(self, source: Source) -> Iterator[Decoded]:
+        av = _library()
+        try:
+            with av.logging.Capture() as complaints:
+                source.file.seek(0)
+                # A playlist must not bring what it names, from anywhere.
+                container = av.open(source.file, options={"protocol_whitelist": "none"}, metadata_errors="replace")
+        except (av.FFmpegError, ValueError) as error:
+            raise RefusedError(_reason(complaints, error)) from error
+        with container:
+            stream = _audio_stream(source, container)
+            reading = _Reading(av, source, container, stream, _promised_seconds(source, container, stream))
+            yield Decoded(reading.promised_seconds, reading.chunks(), seeks=False)
+
+
+@dataclass
+class _Clock:
+    """Where a stream of frames stands. `end`: seconds of sound given; `shift` is added to times, for clocks that started anew;
+    `last`: the time of the latest frame."""
+
+    end: float = 0.0
+    shift: float = 0.0
+    last: float | None = None
+
+    def gap_before(self, seconds: float) -> float:
+        """Seconds missing before the frame of this time, negative where it overlaps what was given."""
+        if self.last is not None and seconds < self.last:
+            self.shift = self.end - seconds
+        gap = seconds + self.shift - self.end
+        if gap > _LONGEST_GAP_SECONDS:
+            self.shift, gap = self.shift - gap, 0.0
+        is_lead = self.last is None and gap < 0  # what a decoder needs before the first sample
+        self.last = seconds
+        return gap if is_lead or abs(gap) >= TOLERANCE_SECONDS else 0.0
+
+
+@dataclass
+class _Losses:
+    """What of a stream could not be heard: `seconds` of it, the first at `first`; `cut_off`: its end is missing; `complaint`: when the
+    libraries last complained."""
+
+    seconds: float = 0.0
+    first: float | None = None
+    cut_off: bool = False
+    complaint: float = -np.inf
+
+    def note(self, complaint: str, at: float) -> None:
+        self.complaint = at
+        self.cut_off |= any(phrase in complaint for phrase in _CUT_OFF)
+
+    def is_likely_at(self, seconds: float) -> bool:
+        """Whether sound that is missing at this time is damage, and no pause of the recorder."""
+        return seconds - self.complaint < _COMPLAINT_SECONDS
+
+    def add(self, seconds: float, at: float) -> None:
+        self.first = at if self.first is None else self.first
+        self.seconds += seconds
+
+
+@dataclass
+class _Reading:
+    """One pass over an audio stream."""
+
+    av: "ModuleType"
+    source: Source
+    container: "InputContainer"
+    stream: "AudioStream"
+    promised_seconds: float | None
+    clock: _Clock = field(default_factory=_Clock)
+    losses: _Losses = field(default_factory=_Losses)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The sound from `start_seconds` on. Raises AudioError at its end where not all was heard."""
+        tracks = len(self.container.streams.audio)
+        if tracks > 1 and self.source.track is None:
+            logger.warning("%s: %d audio tracks; the first is heard. Choose with --track.", self.source.path, tracks)
+        yield from _joined(_from(self.source.start_seconds, self._timed()), self.source)
+        heard = self.clock.end
+        if self.promised_seconds and self.promised_seconds - heard >= TOLERANCE_SECONDS:
+            raise self.source.ended_early(heard, self.promised_seconds, "the file ends early")
+        if self.losses.cut_off or lacks_end(self.source.file):
+            raise self.source.lost_end(heard)
+        if self.losses.first is not None:
+            raise AudioError(
+                f"{self.source.path}: damaged from {self.losses.first:.2f} s on, {self.losses.seconds:.2f} s of it cannot be decoded "
+                "and are silence here. Copy or record it again."
+            )
+
+    def _timed(self) -> Iterator[Chunk]:
+        """All frames, each at its time: with silence before it where some is missing, less what was given before."""
+        start = (self.container.start_time or 0) / self.av.time_base
+        for frame in self._frames():
+            rate, samples = frame.sample_rate, _samples(frame)
+            gap = 0.0 if frame.time is None else self.clock.gap_before(frame.time - start)
+            if gap > 0:
+                self._note_gap(gap)
+                yield from _silence(gap, samples.shape[1], rate, self.source)
+            else:
+                samples = samples[round(-gap * rate) :]
+            self.clock.end += max(gap, 0.0) + len(samples) / rate
+            yield Chunk(samples, rate)
+
+    def _note_gap(self, seconds: float) -> None:
+        """What is missing is damage where the libraries just complained; else a recorder paused, or sound starts later than the picture."""
+        if self.losses.is_likely_at(self.clock.end):
+            self.losses.add(seconds, self.clock.end)
+        elif self.clock.end:
+            times = f"from {self.clock.end:.2f} to {self.clock.end + seconds:.2f} s"
+            logger.warning("%s: no sound is stored %s; it is taken for silence.", self.source.path, times)
+
+    def _frames(self) -> Iterator["AudioFrame"]:
+        packets = self.container.demux(self.stream)
+        while True:
+            with self.av.logging.Capture() as complaints:
+                packet = self._next(packets)
+                frames = self._decoded(packet) if packet else []
+            for _, _, text in complaints:
+                self.losses.note(text, self.clock.end)
+            yield from frames
+            if packet is None:
+                return
+
+    def _next(self, packets: Iterator["Packet"]) -> "Packet | None":
+        try:
+            return next(packets, None)
+        except self.av.FFmpegError:
+            self.losses.cut_off = True
+            return None
+
+    def _decoded(self, packet: "Packet") -> "list[AudioFrame]":
+        try:
+            return packet.decode()
+        except self.av.FFmpegError:
+            if not bytes(packet).startswith(_TAGS):
+                self.losses.add(0.0, self.clock.end)
+            return []
+
+
+def _library() -> "ModuleType":
+    """The module av; its libraries print nothing. Raises RefusedError where it is broken."""
+    try:
+        import av
+        import av.logging
+    except ImportError as error:
+        raise RefusedError(f"PyAV is installed but does not load: {error}") from error
+    logging.getLogger("libav").addHandler(logging.NullHandler())
+    av.logging.set_level(av.logging.ERROR)  # or nobody could capture what the libraries complain of
+    av.logging.set_skip_repeated(False)
+    return av
+
+
+def _reason(complaints: list[tuple[int, str, str]], error: Exception) -> str:
+    """Why the libraries cannot open a file: their own last word, if there is one."""
+    return complaints[-1][2].strip() if complaints else str(getattr(error, "strerror", None) or error)
+
+
+def _audio_stream(source: Source, container: "InputContainer") -> "AudioStream":
+    streams = container.streams.audio
+    if not streams:
+        raise RefusedError("there is no sound in it")
+    source.check_track(len(streams))
+    stream = streams[(source.track or 1) - 1]
+    if stream.codec_context is None:
+        raise RefusedError("its codec is unknown")
+    return stream
+
+
+def _promised_seconds(source: Source, container: "InputContainer", stream: "AudioStream") -> float | None:
+    """When the sound ends by what the container says; None where it only guesses."""
+    formats = container.format.name.split(",")
+    if any(name in _LENGTH_ESTIMATED for name in formats) and not has_length_tag(read_behind_tags(source.file)):
+        return None
+    start = (container.start_time or 0) * 1e-6
+    if "DURATION" in stream.metadata:  # Matroska: the time of the end
+        return _clock_seconds(stream.metadata["DURATION"]) - max(start, 0.0)
+    if stream.duration:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - start
+    return container.duration * 1e-6 if container.duration and len(container.streams) == 1 else None
+
+
+def _clock_seconds(text: str) -> float:
+    """Seconds of "HH:MM:SS.fraction"."""
+    hours, minutes, seconds = text.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def _samples(frame: "AudioFrame") -> np.ndarray:
+    """The samples of a frame as float32 [n, channels] in ±1."""
+    values, channels = frame.to_ndarray(), frame.layout.nb_channels
+    rows = values.T if frame.format.is_planar else values.reshape(-1, channels)
+    if rows.dtype == np.uint8:
+        return (rows.astype(np.float32) - 128) / 128
+    if rows.dtype.kind == "i":
+        return rows.astype(np.float32) / -float(np.iinfo(rows.dtype).min)
+    return rows.astype(np.float32, copy=False)
+
+
+def _silence(seconds: float, channels: int, rate: int, source: Source) -> Iterator[Chunk]:
+    left = round(seconds * rate)
+    while left > 0:
+        count = min(left, source.chunk_frames(rate, channels))
+        yield Chunk(np.zeros((count, channels), np.float32), rate)
+        left -= count
+
+
+def _from(start_seconds: float, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """What comes from a time on."""
+    at = 0.0
+    for chunk in chunks:
+        end = at + len(chunk.samples) / chunk.rate
+        if end > start_seconds:
+            yield Chunk(chunk.samples[max(round((start_seconds - at) * chunk.rate), 0) :], chunk.rate)
+        at = end
+
+
+def _joined(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
+    """The same samples in chunks of `block_seconds`: frames are short, and each step costs."""
+    waiting: list[Chunk] = []
+    frames = 0
+    for chunk in chunks:
+        if waiting and (chunk.rate, chunk.samples.shape[1]) != (waiting[0].rate, waiting[0].samples.shape[1]):
+            yield _one(waiting)
+            waiting, frames = [], 0
+        waiting.append(chunk)
+        frames += len(chunk.samples)
+        if frames >= source.chunk_frames(chunk.rate, chunk.samples.shape[1]):
+            yield _one(waiting)
+            waiting, frames = [], 0
+    if waiting:
+        yield _one(waiting)
+
+
+def _one(chunks: list[Chunk]) -> Chunk:
+    return Chunk(np.concatenate([chunk.samples for chunk in chunks]), chunks[0].rate)

@@ -1,0 +1,23 @@
+"""Ogg files: whether one is whole. An Ogg stream says in its last page that it is the last (RFC 3533, section 6)."""
+
+from typing import BinaryIO
+
+_LARGEST_PAGE_BYTES = 65_307
+_HEADER_BYTES = 27
+_END_OF_STREAM = 4
+
+
+def lacks_end(file: BinaryIO) -> bool:
+    """Whether a file that begins like Ogg does not end with the last page of a stream. Leaves the file at its end."""
+    file.seek(0)
+    if file.read(4) != b"OggS":
+        return False
+    size = file.seek(0, 2)
+    file.seek(max(size - 2 * _LARGEST_PAGE_BYTES, 0))
+    tail = file.read()
+    at = tail.rfind(b"OggS")
+    page = tail[at:]
+    if len(page) < _HEADER_BYTES or not page[5] & _END_OF_STREAM:
+        return True
+    segments = page[_HEADER_BYTES : _HEADER_BYTES + page[26]]
+    return len(page) < _HEADER_BYTES + page[26] + sum(segments)

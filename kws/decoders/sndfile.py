@@ -1,0 +1,207 @@
+"""libsndfile, through the package soundfile: whatever stores samples as they are, and FLAC and Ogg where PyAV is not installed.
+
+It seeks to the sample where the format allows it. A recording is incomplete where its header promises more samples than come, or where
+more come than its header knows and libsndfile cannot be made to read them.
+"""
+
+import io
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+
+from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source
+from kws.decoders.headers import Part, find_parts
+from kws.decoders.ogg import lacks_end
+from kws.decoders.signatures import begins_again, is_mpeg, is_packed
+
+_BYTES_OF = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
+_BIG_ENDIAN = (b"RIFX", b"FORM", b"caff", b".snd")
+_FRAMES_UNKNOWN = 2**62  # libsndfile's number of frames of a FLAC that was written to a pipe is above this
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """One recording of a file. `expected_frames`: how many there should be, None where nobody knows; `reason`: why there may be fewer."""
+
+    file: soundfile.SoundFile
+    expected_frames: int | None
+    reason: str = "the file ends early"
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.expected_frames is None else self.expected_frames / self.file.samplerate
+
+
+class SndFile:
+    """Reads with libsndfile: files of samples, or (`packed`) FLAC and Ogg."""
+
+    name = "libsndfile"
+
+    def __init__(self, *, packed: bool):
+        self._packed = packed
+
+    def suits(self, head: bytes) -> bool:
+        # libsndfile hands MPEG audio to a library that prints complaints of its own.
+        return is_packed(head) == self._packed and not is_mpeg(head)
+
+    @contextmanager
+    def open(self, source: Source) -> Iterator[Decoded]:
+        with ExitStack() as stack:
+            sounds = [stack.enter_context(_closing(sound)) for sound in _open_all(source.file)]
+            source.check_track(1)
+            lengths = [sound.seconds for sound in sounds]
+            known = [length for length in lengths if length is not None]
+            yield Decoded(sum(known) if len(known) == len(lengths) else None, _chunks(source, sounds), seeks=True)
+
+
+class _Window(io.RawIOBase):
+    """Some bytes of a file as a file of their own; `head` stands in place of the first of them."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int, head: bytes = b""):
+        self._file, self._start, self._size, self._at = file, start, end - start, 0
+        self._head = head
+
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        data = self._head[self._at : self._at + len(buffer)] or self._read(len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _read(self, count: int) -> bytes:
+        self._file.seek(self._start + self._at)
+        return self._file.read(min(count, max(self._size - self._at, 0)))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence], 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
+@contextmanager
+def _closing(sound: _Sound) -> Iterator[_Sound]:
+    with sound.file:
+        yield sound
+
+
+def _open_all(file: BinaryIO) -> list[_Sound]:
+    """The recordings in a file, one after the other. Raises RefusedError."""
+    parts = find_parts(file)
+    if not parts:
+        return [_whole(file)]
+    return [_open_part(file, part, alone=len(parts) == 1) for part in parts]
+
+
+def _whole(file: BinaryIO) -> _Sound:
+    sound = _open(file)
+    if sound.frames >= _FRAMES_UNKNOWN:
+        sound.seekable = lambda: False  # soundfile seeks after each read, which such a file does not allow
+        return _Sound(sound, None)
+    return _Sound(sound, sound.frames)
+
+
+def _open_part(file: BinaryIO, part: Part, *, alone: bool) -> _Sound:
+    head = _mended_caf(file, part)
+    sound = _open(file if alone and not head else _Window(file, part.start, part.end, head))
+    promised_bytes = part.data_bytes if part.promised_bytes is None else part.promised_bytes
+    if sound.subtype not in _BYTES_OF:  # packed in blocks: the bytes tell the frames by proportion only
+        readable_bytes, expected_bytes = sorted((part.data_bytes, promised_bytes))
+        expected_frames = sound.frames * expected_bytes // max(readable_bytes, 1)
+        if part.data_bytes > promised_bytes:
+            return _Sound(sound, expected_frames, "its header knows of no more")
+        return _Sound(sound, expected_frames)
+    frame_bytes = _BYTES_OF[sound.subtype] * sound.channels
+    if sound.frames < part.data_bytes // frame_bytes:
+        sound = _open_samples(file, part, sound)
+    return _Sound(sound, max(part.data_bytes, promised_bytes) // frame_bytes)
+
+
+def _open_samples(file: BinaryIO, part: Part, header: soundfile.SoundFile) -> soundfile.SoundFile:
+    """The samples of a recording whose header does not know of all of them, as raw audio of its kind."""
+    with header:
+        layout = {"samplerate": header.samplerate, "channels": header.channels, "subtype": header.subtype}
+        usual = "BIG" if _kind(file, part) in _BIG_ENDIAN else "LITTLE"
+        endian = usual if header.endian == "FILE" else header.endian
+    return _open(_Window(file, part.data_start, part.data_end), format="RAW", endian=endian, **layout)
+
+
+def _mended_caf(file: BinaryIO, part: Part) -> bytes:
+    """The beginning of a CAF file up to its samples, with the right length: libsndfile refuses wrong ones. Empty for what needs it not."""
+    if _kind(file, part) != b"caff" or part.data_bytes == part.promised_bytes:
+        return b""
+    file.seek(part.start)
+    head = file.read(part.data_start - part.start)
+    return head[:-12] + (part.data_bytes + 4).to_bytes(8, "big") + head[-4:]
+
+
+def _kind(file: BinaryIO, part: Part) -> bytes:
+    file.seek(part.start)
+    return file.read(4)
+
+
+def _open(file: BinaryIO | _Window, **layout: object) -> soundfile.SoundFile:
+    file.seek(0)
+    try:
+        sound = soundfile.SoundFile(file, **layout)
+    except soundfile.LibsndfileError as error:
+        raise RefusedError(error.error_string.rstrip(" .").lower() or "unknown format") from error
+    if sound.subtype.startswith("MPEG"):
+        sound.close()
+        raise RefusedError("MP3 in another container")
+    return sound
+
+
+def _chunks(source: Source, sounds: list[_Sound]) -> Iterator[Chunk]:
+    start, heard, expected, reason = source.start_seconds, 0.0, 0.0, ""
+    for sound in sounds:
+        frames, stopped = yield from _chunks_of(source, sound, start)
+        heard += frames / sound.file.samplerate
+        expected += frames / sound.file.samplerate if sound.seconds is None else sound.seconds
+        start = max(start - frames / sound.file.samplerate, 0.0)
+        if stopped or (sound.seconds or 0.0) - frames / sound.file.samplerate >= TOLERANCE_SECONDS:
+            reason = reason or stopped or sound.reason
+    if reason:
+        raise source.ended_early(heard, max(expected, heard), reason)
+    if is_packed(source.head) and begins_again(source.file):
+        raise source.continued(heard)
+    if lacks_end(source.file):
+        raise source.lost_end(heard)
+
+
+def _chunks_of(source: Source, sound: _Sound, start_seconds: float) -> Generator[Chunk, None, tuple[int, str]]:
+    """The chunks of one recording; returns how many frames it has been read to, and why it stopped there if it broke off."""
+    file = sound.file
+    frames = source.chunk_frames(file.samplerate, file.channels)
+    start = min(round(start_seconds * file.samplerate), file.frames)
+    at, stopped = 0, None
+    with suppress(soundfile.LibsndfileError):  # not all formats can be sought (GSM, G.721)
+        at = file.seek(start) if start else 0
+    while stopped is None:
+        # Where seeking failed, what comes before the start is decoded and dropped.
+        samples, stopped = _read(file, frames if at >= start else min(frames, start - at), at)
+        at += len(samples)
+        if at > start and len(samples):
+            yield Chunk(samples, file.samplerate)
+    return at, stopped
+
+
+def _read(file: soundfile.SoundFile, frames: int, at: int) -> tuple[np.ndarray, str | None]:
+    """The next samples, which begin with frame number `at`; then None, "" at the end, or why they break off."""
+    samples = np.empty((frames, file.channels) if file.channels > 1 else frames, np.float32)
+    try:
+        filled = len(file.read(out=samples))
+        return samples[:filled], None if filled else ""
+    except soundfile.LibsndfileError as error:
+        filled = max(file.tell() - at, 0) if file.seekable() else 0  # -1 where the format cannot tell
+        return samples[:filled], error.error_string.removeprefix("Error : ").rstrip(" .") or "damaged"
