@@ -13,7 +13,13 @@ import soundfile
 import torch
 
 RATE = 16_000
-TOOLS = {"ffmpeg": ("ffmpeg",), "pulse": ("pulseaudio", "pactl", "paplay", "pacat"), "flite": ("flite",), "espeak": ("espeak-ng",)}
+TOOLS = {
+    "ffmpeg": ("ffmpeg",),
+    "sox": ("sox",),
+    "pulse": ("pulseaudio", "pactl", "paplay", "pacat"),
+    "flite": ("flite",),
+    "espeak": ("espeak-ng",),
+}
 LEFT_OUT = pytest.StashKey[list[str]]()
 
 # A shell starts `pytest ... &` deaf to Ctrl-C, and the programs that tests start would inherit that.
