@@ -1,4 +1,4 @@
-"""One recording in every format that ffmpeg and sox write: what to call, and what is known of the result."""
+"""One recording in every format that ffmpeg and sox write, and what is known of each file."""
 
 import subprocess
 from dataclasses import dataclass
@@ -59,8 +59,13 @@ def sox(name: str, options: str = "", **known: object) -> Form:
     return Form(name, "sox", options, **known)
 
 
-# Where nobody speaks, a frame of this one says only how loud the silence is, or nothing.
-AMR = sox("amr.amr", "-r 8000 -t amr-nb -C 7")
+# With noise that comes and goes, a telephone takes the pauses for speech, too.
+BUSY = ffmpeg(
+    "busy.wav",
+    "-filter_complex [0][1]amix=duration=shortest:normalize=0",
+    "-f lavfi -i anoisesrc=amplitude=0.03:color=pink:sample_rate=16000:seed=1,tremolo=f=5:d=1",
+)
+AMR = sox("speech.amr", "-r 8000 -t amr-nb -C 7", of=BUSY)
 
 # Names say container, codec or sample format, and what else is special: kHz, channels.
 FORMS = [
@@ -178,5 +183,7 @@ FORMS = [
     ffmpeg("video-s16.avi", "-c:v mpeg4 -c:a pcm_s16le", VIDEO),
     ffmpeg("video-aac.flv", "-c:v flv -c:a aac", VIDEO, delay_seconds=1024 / 16_000),
     AMR,
+    # Where nobody speaks, a frame of this one says only how loud the silence is, or nothing.
+    sox("pauses.amr", "-r 8000 -t amr-nb -C 7"),
     ffmpeg("g722.g722"),
 ]

@@ -55,7 +55,7 @@ def spotter() -> Spotter:
 
 @dataclass(frozen=True)
 class Match:
-    """Where a recording fits another best: `seconds` after it, with this correlation (at most 1)."""
+    """Where a recording fits another best: `seconds` after it, with this correlation."""
 
     seconds: float
     correlation: float
