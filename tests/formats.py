@@ -160,7 +160,7 @@ FORMS = [
     # Matroska and WebM
     ffmpeg("vorbis.mka", "-c:a libvorbis"),
     ffmpeg("flac.mka", "-c:a flac"),
-    ffmpeg("video-aac.mkv", "-c:v mpeg4 -c:a aac", VIDEO),
+    ffmpeg("video-aac.mkv", "-c:v mpeg4 -c:a aac", VIDEO, delay_seconds=1024 / 16_000),
     ffmpeg("video-s16.mkv", "-c:v mpeg4 -c:a pcm_s16le", VIDEO),
     ffmpeg("late-sound.mkv", "-c:v mpeg4 -c:a flac", f"{VIDEO} -itsoffset 2", delay_seconds=2.0),
     ffmpeg("opus.webm", "-c:a libopus"),
