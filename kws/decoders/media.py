@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source, logger
+from kws.decoders.mpeg import frame_bytes
 from kws.decoders.ogg import lacks_end
 from kws.decoders.signatures import has_length_tag, read_behind_tags
 from kws.errors import AudioError
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from av import AudioFrame, Packet
+    from av.audio.codeccontext import AudioCodecContext
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
 _LONGEST_GAP_SECONDS = 3600.0  # a longer one is a damaged time stamp: nobody waits for years of silence
 _COMPLAINT_SECONDS = 2.0  # frames still come after the packet in which damage was noticed
+_ROUNDING_SECONDS = 0.005  # of time stamps: all that is forgiven them after damage
 _CUT_OFF = ("ended prematurely", "partial file")  # what the libraries say of a file without its end
+_LENGTH_SLACK_SECONDS = {"asf": 0.25, "caf": 0.3}  # of formats that store it roughly, or in whole blocks
 _LENGTH_ESTIMATED = ("aac", "ac3", "amr", "avi", "dts", "eac3", "gsm", "loas", "mp3")  # these do not store their length
+_BETTER_CODECS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}  # the usual ones do not know the pauses of telephones
 _TAGS = (b"ID3", b"TAG", b"APE")  # of a file that follows another: no sound is in them
 
 
@@ -54,7 +59,7 @@ class Media:
             raise RefusedError(_reason(complaints, error)) from error
         with container:
             stream = _audio_stream(source, container)
-            reading = _Reading(av, source, container, stream, _promised_seconds(source, container, stream))
+            reading = _Reading(av, source, container, stream, _decoder(av, stream), _promised_seconds(source, container, stream))
             yield Decoded(reading.promised_seconds, reading.chunks(), seeks=False)
 
 
@@ -67,8 +72,8 @@ class _Clock:
     shift: float = 0.0
     last: float | None = None
 
-    def gap_before(self, seconds: float) -> float:
-        """Seconds missing before the frame of this time, negative where it overlaps what was given."""
+    def gap_before(self, seconds: float, tolerance_seconds: float) -> float:
+        """Seconds missing before the frame of this time, negative where it overlaps what was given; 0 where it is less than tolerated."""
         if self.last is not None and seconds < self.last:
             self.shift = self.end - seconds
         gap = seconds + self.shift - self.end
@@ -76,7 +81,7 @@ class _Clock:
             self.shift, gap = self.shift - gap, 0.0
         is_lead = self.last is None and gap < 0  # what a decoder needs before the first sample
         self.last = seconds
-        return gap if is_lead or abs(gap) >= TOLERANCE_SECONDS else 0.0
+        return gap if is_lead or abs(gap) >= tolerance_seconds else 0.0
 
 
 @dataclass
@@ -110,6 +115,7 @@ class _Reading:
     source: Source
     container: "InputContainer"
     stream: "AudioStream"
+    decoder: "AudioCodecContext"
     promised_seconds: float | None
     clock: _Clock = field(default_factory=_Clock)
     losses: _Losses = field(default_factory=_Losses)
@@ -121,7 +127,8 @@ class _Reading:
             logger.warning("%s: %d audio tracks; the first is heard. Choose with --track.", self.source.path, tracks)
         yield from _joined(_from(self.source.start_seconds, self._timed()), self.source)
         heard = self.clock.end
-        if self.promised_seconds and self.promised_seconds - heard >= TOLERANCE_SECONDS:
+        slack = _LENGTH_SLACK_SECONDS.get(self.container.format.name, TOLERANCE_SECONDS)
+        if self.promised_seconds and self.promised_seconds - heard >= slack:
             raise self.source.ended_early(heard, self.promised_seconds, "the file ends early")
         if self.losses.cut_off or lacks_end(self.source.file):
             raise self.source.lost_end(heard)
@@ -136,7 +143,8 @@ class _Reading:
         start = (self.container.start_time or 0) / self.av.time_base
         for frame in self._frames():
             rate, samples = frame.sample_rate, _samples(frame)
-            gap = 0.0 if frame.time is None else self.clock.gap_before(frame.time - start)
+            tolerance = _ROUNDING_SECONDS if self.losses.is_likely_at(self.clock.end) else TOLERANCE_SECONDS
+            gap = 0.0 if frame.time is None else self.clock.gap_before(frame.time - start, tolerance)
             if gap > 0:
                 self._note_gap(gap)
                 yield from _silence(gap, samples.shape[1], rate, self.source)
@@ -167,14 +175,17 @@ class _Reading:
 
     def _next(self, packets: Iterator["Packet"]) -> "Packet | None":
         try:
-            return next(packets, None)
+            packet = next(packets, None)
         except self.av.FFmpegError:
             self.losses.cut_off = True
             return None
+        if packet and packet.size and self.container.format.name == "mp3":
+            self.losses.cut_off = packet.size < (frame_bytes(bytes(packet)) or 0)  # the last packet has the last word
+        return packet
 
     def _decoded(self, packet: "Packet") -> "list[AudioFrame]":
         try:
-            return packet.decode()
+            return self.decoder.decode(packet)
         except self.av.FFmpegError:
             if not bytes(packet).startswith(_TAGS):
                 self.losses.add(0.0, self.clock.end)
@@ -204,10 +215,14 @@ def _audio_stream(source: Source, container: "InputContainer") -> "AudioStream":
     if not streams:
         raise RefusedError("there is no sound in it")
     source.check_track(len(streams))
-    stream = streams[(source.track or 1) - 1]
+    return streams[(source.track or 1) - 1]
+
+
+def _decoder(av: "ModuleType", stream: "AudioStream") -> "AudioCodecContext":
     if stream.codec_context is None:
         raise RefusedError("its codec is unknown")
-    return stream
+    better = _BETTER_CODECS.get(stream.codec_context.name)
+    return av.CodecContext.create(better, "r") if better in av.codecs_available else stream.codec_context
 
 
 def _promised_seconds(source: Source, container: "InputContainer", stream: "AudioStream") -> float | None:
