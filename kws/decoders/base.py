@@ -65,12 +65,9 @@ class Source:
         """What to say where the end is missing, nobody knows how much."""
         return AudioError(f"{self.path}: the end is missing after {seconds:.2f} s. Copy or record it again.")
 
-    def continued(self, seconds: float) -> AudioError:
+    def continued(self, seconds: float, remedy: str) -> AudioError:
         """What to say where another recording, which this decoder does not read, follows in the same file."""
-        return AudioError(
-            f"{self.path}: only the first {seconds:.2f} s are heard; another recording follows in the same file. "
-            f"{INSTALL_MEDIA} brings the decoder that hears both."
-        )
+        return AudioError(f"{self.path}: only the first {seconds:.2f} s are heard; another recording follows in the same file. {remedy}")
 
 
 @dataclass(frozen=True)

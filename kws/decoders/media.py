@@ -18,7 +18,7 @@ import numpy as np
 from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source, logger
 from kws.decoders.mpeg import frame_bytes
 from kws.decoders.ogg import lacks_end
-from kws.decoders.signatures import has_length_tag, read_behind_tags
+from kws.decoders.signatures import begins_again, has_length_tag, read_behind_tags
 from kws.errors import AudioError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _CUT_OFF = ("ended prematurely", "partial file")  # what the libraries say of a 
 _LENGTH_SLACK_SECONDS = {"asf": 0.25, "caf": 0.3}  # of formats that store it roughly, or in whole blocks
 _LENGTH_ESTIMATED = ("aac", "ac3", "amr", "avi", "dts", "eac3", "gsm", "loas", "mp3")  # these do not store their length
 _BETTER_CODECS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}  # the usual ones do not know the pauses of telephones
+_AMR_ZERO_BITS = 0x83  # of the first byte of a frame (RFC 4867, section 5.3)
 _TAGS = (b"ID3", b"TAG", b"APE")  # of a file that follows another: no sound is in them
 
 
@@ -132,6 +133,8 @@ class _Reading:
             raise self.source.ended_early(heard, self.promised_seconds, "the file ends early")
         if self.losses.cut_off or lacks_end(self.source.file):
             raise self.source.lost_end(heard)
+        if self.container.format.name.startswith("mov") and begins_again(self.source.file):
+            raise self.source.continued(heard, "Put each into a file of its own.")
         if self.losses.first is not None:
             raise AudioError(
                 f"{self.source.path}: damaged from {self.losses.first:.2f} s on, {self.losses.seconds:.2f} s of it cannot be decoded "
@@ -179,9 +182,17 @@ class _Reading:
         except self.av.FFmpegError:
             self.losses.cut_off = True
             return None
-        if packet and packet.size and self.container.format.name == "mp3":
-            self.losses.cut_off = packet.size < (frame_bytes(bytes(packet)) or 0)  # the last packet has the last word
+        if packet and packet.size:
+            self._look_into(bytes(packet))
         return packet
+
+    def _look_into(self, packet: bytes) -> None:
+        """Notes what is wrong with a packet and no library tells."""
+        name = self.container.format.name
+        if name == "mp3":
+            self.losses.cut_off = len(packet) < (frame_bytes(packet) or 0)  # the last packet has the last word
+        elif name == "amr" and packet[0] & _AMR_ZERO_BITS:
+            self.losses.add(0.0, self.clock.end)
 
     def _decoded(self, packet: "Packet") -> "list[AudioFrame]":
         try:

@@ -2,6 +2,7 @@
 
 import mmap
 import re
+from collections.abc import Iterator
 from itertools import dropwhile
 from typing import BinaryIO
 
@@ -43,14 +44,28 @@ def has_length_tag(head: bytes) -> bool:
 
 
 def begins_again(file: BinaryIO) -> bool:
-    """Whether behind a FLAC, Ogg or MP3 file in the same file another one begins."""
+    """Whether behind a FLAC, Ogg, MP3 or MP4 file in the same file another one begins."""
     head = read_behind_tags(file)
+    if head[4:8] == b"ftyp":
+        return sum(1 for name in _mp4_boxes(file) if name == b"ftyp") > 1
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if head.startswith(b"OggS"):
             are_first = (bool(page[1][0] & _IS_FIRST_PAGE) for page in _OGG_PAGE.finditer(data))
             return any(dropwhile(bool, are_first))  # streams that sound together begin together
         pattern = _FLAC_START if head.startswith(b"fLaC") else _MP3_LENGTH_TAG
         return sum(1 for _ in pattern.finditer(data)) > 1
+
+
+def _mp4_boxes(file: BinaryIO) -> Iterator[bytes]:
+    """The names of the outermost boxes of an MP4 file (ISO 14496-12, section 4.2)."""
+    at = 0
+    while len(head := _read(file, at)) >= 16:
+        size = int.from_bytes(head[:4], "big")
+        size = int.from_bytes(head[8:16], "big") if size == 1 else size
+        yield head[4:8]
+        if size < 8:  # 0: to the end of the file
+            return
+        at += size
 
 
 def _read(file: BinaryIO, at: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source
+from kws.decoders.base import INSTALL_MEDIA, TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source
 from kws.decoders.headers import Part, find_parts
 from kws.decoders.ogg import lacks_end
 from kws.decoders.signatures import begins_again, is_mpeg, is_packed
@@ -175,7 +175,7 @@ def _chunks(source: Source, sounds: list[_Sound]) -> Iterator[Chunk]:
     if reason:
         raise source.ended_early(heard, max(expected, heard), reason)
     if is_packed(source.head) and begins_again(source.file):
-        raise source.continued(heard)
+        raise source.continued(heard, f"{INSTALL_MEDIA} brings the decoder that hears both.")
     if lacks_end(source.file):
         raise source.lost_end(heard)
 
