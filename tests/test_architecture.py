@@ -17,7 +17,7 @@ HEAVY = ("torch", "torchaudio", "librosa", "onnx", "matplotlib")
 
 # From the foundations up; the training wing stands on the runtime, and only functions of the runtime may reach back to it.
 RUNTIME = [
-    *("errors", "decoders.base", "decoders.headers", "decoders.signatures", "decoders.mpeg", "decoders.ogg"),
+    *("errors", "decoders.base", "decoders.files", "decoders.headers", "decoders.signatures", "decoders.mpeg", "decoders.ogg"),
     *("decoders.sndfile", "decoders.media", "decoders.mp3", "decoders", "channels"),
     *("audio", "events", "reader", "modelfile", "engine", "spotter"),  # the library
     *("microphone", "describe", "output", "plot", "terminal", "ranges"),  # what the command line needs besides

@@ -14,9 +14,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from kws.decoders.base import INSTALL_MEDIA, Chunk, Decoded, Decoder, RefusedError, Source
+from kws.decoders.files import SafeFile
 from kws.decoders.media import Media
 from kws.decoders.mp3 import Mp3
 from kws.decoders.signatures import read_head
@@ -41,13 +41,13 @@ def open_recording(path: Path, block_seconds: float, start_seconds: float = 0.0,
         yield _decoded(source, stack)
 
 
-def _file(path: Path) -> BinaryIO:
+def _file(path: Path) -> SafeFile:
     """The file, open at its beginning."""
     try:
         kind = path.stat().st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # asked before it is opened: a named pipe would wait for a writer
             raise AudioError(f"{path}: not a regular file. Save the recording first, or give it on standard input as '-'.")
-        file = path.open("rb")
+        file = SafeFile(path)
     except FileNotFoundError:
         raise AudioError(f"{path}: no such file or directory. Check the path.") from None
     except OSError as error:

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Chunk:
 class Source:
     """A file to decode, open at its beginning, and what is wanted of it. `track` counts the audio tracks from 1."""
 
-    file: BinaryIO
+    file: FileIO
     path: Path
     head: bytes
     start_seconds: float

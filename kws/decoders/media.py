@@ -8,7 +8,7 @@ cannot be decoded, where time is missing and the libraries complain, or where it
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source, logger
+from kws.decoders.files import Window
 from kws.decoders.mpeg import frame_bytes
 from kws.decoders.ogg import lacks_end
-from kws.decoders.signatures import begins_again, has_length_tag, read_behind_tags
+from kws.decoders.signatures import beginnings, begins_again, has_length_tag, read_behind_tags
 from kws.errors import AudioError
 
 if TYPE_CHECKING:
@@ -51,17 +52,11 @@ class Media:
     @contextmanager
     def open(self, source: Source) -> Iterator[Decoded]:
         av = _library()
-        try:
-            with av.logging.Capture() as complaints:
-                source.file.seek(0)
-                # A playlist must not bring what it names, from anywhere.
-                container = av.open(source.file, options={"protocol_whitelist": "none"}, metadata_errors="replace")
-        except (av.FFmpegError, ValueError) as error:
-            raise RefusedError(_reason(complaints, error)) from error
-        with container:
-            stream = _audio_stream(source, container)
-            reading = _Reading(av, source, container, stream, _decoder(av, stream), _promised_seconds(source, container, stream))
-            yield Decoded(reading.promised_seconds, reading.chunks(), seeks=False)
+        starts = beginnings(source.file)
+        with ExitStack() as stack:
+            readings = [_open(av, source, start, end, stack) for start, end in zip(starts, [*starts[1:], None], strict=True)]
+            seconds = readings[0].promised_seconds if len(readings) == 1 else None
+            yield Decoded(seconds, _chunks(source, readings), seeks=False)
 
 
 @dataclass
@@ -95,9 +90,9 @@ class _Losses:
     cut_off: bool = False
     complaint: float = -np.inf
 
-    def note(self, complaint: str, at: float) -> None:
+    def note(self, complaints: list[str], at: float) -> None:
         self.complaint = at
-        self.cut_off |= any(phrase in complaint for phrase in _CUT_OFF)
+        self.cut_off |= any(phrase in text for phrase in _CUT_OFF for text in complaints)
 
     def is_likely_at(self, seconds: float) -> bool:
         """Whether sound that is missing at this time is damage, and no pause of the recorder."""
@@ -120,26 +115,36 @@ class _Reading:
     promised_seconds: float | None
     clock: _Clock = field(default_factory=_Clock)
     losses: _Losses = field(default_factory=_Losses)
+    pauses: list[tuple[float, float]] = field(default_factory=list)  # from and to, in seconds
 
     def chunks(self) -> Iterator[Chunk]:
-        """The sound from `start_seconds` on. Raises AudioError at its end where not all was heard."""
+        """All the sound. Raises AudioError at its end where not all was heard."""
         tracks = len(self.container.streams.audio)
         if tracks > 1 and self.source.track is None:
             logger.warning("%s: %d audio tracks; the first is heard. Choose with --track.", self.source.path, tracks)
-        yield from _joined(_from(self.source.start_seconds, self._timed()), self.source)
+        yield from self._timed()
+        if self.pauses:
+            self._tell_of_pauses()
         heard = self.clock.end
         slack = _LENGTH_SLACK_SECONDS.get(self.container.format.name, TOLERANCE_SECONDS)
-        if self.promised_seconds and self.promised_seconds - heard >= slack:
+        if self.promised_seconds and self.promised_seconds - heard >= slack and not self._is_joined_mp3():
             raise self.source.ended_early(heard, self.promised_seconds, "the file ends early")
         if self.losses.cut_off or lacks_end(self.source.file):
             raise self.source.lost_end(heard)
-        if self.container.format.name.startswith("mov") and begins_again(self.source.file):
-            raise self.source.continued(heard, "Put each into a file of its own.")
         if self.losses.first is not None:
             raise AudioError(
                 f"{self.source.path}: damaged from {self.losses.first:.2f} s on, {self.losses.seconds:.2f} s of it cannot be decoded "
                 "and are silence here. Copy or record it again."
             )
+
+    def _tell_of_pauses(self) -> None:
+        first = "from {:.2f} to {:.2f} s".format(*self.pauses[0])
+        others = f" and at {len(self.pauses) - 1} other places" if len(self.pauses) > 1 else ""
+        logger.warning("%s: no sound is stored %s%s; this is taken for silence.", self.source.path, first, others)
+
+    def _is_joined_mp3(self) -> bool:
+        """Whether several MP3 files lie in this one: then the libraries only guess how long it is."""
+        return self.container.format.name == "mp3" and begins_again(self.source.file)
 
     def _timed(self) -> Iterator[Chunk]:
         """All frames, each at its time: with silence before it where some is missing, less what was given before."""
@@ -161,8 +166,7 @@ class _Reading:
         if self.losses.is_likely_at(self.clock.end):
             self.losses.add(seconds, self.clock.end)
         elif self.clock.end:
-            times = f"from {self.clock.end:.2f} to {self.clock.end + seconds:.2f} s"
-            logger.warning("%s: no sound is stored %s; it is taken for silence.", self.source.path, times)
+            self.pauses.append((self.clock.end, self.clock.end + seconds))
 
     def _frames(self) -> Iterator["AudioFrame"]:
         packets = self.container.demux(self.stream)
@@ -170,8 +174,8 @@ class _Reading:
             with self.av.logging.Capture() as complaints:
                 packet = self._next(packets)
                 frames = self._decoded(packet) if packet else []
-            for _, _, text in complaints:
-                self.losses.note(text, self.clock.end)
+            if complaints and not _is_tag(packet):
+                self.losses.note([text for _, _, text in complaints], self.clock.end)
             yield from frames
             if packet is None:
                 return
@@ -198,7 +202,7 @@ class _Reading:
         try:
             return self.decoder.decode(packet)
         except self.av.FFmpegError:
-            if not bytes(packet).startswith(_TAGS):
+            if not _is_tag(packet):
                 self.losses.add(0.0, self.clock.end)
             return []
 
@@ -208,12 +212,46 @@ def _library() -> "ModuleType":
     try:
         import av
         import av.logging
-    except ImportError as error:
+    except Exception as error:  # a broken package raises whatever it likes
         raise RefusedError(f"PyAV is installed but does not load: {error}") from error
     logging.getLogger("libav").addHandler(logging.NullHandler())
     av.logging.set_level(av.logging.ERROR)  # or nobody could capture what the libraries complain of
     av.logging.set_skip_repeated(False)
     return av
+
+
+def _open(av: "ModuleType", source: Source, start: int, end: int | None, stack: ExitStack) -> _Reading:
+    """The recording in these bytes of the file. Raises RefusedError."""
+    source.file.seek(0)
+    file = source.file if start == 0 and end is None else Window(source.file, start, end or source.file.seek(0, 2))
+    try:
+        with av.logging.Capture() as complaints:
+            # A playlist must not bring what it names, from anywhere.
+            container = stack.enter_context(av.open(file, options={"protocol_whitelist": "none"}, metadata_errors="replace"))
+    except (av.FFmpegError, ValueError) as error:
+        raise RefusedError(_reason(complaints, error)) from error
+    stream = _audio_stream(source, container)
+    return _Reading(av, source, container, stream, _decoder(av, stream), _promised_seconds(source, container, stream))
+
+
+def _chunks(source: Source, readings: list[_Reading]) -> Iterator[Chunk]:
+    """The sound of several recordings from `start_seconds` on. Raises the first fault at the end of all."""
+    faults: list[AudioError] = []
+    yield from _joined(_from(source.start_seconds, _all_chunks(readings, faults)), source)
+    if faults:
+        raise faults[0]
+
+
+def _all_chunks(readings: list[_Reading], faults: list[AudioError]) -> Iterator[Chunk]:
+    for reading in readings:
+        try:
+            yield from reading.chunks()
+        except AudioError as fault:
+            faults.append(fault)
+
+
+def _is_tag(packet: "Packet | None") -> bool:
+    return packet is not None and bytes(packet).startswith(_TAGS)
 
 
 def _reason(complaints: list[tuple[int, str, str]], error: Exception) -> str:

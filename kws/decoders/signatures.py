@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 _HEAD_BYTES = 64
 _ID3 = b"ID3"
+_EBML = b"\x1aE\xdf\xa3"
+_MATROSKA_START = re.compile(rb"\x1aE\xdf\xa3(?=.{0,48}(?:webm|matroska))", re.DOTALL)
 _FLAC_START = re.compile(rb"fLaC\x00\x00\x00\x22")
 _OGG_PAGE = re.compile(rb"OggS\x00(.)", re.DOTALL)
 _IS_FIRST_PAGE = 2  # a flag of Ogg pages
@@ -33,6 +35,11 @@ def is_mpeg(head: bytes) -> bool:
     return head.startswith(_ID3) or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
 
 
+def is_mpeg_in_wav(head: bytes) -> bool:
+    """MP3 and its relatives in a WAV file, by the number of their codec."""
+    return head[:4] == b"RIFF" and head[12:16] == b"fmt " and head[20:22] in (b"\x50\0", b"\x55\0")
+
+
 def is_packed(head: bytes) -> bool:
     """FLAC, Ogg and MPEG audio: formats that libsndfile knows, too, but reads only where they are whole and alone."""
     return is_mpeg(head) or head.startswith((b"fLaC", b"OggS"))
@@ -44,25 +51,34 @@ def has_length_tag(head: bytes) -> bool:
 
 
 def begins_again(file: BinaryIO) -> bool:
-    """Whether behind a FLAC, Ogg, MP3 or MP4 file in the same file another one begins."""
+    """Whether behind a FLAC, Ogg or MP3 file in the same file another one begins."""
     head = read_behind_tags(file)
+    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if head.startswith(b"OggS"):
+        are_first = (bool(page[1][0] & _IS_FIRST_PAGE) for page in _OGG_PAGE.finditer(data))
+        return any(dropwhile(bool, are_first))  # streams that sound together begin together
+    pattern = _FLAC_START if head.startswith(b"fLaC") else _MP3_LENGTH_TAG
+    return sum(1 for _ in pattern.finditer(data)) > 1
+
+
+def beginnings(file: BinaryIO) -> list[int]:
+    """Where in a file the recordings begin that lie in it one after the other, as far as that is seen in MP4 and Matroska (WebM)."""
+    head = _read(file, 0)
     if head[4:8] == b"ftyp":
-        return sum(1 for name in _mp4_boxes(file) if name == b"ftyp") > 1
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if head.startswith(b"OggS"):
-            are_first = (bool(page[1][0] & _IS_FIRST_PAGE) for page in _OGG_PAGE.finditer(data))
-            return any(dropwhile(bool, are_first))  # streams that sound together begin together
-        pattern = _FLAC_START if head.startswith(b"fLaC") else _MP3_LENGTH_TAG
-        return sum(1 for _ in pattern.finditer(data)) > 1
+        return [at for at, name in _mp4_boxes(file) if name == b"ftyp"]
+    if head.startswith(_EBML):
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return [header.start() for header in _MATROSKA_START.finditer(data)] or [0]
+    return [0]
 
 
-def _mp4_boxes(file: BinaryIO) -> Iterator[bytes]:
-    """The names of the outermost boxes of an MP4 file (ISO 14496-12, section 4.2)."""
+def _mp4_boxes(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Places and names of the outermost boxes of an MP4 file (ISO 14496-12, section 4.2)."""
     at = 0
     while len(head := _read(file, at)) >= 16:
         size = int.from_bytes(head[:4], "big")
         size = int.from_bytes(head[8:16], "big") if size == 1 else size
-        yield head[4:8]
+        yield at, head[4:8]
         if size < 8:  # 0: to the end of the file
             return
         at += size

@@ -4,7 +4,6 @@ It seeks to the sample where the format allows it. A recording is incomplete whe
 more come than its header knows and libsndfile cannot be made to read them.
 """
 
-import io
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ import numpy as np
 import soundfile
 
 from kws.decoders.base import INSTALL_MEDIA, TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source
+from kws.decoders.files import Window
 from kws.decoders.headers import Part, find_parts
 from kws.decoders.ogg import lacks_end
-from kws.decoders.signatures import begins_again, is_mpeg, is_packed
+from kws.decoders.signatures import begins_again, is_mpeg, is_mpeg_in_wav, is_packed
 
 _BYTES_OF = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 _BLOCK_FRAMES = 4096  # the longest that libsndfile knows (ALAC)
@@ -47,7 +47,7 @@ class SndFile:
 
     def suits(self, head: bytes) -> bool:
         # libsndfile hands MPEG audio to a library that prints complaints of its own.
-        return is_packed(head) == self._packed and not is_mpeg(head)
+        return is_packed(head) == self._packed and not is_mpeg(head) and not is_mpeg_in_wav(head)
 
     @contextmanager
     def open(self, source: Source) -> Iterator[Decoded]:
@@ -57,37 +57,6 @@ class SndFile:
             lengths = [sound.seconds for sound in sounds]
             known = [length for length in lengths if length is not None]
             yield Decoded(sum(known) if len(known) == len(lengths) else None, _chunks(source, sounds), seeks=True)
-
-
-class _Window(io.RawIOBase):
-    """Some bytes of a file as a file of their own; `head` stands in place of the first of them."""
-
-    def __init__(self, file: BinaryIO, start: int, end: int, head: bytes = b""):
-        self._file, self._start, self._size, self._at = file, start, end - start, 0
-        self._head = head
-
-    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        data = self._head[self._at : self._at + len(buffer)] or self._read(len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def _read(self, count: int) -> bytes:
-        self._file.seek(self._start + self._at)
-        return self._file.read(min(count, max(self._size - self._at, 0)))
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence], 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
 
 @contextmanager
@@ -114,7 +83,7 @@ def _whole(file: BinaryIO) -> _Sound:
 
 def _open_part(file: BinaryIO, part: Part, *, alone: bool) -> _Sound:
     head = _mended_caf(file, part)
-    sound = _open(file if alone and not head else _Window(file, part.start, part.end, head))
+    sound = _open(file if alone and not head else Window(file, part.start, part.end, head))
     promised_bytes = part.data_bytes if part.promised_bytes is None else part.promised_bytes
     if sound.subtype not in _BYTES_OF:  # packed in blocks: the bytes tell the frames by proportion only
         readable_bytes, expected_bytes = sorted((part.data_bytes, promised_bytes))
@@ -134,7 +103,7 @@ def _open_samples(file: BinaryIO, part: Part, header: soundfile.SoundFile) -> so
         layout = {"samplerate": header.samplerate, "channels": header.channels, "subtype": header.subtype}
         usual = "BIG" if _kind(file, part) in _BIG_ENDIAN else "LITTLE"
         endian = usual if header.endian == "FILE" else header.endian
-    return _open(_Window(file, part.data_start, part.data_end), format="RAW", endian=endian, **layout)
+    return _open(Window(file, part.data_start, part.data_end), format="RAW", endian=endian, **layout)
 
 
 def _mended_caf(file: BinaryIO, part: Part) -> bytes:
@@ -151,7 +120,7 @@ def _kind(file: BinaryIO, part: Part) -> bytes:
     return file.read(4)
 
 
-def _open(file: BinaryIO | _Window, **layout: object) -> soundfile.SoundFile:
+def _open(file: BinaryIO | Window, **layout: object) -> soundfile.SoundFile:
     file.seek(0)
     try:
         sound = soundfile.SoundFile(file, **layout)
@@ -172,10 +141,10 @@ def _chunks(source: Source, sounds: list[_Sound]) -> Iterator[Chunk]:
         start = max(start - frames / sound.file.samplerate, 0.0)
         if stopped or (sound.seconds or 0.0) - frames / sound.file.samplerate >= _tolerance_seconds(sound.file):
             reason = reason or stopped or sound.reason
-    if reason:
-        raise source.ended_early(heard, max(expected, heard), reason)
     if is_packed(source.head) and begins_again(source.file):
         raise source.continued(heard, f"{INSTALL_MEDIA} brings the decoder that hears both.")
+    if reason:
+        raise source.ended_early(heard, max(expected, heard), reason)
     if lacks_end(source.file):
         raise source.lost_end(heard)
 

@@ -1,0 +1,47 @@
+"""Files as libraries read them: seeking anywhere is safe, and a part of a file is a file of its own."""
+
+import io
+
+
+class SafeFile(io.FileIO):
+    """A file in which a damaged header may ask for any place: seeking there fails, and is no exception in the callback of a library."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (OSError, OverflowError):
+            return -1
+
+
+class Window(io.RawIOBase):
+    """The bytes of a file from `start` to `end`; `head` stands in place of the first of them. Several may be read in turns."""
+
+    def __init__(self, file: io.FileIO, start: int, end: int, head: bytes = b""):
+        self._file, self._start, self._size, self._at = file, start, end - start, 0
+        self._head = head
+
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        data = self._head[self._at : self._at + len(buffer)] or self._read(len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _read(self, count: int) -> bytes:
+        self._file.seek(self._start + self._at)
+        return self._file.read(min(count, max(self._size - self._at, 0)))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if place < 0:
+            return -1
+        self._at = place
+        return place
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
