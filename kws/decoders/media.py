@@ -38,6 +38,7 @@ _LENGTH_SLACK_SECONDS = {"asf": 0.25, "caf": 0.3}  # of formats that store it ro
 _LENGTH_ESTIMATED = ("aac", "ac3", "amr", "avi", "dts", "eac3", "gsm", "loas", "mp3")  # these do not store their length
 _BETTER_CODECS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}  # the usual ones do not know the pauses of telephones
 _AMR_ZERO_BITS = 0x83  # of the first byte of a frame (RFC 4867, section 5.3)
+_DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 _TAGS = (b"ID3", b"TAG", b"APE")  # of a file that follows another: no sound is in them
 
 
@@ -113,6 +114,8 @@ class _Reading:
     stream: "AudioStream"
     decoder: "AudioCodecContext"
     promised_seconds: float | None
+    start: float  # what the container's clock shows at its beginning
+    last_packet: "Packet | None" = None
     clock: _Clock = field(default_factory=_Clock)
     losses: _Losses = field(default_factory=_Losses)
     pauses: list[tuple[float, float]] = field(default_factory=list)  # from and to, in seconds
@@ -129,7 +132,7 @@ class _Reading:
         slack = _LENGTH_SLACK_SECONDS.get(self.container.format.name, TOLERANCE_SECONDS)
         if self.promised_seconds and self.promised_seconds - heard >= slack and not self._is_joined_mp3():
             raise self.source.ended_early(heard, self.promised_seconds, "the file ends early")
-        if self.losses.cut_off or lacks_end(self.source.file):
+        if self._is_cut_off():
             raise self.source.lost_end(heard)
         if self.losses.first is not None:
             raise AudioError(
@@ -148,18 +151,35 @@ class _Reading:
 
     def _timed(self) -> Iterator[Chunk]:
         """All frames, each at its time: with silence before it where some is missing, less what was given before."""
-        start = (self.container.start_time or 0) / self.av.time_base
+        run: list[AudioFrame] = []  # frames that follow one another; to convert each alone would take longer than to decode it
         for frame in self._frames():
-            rate, samples = frame.sample_rate, _samples(frame)
-            tolerance = _ROUNDING_SECONDS if self.losses.is_likely_at(self.clock.end) else TOLERANCE_SECONDS
-            gap = 0.0 if frame.time is None else self.clock.gap_before(frame.time - start, tolerance)
+            gap = self._gap_before(frame)
+            if run and (gap or not self._is_next(frame, run)):
+                yield _chunk(run)
+                run = []
             if gap > 0:
                 self._note_gap(gap)
-                yield from _silence(gap, samples.shape[1], rate, self.source)
+                yield from _silence(gap, frame, self.source)
+            if gap < 0:
+                yield _chunk([frame], round(-gap * frame.sample_rate))
             else:
-                samples = samples[round(-gap * rate) :]
-            self.clock.end += max(gap, 0.0) + len(samples) / rate
-            yield Chunk(samples, rate)
+                run.append(frame)
+            self.clock.end += max(gap + frame.samples / frame.sample_rate, 0.0)
+        if run:
+            yield _chunk(run)
+
+    def _gap_before(self, frame: "AudioFrame") -> float:
+        if frame.time is None:
+            return 0.0
+        tolerance = _ROUNDING_SECONDS if self.losses.is_likely_at(self.clock.end) else TOLERANCE_SECONDS
+        return self.clock.gap_before(frame.time - self.start, tolerance)
+
+    def _is_next(self, frame: "AudioFrame", run: "list[AudioFrame]") -> bool:
+        """Whether a frame goes into one chunk with those before it."""
+        first, channels = run[0], frame.layout.nb_channels
+        if len(run) * frame.samples >= self.source.chunk_frames(frame.sample_rate, channels):
+            return False
+        return (frame.sample_rate, channels, frame.format.name) == (first.sample_rate, first.layout.nb_channels, first.format.name)
 
     def _note_gap(self, seconds: float) -> None:
         """What is missing is damage where the libraries just complained; else a recorder paused, or sound starts later than the picture."""
@@ -187,16 +207,16 @@ class _Reading:
             self.losses.cut_off = True
             return None
         if packet and packet.size:
-            self._look_into(bytes(packet))
+            self.last_packet = packet
+            if self.container.format.name == "amr" and bytes(packet)[0] & _AMR_ZERO_BITS:  # which no library tells
+                self.losses.add(0.0, self.clock.end)
         return packet
 
-    def _look_into(self, packet: bytes) -> None:
-        """Notes what is wrong with a packet and no library tells."""
-        name = self.container.format.name
-        if name == "mp3":
-            self.losses.cut_off = len(packet) < (frame_bytes(packet) or 0)  # the last packet has the last word
-        elif name == "amr" and packet[0] & _AMR_ZERO_BITS:
-            self.losses.add(0.0, self.clock.end)
+    def _is_cut_off(self) -> bool:
+        """Whether the end is missing, though nobody knows how much."""
+        if self.container.format.name == "mp3" and self.last_packet:
+            return self.last_packet.size < (frame_bytes(bytes(self.last_packet)) or 0)
+        return self.losses.cut_off or lacks_end(self.source.file)
 
     def _decoded(self, packet: "Packet") -> "list[AudioFrame]":
         try:
@@ -231,13 +251,14 @@ def _open(av: "ModuleType", source: Source, start: int, end: int | None, stack: 
     except (av.FFmpegError, ValueError) as error:
         raise RefusedError(_reason(complaints, error)) from error
     stream = _audio_stream(source, container)
-    return _Reading(av, source, container, stream, _decoder(av, stream), _promised_seconds(source, container, stream))
+    start = (container.start_time or 0) / av.time_base
+    return _Reading(av, source, container, stream, _decoder(av, stream), _promised_seconds(source, container, stream, start), start)
 
 
 def _chunks(source: Source, readings: list[_Reading]) -> Iterator[Chunk]:
     """The sound of several recordings from `start_seconds` on. Raises the first fault at the end of all."""
     faults: list[AudioError] = []
-    yield from _joined(_from(source.start_seconds, _all_chunks(readings, faults)), source)
+    yield from _from(source.start_seconds, _all_chunks(readings, faults))
     if faults:
         raise faults[0]
 
@@ -274,12 +295,11 @@ def _decoder(av: "ModuleType", stream: "AudioStream") -> "AudioCodecContext":
     return av.CodecContext.create(better, "r") if better in av.codecs_available else stream.codec_context
 
 
-def _promised_seconds(source: Source, container: "InputContainer", stream: "AudioStream") -> float | None:
+def _promised_seconds(source: Source, container: "InputContainer", stream: "AudioStream", start: float) -> float | None:
     """When the sound ends by what the container says; None where it only guesses."""
     formats = container.format.name.split(",")
     if any(name in _LENGTH_ESTIMATED for name in formats) and not has_length_tag(read_behind_tags(source.file)):
         return None
-    start = (container.start_time or 0) * 1e-6
     if "DURATION" in stream.metadata:  # Matroska: the time of the end
         return _clock_seconds(stream.metadata["DURATION"]) - max(start, 0.0)
     if stream.duration:
@@ -293,18 +313,29 @@ def _clock_seconds(text: str) -> float:
     return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
-def _samples(frame: "AudioFrame") -> np.ndarray:
-    """The samples of a frame as float32 [n, channels] in ±1."""
-    values, channels = frame.to_ndarray(), frame.layout.nb_channels
-    rows = values.T if frame.format.is_planar else values.reshape(-1, channels)
-    if rows.dtype == np.uint8:
-        return (rows.astype(np.float32) - 128) / 128
-    if rows.dtype.kind == "i":
-        return rows.astype(np.float32) / -float(np.iinfo(rows.dtype).min)
-    return rows.astype(np.float32, copy=False)
+def _chunk(frames: "list[AudioFrame]", dropped: int = 0) -> Chunk:
+    """Frames that follow one another as float32 [n, channels] in ±1, without so many of the first samples."""
+    first = frames[0]
+    channels, dtype = first.layout.nb_channels, np.dtype(_DTYPES[first.format.name.removesuffix("p")])
+    width = 1 if first.format.is_planar else channels
+    planes = [
+        np.concatenate([np.frombuffer(frame.planes[plane], dtype, frame.samples * width) for frame in frames])
+        for plane in range(channels if first.format.is_planar else 1)
+    ]
+    rows = np.stack(planes, axis=1) if first.format.is_planar else planes[0].reshape(-1, channels)
+    return Chunk(_as_float(rows[dropped:]), first.sample_rate)
 
 
-def _silence(seconds: float, channels: int, rate: int, source: Source) -> Iterator[Chunk]:
+def _as_float(values: np.ndarray) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return (values.astype(np.float32) - 128) / 128
+    if values.dtype.kind == "i":
+        return values.astype(np.float32) / -float(np.iinfo(values.dtype).min)
+    return values.astype(np.float32, copy=False)
+
+
+def _silence(seconds: float, frame: "AudioFrame", source: Source) -> Iterator[Chunk]:
+    rate, channels = frame.sample_rate, frame.layout.nb_channels
     left = round(seconds * rate)
     while left > 0:
         count = min(left, source.chunk_frames(rate, channels))
@@ -320,24 +351,3 @@ def _from(start_seconds: float, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         if end > start_seconds:
             yield Chunk(chunk.samples[max(round((start_seconds - at) * chunk.rate), 0) :], chunk.rate)
         at = end
-
-
-def _joined(chunks: Iterator[Chunk], source: Source) -> Iterator[Chunk]:
-    """The same samples in chunks of `block_seconds`: frames are short, and each step costs."""
-    waiting: list[Chunk] = []
-    frames = 0
-    for chunk in chunks:
-        if waiting and (chunk.rate, chunk.samples.shape[1]) != (waiting[0].rate, waiting[0].samples.shape[1]):
-            yield _one(waiting)
-            waiting, frames = [], 0
-        waiting.append(chunk)
-        frames += len(chunk.samples)
-        if frames >= source.chunk_frames(chunk.rate, chunk.samples.shape[1]):
-            yield _one(waiting)
-            waiting, frames = [], 0
-    if waiting:
-        yield _one(waiting)
-
-
-def _one(chunks: list[Chunk]) -> Chunk:
-    return Chunk(np.concatenate([chunk.samples for chunk in chunks]), chunks[0].rate)
