@@ -1,14 +1,17 @@
 """The command `kws`. Commands say what is wished; all work is done in the package, which is imported only when a command runs."""
 
 import functools
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kws.paths import FILE, FOLDER
 from kws.ranges import Range
 from kws.synth.cli import neighbours, synth
 from kws.training.cli import calibrate, complain, download, evaluate, train, warn
@@ -16,8 +19,28 @@ from kws.training.cli import calibrate, complain, download, evaluate, train, war
 if TYPE_CHECKING:
     from kws.spotter import Spotter
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+class _Remarks(logging.Handler):
+    """What the library remarks: a warning on stderr, each once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() not in self._told:
+            self._told.add(record.getMessage())
+            warn(record.getMessage())
+
+
+@contextmanager
+def _remarking() -> Iterator[None]:
+    logger, remarks = logging.getLogger("kws"), _Remarks()
+    logger.addHandler(remarks)
+    try:
+        yield
+    finally:
+        logger.removeHandler(remarks)
 
 
 class _Commands(click.Group):
@@ -28,6 +51,11 @@ class _Commands(click.Group):
 
         try:
             return super().parse_args(ctx, args)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.ClickException as error:
+            error.message = standard.escaped(error.message)
+            raise
         except OSError as error:  # of --help, which is printed here
             standard.drop_output()
             raise click.ClickException(standard.told(error) or str(error)) from error
@@ -39,14 +67,18 @@ class _Commands(click.Group):
         standard.open_closed()
         standard.take_any_text()
         try:
-            return self._to_the_last_line(ctx)
+            with _remarking():
+                return self._to_the_last_line(ctx)
+        except click.ClickException as error:
+            error.message = standard.escaped(error.message)
+            raise
         except KwsError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(standard.escaped(str(error))) from error
         except OSError as error:
             sentence = standard.told(error)
             if sentence is None:
                 raise
-            raise click.ClickException(sentence) from error
+            raise click.ClickException(standard.escaped(sentence)) from error
         except KeyboardInterrupt:
             return ctx.exit(130)
         finally:
@@ -109,8 +141,8 @@ def main() -> None:
 @_MODEL
 @_FORM
 @_SELECTION
-@click.option("--plot", type=_FILE, metavar="PNG", help="Draw waveform, log-mel, score and events to this PNG.")
-@click.option("--save-clips", type=_FOLDER, metavar="DIR", help="Save the audio around each event in this folder.")
+@click.option("--plot", type=FILE, metavar="PNG", help="Draw waveform, log-mel, score and events to this PNG.")
+@click.option("--save-clips", type=FOLDER, metavar="DIR", help="Save the audio around each event in this folder.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Recordings heard at once.")
 @click.option("-q", "quiet", is_flag=True, help="Print nothing; exit status 0 if a word was found, 1 if not.")
 def detect(
@@ -218,7 +250,7 @@ def _misplaced(source: str | None, given: dict[str, object]) -> str | None:
 
 @main.command(epilog="Exit status: 0 done, 1 there is no microphone, or nothing can be written, 2 wrong usage, 130 stopped with Ctrl-C.")
 @click.argument("phrase")
-@click.option("--out", type=_FOLDER, default=Path("recordings"), show_default=True, help="Folder: DIR/PHRASE/SPEAKER_nohash_N.wav.")
+@click.option("--out", type=FOLDER, default=Path("recordings"), show_default=True, help="Folder: DIR/PHRASE/SPEAKER_nohash_N.wav.")
 @click.option("--count", type=click.IntRange(1), default=10, show_default=True, help="Good examples to record.")
 @click.option("--seconds", type=Range(0.5, 10), default=2.5, show_default=True, help="Length of a recording, before trimming.")
 @click.option("--speaker", default="me", show_default=True, help="Who speaks; training tells people apart by this name.")

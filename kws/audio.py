@@ -5,8 +5,7 @@ A damaged recording is read as far as it goes and raises AudioError only then: w
 there was to hear before the fault is told.
 """
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,6 @@ from kws.decoders import Chunk, open_recording
 from kws.errors import AudioError
 
 SAMPLE_RATE = 16_000
-SUFFIXES = (
-    *(".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav"),
-    *(".aac", ".amr", ".ape", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"),  # through ffmpeg
-)
 RAW_FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 _FILE_SIGNATURES = (b"RIFF", b"fLaC", b"OggS", b"ID3")
@@ -151,42 +146,11 @@ def _model_blocks(chunks: Iterator[Chunk], where: str, channel: int | None) -> I
         raise fault
 
 
-def find_recordings(path: Path | str, lost: Callable[[AudioError], None] | None = None) -> list[Path]:
-    """The recording itself, or all recordings below a directory, sorted, hidden ones left out.
-
-    `lost` is told of each directory that cannot be listed. Raises AudioError for a directory without recordings; where nobody is to be
-    told, for one that cannot be listed, too.
-    """
-    path = Path(path)
-    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
-        return [path]
-    unlisted: list[AudioError] = []
-
-    def closed(error: OSError) -> None:
-        unlisted.append(AudioError(f"{error.filename}: this directory cannot be listed ({error.strerror}). Check its permissions."))
-
-    found = sorted(p for p in _shown(path, closed) if p.suffix.lower() in SUFFIXES and p.is_file())
-    if unlisted and (lost is None or not found):
-        raise unlisted[0]
-    for error in unlisted:
-        lost(error)
-    if not found:
-        raise AudioError(f"{path}: no recordings in this directory or below it (.wav, .flac, .mp3, ...). Check the path.")
-    return found
-
-
 def no_sound(samples: np.ndarray) -> np.ndarray | None:
     """Which samples are not numbers, or are beyond all bounds; None where none is."""
     if not samples.size or (samples.min() >= -_LOUDEST and samples.max() <= _LOUDEST):  # false also for NaN
         return None
     return ~(np.abs(samples) <= _LOUDEST)
-
-
-def _shown(path: Path, closed: Callable[[OSError], None]) -> Iterator[Path]:
-    """The files below a directory that are not hidden, nor in a hidden directory."""
-    for folder, folders, names in os.walk(path, onerror=closed):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def _raw_chunks(stream: BinaryIO, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:

@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from kws import audio
+from kws.addresses import check_file
 from kws.errors import AudioError, KwsError, MissingExtraError, install_hint
 from kws.events import Detection
+from kws.folders import find_recordings, on_disk
 from kws.interrupts import Interrupts
 from kws.output import ClipFolder, EventWriter, check_place
 from kws.spotter import Spotter, Stream
 from kws.standard import FULL, printable
-from kws.terminal import Progress
+from kws.terminal import Progress, aside
 
 STANDARD_INPUT = "-"
 _PLOT_SECONDS = 15 * 60  # a longer recording shows nothing on one picture
@@ -63,7 +65,7 @@ Result = tuple[Recording, Detection | KwsError]
 def run(spotter: Spotter, names: Sequence[str], options: Options, complain: Callable[[KwsError], None]) -> Outcome:
     """Hears all recordings and writes their events to stdout; each fault goes to `complain`. `names` are files, folders or '-'.
 
-    Raises KwsError when events, clips or the plot cannot be written; before anything is heard, where that is known.
+    Raises KwsError when events or the plot cannot be written, or clips have no place; before anything is heard, where that is known.
     """
     for place in filter(None, (options.clips, options.plot)):
         check_place(place)
@@ -116,7 +118,8 @@ def _from_standard_input(scratch: Path) -> Recording:
 
 
 def _below(name: str, lost: Callable[[KwsError], None]) -> list[Recording]:
-    return [Recording(printable(str(path)), path) for path in audio.find_recordings(name, lost)]
+    check_file(name, "kws detect -")
+    return [Recording(printable(str(path)), path) for path in find_recordings(on_disk(Path(name)), lost)]
 
 
 def _hear(
@@ -136,13 +139,12 @@ def _hear(
 
     try:
         for recording, result in results(spotter, recordings, options.selection, options.jobs, heard):
-            with progress.aside():
-                if isinstance(result, KwsError):
+            with aside():
+                fault = result if isinstance(result, KwsError) else outlet.take(recording, result)
+                outcome.events += result is not fault
+                if fault:
                     outcome.faults += 1
-                    complain(result)
-                else:
-                    outcome.events += 1
-                    outlet.take(recording, result)
+                    complain(fault)
             if options.quiet and outcome.events and not (options.clips or options.plot):
                 break
     finally:
@@ -162,13 +164,19 @@ class _Outlet:
         self._plot = options.plot
         self._events: list[Detection] = []  # kept for the plot alone
 
-    def take(self, recording: Recording, event: Detection) -> None:
+    def take(self, recording: Recording, event: Detection) -> KwsError | None:
+        """What was wrong with the clip of this event, which does not keep others from being saved. Raises KwsError where the event itself
+        cannot be written."""
         if self._writer:
             self._writer.write(recording.name, event)
-        if self._clips:
-            self._clips.save(recording.path, event)
         if self._plot:
             self._events.append(event)
+        try:
+            if self._clips:
+                self._clips.save(recording.path, event)
+        except KwsError as fault:
+            return fault
+        return None
 
     def finish(self, recordings: list[Recording]) -> None:
         if self._plot and recordings:

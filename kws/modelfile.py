@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kws.addresses import check_file
 from kws.errors import ModelError
 from kws.events import NEVER, EventSettings
+from kws.folders import normalized, on_disk
 from kws.reader import Reader, Weighing
 
 if TYPE_CHECKING:
@@ -89,15 +91,17 @@ class ModelInfo:
 
 
 def find(model: str | Path) -> Path:
-    """Path of a model: a path as it is; a name is looked up in ./models, then among the shipped models. Raises ModelError."""
-    path = Path(model)
+    """Path of a model: a path as it is; a name is looked up in ./models, then among the shipped models. Raises ModelError, KwsError for an
+    address."""
+    check_file(model)
+    path = on_disk(Path(model))
     if path.suffix == ".onnx" or len(path.parts) > 1:
         if not _is_file(path):
             raise ModelError(f"{path}: no such model file. Give the path of an .onnx file made by kws, or a name: {_known()}.")
         return path
-    for folder in folders():
-        if _is_file(folder / f"{path}.onnx"):
-            return folder / f"{path}.onnx"
+    for found in (on_disk(folder / f"{model}.onnx") for folder in folders()):
+        if _is_file(found):
+            return found
     raise ModelError(f"no model named '{model}'. Known: {_known()}. Train one with: kws train {model} --data DIR")
 
 
@@ -182,4 +186,5 @@ def folders() -> list[Path]:
 
 
 def _known() -> str:
-    return ", ".join(sorted({path.stem for folder in folders() for path in folder.glob("*.onnx") if "." not in path.stem})) or "none"
+    names = {path.stem for folder in folders() for path in folder.glob("*.onnx") if "." not in path.stem}
+    return ", ".join(sorted(map(normalized, names))) or "none"

@@ -10,16 +10,20 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import astuple
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from kws.errors import KwsError
 from kws.events import Detection
+from kws.folders import fitting, normalized, shortened
+from kws.standard import escaped
 
 if TYPE_CHECKING:
     from kws.audio import Excerpts, Selection
 
 _CLIP_MARGIN_SECONDS = 0.25  # kept before and after the word
+_LONGEST_WORD_BYTES = 100  # in the name of a clip
 
 FIELDS = ("file", "word", "start", "end", "peak", "score")  # the names are an interface: scripts rely on them
 
@@ -30,7 +34,7 @@ class EventWriter:
     def __init__(self, out: TextIO, form: str, files: Sequence[str], words: Sequence[str]):
         self._out = out
         self._line = FORMATS[form]
-        self._widths = max(map(len, files), default=0), max(map(len, words), default=0)
+        self._widths = tuple(max((len(escaped(name)) for name in names), default=0) for names in (files, words))
         if form == "csv":
             write_line(out, _csv_row(FIELDS))
 
@@ -51,7 +55,7 @@ def write_line(out: TextIO, line: str, what: str = "events") -> None:
 
 
 def _text(file: str, event: Detection, widths: tuple[int, int]) -> str:
-    return f"{file:<{widths[0]}}  {event.word:<{widths[1]}}  {event.start:8.2f}  {event.end:8.2f}  {event.score:.2f}"
+    return f"{escaped(file):<{widths[0]}}  {escaped(event.word):<{widths[1]}}  {event.start:8.2f}  {event.end:8.2f}  {event.score:.2f}"
 
 
 def _json(file: str, event: Detection, _: tuple[int, int]) -> str:
@@ -69,14 +73,14 @@ def _csv_row(values: Sequence[object]) -> str:
 
 
 def _label(_: str, event: Detection, __: tuple[int, int]) -> str:
-    return f"{event.start:.6f}\t{event.end:.6f}\t{event.word}"
+    return f"{event.start:.6f}\t{event.end:.6f}\t{escaped(event.word)}"
 
 
 FORMATS: dict[str, Callable[[str, Detection, tuple[int, int]], str]] = {"text": _text, "json": _json, "csv": _csv, "labels": _label}
 
 
 class ClipFolder:
-    """Saves the audio around events as `DIR/<stem>_<start>_<word>.wav`, 16 kHz mono."""
+    """Saves the audio around events as `DIR/<stem>_<start>_<word>.wav`, 16 kHz mono; a long stem is shortened."""
 
     def __init__(self, folder: Path, selection: "Selection"):
         self._folder, self._selection = folder, selection
@@ -94,17 +98,15 @@ class ClipFolder:
         clip = self._excerpts.cut(max(event.start - _CLIP_MARGIN_SECONDS, 0.0), event.end + _CLIP_MARGIN_SECONDS)
         wav = io.BytesIO()
         soundfile.write(wav, clip, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-        target = self._folder / f"{self._free_name(path.stem, event)}.wav"
+        target = self._folder / self._free_name(path.stem, event)
         replace_file(target, wav.getvalue())
         return target
 
     def _free_name(self, stem: str, event: Detection) -> str:
-        word = re.sub(r"[^\w-]+", "-", event.word)
-        wanted = name = f"{stem}_{event.start:.2f}_{word}"
-        count = 1
-        while name in self._names:
-            count += 1
-            name = f"{wanted}_{count}"
+        word = shortened(re.sub(r"[^\w-]+", "-", normalized(event.word)), _LONGEST_WORD_BYTES)
+        again = chain([""], (f"_{number}" for number in count(2)))
+        names = (fitting(normalized(stem), f"_{event.start:.2f}_{word}{each}.wav") for each in again)
+        name = next(name for name in names if name not in self._names)
         self._names.add(name)
         return name
 
@@ -130,7 +132,7 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises KwsError when the disk does not take it.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.part")
+    temporary = target.with_name(fitting(f".{target.name}", ".part"))
     try:
         if _takes_bytes(path):
             with path.open("ab") as out:

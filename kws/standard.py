@@ -4,11 +4,15 @@ to say of errors of the system that a user can do something about."""
 import errno
 import io
 import os
+import re
 import sys
 from contextlib import suppress
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, one's share of it, the longest file allowed
 UNWRITABLE = (*FULL, errno.EBADF)  # the last of them: output is closed
+
+# Control characters, and what turns the direction of writing: a name with one breaks lines, colours a terminal, or reads as another name.
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def open_closed() -> None:
@@ -31,6 +35,11 @@ def printable(name: str) -> str:
     """A name as standard output can take it, before it is measured or quoted there."""
     encoding = sys.stdout.encoding or "utf-8"
     return name.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def escaped(text: str) -> str:
+    """A text for people to read on one line, with control characters written out, as in "a\\nb"."""
+    return _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def told(error: OSError) -> str | None:

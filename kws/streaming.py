@@ -4,11 +4,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from kws import audio
+from kws.addresses import check_file
 from kws.detecting import STANDARD_INPUT
+from kws.folders import on_disk
 from kws.interrupts import Interrupts
 from kws.output import EventWriter
 from kws.spotter import Spotter, Stream
@@ -17,6 +20,7 @@ from kws.terminal import Meter
 
 BLOCK_SECONDS = 0.08
 MICROPHONE = "microphone"
+_FROM_A_PIPE = f"ffmpeg -v error -i - -f s16le -ac 1 -ar {audio.SAMPLE_RATE} - | kws stream -"
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,11 @@ def from_pipe(rate: int, encoding: str) -> Source:
 
 
 def from_file(name: str, selection: audio.Selection, realtime: bool) -> Source:
-    """A recording, at the pace it was spoken or as fast as it goes."""
-    blocks = audio.blocks(name, BLOCK_SECONDS, selection)
-    return Source(printable(name), _paced(blocks) if realtime else blocks)
+    """A recording, at the pace it was spoken or as fast as it goes. Raises KwsError for an address."""
+    check_file(name, _FROM_A_PIPE)
+    path = on_disk(Path(name))
+    blocks = audio.blocks(path, BLOCK_SECONDS, selection)
+    return Source(printable(str(path)), _paced(blocks) if realtime else blocks)
 
 
 def _paced(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

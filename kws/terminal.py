@@ -21,8 +21,20 @@ _LEVEL_RANGE_DB = 60.0
 _CLEAR = "\r\x1b[K"
 
 
+@contextmanager
+def aside() -> Iterator[None]:
+    """Room for lines of output, where bars are drawn: they come again below."""
+    if "tqdm" not in sys.modules:
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        yield
+
+
 class Progress:
-    """Counts seconds of audio; `aside` makes room for a line of output. `durations` are asked only if there is a bar to draw."""
+    """Counts seconds of audio. `durations` are asked only if there is a bar to draw."""
 
     def __init__(self, durations: Iterable[float | None]):
         self._bar = None
@@ -37,14 +49,6 @@ class Progress:
     def heard(self, seconds: float) -> None:
         if self._bar is not None:
             self._bar.update(seconds)
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        if self._bar is None:
-            yield
-        else:
-            with self._bar.external_write_mode(file=sys.stderr):
-                yield
 
     def close(self) -> None:
         if self._bar is not None:

@@ -1,6 +1,5 @@
 """Every format gives the same model audio, at any block size, in little memory; every bad file gives one clear error."""
 
-import errno
 import io
 import os
 import re
@@ -264,7 +263,6 @@ def test_too_few_samples_to_make_one_of_the_model(tmp_path: Path) -> None:
 
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     path = tmp_path / f"{'x' * 300}.wav"
-    assert audio.find_recordings(path) == [path]
     assert "cannot be opened (File name too long)" in fault(path)[1]
 
 
@@ -337,48 +335,6 @@ def test_samples_that_are_no_sound_become_silence(tmp_path: Path, channels: int,
 
 def test_a_senseless_rate(tmp_path: Path) -> None:
     assert "a sample rate of 7 Hz" in fault(write(tmp_path / "a.wav", noise(1.0), 7))[1]
-
-
-# Folders
-
-
-def test_a_folder_is_searched(tmp_path: Path) -> None:
-    for name in ("b.wav", "sub/a.FLAC", "sub/deep/c.m4a", "notes.txt", ".hidden.wav", ".trash/d.wav"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert audio.find_recordings(tmp_path) == [tmp_path / name for name in ("b.wav", "sub/a.FLAC", "sub/deep/c.m4a")]
-
-
-def test_a_file_is_found_whatever_its_name(tmp_path: Path) -> None:
-    assert audio.find_recordings(tmp_path / "x.bin") == [tmp_path / "x.bin"]
-
-
-def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("closed", ".closed", "open"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "open" / "a.wav").touch()
-    scandir = os.scandir
-
-    def listed(path: str) -> object:
-        if str(path).endswith("closed"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", listed)
-    told: list[AudioError] = []
-    assert audio.find_recordings(tmp_path, told.append) == [tmp_path / "open" / "a.wav"]
-    assert [str(each) for each in told] == [
-        f"{tmp_path / 'closed'}: this directory cannot be listed (Permission denied). Check its permissions."
-    ]
-    with pytest.raises(AudioError, match="cannot be listed"):
-        audio.find_recordings(tmp_path)
-    with pytest.raises(AudioError, match="cannot be listed"):
-        audio.find_recordings(tmp_path / "closed", told.append)
-
-
-def test_a_folder_without_recordings(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="no recordings in this directory"):
-        audio.find_recordings(tmp_path)
 
 
 # Pipes

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
+from kws.paths import FILE, FOLDER
 
 
 @click.command(epilog="Exit status: 0 done, 1 it cannot be spoken, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")
 @click.argument("phrases", nargs=-1, metavar="[PHRASE...]")
-@click.option("--list", "lists", type=_FILE, multiple=True, help="File of phrases, as kws neighbours writes it; edit it as you like.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Folder: DIR/PHRASE/*.wav, DIR/clips.csv.")
+@click.option("--list", "lists", type=FILE, multiple=True, help="File of phrases, as kws neighbours writes it; edit it as you like.")
+@click.option("--out", type=FOLDER, metavar="DIR", help="Folder: DIR/PHRASE/*.wav, DIR/clips.csv.")
 @click.option("--count", type=click.IntRange(1), default=100, show_default=True, help="Clips of each phrase.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same plan.")
 @click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only these engines.  [default: all that are there]")

@@ -37,6 +37,6 @@ def found(wanted: Sequence[str] = (), piper_voices: Sequence[str] = ()) -> Found
             raise SynthError(f"{engine.name} needs {lack}. {engine.install}")
     ready = tuple(engine for engine, lack in lacks if not lack)
     if not ready:
-        lines = "\n".join(f"  {engine.name} needs {lack}: {engine.install}" for engine, lack in lacks)
-        raise SynthError(f"no speech engine is installed. Install one or more; Kokoro has the most voices.\n{lines}")
+        needs = "; ".join(f"{engine.name} needs {lack}: {engine.install}" for engine, lack in lacks)
+        raise SynthError(f"no speech engine is installed. Install one or more; Kokoro has the most voices. {needs}")
     return Found(ready, tuple((engine, lack) for engine, lack in lacks if lack))

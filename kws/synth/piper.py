@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from kws.addresses import check_file
+from kws.folders import on_disk
 from kws.synth.engine import TEMPOS, Engine, Settings, SynthError, spread
 
 INPUTS = {"input", "input_lengths", "scales"}
@@ -75,8 +77,9 @@ def from_file(wish: str) -> Engine:
 
     Raises SynthError for a file that is no voice, or has no such speakers.
     """
+    check_file(wish)
     name, _, wanted = wish.partition("#")
-    path = Path(name)
+    path = on_disk(Path(name))
     speakers = _chosen(wish, wanted, _number_of_speakers(path))
     _check(path)
     return Engine(

@@ -4,6 +4,7 @@ import numpy as np
 
 from kws.engine import Engine
 from kws.errors import DataError
+from kws.folders import normalized
 from kws.training.classifying import predict_streamed
 from kws.training.intervals import wilson
 from kws.training.part import UNKNOWN, Part
@@ -12,7 +13,7 @@ from kws.training.protocols import Protocol
 
 def judge(engine: Engine, protocol: Protocol) -> dict:
     """Figures on the test part and on further test sets. Raises DataError for a model with other classes than the protocol's."""
-    if engine.info.words != protocol.classes:
+    if tuple(map(normalized, engine.info.words)) != protocol.classes:
         raise DataError(
             f"the model tells apart {', '.join(engine.info.words)}; {protocol.name} is {', '.join(protocol.classes)}. Give another."
         )

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from kws.errors import DataError
+from kws.folders import fitting, normalized
 from kws.modelfile import METADATA_KEY
 from kws.output import check_place, replace_file, write_line
 from kws.spotter import Spotter
@@ -26,7 +27,7 @@ _OF_THE_THRESHOLD = ("neighbours", "latency_seconds")  # what a model file says 
 def run(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, out: Path | None, warn: Warn) -> Path:
     """Calibrates, writes the new model file and tells of it on stdout; returns its path. Raises KwsError."""
     source = spotter.info.path
-    out = out or Path("models") / f"{source.stem}-calibrated.onnx"
+    out = out or Path("models") / fitting(normalized(source.stem), "-calibrated.onnx")
     if out.suffix != ".onnx":
         raise DataError(f"{out}: a model file is named NAME.onnx. Change --out.")
     check_place(out)

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 
 from kws.errors import ModelError
+from kws.folders import beside
 
 FORMAT = 1
 
 
 def save(checkpoint: dict, path: Path) -> None:
     """Writes atomically. Raises ModelError when the disk is full or the folder cannot be written."""
-    partial = path.with_suffix(".partial.pt")
+    partial = beside(path, ".partial.pt")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"format": FORMAT, **checkpoint}, partial)

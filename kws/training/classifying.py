@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from kws.engine import Engine, OnnxEngine
 from kws.errors import DataError
 from kws.events import NEVER, EventSettings
+from kws.folders import beside
 from kws.modelfile import ModelInfo
 from kws.training import lexicon, processes, trials
 from kws.training.augment import chance, simulated_rooms
@@ -197,14 +198,20 @@ def _check(protocol: Protocol) -> None:
     """Raises DataError where a class cannot be learned, or nothing can be chosen by."""
     missing = [name for label, name in enumerate(protocol.classes) if not (protocol.train.labels == label).any()]
     if missing:
-        raise DataError(f"protocol {protocol.name}: no clips of {', '.join(missing)} among those to learn from. {_MORE_SPEAKERS}")
+        raise DataError(f"protocol {protocol.name}: no clips of {', '.join(missing)} among those to learn from. {_speakers(protocol)}")
     if not len(protocol.validation):
-        raise DataError(f"protocol {protocol.name}: no clips to choose by, all are to learn from or for the test. {_MORE_SPEAKERS}")
+        raise DataError(f"protocol {protocol.name}: no clips to choose by, all are to learn from or for the test. {_speakers(protocol)}")
+
+
+def _speakers(protocol: Protocol) -> str:
+    """What to do where there are too few, and who they are if it is one alone."""
+    speakers = {name for part in (protocol.train, protocol.validation, protocol.test) for name in part.speakers if name}
+    return f"{_MORE_SPEAKERS} Now all are of '{speakers.pop()}'." if len(speakers) == 1 else _MORE_SPEAKERS
 
 
 def _finish(run: Run, protocol: Protocol, heldout: Sequence[Bank], path: Path, card: dict[str, Any]) -> dict:
     settings = EventSettings(tuple(NEVER if name in (UNKNOWN, SILENCE) else 0.5 for name in protocol.classes))
-    engine = uncalibrated(run.trained, path.with_suffix(".basis.onnx"), settings)
+    engine = uncalibrated(run.trained, beside(path, ".basis.onnx"), settings)
     settings, table = _calibrated(engine, protocol.validation, heldout)
     document = {
         **describe(run.trained, settings),

@@ -8,11 +8,8 @@ from pathlib import Path
 import click
 
 from kws.errors import install_hint
+from kws.paths import FILE, FOLDER
 from kws.ranges import Range
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-
 
 _PROTOCOL = click.option(
     "--protocol",
@@ -32,12 +29,20 @@ def needs_training() -> Iterator[None]:
 
 def complain(problem: object) -> None:
     """A fault on stderr, of which the exit status tells, too."""
-    click.echo(f"Error: {problem}", err=True)
+    _tell(f"Error: {problem}")
 
 
 def warn(problem: object) -> None:
     """What a person should know on stderr, though all went well."""
-    click.echo(f"Warning: {problem}", err=True)
+    _tell(f"Warning: {problem}")
+
+
+def _tell(line: str) -> None:
+    from kws.standard import escaped
+    from kws.terminal import aside
+
+    with aside():
+        click.echo(escaped(line), err=True)
 
 
 def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, protocol: str | None, *, speaking: bool, own: bool) -> None:
@@ -59,17 +64,17 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
 
 @click.command(epilog="Exit status: 0 done, 1 the data cannot be used, 2 wrong usage, 130 stopped with Ctrl-C (go on with --resume).")
 @click.argument("words", nargs=-1, metavar="[WORD...]")
-@click.option("--data", type=_FOLDER, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
+@click.option("--data", type=FOLDER, help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.")
 @click.option("--from-text", is_flag=True, help="Instead of --data: speak the word, and what sounds like it (see kws synth).")
 @click.option("--clips", type=click.IntRange(10), help="With --from-text: clips of the word.  [default: 800]")
 @click.option("--phonemes", multiple=True, metavar="ARPABET", help="With --from-text: pronunciation. May be repeated.")
 @click.option("--piper-voice", "piper_voices", multiple=True, metavar="ONNX[#FIRST-LAST]", help="With --from-text: a Piper voice file.")
-@click.option("--recordings", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: your own, few as they may be (see kws record).")
-@click.option("--negatives", type=_FOLDER, multiple=True, help="More recordings without the words, of any length.")
-@click.option("--background", type=_FOLDER, multiple=True, help="More noise to mix in.")
-@click.option("--phrases", type=_FOLDER, multiple=True, help="DIR/WORD/*.wav: longer recordings with the word somewhere in them.")
+@click.option("--recordings", type=FOLDER, multiple=True, help="DIR/WORD/*.wav: your own, few as they may be (see kws record).")
+@click.option("--negatives", type=FOLDER, multiple=True, help="More recordings without the words, of any length.")
+@click.option("--background", type=FOLDER, multiple=True, help="More noise to mix in.")
+@click.option("--phrases", type=FOLDER, multiple=True, help="DIR/WORD/*.wav: longer recordings with the word somewhere in them.")
 @click.option(
-    "--mine", type=_FOLDER, multiple=True, help="Long recordings without the words: a second round learns from what fires in them."
+    "--mine", type=FOLDER, multiple=True, help="Long recordings without the words: a second round learns from what fires in them."
 )
 @_PROTOCOL
 @click.option(
@@ -81,7 +86,7 @@ def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, prot
     help="Begin with the layers of a trained network of this size, whatever its words.  [default: of small detectors one in kws]",
 )
 @click.option("--reader", is_flag=True, help="The words are English: let a network that reads confirm them, if that helps.")
-@click.option("--out", type=_FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
+@click.option("--out", type=FILE, metavar="ONNX", help="Model file.  [default: models/WORD.onnx]")
 @click.option(
     "--pooling",
     type=click.Choice(["gem", "gem-fixed", "max", "mean", "power", "none"]),
@@ -168,6 +173,7 @@ def train(
     speaking, own = bool(clips or phonemes or piper_voices), bool(phrases or mine or recordings or reader)
     _check_goal(words, data, from_text, protocol, speaking=speaking, own=own)
     with needs_training():
+        from kws.folders import beside, fitting, normalized
         from kws.training import command, processes, sorting
         from kws.training.classes import ClassRecipe
         from kws.training.classes import learning_rate as usual_learning_rate
@@ -176,6 +182,7 @@ def train(
         from kws.training.network import SIZES, NetworkConfig
         from kws.training.spelling import Speech
         from kws.training.trunk import NONE, band_channels, chosen
+    words = tuple(dict.fromkeys(map(normalized, words)))
     shards = shards or processes.started()
     # A published protocol means its own recordings and no others.
     start = chosen(trunk or (NONE if protocol else None), size, from_text=from_text)
@@ -187,15 +194,15 @@ def train(
     settings = {"shards": shards, "seed": seed, "mixed_precision": mixed_precision(), **{k: v for k, v in wished.items() if v}}
     if protocol:
         # A detector of the same words is another model, and keeps its place.
-        out = out or Path("models") / f"{'-'.join([protocol, *dict.fromkeys(words)])}.onnx"
+        out = out or Path("models") / fitting("-".join([protocol, *words]), ".onnx")
         recipe = ClassRecipe(**settings)
         wishes = sorting.Options(protocol, data, words, negatives, background, size, pooling, start, recipe, out, device, resume)
         command.sort(wishes, as_json, warn)
         return
     speech = Speech(words[0], clips or Speech.clips, seed, phonemes, piper_voices) if from_text else None
-    names = (speech.name,) if speech else tuple(dict.fromkeys(words))
-    out = out or Path("models") / f"{'_'.join(names)}.onnx"
-    folders = Folders(data or out.with_suffix(".spoken"), negatives, background, phrases, mine, recordings)
+    names = (speech.name,) if speech else words
+    out = out or Path("models") / fitting("_".join(names), ".onnx")
+    folders = Folders(data or beside(out, ".spoken"), negatives, background, phrases, mine, recordings)
     config = NetworkConfig(names, pooling=pooling, band_channels=band_channels(start), **SIZES[size])
     command.run(command.Options(folders, speech, start, out, config, Recipe(**settings), reader, device, resume, as_json), warn)
 
@@ -203,7 +210,7 @@ def train(
 @click.command(epilog="Exit status: 0 done, 1 it cannot be had, 2 wrong usage, 130 stopped with Ctrl-C (the same command goes on).")
 @click.argument("dataset", type=click.Choice(["speech-commands", "librispeech"]))
 @click.option("--version", type=click.Choice(["0.02", "0.01"]), help="Of Speech Commands.  [default: 0.02]")
-@click.option("--dir", "folder", type=_FOLDER, default=Path("data"), show_default=True, help="Where it goes.")
+@click.option("--dir", "folder", type=FOLDER, default=Path("data"), show_default=True, help="Where it goes.")
 @click.option("--mirror", metavar="URL", help="Fetch from this folder on another server; what comes is checked all the same.")
 def download(dataset: str, version: str | None, folder: Path, mirror: str | None) -> None:
     """Fetch a data set to train on.
@@ -224,10 +231,11 @@ def download(dataset: str, version: str | None, folder: Path, mirror: str | None
     if mirror and not mirror.startswith(("http://", "https://")):
         raise click.UsageError(f"--mirror {mirror}: a URL begins with http:// or https://.")
     with needs_training():
+        from kws.standard import escaped
         from kws.training import download as downloading
     archives = [downloading.LIBRISPEECH] if dataset == "librispeech" else downloading.SPEECH_COMMANDS[version or "0.02"]
     for place in downloading.run(archives, folder, mirror):
-        click.echo(place)
+        click.echo(escaped(str(place)))
 
 
 class _Decibels(click.ParamType):
@@ -253,11 +261,11 @@ _WITH_PROTOCOL = ("model", "protocol", "data", "as_json", "positives")  # what s
 
 @click.command(epilog="Exit status: 0 done, 1 the model or the recordings cannot be used, 2 wrong usage, 130 stopped with Ctrl-C.")
 @click.argument("model")
-@click.option("--positives", type=_FOLDER, help="DIR/WORD/*.wav: clips of the word; of a single word also DIR/*.wav.")
-@click.option("--negatives", type=_FOLDER, multiple=True, help="Recordings without the words, of any length; the more hours the better.")
+@click.option("--positives", type=FOLDER, help="DIR/WORD/*.wav: clips of the word; of a single word also DIR/*.wav.")
+@click.option("--negatives", type=FOLDER, multiple=True, help="Recordings without the words, of any length; the more hours the better.")
 @_PROTOCOL
-@click.option("--data", type=_FOLDER, help="With --protocol: folder in Speech Commands layout.")
-@click.option("--background", type=_FOLDER, multiple=True, help="Noise to lay the words in.  [default: pink noise]")
+@click.option("--data", type=FOLDER, help="With --protocol: folder in Speech Commands layout.")
+@click.option("--background", type=FOLDER, multiple=True, help="Noise to lay the words in.  [default: pink noise]")
 @click.option("--snr", "snrs_db", type=_Decibels(), multiple=True, help="Level of the noise.  [default: clean 20 10 5 0]")
 @click.option("--stream-seconds", type=Range(2, 600), default=10.0, show_default=True, help="Length of the stream around a word.")
 @click.option(
@@ -271,7 +279,7 @@ _WITH_PROTOCOL = ("model", "protocol", "data", "as_json", "positives")  # what s
 @click.option("--part", type=click.Choice(["all", "train", "validation", "test"]), default="all", show_default=True, help="Which speakers.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same streams.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output; docs/evaluation.md lists its keys.")
-@click.option("--html", type=_FILE, metavar="FILE", help="Write a page with curves, tables and the errors to listen to.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write a page with curves, tables and the errors to listen to.")
 def evaluate(
     model: str,
     positives: Path | None,
@@ -330,10 +338,10 @@ def evaluate(
 
 @click.command(epilog="Exit status: 0 done, 1 the model or the recordings cannot be used, 2 wrong usage, 130 stopped with Ctrl-C.")
 @click.argument("model")
-@click.option("--negatives", type=_FOLDER, multiple=True, required=True, help="Recordings without the words: your room, your radio.")
-@click.option("--positives", type=_FOLDER, help="DIR/WORD/*.wav: clips of the word, to tell how many are missed.")
+@click.option("--negatives", type=FOLDER, multiple=True, required=True, help="Recordings without the words: your room, your radio.")
+@click.option("--positives", type=FOLDER, help="DIR/WORD/*.wav: clips of the word, to tell how many are missed.")
 @click.option(
-    "--out", type=_FILE, metavar="ONNX", help="Model file to write, the checkpoint beside it.  [default: models/NAME-calibrated.onnx]"
+    "--out", type=FILE, metavar="ONNX", help="Model file to write, the checkpoint beside it.  [default: models/NAME-calibrated.onnx]"
 )
 def calibrate(model: str, negatives: tuple[Path, ...], positives: Path | None, out: Path | None) -> None:
     """Choose a model's thresholds anew, by recordings of your own.

@@ -5,6 +5,7 @@ moves old ones from one part to another, and no speaker stands in two.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import numpy as np
 
 from kws import audio
 from kws.errors import AudioError, DataError
+from kws.folders import find_recordings, normalized
 
 BACKGROUND = "_background_noise_"
 LONGEST_WORD_SECONDS = 60.0
@@ -25,6 +27,10 @@ TOO_LONG_FOR_A_WORD = "are too long for one word. Cut it, or put it among the ne
 QUIETEST = 1e-4  # a recording that never gets louder is no noise, and no word
 MOST_UNREADABLE = 0.1  # of the clips
 _HASH_SIZE = 2**27
+_NOHASH = re.compile(r"(?P<speaker>.+?)_nohash_.*")
+_LIBRISPEECH = re.compile(r"(?P<speaker>[1-9]\d{0,4})-(?P<chapter>[1-9]\d{2,5})-0\d{3}", re.ASCII)
+_YEAR, _MONTH_AND_DAY = re.compile("(19|20)[0-9]{2}"), re.compile("1[0-2](0[1-9]|[12][0-9]|3[01])")
+_MOST_SPEAKERS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -47,19 +53,47 @@ def part_of(speaker: str) -> str:
 
 
 def speaker_of(path: Path) -> str:
-    """SPEAKER_nohash_N as in Speech Commands, READER-CHAPTER-UTTERANCE as in LibriSpeech; elsewhere each file is its own speaker."""
-    match = re.fullmatch(r"(.+?)_nohash_.*|(\d+)-\d+-\d+", path.stem)
-    return (match[1] or match[2]) if match else path.stem
+    """SPEAKER_nohash_N as in Speech Commands, READER-CHAPTER-UTTERANCE as in LibriSpeech; elsewhere each file is its own speaker.
+
+    Dates look like the latter. But there no number begins with 0 that is not an utterance, which has four digits, and chapters have three
+    or more. What is left, a year and a day as in 2022-1130-0001, is taken for a date.
+    """
+    return _speaker_and_form(path)[0]
 
 
-def find_clips(folder: Path) -> list[Clip]:
-    """All recordings under a folder; the label is the name of the folder a file lies in. Raises AudioError where there are none."""
-    return [Clip(path, path.parent.name, speaker_of(path)) for path in audio.find_recordings(folder)]
+def _speaker_and_form(path: Path) -> tuple[str, str]:
+    """A speaker, and the form of the name that says so."""
+    stem = normalized(path.stem)
+    if match := _NOHASH.fullmatch(stem):
+        return match["speaker"], "SPEAKER_nohash_N"
+    match = _LIBRISPEECH.fullmatch(stem)
+    if match and not (_YEAR.fullmatch(match["speaker"]) and _MONTH_AND_DAY.fullmatch(match["chapter"])):
+        return match["speaker"], "READER-CHAPTER-UTTERANCE"
+    return stem, "each file its own speaker"
+
+
+def told_of_speakers(clips: Sequence[Clip]) -> str:
+    """A sentence on who speaks in some clips, and how that was read from their names, to stand behind a refusal; empty without clips."""
+    speakers = sorted({clip.speaker for clip in clips})
+    if not speakers:
+        return ""
+    example = clips[0].path
+    if len(speakers) == 1:
+        return f" All {len(clips)} are of speaker '{speakers[0]}', as their names say ({_speaker_and_form(example)[1]}: {example.name})."
+    named = ", ".join([*(f"'{name}'" for name in speakers[:_MOST_SPEAKERS_NAMED]), *["..."] * (len(speakers) > _MOST_SPEAKERS_NAMED)])
+    return f" Their names tell of {len(speakers)} speakers: {named} ({_speaker_and_form(example)[1]}: {example.name})."
+
+
+def find_clips(folder: Path, words: Iterable[str] = ()) -> list[Clip]:
+    """All recordings under a folder; the label is the name of the folder a file lies in. What is reached twice, by links, is of the folder
+    that is named after one of the `words`. Raises AudioError where there are none."""
+    return [Clip(path, normalized(path.parent.name), speaker_of(path)) for path in find_recordings(folder, first=words)]
 
 
 @cache
 def says(name: str, phrase: str) -> bool:
     """Whether a folder of this name is one of the phrase: of it alone, or of a longer one, as "smart_mirror" says "mirror"."""
+    name, phrase = normalized(name), normalized(phrase)
     if name == phrase or name.startswith("_"):
         return name == phrase
     said, looked_for = ([word for word in re.split(r"[\W_]+", text.lower()) if word] for text in (name, phrase))
@@ -67,14 +101,25 @@ def says(name: str, phrase: str) -> bool:
 
 
 def lies_in(clip: Clip, folder: Path, names: Collection[str]) -> bool:
-    """Whether a recording below a folder lies, however deep, in one that says one of these names."""
-    parts = {clip.label, *clip.path.relative_to(folder).parts[:-1]}
+    """Whether a recording below a folder lies, however deep, in one that says one of these names, or a link to it does."""
+    parts = {clip.label, *_names_between(folder, clip.path.parent)}
+    if clip.path.is_symlink():
+        parts.add(clip.path.resolve().parent.name)
     return any(says(part, name) for part in parts for name in names)
+
+
+@cache
+def _names_between(top: Path, folder: Path) -> frozenset[str]:
+    """Names of the folders from below `top` to `folder`, and of those that they are links to."""
+    names = folder.relative_to(top).parts
+    passed = (top.joinpath(*names[: depth + 1]) for depth in range(len(names)))
+    return frozenset([*names, *(path.resolve().name for path in passed)])
 
 
 def is_of(clip: Clip, folder: Path, names: Collection[str]) -> bool:
     """The same, or the folder itself is called like one, as where someone gives DATA/WORD for other speech."""
-    return folder.resolve().name in names or lies_in(clip, folder, names)
+    own = {normalized(path.name) for path in (Path(os.path.abspath(folder)), folder.resolve())}  # noqa: PTH100 - links are kept
+    return not own.isdisjoint(map(normalized, names)) or lies_in(clip, folder, names)
 
 
 def without_words(folders: Iterable[Path], words: Collection[str]) -> tuple[list[Clip], int]:

@@ -11,9 +11,10 @@ import numpy as np
 from tqdm import tqdm
 
 from kws.errors import DataError
+from kws.folders import normalized
 from kws.output import check_place, replace_file, write_line
 from kws.spotter import Spotter
-from kws.training.clips import TOO_LONG_FOR_A_WORD, Bank, Clip, find_clips, pack, read_bank, sounding, without_words
+from kws.training.clips import TOO_LONG_FOR_A_WORD, Bank, Clip, find_clips, pack, read_bank, sounding, told_of_speakers, without_words
 from kws.training.evaluation import CURVE, Evidence, judge
 from kws.training.hearing import Heard, hear_recordings, hear_streams
 from kws.training.streams import Streams, pink_noise, usable_noises
@@ -80,15 +81,20 @@ def read_words(
 
     Raises DataError where no word has any, KwsError for a folder that is missing or empty.
     """
-    found, words = clips_in(folder), [spotter.words[index] for index in spotter.events.targets]
+    words = [spotter.words[index] for index in spotter.events.targets]
+    found = clips_in(folder, words)
     banks = {word: pack([], []) for word in spotter.words}
     for word in words:
-        clips = [clip for clip in found if clip.label == word] or ([c for c in found if c.path.parent == folder] if len(words) == 1 else [])
+        clips = [clip for clip in found if clip.label == normalized(word)]
+        if not clips and len(words) == 1:
+            clips = [clip for clip in found if clip.path.parent == folder]
         banks[word] = sounding(_read(_of_part(clips, part), f"clips of {word}", warn, longest_seconds, too_long), warn)
     if not any(map(len, banks.values())):
         labels = ", ".join(sorted({clip.label for clip in found})[:12])
         of_part = "" if part == "all" else f" of the {part} part"
-        raise DataError(f"{folder}: no usable clips{of_part} of {', '.join(words)} (folders there: {labels}). Expected are DIR/WORD/*.wav.")
+        speakers = told_of_speakers(found) if of_part else ""
+        told = f"no usable clips{of_part} of {', '.join(words)} (folders there: {labels}). Expected are DIR/WORD/*.wav."
+        raise DataError(f"{folder}: {told}{speakers}")
     for word in (word for word in words if not len(banks[word])):
         warn(f"{folder}: no usable clips of '{word}'; how often it is missed stays unknown.")
     return list(banks.values())
@@ -107,13 +113,15 @@ def find_negatives(folders: Iterable[Path], words: Sequence[str], positives: Ite
             warn(f"{count} recordings {which} are not counted as audio without it.")
     chosen, found = _of_part(others, part), len(without) + named
     if found and not chosen:
-        raise DataError(f"none of the {found} recordings of --negatives can be used: they are of the words, or of other parts.")
+        told = f"none of the {found} recordings of --negatives can be used: they are of the words, or of other parts."
+        raise DataError(f"{told}{told_of_speakers(others)}")
     return chosen
 
 
-def clips_in(folder: Path) -> list[Clip]:
-    """All recordings below a folder. Raises DataError for a missing one, AudioError for one without recordings."""
-    return find_clips(_existing(folder))
+def clips_in(folder: Path, words: Iterable[str] = ()) -> list[Clip]:
+    """All recordings below a folder, as `find_clips` finds them. Raises DataError for a missing one, AudioError for one without
+    recordings."""
+    return find_clips(_existing(folder), words)
 
 
 def _existing(folder: Path) -> Path:

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kws.engine import OnnxEngine
 from kws.errors import ModelError
+from kws.folders import beside
 from kws.modelfile import METADATA_KEY, READER_KEY, WITH_READER
 from kws.training.bands import BandConvolution, Bands
 from kws.training.network import Convolution, LogMel, ScanningCNN, affine, fold
@@ -34,7 +35,7 @@ def export(network: ScanningCNN, document: dict, path: Path, reading: Reading | 
 
     With `reading` the file holds a reader of the words, too (`kws.reader`).
     """
-    partial = path.with_suffix(".partial.onnx")
+    partial = beside(path, ".partial.onnx")
     folded = fold(network)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

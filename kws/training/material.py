@@ -11,8 +11,20 @@ from torch import Tensor
 
 from kws.audio import SAMPLE_RATE
 from kws.errors import DataError
+from kws.folders import normalized, on_disk
 from kws.training.augment import simulated_rooms
-from kws.training.clips import BACKGROUND, LONGEST_WORD_SECONDS, Bank, Clip, find_clips, is_of, lies_in, read_bank, sounding
+from kws.training.clips import (
+    BACKGROUND,
+    LONGEST_WORD_SECONDS,
+    Bank,
+    Clip,
+    find_clips,
+    is_of,
+    lies_in,
+    read_bank,
+    sounding,
+    told_of_speakers,
+)
 from kws.training.fit import Recipe
 from kws.training.mining import find_audio, read_heldout
 from kws.training.mixing import MARGIN_SAMPLES, Source, Word, placed_word, unplaced_word
@@ -43,9 +55,9 @@ class Folders:
     alike: bool = False
     left_out: frozenset[Path] = frozenset()  # files of `data`, `negatives` and `phrases` that are not to be used
 
-    def clips(self, folder: Path) -> list[Clip]:
-        """The recordings of one of the folders. Raises AudioError where there are none."""
-        return [clip for clip in find_clips(folder) if clip.path not in self.left_out]
+    def clips(self, folder: Path, words: Sequence[str] = ()) -> list[Clip]:
+        """The recordings of one of the folders, as `find_clips` finds them. Raises AudioError where there are none."""
+        return [clip for clip in find_clips(folder, words) if clip.path not in self.left_out]
 
 
 @dataclass(frozen=True)
@@ -94,16 +106,17 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     """Reads everything. Raises DataError where a folder is missing, a word has too few clips, or nothing is there to tell it from."""
     check(names, folders)
     mined, heldout_mined = find_audio(folders.mine, names, warn)
-    everything = folders.clips(folders.data)
+    everything = folders.clips(folders.data, names)
     words = [_read_word(name, everything, folders.data, warn, progress) for name in names]
     others = [clip for clip in everything if not lies_in(clip, folders.data, (*names, BACKGROUND))]
-    deeper = sum(clip.label not in names and lies_in(clip, folders.data, names) for clip in everything)
+    labels = set(map(normalized, names))
+    deeper = sum(clip.label not in labels and lies_in(clip, folders.data, names) for clip in everything)
     if deeper:
         warn(
             f"{folders.data}: {deeper} recordings in subfolders of a word's folder, or in folders that say more than it, are not used. "
             "Put recordings of the word into DIR/WORD itself."
         )
-    banks = [_read_other(clips, warn, progress) for clips in (others, *_without(names, folders, warn)) if clips]
+    banks = [_read_other(clips, warn, progress) for clips in (others, *_without(names, folders, words, warn)) if clips]
     if not banks:
         raise DataError(
             f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. Add some with --negatives DIR."
@@ -115,6 +128,7 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     learned = [_part_or_all(word, "train") for word in (*words, *_phrases(names, folders, warn, progress))]
     notes = tuple(
         f"'{word.name}' has too few speakers to hold some out: its miss rates are of clips it learned from."
+        f"{told_of_speakers(word.bank.clips)}"
         for word in words
         if not all(len(_part(word, part).bank) for part in ("train", "validation"))
     )
@@ -135,12 +149,12 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
     )
 
 
-def _without(names: Sequence[str], folders: Folders, warn: Warn) -> list[list[Clip]]:
-    """Of each folder of negatives the recordings that do not lie in one that says a word."""
-    kept = []
+def _without(names: Sequence[str], folders: Folders, words: Sequence[Word], warn: Warn) -> list[list[Clip]]:
+    """Of each folder of negatives the recordings that do not lie in one that says a word, and are none of the words by a link."""
+    kept, spoken = [], {clip.path.resolve() for word in words for clip in word.bank.clips}
     for folder in folders.negatives:
         clips = folders.clips(folder)
-        kept.append([clip for clip in clips if not is_of(clip, folder, names)])
+        kept.append([clip for clip in clips if not is_of(clip, folder, names) and clip.path.resolve() not in spoken])
         if len(kept[-1]) < len(clips):
             warn(f"{folder}: {len(clips) - len(kept[-1])} recordings in folders named after a word are not counted as audio without it.")
     return kept
@@ -158,7 +172,7 @@ def _heldout(mined: list[Clip], banks: list[Bank], warn: Warn) -> list[Bank]:
 
 
 def _read_word(name: str, everything: list[Clip], folder: Path, warn: Warn, progress: Progress) -> Word:
-    clips = [clip for clip in everything if clip.label == name]
+    clips = [clip for clip in everything if clip.label == normalized(name)]
     if not clips:
         labels = ", ".join(sorted({clip.label for clip in everything} - {BACKGROUND})) or "none"
         raise DataError(f"{folder / name}: no clips of '{name}'. Words there: {labels}.")
@@ -190,13 +204,13 @@ def _read_other(clips: Sequence[Clip], warn: Warn, progress: Progress) -> Bank:
 
 
 def _own_clips(names: Sequence[str], folders: Folders) -> dict[str, list[Clip]]:
-    clips = [clip for folder in folders.recordings for clip in find_clips(folder)]
-    return {name: [clip for clip in clips if clip.label == name] for name in names}
+    clips = [clip for folder in folders.recordings for clip in find_clips(folder, names)]
+    return {name: [clip for clip in clips if clip.label == normalized(name)] for name in names}
 
 
 def _phrases(names: Sequence[str], folders: Folders, warn: Warn, progress: Progress) -> list[Word]:
-    # Path.is_dir would raise for a word that is too long to be the name of a folder.
-    found = [(folder / name, name) for folder in folders.phrases for name in names if os.path.isdir(folder / name)]  # noqa: PTH112
+    places = [(on_disk(folder / name), name) for folder in folders.phrases for name in names]
+    found = [(path, name) for path, name in places if os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises for a word that is too long
     if folders.phrases and not found:
         raise DataError(f"{folders.phrases[0]}: no folder named after a word ({', '.join(names)}).")
     banks = [sounding(read_bank(folders.clips(path), warn=warn, progress=progress), warn) for path, _ in found]
@@ -223,6 +237,7 @@ def _learned(banks: list[Bank], folders: Folders) -> tuple[Source, ...]:
     if not learned:
         raise DataError(
             f"{folders.data}: all recordings of other sounds were held out (one in five is, by its name). Add more with --negatives DIR."
+            f"{told_of_speakers([clip for bank in banks for clip in bank.clips])}"
         )
     return tuple(Source(bank, bank.seconds**0.5) for bank in learned)
 

@@ -20,7 +20,7 @@ from kws import audio
 from kws.errors import AudioError, DataError
 from kws.output import replace_file
 from kws.spotter import Spotter, Stream
-from kws.training.clips import NO_SOUND, QUIETEST, Bank, Clip, pack, peak, without_words
+from kws.training.clips import NO_SOUND, QUIETEST, Bank, Clip, pack, peak, told_of_speakers, without_words
 from kws.training.mixing import Source
 
 THRESHOLD = 0.3  # of the score: what comes this near to firing is learned from, too
@@ -59,6 +59,7 @@ def find_audio(folders: Sequence[Path], words: Sequence[str], warn: Callable[[st
     if folders and not mined:
         raise DataError(
             f"{folders[0]}: nothing to mine; its recordings are of the words, or were held out (one in five is, by its name). Add more."
+            f"{told_of_speakers(without)}"
         )
     return mined, [clip for clip in without if clip.part == "validation"]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.errors import DataError
+from kws.folders import normalized
 from kws.training.clips import BACKGROUND, Bank, Clip, find_clips, pack, read_bank
 from kws.training.part import CLIP_SAMPLES, SILENCE, UNKNOWN, Part, read_part
 from kws.training.silence import faded, pieces, stretch
@@ -97,7 +98,8 @@ def load(
 
     Raises DataError where the folder is not what the protocol needs.
     """
-    rule, clips = _rule(name, words), word_clips(folder)
+    rule = _rule(name, words)
+    clips = word_clips(folder, rule.words)
     rule = _fitted(name, rule, {clip.label for clip in clips}, folder)
     archive = _archive(name, rule, folder, test_archive)
     parts = listed_parts(clips, folder, warn) if rule.version else hashed_parts(clips)
@@ -120,7 +122,7 @@ def _rule(name: str, words: Sequence[str]) -> Rule:
         raise DataError(f"protocol {name} has words of its own. Leave yours out, or take protocol 'words'.")
     if not rule.words and not words:
         raise DataError(f"protocol {name}: no words given. Name the words to tell apart.")
-    return replace(rule, words=rule.words or tuple(dict.fromkeys(words)))
+    return replace(rule, words=rule.words or tuple(dict.fromkeys(map(normalized, words))))
 
 
 def _fitted(name: str, rule: Rule, present: set[str], folder: Path) -> Rule:

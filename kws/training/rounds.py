@@ -18,6 +18,7 @@ import torch
 
 from kws.engine import OnnxEngine
 from kws.errors import DataError, KwsError
+from kws.folders import beside
 from kws.output import replace_file
 from kws.spotter import Spotter
 from kws.training import checkpoint
@@ -36,11 +37,11 @@ def second(recipe: Recipe) -> Recipe:
 
 
 def first_path(path: Path) -> Path:
-    return path.with_suffix(".first.onnx")
+    return beside(path, ".first.onnx")
 
 
 def list_path(path: Path) -> Path:
-    return path.with_suffix(".mined.csv")
+    return beside(path, ".mined.csv")
 
 
 def train_in_rounds(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kws.audio import SAMPLE_RATE
 from kws.engine import OnnxEngine
 from kws.events import EventSettings
+from kws.folders import beside
 from kws.modelfile import FORMAT
 from kws.training import made, processes, trials
 from kws.training.augment import augment, chance
@@ -82,7 +83,7 @@ def train(
         speeds=recipe.speeds,
         seed=recipe.seed,
     )
-    scratch = path.with_suffix(".epoch.onnx")
+    scratch = beside(path, ".epoch.onnx")
     try:
         fit(
             run,
@@ -118,7 +119,7 @@ def detection_task(rooms: Tensor, recipe: Recipe, config: NetworkConfig) -> Task
 def finish(run: Run, material: Material, path: Path, card: dict[str, Any], hooks: Hooks, readings: Sequence[Reading | None]) -> dict:
     """Exports the trained network, calibrates it on the held-out material and writes both into the model file."""
     hooks.say("exporting and calibrating")
-    scratch = path.with_suffix(".basis.onnx")
+    scratch = beside(path, ".basis.onnx")
     reading = chosen(run.trained, material, scratch, readings, hooks.say)
     document = {
         **calibrated(run.trained, material, scratch, reading),

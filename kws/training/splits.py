@@ -12,12 +12,13 @@ PARTS = ("train", "validation", "test")
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 
-def word_clips(folder: Path) -> list[Clip]:
-    """FOLDER/WORD/*.wav; folders whose names begin with "_" hold no words. Raises DataError where there are none."""
+def word_clips(folder: Path, words: Sequence[str] = ()) -> list[Clip]:
+    """FOLDER/WORD/*.wav, as `find_clips` finds them; folders whose names begin with "_" hold no words. Raises DataError where there are
+    none."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Give the one that holds a folder per word, or fetch one with kws download.")
     try:
-        found = find_clips(folder)
+        found = find_clips(folder, words)
     except AudioError as error:
         raise DataError(str(error)) from error
     clips = [clip for clip in found if clip.path.parent.parent == folder and not clip.label.startswith("_")]

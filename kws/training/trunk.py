@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
+from kws.addresses import check_file
 from kws.errors import DataError
+from kws.folders import on_disk
 from kws.modelfile import folders
 from kws.reader import Weighing
 from kws.training import checkpoint
@@ -30,7 +32,8 @@ NONE = "none"
 def chosen(wish: str | None, size: str, *, from_text: bool) -> Path | None:
     """The checkpoint to begin with: the one that is wished for, unless that is NONE; else the one that comes with kws, which is small."""
     if wish:
-        return None if wish == NONE else Path(wish)
+        check_file(wish)
+        return None if wish == NONE else on_disk(Path(wish))
     return shipped(TRUNK if from_text else BANDS) if size == next(iter(SIZES)) else None
 
 

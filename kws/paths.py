@@ -1,0 +1,21 @@
+"""Paths that options take."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class _Path(click.Path):
+    """A path as it is on the disk, in whatever form of Unicode it is given; an address of the web is refused before it is taken apart."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from kws.addresses import check_file
+        from kws.folders import on_disk
+
+        check_file(value)
+        return super().convert(on_disk(Path(value)), param, ctx)
+
+
+FILE = _Path(dir_okay=False, path_type=Path)
+FOLDER = _Path(file_okay=False, path_type=Path)
