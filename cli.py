@@ -220,9 +220,9 @@ def stream(
     kws stream talk.wav --realtime
     """
     if list_devices:
-        from kws import microphone
+        from kws import microphone, standard
 
-        click.echo("\n".join(microphone.devices()))
+        click.echo("\n".join(map(standard.escaped, microphone.devices())))
         return
     given = {"--input-device": input_device, "--rate": rate, "--format": encoding, "--realtime": realtime}
     wrong = _misplaced(source, {**given, "--channel": channel, "--track": track})
@@ -266,6 +266,8 @@ def record(phrase: str, out: Path, count: int, seconds: float, speaker: str, inp
     kws record welcome --count 5 --speaker anna
     """
     from kws import recording
+    from kws.folders import normalized, on_disk
+    from kws.standard import escaped
     from kws.synth import phrase as spelling
 
     try:
@@ -274,9 +276,10 @@ def record(phrase: str, out: Path, count: int, seconds: float, speaker: str, inp
         folder = phrase.strip().replace(" ", "_")
     if any(not name.strip(" .") or set(name) & set("/\\") for name in (folder, speaker)):
         raise click.UsageError("PHRASE and --speaker become names of files: neither may be empty or hold a slash.")
-    wishes = recording.Options(phrase.strip(), out / folder, count, seconds, speaker.strip(), input_device)
+    place = on_disk(out / normalized(folder))
+    wishes = recording.Options(phrase.strip(), place, count, seconds, normalized(speaker.strip()), input_device)
     kept = recording.run(wishes, _asked if sys.stdin.isatty() else None)
-    click.echo(f"{len(kept)} kept in {kept[0].parent}" if kept else "nothing kept")
+    click.echo(escaped(f"{len(kept)} kept in {kept[0].parent}") if kept else "nothing kept")
 
 
 def _asked(question: str) -> str:

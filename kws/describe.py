@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from kws.modelfile import ModelInfo
+from kws.standard import escaped
 
 
 def describe(info: ModelInfo) -> str:
@@ -29,7 +30,7 @@ def _has_parts(value: object) -> bool:
 
 
 def _title(key: str) -> str:
-    return key.replace("_", " ")
+    return escaped(key.replace("_", " "))
 
 
 def _text(value: object) -> str:
@@ -41,7 +42,7 @@ def _text(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(map(_text, value)) or "-"
-    return str(value)
+    return escaped(str(value))
 
 
 def _cell(key: str, value: object) -> str:

@@ -117,6 +117,8 @@ def check_place(path: Path) -> None:
     Raises KwsError.
     """
     try:
+        with suppress(FileNotFoundError):
+            path.lstat()  # fails for a name that is too long, of which `exists` of newer Pythons says only that it is not there
         if _takes_bytes(path):
             return
         folder = path if path.is_dir() else next(each for each in path.absolute().parents if each.exists())

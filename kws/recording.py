@@ -15,7 +15,9 @@ import soundfile
 from kws import microphone
 from kws.audio import SAMPLE_RATE
 from kws.errors import AudioError, KwsError
-from kws.output import replace_file
+from kws.folders import normalized
+from kws.output import check_place, replace_file
+from kws.standard import escaped
 
 MARGIN_SECONDS = 0.15  # kept before and after the word
 COUNTDOWN_SECONDS = 0.7  # each of three steps
@@ -52,13 +54,14 @@ class Take:
 def run(options: Options, ask: Ask | None) -> list[Path]:
     """Records until so many examples are kept; returns their files. With `ask` each is offered to a person to be heard or dropped.
 
-    Raises AudioError where there is no microphone, KwsError where nothing can be written.
+    Raises AudioError where there is no microphone, KwsError where nothing can be written: before anything is heard, where that is known.
     """
     folder, bad = options.folder, 0
+    check_place(folder / _file_name(options.speaker, options.count))
     kept: list[Path] = []
     try:
         while len(kept) < options.count:
-            say(f'\n{len(kept) + 1} of {options.count}: "{options.phrase}"')
+            say(f'\n{len(kept) + 1} of {options.count}: "{escaped(options.phrase)}"')
             take = judged(_recorded(options))
             answer = _answer(take, ask)
             if answer == "q":
@@ -68,9 +71,9 @@ def run(options: Options, ask: Ask | None) -> list[Path]:
                 raise AudioError(f"{bad} recordings one after the other cannot be used: {take.problem}")
             if answer == "k":
                 kept.append(_write(folder, options.speaker, take.samples))
-                say(f"  {kept[-1]}")
+                say(f"  {escaped(str(kept[-1]))}")
     except KeyboardInterrupt:
-        say(f"\nstopped; {len(kept)} kept in {folder}")
+        say(f"\nstopped; {len(kept)} kept in {escaped(str(folder))}")
         raise
     return kept
 
@@ -163,21 +166,25 @@ def _answer(take: Take, ask: Ask | None) -> str:
             try:
                 play(take.samples)
             except AudioError as error:
-                say(f"  {error}")
+                say(f"  {escaped(str(error))}")
 
 
 def _write(folder: Path, speaker: str, samples: np.ndarray) -> Path:
     """The next free name: SPEAKER_nohash_N.wav, as in Speech Commands."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = (re.fullmatch(rf"{re.escape(speaker)}_nohash_(\d+)\.wav", path.name) for path in folder.iterdir())
+        names = (re.fullmatch(rf"{re.escape(speaker)}_nohash_(\d+)\.wav", normalized(path.name)) for path in folder.iterdir())
         numbers = [int(match[1]) for match in names if match]
     except OSError as error:
         raise KwsError(f"{folder}: cannot be written ({error.strerror}). Choose another place with --out.") from error
-    path, content = folder / f"{speaker}_nohash_{max(numbers, default=-1) + 1}.wav", io.BytesIO()
+    path, content = folder / _file_name(speaker, max(numbers, default=-1) + 1), io.BytesIO()
     soundfile.write(content, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
     replace_file(path, content.getvalue())
     return path
+
+
+def _file_name(speaker: str, number: int) -> str:
+    return f"{speaker}_nohash_{number}.wav"
 
 
 def _between(samples: np.ndarray, start: float, end: float) -> np.ndarray:

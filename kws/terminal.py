@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from kws.events import EventSettings, Scores
+from kws.standard import escaped
 
 _QUIET_SECONDS = 1.0  # work shorter than this needs no bar
 _BAR = "{percentage:3.0f}% |{bar:30}| {n_fmt} of {total_fmt} s of audio, {remaining} left"
@@ -74,7 +75,7 @@ class Meter:
         best = max(self._targets, key=lambda word: peaks[word])
         bar = score_bar(float(peaks[best]), self._thresholds[best])
         minutes, rest = divmod(seconds, 60)
-        text = f"{minutes:3.0f}:{rest:04.1f}  {_level(samples)}  {self._words[best]} {bar} {peaks[best]:.2f}"
+        text = f"{minutes:3.0f}:{rest:04.1f}  {_level(samples)}  {escaped(self._words[best])} {bar} {peaks[best]:.2f}"
         print(_CLEAR + text, end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:

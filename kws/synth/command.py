@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from kws.standard import escaped
 from kws.synth import engines, phonemes, phrase
 from kws.synth.engine import SynthError
 from kws.synth.engines import Found
@@ -111,4 +112,4 @@ def _summary(options: Options, spoken: Spoken, found: Found) -> str:
     by_engine = ", ".join(f"{count} {name}" for name, count in _counts(spoken.clips).items())
     lines = [f"{options.out}: {len(spoken.clips)} clips ({by_engine}); {options.out / TABLE} says who speaks"]
     lines += [f"  not used: {engine.name} needs {lack}: {engine.install}" for engine, lack in found.lacking]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))

@@ -5,6 +5,7 @@ import numpy as np
 from kws.engine import Engine
 from kws.errors import DataError
 from kws.folders import normalized
+from kws.standard import escaped
 from kws.training.classifying import predict_streamed
 from kws.training.intervals import wilson
 from kws.training.part import UNKNOWN, Part
@@ -66,4 +67,4 @@ def _line(name: str, figures: dict) -> str:
         low, high = figures["unknown taken for a word, 95 %"]
         taken = figures["unknown taken for a word"]
         text += f"; {taken:.2%} of {figures['unknown clips']} unknown words taken for a known one ({low:.1%} to {high:.1%})"
-    return f"{text}\n    " + "  ".join(f"{each} {share:.1%}" for each, share in figures["by class"].items())
+    return f"{text}\n    " + "  ".join(f"{escaped(each)} {share:.1%}" for each, share in figures["by class"].items())

@@ -13,6 +13,7 @@ from kws.folders import fitting, normalized
 from kws.modelfile import METADATA_KEY
 from kws.output import check_place, replace_file, write_line
 from kws.spotter import Spotter
+from kws.standard import escaped
 from kws.training.calibrate import RATES, THRESHOLDS, supports, table, with_defaults
 from kws.training.clips import LONGEST_WORD_SECONDS, Bank, extent
 from kws.training.evaluating import find_negatives, progress, read_words
@@ -100,7 +101,7 @@ def _told(path: Path, spotter: Spotter, new: tuple[float, ...], calibration: dic
         unknown = [rate for rate in RATES if rate < lowest]
         if unknown:
             lines.append(f"  {unknown[-1]:g} per hour or fewer: {_why(unknown[-1], hours)}")
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def _row(row: dict, hours: float) -> str:

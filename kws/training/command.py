@@ -16,6 +16,7 @@ from kws.errors import DataError
 from kws.interrupts import Interrupts
 from kws.output import check_place
 from kws.spotter import Spotter
+from kws.standard import escaped
 from kws.synth.engine import SynthError
 from kws.synth.neighbours import pronunciations
 from kws.terminal import Progress
@@ -77,7 +78,8 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks, "card": card, "readings": readings}
             document = learn(material, options.config, options.recipe, path, **how)
             if document:
-                teller.say(_summary(document, path))
+                for line in _summary(document, path):
+                    teller.say(line)
                 if options.speech:
                     teller.say(f"{_page(path, material, folders, warn)}: what it misses and where it fires, to look at and to listen to")
     return path
@@ -135,8 +137,8 @@ def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -
     path = _model_path(options.out)
     with processes.joined(pick_device(options.device)), _telling((options.recipe,), as_json, path, options.resume, warn) as teller:
         told = sorting.train(options, teller.hooks, warn, teller.reading)
-        if told:
-            teller.say(told)
+        for line in told:
+            teller.say(line)
     return path
 
 
@@ -196,7 +198,7 @@ class _Teller:
 
     def say(self, text: str) -> None:
         if processes.first():
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(escaped(text), file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()
@@ -249,7 +251,7 @@ def _validation(entry: dict) -> str:
     return f"misses {entry['miss_rate']:.1%}  {'no other speech held out' if alarms is None else f'{alarms:.1f} false alarms/h'}"
 
 
-def _summary(document: dict, path: Path) -> str:
+def _summary(document: dict, path: Path) -> list[str]:
     rows = document["calibration"]["rows"]
     table = [
         f"  {row['word']}: {row['false_alarms_per_hour']:g} false alarms/h at {row['threshold']:.3f}, {row['miss_rate']:.1%} missed"
@@ -262,4 +264,4 @@ def _summary(document: dict, path: Path) -> str:
     if alike:
         own = document["events"]["threshold"][0]
         table.append(f"  of {alike['clips']} clips of what sounds like it {alike['fire']} fire at {own:.3f}, its own threshold")
-    return "\n".join([f"{path} (calibrated on {hours:.2f} h)", *table])
+    return [f"{path} (calibrated on {hours:.2f} h)", *table]

@@ -22,6 +22,7 @@ from torchaudio.datasets import SPEECHCOMMANDS
 from tqdm import tqdm
 
 from kws.errors import DataError
+from kws.standard import escaped
 
 FOLDER = "SpeechCommands"  # the class's own, as is the server
 _UNPACKING = ".unpacking"
@@ -198,7 +199,7 @@ class _Bar:
         self._bar.close()
 
     def say(self, text: str) -> None:
-        self._bar.write(text, file=sys.stderr)
+        self._bar.write(escaped(text), file=sys.stderr)
 
     def show(self, have: int, total: int | None) -> None:
         self._bar.total = total

@@ -14,6 +14,7 @@ from kws.errors import DataError
 from kws.folders import normalized
 from kws.output import check_place, replace_file, write_line
 from kws.spotter import Spotter
+from kws.standard import escaped
 from kws.training.clips import TOO_LONG_FOR_A_WORD, Bank, Clip, find_clips, pack, read_bank, sounding, told_of_speakers, without_words
 from kws.training.evaluation import CURVE, Evidence, judge
 from kws.training.hearing import Heard, hear_recordings, hear_streams
@@ -133,7 +134,7 @@ def _existing(folder: Path) -> Path:
 def progress(title: str, unit: str) -> Callable[[Iterable, int], Iterable]:
     """A bar on stderr, where that is a terminal."""
     return lambda items, total: tqdm(
-        items, desc=title, total=total, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False, delay=0.5
+        items, desc=escaped(title), total=total, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False, delay=0.5
     )
 
 

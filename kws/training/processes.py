@@ -4,6 +4,7 @@ All do the same steps with different clips, and end every step with the same wei
 writes. Without torchrun, or with one process, nothing here does anything.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ def joined(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         _take_gpu(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    logging.getLogger("kws").disabled = not first()
     yield
     # Only where all leave together: after an error the others may be anywhere, and a farewell would wait for them.
     dist.destroy_process_group()

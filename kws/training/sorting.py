@@ -43,8 +43,8 @@ class Options:
     resume: bool
 
 
-def train(options: Options, hooks: Hooks, warn: Warn, progress: Bar) -> str | None:
-    """Trains as wished; returns a line on what came of it, of several processes in the first alone. Raises KwsError."""
+def train(options: Options, hooks: Hooks, warn: Warn, progress: Bar) -> list[str]:
+    """Trains as wished; returns lines on what came of it, of several processes in the first alone. Raises KwsError."""
     _check(options)
     warn = processes.by_first(warn)
     protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn, progress=progress)
@@ -69,7 +69,7 @@ def train(options: Options, hooks: Hooks, warn: Warn, progress: Bar) -> str | No
         hooks=hooks,
         card=trunk.card(options.trunk) if options.trunk else {},
     )
-    return _told(document, options.out) if document else None
+    return _told(document, options.out) if document else []
 
 
 def _check(options: Options) -> None:
@@ -108,7 +108,7 @@ def _of_part(bank: Bank, part: str) -> Bank:
     return bank.select(lambda clip: clip.part == part)
 
 
-def _told(document: dict, path: Path) -> str:
+def _told(document: dict, path: Path) -> list[str]:
     """What came of a training."""
     right, hours = document["training"]["last_epoch"]["accuracy"], document["calibration"]["hours"]
     used = sorted(threshold for threshold in document["events"]["threshold"] if threshold < NEVER)
@@ -118,4 +118,4 @@ def _told(document: dict, path: Path) -> str:
     lines.append(f"  in streams its words are reported at thresholds from {used[0]:.3f} to {used[-1]:.3f}")
     if not supports(hours, 1.0):
         lines.append(f"  too little held-out speech ({hours:.2f} h) to say how often for nothing: add --negatives, or use kws calibrate")
-    return "\n".join(lines)
+    return lines

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
+from kws.standard import escaped
+
 _DASH = "–"
 
 
 def summary(report: dict) -> str:
     """The report of `kws evaluate` (see docs/evaluation.md) as text."""
-    return "\n".join([report["model"], *(line for word in report["results"] for line in ("", *_word(word, report)))])
+    lines = [report["model"], *(line for word in report["results"] for line in ("", *_word(word, report)))]
+    return "\n".join(map(escaped, lines))
 
 
 def basis(word: dict, report: dict) -> str:
