@@ -35,7 +35,7 @@ TRAINING = [
 ]
 SYNTH = [
     *("sound", "engine", "phonemes", "kokoro", "piper", "hibari", "pico", "espeak", "flite", "festival", "engines"),
-    *("phrase", "neighbours", "plan", "speaking", "command", "cli"),
+    *("dictionary", "phrase", "neighbours", "plan", "speaking", "command", "cli"),
 ]
 WINGS = {"kws": RUNTIME, "kws.synth": SYNTH, "kws.training": TRAINING}
 ORDER = [*(module for wing, names in WINGS.items() for module in (*(f"{wing}.{name}" for name in names), wing)), "cli"]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from sounds import RATE, make_bank
 
 from cli import main
-from kws.synth import neighbours
+from kws.synth import dictionary
 from kws.synth.neighbours import pronunciations
 from kws.training.material import Material
 from kws.training.mixing import placed_word
@@ -79,7 +79,7 @@ def test_too_little_to_choose_by(tiny_model, tmp_path):
 
 
 def test_without_a_dictionary_nothing_begins(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(neighbours, "find_spec", lambda name: None)
+    monkeypatch.setattr(dictionary, "find_spec", lambda name: None)
     result = CliRunner().invoke(main, ["train", "rise", "--data", str(tiny_model.data), "--out", str(tmp_path / "a.onnx"), "--reader"])
     assert result.exit_code == 1
     assert "pip install hibari-tts" in result.stderr

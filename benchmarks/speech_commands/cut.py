@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 from kws.audio import SAMPLE_RATE
-from kws.synth.neighbours import sounds
+from kws.synth.dictionary import sounds
 from kws.training.protocols import PACK_WORDS
 
 SURE, SHORTEST, LONGEST, MARGIN = 0.7, 0.2, 0.9, 0.03  # probability; seconds

@@ -13,7 +13,8 @@ import pathlib
 
 from kws.synth import engines
 from kws.synth.command import progress
-from kws.synth.neighbours import CONTAINING, neighbours, sounds
+from kws.synth.dictionary import sounds
+from kws.synth.neighbours import CONTAINING, neighbours
 from kws.synth.plan import planned
 from kws.synth.speaking import speak
 from kws.training.protocols import PROTOCOLS, WORDS

@@ -14,7 +14,7 @@ import numpy as np
 
 from kws.synth import engines
 from kws.synth.command import progress
-from kws.synth.neighbours import dictionary, sounds
+from kws.synth.dictionary import sounds
 from kws.synth.plan import planned
 from kws.synth.speaking import speak
 from kws.training.protocols import HELD_OUT
@@ -44,7 +44,7 @@ def nonsense(count: int) -> list[str]:
     rng = np.random.default_rng(0)
     barred = {sounds(word) for word in HELD_OUT}
     common = [word for word in COMMON if sounds(word) not in barred]
-    rare = sorted(word for word, plain in dictionary().items() if 3 <= len(plain) <= 8 and plain not in barred)
+    rare = sorted(word for word, plain in common().items() if 3 <= len(plain) <= 8 and plain not in barred)
     phrases = [[str(rng.choice(words)) for words in (common, rare, common if rng.random() < 0.5 else rare)] for _ in range(count)]
     return [" ".join(rng.permutation(phrase)) for phrase in phrases]
 

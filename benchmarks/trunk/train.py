@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from kws.audio import SAMPLE_RATE
-from kws.synth.neighbours import sounds
+from kws.synth.dictionary import sounds
 from kws.synth.speaking import read_table
 from kws.training import checkpoint, reading
 from kws.training.augment import simulated_rooms

@@ -50,7 +50,7 @@ def synth(
     if pronunciations and (len(phrases) > 1 or lists):
         raise click.UsageError("--phonemes is how one phrase is pronounced. Give one phrase at a time.")
     wishes = command.Options(phrases, lists, out, count, seed, engines, piper_voices, pronunciations)
-    command.run(wishes, as_json, lambda problem: click.echo(f"Warning: {problem}", err=True))
+    command.run(wishes, as_json, _warn)
 
 
 @click.command(epilog="Exit status: 0 done, 1 there is no dictionary, or the phrase cannot be spoken, 2 wrong usage.")
@@ -68,5 +68,14 @@ def neighbours(phrase: str, pronunciations: tuple[str, ...], most: int) -> None:
     kws neighbours snowboy > list.txt && kws synth snowboy --list list.txt --out spoken
     """
     from kws.synth import command
+    from kws.synth import phrase as spelling
 
+    for remark in spelling.remarks(phrase) if not pronunciations else ():
+        _warn(remark)
     click.echo(command.neighbour_lines(phrase, pronunciations, most))
+
+
+def _warn(problem: object) -> None:
+    from kws.standard import escaped
+
+    click.echo(escaped(f"Warning: {problem}"), err=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from kws.output import check_place
 from kws.standard import escaped
 from kws.synth import engines, phonemes, phrase
 from kws.synth.engine import SynthError
@@ -41,8 +42,11 @@ def run(options: Options, as_json: bool, warn: Warn) -> None:
     _check_names(phrases)
     pronunciations = tuple(map(phonemes.checked, options.pronunciations))
     if not pronunciations:
+        for remark in (remark for text in texts for remark in phrase.remarks(text)):
+            warn(remark)
         for remark in (remark for text in options.phrases for remark in guesses(phrase.checked(text))):
             warn(remark)
+    check_place(options.out / TABLE)
     found = engines.found(options.engines, options.piper_voices)
     clips = planned(phrases, options.count, found.ready, options.seed, pronunciations)
     spoken = speak(clips, found.ready, options.out, progress=progress)

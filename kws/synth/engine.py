@@ -1,5 +1,6 @@
 """What a speech engine is: how it may say a phrase, and the saying."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from kws.errors import KwsError
 
 # Times an engine's own. People call a machine more slowly than engines speak: "snowboy" takes people 0.71 s, engines 0.58 s (medians).
 TEMPOS = (0.6, 1.25)
+_LONGEST_COMPLAINT = 200  # letters
 Settings = dict[str, str | int | float]  # of one clip, as they stand in the table; "voice" is always among them
 
 
@@ -45,8 +47,23 @@ def spread(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def output_of(*command: str) -> bytes:
-    """Standard output of a program. Raises SynthError with what it said."""
-    done = subprocess.run(command, capture_output=True, check=False)
+    """Standard output of a program. Raises SynthError with the last that it said, or where it cannot be started."""
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError as error:
+        raise SynthError(f"{command[0]} cannot be started ({error.strerror}). Install it anew.") from error
     if done.returncode:
-        raise SynthError(f"{command[0]} ended with status {done.returncode}: {done.stderr.decode(errors='replace').strip()[-200:]}")
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it says nothing"]
+        raise SynthError(f"{command[0]} ended with status {done.returncode}: {said[0][-_LONGEST_COMPLAINT:]}")
     return done.stdout
+
+
+def lack_of_program(name: str, *arguments: str) -> str | None:
+    """What is missing where a program is not there, or does not even run with some arguments that ask for nothing."""
+    if not shutil.which(name):
+        return f"the program {name}"
+    try:
+        output_of(name, *arguments)
+    except SynthError as error:
+        return f"a program {name} that works ({str(error).rstrip('.')})"
+    return None

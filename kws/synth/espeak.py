@@ -1,10 +1,8 @@
 """eSpeak NG: rules and formants. Robotic, but of many accents and voices, and it takes pronunciations."""
 
-import shutil
-
 import numpy as np
 
-from kws.synth.engine import TEMPOS, Engine, Settings, output_of, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, lack_of_program, output_of, spread
 from kws.synth.phonemes import to_espeak
 from kws.synth.sound import from_pcm
 
@@ -41,7 +39,7 @@ ENGINE = Engine(
     share=0.06,
     licence="GPL-3.0-or-later",
     install="apt-get install espeak-ng",
-    missing=lambda: None if shutil.which("espeak-ng") else "the program espeak-ng",
+    missing=lambda: lack_of_program("espeak-ng", "--version"),
     voices=lambda: [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS],
     settings=_settings,
     speak=_speak,

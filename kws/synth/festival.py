@@ -1,14 +1,14 @@
 """Festival: diphone and HTS voices."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from kws.synth.engine import TEMPOS, Engine, Settings, SynthError, output_of, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, lack_of_program, output_of, spread
 from kws.synth.sound import from_wav
 
+_LIST_OF_VOICES = "(print (voice.list))"
 VOICES = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
 
 
@@ -30,12 +30,10 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
 
 
 def _missing() -> str | None:
-    if not shutil.which("festival"):
-        return "the program festival"
-    try:
-        told = output_of("festival", "--batch", "(print (voice.list))")
-    except SynthError as error:
-        return f"a festival that works ({error})"
+    lack = lack_of_program("festival", "--batch", _LIST_OF_VOICES)
+    if lack:
+        return lack
+    told = output_of("festival", "--batch", _LIST_OF_VOICES)
     installed = set(told.decode(errors="replace").strip(" ()\n").split())
     absent = [voice for voice in VOICES if voice not in installed]
     return f"festival's voices {', '.join(absent)}" if absent else None

@@ -1,12 +1,11 @@
 """Flite: small voices cut from recordings."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from kws.synth.engine import TEMPOS, Engine, Settings, output_of, spread
+from kws.synth.engine import TEMPOS, Engine, Settings, lack_of_program, output_of, spread
 from kws.synth.sound import from_wav
 
 PITCHES_HZ = {"slt": 170, "rms": 100, "awb": 120, "kal16": 105}
@@ -41,7 +40,7 @@ ENGINE = Engine(
     share=0.10,
     licence="BSD-like",
     install="apt-get install flite",
-    missing=lambda: None if shutil.which("flite") else "the program flite",
+    missing=lambda: lack_of_program("flite", "-lv"),
     voices=lambda: list(PITCHES_HZ),
     settings=_settings,
     speak=_speak,

@@ -1,22 +1,17 @@
 """What sounds like a phrase and is not it: its parts, words that share its sounds, its words in another order.
 
 Distances are weighted edit distances between sounds, as the letters of Kokoro's alphabet (one letter for a sound, stress left out):
-two sounds that are often taken for each other cost less than others. The dictionary is misaki's, which the package hibari-tts brings
-(Apache-2.0); what is not in it is pronounced by that package's rules.
+two sounds that are often taken for each other cost less than others.
 """
 
-import gzip
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from importlib.util import find_spec
 from itertools import permutations
 
 import numpy as np
 
-from kws.synth.engine import SynthError
+from kws.synth import dictionary
+from kws.synth.dictionary import sounds, unstressed
 
 PART, NEAR, SWAPPED, REPLACED, CONTAINING = "part", "near", "swapped", "replaced", "containing"
 KINDS = {
@@ -47,9 +42,9 @@ def neighbours(phrase: str, pronunciations: Sequence[str] = (), most_near: int =
 
     Parts, swapped words and containing words first, then the nearest words. Raises SynthError where hibari-tts is not installed.
     """
-    _need_dictionary("finding neighbours")
-    said = [_plain(each) for each in pronunciations] or [sounds(phrase)]
-    words = {word: plain for word, plain in dictionary().items() if plain not in said and word != phrase}
+    dictionary.need("finding neighbours")
+    said = [unstressed(each) for each in pronunciations] or [sounds(phrase)]
+    words = {word: plain for word, plain in dictionary.common().items() if plain not in said and word != phrase}
     containing = {word: plain for word, plain in words.items() if any(each in plain for each in said)}
     parts = {word: plain for word, plain in words.items() if _is_part(plain, said)}
     rest = {word: plain for word, plain in words.items() if word not in parts and word not in containing}
@@ -63,63 +58,26 @@ def neighbours(phrase: str, pronunciations: Sequence[str] = (), most_near: int =
     ]
 
 
-def sounds(text: str) -> str:
-    """The sounds of a text, without stress and pauses."""
-    return _plain(_pronouncer(british=False)(text))
-
-
 def pronunciations(phrase: str, said: Sequence[str] = ()) -> tuple[str, ...]:
     """The sounds of a phrase, without stress and pauses: as they are given in Kokoro's alphabet, else as Americans and Britons say it.
 
     Raises SynthError where the latter is to be looked up and hibari-tts is not installed.
     """
     if not said:
-        _need_dictionary("knowing how it is pronounced")
-    ways = said or [_pronouncer(british)(phrase) for british in (False, True)]
-    return tuple(dict.fromkeys(map(_plain, ways)))
-
-
-def _need_dictionary(purpose: str) -> None:
-    if not find_spec("hibari"):
-        raise SynthError(f"{purpose} needs a pronouncing dictionary, from the package hibari-tts. pip install hibari-tts")
-
-
-@cache
-def dictionary() -> dict[str, str]:
-    """Sounds of each common word; no names."""
-    entries = _entries()
-    said = {word: entry if isinstance(entry, str) else entry["DEFAULT"] for word, entry in entries.items()}
-    common = (word for word, each in said.items() if each and word.isascii() and word.isalpha() and word.islower() and len(word) > 1)
-    return {word: _plain(said[word]) for word in common}
+        dictionary.need("knowing how it is pronounced")
+    ways = said or [dictionary.pronouncer(british)(phrase) for british in (False, True)]
+    return tuple(dict.fromkeys(map(unstressed, ways)))
 
 
 def guesses(phrase: str) -> list[str]:
     """Remarks on words that are not in the dictionary, and so are said as by rule; none where there is no dictionary to look into."""
-    if not find_spec("hibari"):
+    if not dictionary.is_there():
         return []
-    known = {word.lower() for word in _entries()}
     return [
         f"'{word}' is not in the dictionary; by its spelling it is said '{sounds(word)}'. If that is wrong, give --phonemes."
         for word in phrase.split()
-        if word not in known
+        if word not in dictionary.known() and "." not in word  # letters are known
     ]
-
-
-@cache
-def _entries() -> dict[str, str | dict]:
-    with gzip.open(str(files("hibari") / "assets" / "lexicon_us_gold.json.gz"), "rt", encoding="utf-8") as file:
-        return json.load(file)
-
-
-@cache
-def _pronouncer(british: bool) -> Callable[[str], str]:
-    from hibari.g2p import G2P
-
-    return G2P(british=british)
-
-
-def _plain(pronunciation: str) -> str:
-    return "".join(letter for letter in pronunciation if letter not in "ˈˌː .,!?-")
 
 
 def _is_part(plain: str, said: Sequence[str]) -> bool:
@@ -149,7 +107,7 @@ def _replaced(phrase: str) -> list[Neighbour]:
     """Each word of a phrase in turn is another, one of the nearest."""
     words, found = phrase.split(), []
     for place, word in enumerate(words if len(words) > 1 else []):
-        others = {other: plain for other, plain in dictionary().items() if sounds(word) not in plain}
+        others = {other: plain for other, plain in dictionary.common().items() if sounds(word) not in plain}
         nearest = np.argsort(_distances([sounds(word)], others.values()), kind="stable")[:_REPLACEMENTS]
         names = [*others]
         found += [" ".join([*words[:place], names[i], *words[place + 1 :]]) for i in nearest]

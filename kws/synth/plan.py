@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kws.folders import fitting
 from kws.synth.engine import Engine, Settings, SynthError
 from kws.synth.phrase import folder_name
 
@@ -42,7 +43,8 @@ def planned(phrases: Sequence[str], count: int, engines: Sequence[Engine], seed:
 
 def spoken_as(clip: Clip, word: str) -> Clip:
     """The clip among those of a word that is said in it."""
-    return replace(clip, file=Path(word, f"{clip.file.stem}_{clip.file.parent.name}.wav"))
+    voice, _, number = clip.file.stem.partition("_nohash_")
+    return replace(clip, file=Path(word, fitting(voice, f"_nohash_{number}_{clip.file.parent.name}.wav")))
 
 
 def _of_phrase(phrase: str, count: int, engines: Sequence[Engine], seed: int, pronunciations: Sequence[str]) -> list[Clip]:
@@ -53,7 +55,7 @@ def _of_phrase(phrase: str, count: int, engines: Sequence[Engine], seed: int, pr
             settings = engine.settings(voice, np.random.default_rng([*key, number, 0]))
             if pronunciations:
                 settings["phonemes"] = pronunciations[number % len(pronunciations)]
-            name = f"{engine.name}-{voice}_nohash_{seed}_{number:05d}{_mark(settings)}.wav"
+            name = fitting(f"{engine.name}-{voice}", f"_nohash_{seed}_{number:05d}{_mark(settings)}.wav")
             text = phrase if pronunciations else _paused(phrase, np.random.default_rng([*key, number, 2]))
             clips.append(Clip(Path(folder_name(phrase), name), engine.name, text, settings))
     return clips

@@ -63,7 +63,7 @@ def spoken(speech: Speech, folders: Folders, *, say: Callable[[str], None], warn
     """
     text, said = phrase.checked(speech.phrase), tuple(map(phonemes.checked, speech.pronunciations))
     found = engines.found(piper_voices=speech.piper_voices)
-    for remark in guesses(text) if not said else ():
+    for remark in (*phrase.remarks(speech.phrase), *guesses(text)) if not said else ():
         warn(remark)
     for engine, lack in found.lacking:
         warn(f"{engine.name} does not speak, it needs {lack}: {engine.install}")
