@@ -36,7 +36,7 @@ class EventWriter:
         self._line = FORMATS[form]
         self._widths = tuple(max((len(escaped(name)) for name in names), default=0) for names in (files, words))
         if form == "csv":
-            write_line(out, _csv_row(FIELDS))
+            write_line(out, csv_row(FIELDS))
 
     def write(self, file: str, event: Detection) -> None:
         """Raises KwsError when the output cannot take it; a reader that has gone stays a BrokenPipeError."""
@@ -59,17 +59,18 @@ def _text(file: str, event: Detection, widths: tuple[int, int]) -> str:
 
 
 def _json(file: str, event: Detection, _: tuple[int, int]) -> str:
-    return json.dumps(dict(zip(FIELDS, (file, *astuple(event)), strict=True)), ensure_ascii=False)
+    return escaped(json.dumps(dict(zip(FIELDS, (file, *astuple(event)), strict=True)), ensure_ascii=False))
 
 
 def _csv(file: str, event: Detection, _: tuple[int, int]) -> str:
-    return _csv_row((file, *astuple(event)))
+    return csv_row((file, *astuple(event)))
 
 
-def _csv_row(values: Sequence[object]) -> str:
+def csv_row(values: Sequence[object]) -> str:
+    """A line of CSV without its end."""
     row = io.StringIO()
-    csv.writer(row, lineterminator="").writerow(values)
-    return row.getvalue()
+    csv.writer(row, lineterminator="\r\n").writerow(values)  # what is in the end of a line is quoted in a field
+    return row.getvalue().removesuffix("\r\n")
 
 
 def _label(_: str, event: Detection, __: tuple[int, int]) -> str:

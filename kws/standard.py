@@ -38,8 +38,8 @@ def printable(name: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text for people to read on one line, with control characters written out, as in "a\\nb"."""
-    return _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """A text for people to read on one line, with control characters written out, as in "a\\nb". JSON stays the same JSON."""
+    return _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode() if found[0] < " " else f"\\u{ord(found[0]):04x}", text)
 
 
 def told(error: OSError) -> str | None:

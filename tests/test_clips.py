@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from sounds import RATE, make_bank, quiet, tone
 
 from kws.errors import AudioError, DataError
-from kws.training.clips import Clip, extent, find_clips, merged, pack, part_of, read_bank, says, speaker_of, without_words
+from kws.training.clips import Clip, extent, find_clips, merged, pack, part_of, read_bank, says, speaker_of, told_of_speakers, without_words
+
+NFC, NFD = "gr\u00fcezi", "gru\u0308ezi"
 
 
 def write_folder(folder: Path, names: list[str], seconds: float = 0.1) -> Path:
@@ -53,11 +55,29 @@ class TestSplit:
             ("84-121123-0003.flac", "84"),
             ("84-121123.flac", "84-121123"),
             ("hello there.wav", "hello there"),
+            ("19-198-0001.ogg", "19"),
+            ("1034-121119-0005.flac", "1034"),
+            ("100-121669-0000.wav", "100"),
+            ("2007-149877-0012.flac", "2007"),  # a reader, though it could be a year
+            ("2022-01-15_nohash_0.wav", "2022-01-15"),
+            ("gru\u0308ezi_nohash_0.wav", "gr\u00fcezi"),
             ("_nohash_0.wav", "_nohash_0"),
         ],
     )
     def test_speaker(self, name, speaker):
         assert speaker_of(Path("word") / name) == speaker
+
+    @pytest.mark.parametrize(
+        "stem",
+        [
+            *("2022-01-15", "15-01-2022", "15-10-2022", "1-1-2022", "10-15-2022", "2026-11-01_12-30-00", "2026-11-01T12-30-00", "12-30-00"),
+            *("20240115-120301-001", "20240115-120301-0001", "240115-120301-0001", "2022-0115-0001", "2022-1130-0001", "01-02-0003"),
+            *("REC-20240115-0001", "REC_2022-01-15", "2022-01-15-0001", "12-30-0015", "84-121123-123", "84-121123-00031", "84-121123-1003"),
+            "0084-121123-0003",
+        ],
+    )
+    def test_dates_and_times_are_no_speakers(self, stem):
+        assert speaker_of(Path("word") / f"{stem}.wav") == stem
 
     def test_no_speaker_stands_in_two_parts(self, tmp_path):
         names = [f"speaker{s}_nohash_{n}.wav" for s in range(40) for n in range(3)]
@@ -79,6 +99,75 @@ class TestSplit:
         write_folder(tmp_path / "yes", ["a.wav"])
         write_folder(tmp_path / "deep" / "no", ["b.flac"])
         assert {clip.label for clip in find_clips(tmp_path)} == {"yes", "no"}
+
+    def test_who_speaks_is_told_with_the_form_of_the_names(self):
+        def clips(*stems):
+            return [Clip(Path(f"{stem}.wav"), "yes", speaker_of(Path(f"{stem}.wav"))) for stem in stems]
+
+        assert told_of_speakers([]) == ""
+        assert told_of_speakers(clips("19-198-0001", "19-198-0002")) == (
+            " All 2 are of speaker '19', as their names say (READER-CHAPTER-UTTERANCE: 19-198-0001.wav)."
+        )
+        assert "'anna', as their names say (SPEAKER_nohash_N: anna_nohash_0.wav)" in told_of_speakers(clips("anna_nohash_0"))
+        many = told_of_speakers(clips("a", "b", "c", "d"))
+        assert many == " Their names tell of 4 speakers: 'a', 'b', 'c', ... (each file its own speaker: a.wav)."
+
+
+class TestLinks:
+    """Folders of words, and of what is none, may be links, and hold links."""
+
+    def test_a_linked_folder_is_labelled_by_the_link(self, tmp_path):
+        write_folder(tmp_path / "elsewhere" / "v2", ["a.wav"])
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "yes").symlink_to("../elsewhere/v2")
+        assert [(clip.label, clip.speaker) for clip in find_clips(tmp_path / "data")] == [("yes", "a")]
+
+    def test_what_is_reached_twice_is_of_the_word(self, tmp_path):
+        write_folder(tmp_path / "yes_v2", ["a.wav"])
+        write_folder(tmp_path / "pool", ["b.wav", "c.wav"])
+        (tmp_path / "yes").symlink_to("yes_v2")
+        (tmp_path / "no").mkdir()
+        (tmp_path / "no" / "b.wav").symlink_to("../pool/b.wav")
+        labels = {clip.path.name: clip.label for clip in find_clips(tmp_path, ["yes", "no"])}
+        assert labels == {"a.wav": "yes", "b.wav": "no", "c.wav": "pool"}
+
+    @pytest.mark.parametrize(
+        ("link", "target"),
+        [("radio/other", "../data/yes"), ("radio/deep/all", "../../data"), ("radio/x.wav", "../data/yes/a.wav"), ("radio/yes", "../v2")],
+        ids=["folder", "folder above", "file", "named so"],
+    )
+    def test_links_to_the_word_are_no_other_speech(self, tmp_path, link, target):
+        write_folder(tmp_path / "data" / "yes", ["a.wav"])
+        write_folder(tmp_path / "v2", ["v.wav"])
+        write_folder(tmp_path / "radio", ["r.wav"])
+        (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / link).symlink_to(target)
+        clips, named = without_words([tmp_path / "radio"], ["yes"])
+        assert ([clip.path.name for clip in clips], named) == (["r.wav"], 1)
+
+    @pytest.mark.parametrize("given", ["links/yes", "links/other"])
+    def test_a_folder_that_is_given_as_other_speech_is_of_the_word(self, tmp_path, given):
+        write_folder(tmp_path / "data" / "yes", ["a.wav"])
+        write_folder(tmp_path / "data" / "v2", ["b.wav"])
+        (tmp_path / "links").mkdir()
+        (tmp_path / "links" / "yes").symlink_to("../data/v2")
+        (tmp_path / "links" / "other").symlink_to("../data/yes")
+        assert without_words([tmp_path / given], ["yes"]) == ([], 1)
+
+
+@pytest.mark.parametrize(("folder", "word"), [(NFD, NFC), (NFC, NFD), (NFD, NFD)])
+class TestUnicode:
+    """ "ü" may be one character or two; a folder, a word and a speaker are the same in either form."""
+
+    def test_folder_and_word(self, tmp_path, folder, word):
+        write_folder(tmp_path / folder, ["a.wav"])
+        assert [clip.label for clip in find_clips(tmp_path)] == [NFC]
+        assert says(folder, word) and says(f"hoi_{folder}", word)
+
+    @pytest.mark.parametrize("given", ["", "FOLDER"], ids=["above", "itself"])
+    def test_a_folder_of_the_word_is_no_other_speech(self, tmp_path, folder, word, given):
+        write_folder(tmp_path / folder, ["a.wav"])
+        assert without_words([tmp_path / given.replace("FOLDER", folder)], [word]) == ([], 1)
 
 
 class TestExtent:

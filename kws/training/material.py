@@ -174,7 +174,7 @@ def _heldout(mined: list[Clip], banks: list[Bank], warn: Warn) -> list[Bank]:
 def _read_word(name: str, everything: list[Clip], folder: Path, warn: Warn, progress: Progress) -> Word:
     clips = [clip for clip in everything if clip.label == normalized(name)]
     if not clips:
-        labels = ", ".join(sorted({clip.label for clip in everything} - {BACKGROUND})) or "none"
+        labels = ", ".join(sorted({clip.label for clip in everything} - {BACKGROUND, ""})) or "none"
         raise DataError(f"{folder / name}: no clips of '{name}'. Words there: {labels}.")
     word = _fitting(placed_word(name, _read_sounding(clips, warn, progress)), warn)
     if len(word.bank) < FEWEST_CLIPS:

@@ -18,7 +18,7 @@ import numpy as np
 
 from kws import audio
 from kws.errors import AudioError, DataError
-from kws.output import replace_file
+from kws.output import csv_row, replace_file
 from kws.spotter import Spotter, Stream
 from kws.training.clips import NO_SOUND, QUIETEST, Bank, Clip, pack, peak, told_of_speakers, without_words
 from kws.training.mixing import Source
@@ -111,10 +111,9 @@ def mine(
 
 def write_findings(findings: Sequence[Finding], path: Path) -> None:
     """A CSV of file, seconds, word, score. Raises KwsError when it cannot be written."""
-    text = io.StringIO()
     rows = [(str(each.file), f"{each.seconds:.2f}", each.word, f"{each.score:.3f}") for each in findings]
-    csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows])
-    replace_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    text = "".join(f"{csv_row(row)}\n" for row in (_COLUMNS, *rows))
+    replace_file(path, text.encode("utf-8", "surrogateescape"))
 
 
 def read_findings(path: Path) -> list[Finding]:
