@@ -1,5 +1,8 @@
 """Which recordings a name stands for: a file, or all that lie in a folder and below it; and how names are compared."""
 
+# Methods of Path raise for names that are too long, and in folders that may be listed and not entered.
+# ruff: noqa: PTH110, PTH112, PTH113, PTH114, PTH118, PTH208
+
 import hashlib
 import logging
 import os
@@ -85,7 +88,7 @@ def on_disk(path: Path) -> Path:
         return path
     folder = on_disk(path.parent)
     try:
-        there = os.listdir(folder)  # noqa: PTH208 - names are wanted
+        there = os.listdir(folder)
     except OSError:
         return path
     return folder / next((name for name in there if normalized(name) == normalized(path.name)), path.name)
@@ -103,7 +106,7 @@ def find_recordings(path: Path | str, lost: Callable[[AudioError], None] | None 
     recordings; where nobody is to be told, for a folder that cannot be listed, too, and links are a warning.
     """
     path = Path(path)
-    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for names that are too long
+    if not os.path.isdir(path):
         return [path]
     search = _Search(path)
     search.walk([*_named(path, first), path])
@@ -160,12 +163,12 @@ class _Search:
                 continue
             self._entered.add(real)
             folders[:] = [name for name in folders if not name.startswith(".")]
-            links += [path for path in (Path(folder, name) for name in folders) if path.is_symlink()]
+            links += [path for path in (Path(folder, name) for name in folders) if os.path.islink(path)]
             for file in (Path(folder, name) for name in names if not name.startswith(".")):
-                if file.is_symlink():
+                if os.path.islink(file):  # Path.is_symlink raises where a folder may be listed, and not entered
                     linked_files.append(file)
                 else:
-                    self._take(file, os.path.join(real, file.name))  # noqa: PTH118 - a Path is made ten times as slowly
+                    self._take(file, os.path.join(real, file.name))
         for file in sorted(linked_files):
             self._take(file, os.path.realpath(file))
         return links
@@ -178,11 +181,12 @@ class _Search:
     def _take(self, file: Path, real: str) -> None:
         if _is_other(file):
             return
-        if not os.path.lexists(real):
+        known, there = file.suffix.lower() in SUFFIXES, os.path.exists(real)
+        if not there and os.path.islink(file):
             self.dangling.append(file)
-        elif not os.path.isfile(real) or real in self._heard:  # noqa: PTH113
+        elif (there and not os.path.isfile(real)) or real in self._heard:
             return
-        elif file.suffix.lower() in SUFFIXES or _begins_as_a_recording(file):
+        elif known or _begins_as_a_recording(file):
             self._heard.add(real)
             self.found.append(file)
         else:

@@ -107,6 +107,7 @@ def test_only_the_highest_of_an_hour_are_kept(tiny_model, radio, findings, monke
 
 def test_list_reads_as_it_was_written(tmp_path):
     findings = [Finding(Path("a, b.wav"), 1.25, "rise", 0.987), Finding(Path("ü/b.wav"), 0.0, "fall", 0.3)]
+    findings.append(Finding(Path("a\rb\nc.wav"), 2.0, "rise", 0.5))
     write_findings(findings, tmp_path / "a.mined.csv")
     assert read_findings(tmp_path / "a.mined.csv") == findings
     assert (tmp_path / "a.mined.csv").read_text("utf-8").splitlines()[0] == "file,seconds,word,score"

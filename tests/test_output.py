@@ -49,9 +49,10 @@ def test_json_lines() -> None:
 
 
 def test_csv_has_a_header_and_quotes() -> None:
-    odd = [('say "hi", twice\n.wav', EVENTS[0][1])]
-    rows = list(csv.DictReader(io.StringIO(written("csv", odd))))
-    assert rows == [{"file": odd[0][0], "word": "yes", "start": "0.5", "end": "0.984", "peak": "1.02", "score": "0.9312"}]
+    odd = [(name, EVENTS[0][1]) for name in ('say "hi", twice\n.wav', "a\nb.wav", "a\rb.wav")]
+    rows = list(csv.DictReader(io.StringIO(written("csv", odd), newline="")))
+    assert [row["file"] for row in rows] == [name for name, _ in odd]
+    assert rows[:1] == [{"file": odd[0][0], "word": "yes", "start": "0.5", "end": "0.984", "peak": "1.02", "score": "0.9312"}]
     assert written("csv", []) == "file,word,start,end,peak,score\n"
 
 

@@ -136,6 +136,21 @@ def test_names_that_are_no_files(arguments, tmp_path):
     assert (done.returncode, "become names of files" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("speaker", ["a" * 250, "ü" * 125])
+def test_a_name_that_is_too_long_is_told_before_anybody_speaks(person, tmp_path, speaker):
+    person()
+    with pytest.raises(KwsError, match="File name too long"):
+        recording.run(options(tmp_path, speaker=speaker), None)
+
+
+def test_a_speaker_in_another_form_of_unicode_is_counted_on(person, tmp_path):
+    for number in (0, 1):
+        person(GOOD)
+        (kept,) = recording.run(options(tmp_path, count=1, speaker="zo\u00eb"), None)
+        assert kept.name == f"zo\u00eb_nohash_{number}.wav"
+        kept.rename(kept.with_name(f"zoe\u0308_nohash_{number}.wav"))
+
+
 def test_a_place_that_cannot_be_written(person, tmp_path):
     (tmp_path / "hey_you").write_text("in the way")
     person(GOOD)

@@ -22,13 +22,14 @@ from sounds import quiet, tone
 from kws.audio import SAMPLE_RATE
 from kws.errors import KwsError
 from kws.spotter import Spotter
-from kws.synth import phonemes, phrase
+from kws.synth import dictionary, phonemes, phrase
 from kws.synth.engine import Engine, Settings, SynthError, spread
 from kws.synth.engines import ENGINES, found
 from kws.synth.piper import from_file
-from kws.synth.plan import PAUSED, Clip, _shared_out, planned
+from kws.synth.plan import PAUSED, Clip, _shared_out, planned, spoken_as
 from kws.synth.sound import MARGIN_SECONDS, PEAK, finished, from_pcm
 from kws.synth.speaking import read_table, speak
+from kws.training.clips import speaker_of
 
 KWS = [sys.executable, "cli.py"]
 ROOT = Path(__file__).parent.parent
@@ -79,6 +80,23 @@ class TestPhrase:
             ("o’clock", "o'clock"),
             ("x-ray", "x ray"),
             ("ok", "ok"),
+            ("hey AI", "hey A.I."),
+            ("A.I.", "A.I."),
+            ("u.s.a", "U.S.A."),
+            ("AI", "A.I."),
+            ("the TVs on", "the T.V.'s on"),
+            ("AI's day", "A.I.'s day"),
+            ("the LED lamp", "the L.E.D. lamp"),
+            ("tell US", "tell U.S."),
+            ("LED", "led"),
+            ("IT", "it"),
+            ("STOP", "stop"),
+            ("HEY YOU", "hey you"),
+            ("HEY AI", "hey A.I."),
+            ("call NASA", "call nasa"),
+            ("hey SNOWBOY", "hey snowboy"),
+            ("ask BBC", "ask B.B.C."),
+            ("what am I", "what am i"),
         ],
     )
     def test_what_is_said(self, text, said):
@@ -103,8 +121,35 @@ class TestPhrase:
         with pytest.raises(SynthError, match=complaint):
             phrase.checked(text)
 
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("hey you", []),
+            ("Hey You", []),
+            ("hey A.I.", []),
+            ("hey AI", ["'AI' is spoken letter by letter. For a word write ai, or give --phonemes."]),
+            ("LED", ["'LED' is spoken like any word. For letters write L.E.D., or give --phonemes."]),
+            ("NASA", ["'NASA' is spoken like any word. For letters write N.A.S.A., or give --phonemes."]),
+            ("HEY YOU", ["'HEY', 'YOU' are spoken like any word. For letters write H.E.Y. Y.O.U., or give --phonemes."]),
+        ],
+    )
+    def test_capitals_are_remarked(self, text, told):
+        assert phrase.remarks(text) == told
+
+    @pytest.mark.parametrize("text", ["US", "LED", "IT", "hey AI", "the TVs", "HEY YOU", "NASA"])
+    def test_what_the_remark_says_is_so(self, text):
+        (remark,) = phrase.remarks(text)
+        other = remark.split(" write ")[1].removesuffix(", or give --phonemes.")
+        assert phrase.checked(other) != phrase.checked(text)
+        assert not phrase.remarks(other)
+
+    def test_without_a_dictionary_capitals_are_letters_within_a_phrase(self, monkeypatch):
+        monkeypatch.setattr(dictionary, "is_there", lambda: False)
+        assert [phrase.checked(text) for text in ("hey AI", "the US", "BBC", "STOP")] == ["hey A.I.", "the U.S.", "B.B.C.", "stop"]
+
     def test_folder_names_have_no_blanks(self):
         assert phrase.folder_name("don't stop me") == "dont_stop_me"
+        assert phrase.folder_name(phrase.checked("hey AI")) == phrase.folder_name(phrase.checked("hey a.i.")) == "hey_ai"
 
 
 class TestPhonemes:
@@ -195,6 +240,20 @@ class TestPlan:
         assert not {clip.file for clip in clips} & {clip.file for clip in planned(["word"], 40, [HUMMER], 0)}
         with pytest.raises(SynthError, match="takes a pronunciation"):
             planned(["word"], 40, [OTHER], 0, ["W ER1 D"])
+
+    @pytest.mark.parametrize("letter", ["v", "ü"])
+    def test_long_names_of_voices_fit_and_stay_apart(self, letter):
+        names = [letter * (250 // len(letter.encode())) + end for end in ("a", "b")]
+        engine = replace(HUMMER, voices=lambda: names)
+        clips = planned(["hey you"], 40, [engine], 0)
+        clips += [spoken_as(clip, "word") for clip in clips]
+        assert len({clip.file for clip in clips}) == 80
+        assert all(len(os.fsencode(clip.file.name)) <= 255 for clip in clips)
+        assert len({speaker_of(clip.file) for clip in clips}) == len(names)
+
+    def test_letters_are_given_to_the_engines_as_letters(self):
+        texts = {clip.text for clip in planned([phrase.checked("hey AI")], 40, [HUMMER], 0)}
+        assert texts == {"hey A.I.", "hey, A.I."}
 
     def test_some_pause_between_two_words(self):
         said = Counter(clip.text for clip in planned(["hey you there"], 400, [HUMMER, OTHER], 0))
@@ -320,6 +379,32 @@ class TestEngines:
             (tmp_path / folder / "v.onnx.json").write_text(VOICE)
         with pytest.raises(SynthError, match="two voice files of this name"):
             found(["hibari"], [str(tmp_path / folder / "v.onnx") for folder in ("a", "b")])
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"\x00\x01\x02\x03" * 50, "cannot be started (Exec format error)"),
+            (
+                b"#!/bin/sh\necho x: error while loading shared libraries: liby.so >&2\nexit 127\n",
+                "x: error while loading shared libraries",
+            ),
+            (b"#!/bin/sh\nexit 3\n", "ended with status 3: it says nothing"),
+            (b"#!/nowhere/sh\n", "cannot be started (No such file or directory)"),
+        ],
+        ids=["no program", "library missing", "silent", "no interpreter"],
+    )
+    @pytest.mark.parametrize(("engine", "program"), [("espeak", "espeak-ng"), ("flite", "flite"), ("festival", "festival")])
+    def test_a_program_that_does_not_run_is_named(self, tmp_path, monkeypatch, engine, program, content, reason):
+        (tmp_path / program).write_bytes(content)
+        (tmp_path / program).chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(SynthError) as raised:
+            found([engine])
+        assert str(raised.value).startswith(f"{engine} needs a program {program} that works ({program} ") and reason in str(raised.value)
+        assert "\n" not in str(raised.value)
+        assert engine in [each.name for each, _ in found().lacking]
+        with pytest.raises(SynthError, match=program):
+            ENGINES[engine].speak("word", ENGINES[engine].settings(ENGINES[engine].voices()[0], np.random.default_rng(0)))
 
     def test_none_installed_says_how_to_get_each(self, monkeypatch):
         lacking = {name: replace(engine, missing=lambda: "something") for name, engine in ENGINES.items()}

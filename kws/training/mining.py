@@ -119,7 +119,9 @@ def write_findings(findings: Sequence[Finding], path: Path) -> None:
 def read_findings(path: Path) -> list[Finding]:
     """What `write_findings` wrote, less the lines that a person deleted. Raises DataError for anything else."""
     try:
-        rows = csv.DictReader(io.StringIO(path.read_text("utf-8-sig", "surrogateescape"), newline=""))  # spreadsheets add the signature
+        rows = csv.DictReader(
+            io.StringIO(path.read_bytes().decode("utf-8-sig", "surrogateescape"), newline="")
+        )  # spreadsheets add the signature
         found = [Finding(Path(row["file"]), float(row["seconds"]), row["word"], float(row["score"])) for row in rows]
         if not all(0 <= each.seconds < np.inf for each in found):
             raise ValueError
