@@ -3,6 +3,7 @@
 # Methods of Path raise for names that are too long, and in folders that may be listed and not entered.
 # ruff: noqa: PTH110, PTH112, PTH113, PTH114, PTH118, PTH208
 
+import errno
 import hashlib
 import logging
 import os
@@ -70,6 +71,12 @@ def shortened(name: str, most_bytes: int) -> str:
     while cut and whole[cut] & 0xC0 == 0x80:  # inside a character of UTF-8
         cut -= 1
     return f"{os.fsdecode(whole[:cut])}-{hashlib.sha256(whole).hexdigest()[: _DIGEST - 1]}"
+
+
+def check_length(path: Path) -> None:
+    """Raises OSError where the name of a file or folder on the path is too long. The system says so only where all before it is there."""
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
 def fitting(name: str, ending: str) -> str:

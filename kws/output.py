@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from kws.errors import KwsError
 from kws.events import Detection
-from kws.folders import fitting, normalized, shortened
+from kws.folders import check_length, fitting, normalized, shortened
 from kws.standard import escaped
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def check_place(path: Path) -> None:
     Raises KwsError.
     """
     try:
-        with suppress(FileNotFoundError):
-            path.lstat()  # fails for a name that is too long, of which `exists` of newer Pythons says only that it is not there
+        check_length(path)
         if _takes_bytes(path):
             return
         folder = path if path.is_dir() else next(each for each in path.absolute().parents if each.exists())

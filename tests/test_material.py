@@ -1,5 +1,6 @@
 """What `kws train` takes from folders: nothing that an example would cut off."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,45 @@ def test_recordings_deeper_in_a_word_s_folder_are_not_learned_as_something_else(
     assert "rain" in {clip.path.parent.name for clip in material.noises.clips}
     told = f"{data}: 2 recordings in subfolders of a word's folder, or in folders that say more than it, are not used"
     assert any(told in text for text in warnings)
+
+
+def renamed(folder: Path, form: str) -> None:
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(folder / f"{form.format(number)}.wav")
+
+
+@pytest.mark.parametrize("form", ["2022-01-{:02d}", "20240115-1203{:02d}-001", "{:02d}-01-2022", "2026-11-01_12-{:02d}-00"])
+def test_recordings_named_by_dates_are_held_out_one_by_one(tmp_path, form):
+    data = write_tone_folder(tmp_path / "many", 40)
+    for word in ("rise", "fall", "flat"):
+        renamed(data / word, form)
+    warnings: list[str] = []
+    material = gather(["rise"], Folders(data), warn=warnings.append)
+    assert not warnings
+    assert 0 < len(material.heldout_words[0].bank) < len(material.words[0].bank)
+    assert 0 < sum(map(len, material.heldout_negatives)) < sum(len(source.bank) for source in material.negatives)
+
+
+def test_a_refusal_names_the_speaker_that_all_share(data):
+    renamed(data / "rise", "19-198-{:04d}")
+    warnings: list[str] = []
+    material = gather(["rise"], Folders(data), warn=warnings.append)
+    assert (
+        warnings == [*material.notes] and "All 12 are of speaker '19', as their names say (READER-CHAPTER-UTTERANCE: 19-198-" in warnings[0]
+    )
+    held = next(name for name in map(str, range(100)) if part_of(name) != "train")
+    for word in ("fall", "flat"):
+        renamed(data / word, f"{held}_nohash_{{:02d}}")
+    shutil.rmtree(data / "_background_noise_")
+    with pytest.raises(DataError, match=f"all recordings of other sounds were held out .* of speaker '{held}', as their names say"):
+        gather(["rise"], Folders(data), warn=warnings.append)
+
+
+def test_a_word_is_no_other_speech_by_a_link_to_one_of_its_recordings(data, tmp_path):
+    (tmp_path / "radio").mkdir()
+    write(tmp_path / "radio" / "song.wav", tone(2.0))
+    (tmp_path / "radio" / "x.wav").symlink_to(next((data / "rise").iterdir()))
+    (tmp_path / "radio" / "more").symlink_to(data / "rise")
+    material = gather(["rise"], Folders(data, negatives=(tmp_path / "radio",)), warn=lambda text: None)
+    assert {clip.label for source in material.negatives for clip in source.bank.clips} <= {"fall", "flat", "radio", "_background_noise_"}
+    assert not any(clip.path.name == "x.wav" for source in material.negatives for clip in source.bank.clips)

@@ -132,7 +132,7 @@ def test_trying_a_place_leaves_nothing(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "old.wav").read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("name", ["old.wav/x.wav", "old.wav/new/x.wav", f"{300 * 'n'}/x.wav"])
+@pytest.mark.parametrize("name", ["old.wav/x.wav", "old.wav/new/x.wav", f"{300 * 'n'}/x.wav", f"new/{300 * 'n'}x.wav"])
 def test_places_that_cannot_be_are_told(tmp_path: Path, name: str) -> None:
     (tmp_path / "old.wav").touch()
     with pytest.raises(KwsError, match=r"x\.wav: cannot be written \(.*\)\. Make room, or write elsewhere"):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.folders import fitting
+from kws.folders import shortened
 from kws.synth.engine import Engine, Settings, SynthError
 from kws.synth.phrase import folder_name
 
 PAUSED = 0.2  # of the clips of several words: people pause within a phrase, engines only where they are told to
+_LONGEST_SPEAKER_BYTES = 120  # in the name of a clip, where the name of a folder may stand as well
 MOST_AT_ONCE = 8  # clips of one piece of work: so many are lost at most where it is stopped
 
 
@@ -43,8 +44,7 @@ def planned(phrases: Sequence[str], count: int, engines: Sequence[Engine], seed:
 
 def spoken_as(clip: Clip, word: str) -> Clip:
     """The clip among those of a word that is said in it."""
-    voice, _, number = clip.file.stem.partition("_nohash_")
-    return replace(clip, file=Path(word, fitting(voice, f"_nohash_{number}_{clip.file.parent.name}.wav")))
+    return replace(clip, file=Path(word, f"{clip.file.stem}_{clip.file.parent.name}.wav"))
 
 
 def _of_phrase(phrase: str, count: int, engines: Sequence[Engine], seed: int, pronunciations: Sequence[str]) -> list[Clip]:
@@ -55,7 +55,8 @@ def _of_phrase(phrase: str, count: int, engines: Sequence[Engine], seed: int, pr
             settings = engine.settings(voice, np.random.default_rng([*key, number, 0]))
             if pronunciations:
                 settings["phonemes"] = pronunciations[number % len(pronunciations)]
-            name = fitting(f"{engine.name}-{voice}", f"_nohash_{seed}_{number:05d}{_mark(settings)}.wav")
+            speaker = shortened(f"{engine.name}-{voice}", _LONGEST_SPEAKER_BYTES)
+            name = f"{speaker}_nohash_{seed}_{number:05d}{_mark(settings)}.wav"
             text = phrase if pronunciations else _paused(phrase, np.random.default_rng([*key, number, 2]))
             clips.append(Clip(Path(folder_name(phrase), name), engine.name, text, settings))
     return clips
