@@ -34,6 +34,12 @@ def aside() -> Iterator[None]:
         yield
 
 
+def tell(text: str) -> None:
+    """A line on stderr, above the bars; control characters of names are written out."""
+    with aside():
+        print(escaped(text), file=sys.stderr, flush=True)
+
+
 class Progress:
     """Counts seconds of audio. `durations` are asked only if there is a bar to draw."""
 

@@ -76,6 +76,6 @@ def neighbours(phrase: str, pronunciations: tuple[str, ...], most: int) -> None:
 
 
 def _warn(problem: object) -> None:
-    from kws.standard import escaped
+    from kws.terminal import tell
 
-    click.echo(escaped(f"Warning: {problem}"), err=True)
+    tell(f"Warning: {problem}")

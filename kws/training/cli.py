@@ -29,20 +29,16 @@ def needs_training() -> Iterator[None]:
 
 def complain(problem: object) -> None:
     """A fault on stderr, of which the exit status tells, too."""
-    _tell(f"Error: {problem}")
+    from kws.terminal import tell
+
+    tell(f"Error: {problem}")
 
 
 def warn(problem: object) -> None:
     """What a person should know on stderr, though all went well."""
-    _tell(f"Warning: {problem}")
+    from kws.terminal import tell
 
-
-def _tell(line: str) -> None:
-    from kws.standard import escaped
-    from kws.terminal import aside
-
-    with aside():
-        click.echo(escaped(line), err=True)
+    tell(f"Warning: {problem}")
 
 
 def _check_goal(words: tuple[str, ...], data: Path | None, from_text: bool, protocol: str | None, *, speaking: bool, own: bool) -> None:

@@ -93,7 +93,7 @@ def read_words(
     if not any(map(len, banks.values())):
         labels = ", ".join(sorted({clip.label for clip in found})[:12])
         of_part = "" if part == "all" else f" of the {part} part"
-        speakers = told_of_speakers(found) if of_part else ""
+        speakers = told_of_speakers([clip for clip in found if clip.label in map(normalized, words)]) if of_part else ""
         told = f"no usable clips{of_part} of {', '.join(words)} (folders there: {labels}). Expected are DIR/WORD/*.wav."
         raise DataError(f"{folder}: {told}{speakers}")
     for word in (word for word in words if not len(banks[word])):
