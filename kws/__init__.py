@@ -1,11 +1,11 @@
 """kws: hear one word, wherever it is said.
 
 The map: `spotter` (load a model, listen) uses `engine` (one stateful step), `reader` (a second opinion), `events` (scores → events),
-`modelfile`, and `audio`, which stands on `decoders` (samples of any format) and `channels` (mono of several); `folders` finds recordings, by their names and `signatures`, and compares names;
-what goes wrong is told by `errors`, and of `addresses` of the web how they come to be files. Beside this library there is what the
-command line in `cli.py` needs: `detecting` (recordings), `streaming` (live audio) and `recording` (one's own examples), with
-`microphone`, `output`, `plot`, `describe`, `terminal` (bar and meter), `ranges` and `paths` (of options), `interrupts` (Ctrl-C) and
-`standard` (standard streams that are closed or full, and what may be written to them).
+`modelfile`, and `audio`, which stands on `decoders` (samples of any format) and `channels` (mono of several). `folders` finds
+recordings, by their names and `signatures`, and compares names; what goes wrong is told by `errors`, and of `addresses` of the web how
+they come to be files. Beside this library there is what the command line in `cli.py` needs: `detecting` (recordings), `streaming` (live
+audio) and `recording` (one's own examples), with `microphone`, `output`, `plot`, `describe`, `terminal` (bar and meter), `ranges` and
+`paths` (of options), `interrupts` (Ctrl-C) and `standard` (standard streams that are closed or full, and what may be written to them).
 `kws.training` makes and judges models; it needs the extra `train`. `kws.synth` speaks words made from text.
 """
 

@@ -17,11 +17,11 @@ import soxr
 from kws.channels import Downmix
 from kws.decoders import Chunk, open_recording
 from kws.errors import AudioError
+from kws.signatures import HEAD_BYTES, looks_like_a_recording
 
 SAMPLE_RATE = 16_000
 RAW_FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
-_FILE_SIGNATURES = (b"RIFF", b"fLaC", b"OggS", b"ID3")
 _RATES = range(1_000, 1_000_001)  # anything else is a damaged header
 _LOUDEST = 1e6  # full scale is 1; the square of a sample far beyond this no longer fits the network's numbers
 
@@ -154,18 +154,24 @@ def no_sound(samples: np.ndarray) -> np.ndarray | None:
 
 
 def _raw_chunks(stream: BinaryIO, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:
-    rest, begun = b"", False  # bytes of a sample that has not arrived in full
+    head, rest = b"", b""  # what came first, up to HEAD_BYTES; bytes of a sample that has not arrived in full
     while data := _arrived(stream, block_bytes):
+        if len(head) < HEAD_BYTES:
+            head += data
+            _check_is_raw(head)
         data = rest + data
-        if not begun and data.startswith(_FILE_SIGNATURES):
-            raise AudioError(
-                "standard input: a file, not raw samples. Give it to kws detect -, or decode it: ffmpeg -i FILE -f s16le -ac 1 -"
-            )
-        begun = True
         whole = len(data) // dtype.itemsize * dtype.itemsize
         rest = data[whole:]
         samples = np.frombuffer(data[:whole], dtype).astype(np.float32)
         yield samples / 32768 if dtype.kind == "i" else samples
+
+
+def _check_is_raw(head: bytes) -> None:
+    """Raises AudioError for the beginning of a file."""
+    if looks_like_a_recording(head):
+        raise AudioError(
+            "standard input: a file, not raw samples. Give it to kws detect -, or decode it: ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -"
+        )
 
 
 def _arrived(stream: BinaryIO, most_bytes: int) -> bytes:

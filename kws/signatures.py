@@ -42,7 +42,7 @@ def looks_like_a_recording(head: bytes) -> bool:
         or (head[:4] == b"FORM" and kind in _FORM_KINDS)
         or (head[4:8] in _BOXES and kind not in _PICTURES)
         or head[4:8] in _MAJOR_SYNC
-        or any(_repeats(head, length) for length in (_mpeg_bytes, _adts_bytes, _loas_bytes, _ac3_bytes))
+        or any(_repeats(head, length) for length in (mpeg_frame_bytes, _adts_bytes, _loas_bytes, _ac3_bytes))
         or _is_transport_stream(head)
     )
 
@@ -53,8 +53,8 @@ def _repeats(head: bytes, frame_bytes: Callable[[bytes], int]) -> bool:
     return first > 0 and frame_bytes(head[first:]) > 0
 
 
-def _mpeg_bytes(head: bytes) -> int:
-    """MPEG audio, layers I to III."""
+def mpeg_frame_bytes(head: bytes) -> int:
+    """Length of the frame of MPEG audio, layers I to III, that begins with these bytes; 0 where none does (ISO 11172-3, section 2.4)."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)

@@ -18,7 +18,7 @@ HEAVY = ("torch", "torchaudio", "librosa", "onnx", "matplotlib")
 # From the foundations up; the training wing stands on the runtime, and only functions of the runtime may reach back to it.
 RUNTIME = [
     *("errors", "addresses", "signatures", "folders"),
-    *("decoders.base", "decoders.files", "decoders.headers", "decoders.signatures", "decoders.mpeg", "decoders.ogg"),
+    *("decoders.base", "decoders.files", "decoders.headers", "decoders.signatures", "decoders.ogg"),
     *("decoders.sndfile", "decoders.media", "decoders.mp3", "decoders", "channels"),
     *("audio", "events", "reader", "modelfile", "engine", "spotter"),  # the library
     *("standard", "microphone", "describe", "output", "plot", "terminal", "ranges", "paths"),  # what the command line needs besides

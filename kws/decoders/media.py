@@ -17,10 +17,10 @@ import numpy as np
 
 from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source, logger
 from kws.decoders.files import Window
-from kws.decoders.mpeg import frame_bytes
 from kws.decoders.ogg import lacks_end
 from kws.decoders.signatures import beginnings, begins_again, has_length_tag, read_behind_tags
 from kws.errors import AudioError
+from kws.signatures import mpeg_frame_bytes
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -215,7 +215,7 @@ class _Reading:
     def _is_cut_off(self) -> bool:
         """Whether the end is missing, though nobody knows how much."""
         if self.container.format.name == "mp3" and self.last_packet:
-            return self.last_packet.size < (frame_bytes(bytes(self.last_packet)) or 0)
+            return self.last_packet.size < mpeg_frame_bytes(bytes(self.last_packet))
         return self.losses.cut_off or lacks_end(self.source.file)
 
     def _decoded(self, packet: "Packet") -> "list[AudioFrame]":
