@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
 
 from kws.modelfile import find
@@ -47,6 +46,8 @@ class Variant:
     """A graph that is stepped from zeros; its state is whatever it takes besides audio."""
 
     def __init__(self, model: bytes):
+        import onnxruntime  # after kws, which keeps it from reporting to its maker
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -9,6 +9,8 @@ audio) and `recording` (one's own examples), with `microphone`, `output`, `plot`
 `kws.training` makes and judges models; it needs the extra `train`. `kws.synth` speaks words made from text.
 """
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from kws.errors import KwsError
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["Detection", "KwsError", "Scores", "Spotter", "Stream"]
 
 _HOMES = {"Detection": "kws.events", "Scores": "kws.events", "Spotter": "kws.spotter", "Stream": "kws.spotter"}
+
+# ONNX Runtime reports to its maker, and keeps a number for this machine in the home folder, unless this is set before its first
+# import; nothing leaves the machine, so whatever was set before is replaced. After its import only some reports can be stopped.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+if "onnxruntime" in sys.modules:
+    sys.modules["onnxruntime"].disable_telemetry_events()
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,10 @@
 """A picture of one recording: its waveform, what the network hears of it (log-mel), and the score over time with the events."""
 
 import io
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,9 +46,25 @@ def plot(path: Path, samples: np.ndarray, scores: Scores, events: Sequence[Detec
     replace_file(path, picture.getvalue())
 
 
+@contextmanager
+def without_cache() -> Iterator[None]:
+    """Around an import of matplotlib: the list of fonts that it makes then is not kept in the home folder. $MPLCONFIGDIR, where it
+    is set, still says where it is kept."""
+    if "MPLCONFIGDIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="kws-") as folder:
+        os.environ["MPLCONFIGDIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["MPLCONFIGDIR"]
+
+
 def _panels() -> "tuple[Figure, Sequence[Axes]]":
     try:
-        from matplotlib.figure import Figure
+        with without_cache():
+            from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError(f"plots need matplotlib, which is not installed. {install_hint('plot')}") from None
     figure = Figure(figsize=(12, 6.6), layout="constrained")

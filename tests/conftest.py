@@ -19,6 +19,7 @@ TOOLS = {
     "pulse": ("pulseaudio", "pactl", "paplay", "pacat"),
     "flite": ("flite",),
     "espeak": ("espeak-ng",),
+    "strace": ("strace",),
 }
 LEFT_OUT = pytest.StashKey[list[str]]()
 

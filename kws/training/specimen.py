@@ -12,7 +12,7 @@ import soundfile
 from kws import audio
 from kws.audio import SAMPLE_RATE
 from kws.events import Detection
-from kws.plot import log_mel
+from kws.plot import log_mel, without_cache
 from kws.training.evaluation import Evidence, worst_alarms, worst_misses
 from kws.training.hearing import Heard, Listened
 from kws.training.streams import Streams
@@ -54,7 +54,8 @@ class Specimen:
 
     def spectrogram(self) -> bytes:
         """Log-mel powers, one column for 10 ms, low frequencies at the bottom."""
-        from matplotlib.image import imsave
+        with without_cache():
+            from matplotlib.image import imsave
 
         decibels = log_mel(self.samples)
         top = float(np.percentile(decibels, 99.8))
