@@ -23,8 +23,9 @@ __all__ = ["Detection", "KwsError", "Scores", "Spotter", "Stream"]
 
 _HOMES = {"Detection": "kws.events", "Scores": "kws.events", "Spotter": "kws.spotter", "Stream": "kws.spotter"}
 
-# ONNX Runtime reports to its maker, and keeps a number for this machine in the home folder, unless this is set before its first
-# import; nothing leaves the machine, so whatever was set before is replaced. After its import only some reports can be stopped.
+# ONNX Runtime reports to its maker, and keeps a number for this machine in the home folder, unless
+# this is set before its first import. Nothing leaves the machine: whatever was set before is replaced.
+# After its import only some reports can be stopped.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if "onnxruntime" in sys.modules:
     sys.modules["onnxruntime"].disable_telemetry_events()

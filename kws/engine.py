@@ -6,6 +6,7 @@ samples that do not fill a frame yet wait in the state. A file, a microphone and
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -73,13 +74,67 @@ def _nothing(batch: int, info: ModelInfo) -> Step:
     return Step(*(np.zeros((batch, 0, *shape), np.float32) for shape in ((words,), (words,), (words, 2), (letters,))))
 
 
-class OnnxEngine:
+class Portable:
+    """An engine that is copied or pickled. It holds nothing of any stream, so a copy is the engine
+    itself; what is pickled is how to open it again."""
+
+    info: ModelInfo
+
+    def _opening(self) -> Callable[[], Engine]:
+        raise NotImplementedError
+
+    def __copy__(self) -> "Portable":
+        return self
+
+    def __deepcopy__(self, _: dict) -> "Portable":
+        return self
+
+    def __reduce__(self) -> tuple:
+        return Reopened, (self._opening(), self.info.checksum)
+
+
+class Reopened(Portable):
+    """An engine that was pickled elsewhere. It is opened when it is first used: a pool of processes
+    would wait for ever where unpickling fails, but hands on what its work raises.
+
+    Everything raises ModelError where the model file is gone, or another one by now.
+    """
+
+    def __init__(self, opening: Callable[[], Engine], checksum: int):
+        self._recipe = opening, checksum
+
+    def __reduce__(self) -> tuple:
+        return Reopened, self._recipe
+
+    @cached_property
+    def _engine(self) -> Engine:
+        opening, checksum = self._recipe
+        engine = opening()
+        if engine.info.checksum != checksum:
+            raise ModelError(f"{engine.info.path}: this model has changed since it was loaded by whoever sent it. Load it there again.")
+        return engine
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._engine.info
+
+    def silence(self, batch: int = 1) -> State:
+        return self._engine.silence(batch)
+
+    def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]:
+        return self._engine.step(audio, state)
+
+
+class OnnxEngine(Portable):
     """Runs a model file with ONNX Runtime on one CPU thread; with `alone`, as if there were no reader in it."""
 
     def __init__(self, model: str = "welcome", *, alone: bool = False):
         self._session, self.info = open_session(find(model))
         self._reader = None if alone else open_reader(self._session, self.info)
         self._outputs = ["new_state", "pooled", "frames", "extents", *(["letters"] if self.info.letters else [])]
+
+    def _opening(self) -> Callable[[], Engine]:
+        return partial(OnnxEngine, str(self.info.path.absolute()), alone=self._reader is None)
 
     def silence(self, batch: int = 1) -> State:
         """State of `batch` streams before their first sample: endless digital silence."""

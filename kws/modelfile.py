@@ -7,6 +7,7 @@ with their licences, metrics, versions. Nothing else is needed to run the model,
 import base64
 import json
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,10 +30,11 @@ _NEEDED = ("words", "sample_rate", "frame_samples", "past_samples", "state_size"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model file says of itself; `document` is the whole of it."""
+    """What a model file says of itself; `document` is the whole of it. `checksum`: of the file."""
 
     path: Path
     document: dict
+    checksum: int = 0
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -108,12 +110,14 @@ def find(model: str | Path) -> Path:
 def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]":
     """The graph, ready to run on one thread, and its checked document. Raises ModelError for anything but a model of ours."""
     try:
-        session = _session(path.read_bytes())
+        content = path.read_bytes()
+        session = _session(content)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     except Exception as error:  # the runtime has no common base for what it raises on a bad file
         raise ModelError(f"{path}: not an ONNX model, or a damaged one. Copy or train it again.") from error
-    info = ModelInfo(path, _check(path, session.get_modelmeta().custom_metadata_map))
+    document = _check(path, session.get_modelmeta().custom_metadata_map)
+    info = ModelInfo(path, document, zlib.crc32(content))
     if not _describes(info, session):
         raise ModelError(f"{path}: its graph is not the one that its description tells of. Copy or train it again.")
     return session, info

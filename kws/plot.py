@@ -48,8 +48,8 @@ def plot(path: Path, samples: np.ndarray, scores: Scores, events: Sequence[Detec
 
 @contextmanager
 def without_cache() -> Iterator[None]:
-    """Around an import of matplotlib: the list of fonts that it makes then is not kept in the home folder. $MPLCONFIGDIR, where it
-    is set, still says where it is kept."""
+    """Around an import of matplotlib: the list of fonts that it makes then is not kept in the home
+    folder. $MPLCONFIGDIR, where it is set, still says where it is kept."""
     if "MPLCONFIGDIR" in os.environ:
         yield
         return

@@ -7,8 +7,10 @@
 A file is a stream whose samples are all there: `detect` feeds it in blocks to the same `Stream` that serves a microphone.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,11 @@ BLOCK_SECONDS = 10.0
 
 
 class Spotter:
-    """A loaded model and its event settings. One Spotter serves any number of streams; it holds no state of theirs."""
+    """A loaded model and its event settings. One Spotter serves any number of streams; it holds no state of theirs.
+
+    A Spotter can be pickled, for other processes: as the path of its model, which is loaded again
+    where it is first used. A Stream can be, too, and goes on there.
+    """
 
     sample_rate = audio.SAMPLE_RATE
 
@@ -66,7 +72,7 @@ class Spotter:
 
     def detect(
         self,
-        recording: str | Path | np.ndarray,
+        recording: str | os.PathLike | np.ndarray,
         sample_rate: int | None = None,
         *,
         channel: int | None = None,
@@ -77,8 +83,8 @@ class Spotter:
         recording: a path, or samples [N] or [N, channels] (float in ±1, or int16) at `sample_rate` (16 kHz when not given).
         channel: the one to hear, counted from 1, in place of the mean of all. track: the one to hear of a file with several audio
         tracks, counted from 1; the first unless told.
-        Raises AudioError where the recording cannot be read, or at its end if it is damaged: after all that could be heard. Samples
-        that are not numbers are such a damage, and heard as silence.
+        Raises AudioError for anything else, where the recording cannot be read, or at its end if it is damaged: after all that could
+        be heard. Samples that are not numbers are such a damage, and heard as silence.
         """
         rate = self.sample_rate if sample_rate is None else sample_rate
         yield from self.stream().listen(_blocks(recording, rate, audio.Selection(channel, track)))
@@ -182,12 +188,17 @@ def join(parts: Iterable[Scores]) -> Scores:
 
 
 def as_float(samples: np.ndarray) -> np.ndarray:
-    """Samples as float32 in ±1; int16 is scaled."""
-    samples = np.asarray(samples)
+    """Samples as float32 in ±1; int16 is scaled. Raises AudioError for what is neither."""
+    try:
+        samples = np.asarray(samples)
+    except (TypeError, ValueError) as error:
+        kind = _kind(samples)
+        raise AudioError(f"samples must be float32 (in ±1) or int16 in one array. This {kind} makes none.") from error
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / 32768
     if samples.dtype.kind != "f":
-        raise AudioError(f"samples must be float32 (in ±1) or int16, not {samples.dtype}.")
+        way = " Divide integers by their full scale." if samples.dtype.kind in "iu" else ""
+        raise AudioError(f"samples must be float32 (in ±1) or int16, not {samples.dtype}.{way}")
     with np.errstate(over="ignore"):  # what is beyond all bounds becomes infinite
         return samples.astype(np.float32, copy=False)
 
@@ -204,22 +215,42 @@ def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour:
     return info.events
 
 
-def _blocks(recording: str | Path | np.ndarray, sample_rate: int, selection: audio.Selection = audio.ALL) -> Iterator[np.ndarray]:
-    if isinstance(recording, (str, Path)):
-        yield from audio.blocks(recording, BLOCK_SECONDS, selection)
+def _blocks(
+    recording: str | os.PathLike | np.ndarray, sample_rate: int, selection: audio.Selection = audio.ALL
+) -> Iterator[np.ndarray]:
+    if isinstance(recording, (str, os.PathLike)):
+        yield from audio.blocks(Path(recording), BLOCK_SECONDS, selection)
         return
     if selection.track is not None:
         raise KwsError("track chooses among those of a file; samples have none. Leave it out.")
+    _check_kind(recording)
     samples = as_float(recording)
     _check_shape(samples)
-    if not sample_rate > 0:
-        raise AudioError(f"a sample rate of {sample_rate:g} Hz: there is no such sound. Give the rate of the samples.")
+    if not (isinstance(sample_rate, Real) and sample_rate > 0):
+        raise AudioError(f"a sample rate of {sample_rate} Hz: there is no such sound. Give the rate of the samples.")
     if not len(samples):
         yield np.zeros(0, np.float32)  # no time, no events: unlike a file, not a mishap
         return
     step = int(BLOCK_SECONDS * sample_rate)
     chunks = (samples[at : at + step] for at in range(0, len(samples), step))
     yield from audio.model_blocks(chunks, sample_rate, "samples", selection.channel)
+
+
+def _check_kind(recording: object) -> None:
+    """Raises AudioError for what is neither a path nor samples, though it may hold either."""
+    content = isinstance(recording, (bytes, bytearray, memoryview))
+    several = isinstance(recording, Sequence) and not content
+    if several and any(isinstance(each, (str, os.PathLike)) for each in recording):
+        raise AudioError(f"a {_kind(recording)} of paths is no recording. Give one path at a time.")
+    if not (several or hasattr(recording, "__array__")):
+        raise AudioError(
+            f"{_kind(recording)} is neither a path nor samples. Give the path of a recording, or a NumPy "
+            "array of samples and its sample_rate: soundfile.read(FILE) gives both, of an open file or of io.BytesIO(BYTES)."
+        )
+
+
+def _kind(given: object) -> str:
+    return "None" if given is None else type(given).__name__
 
 
 def _check_shape(samples: np.ndarray) -> None:

@@ -1,5 +1,13 @@
 """One spotter, however the audio reaches it: whole, in any chunks, in several streams, as floats or integers, from a file."""
 
+import array
+import copy
+import io
+import multiprocessing
+import pickle
+import shutil
+from collections.abc import Iterator
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
@@ -276,7 +284,7 @@ def test_one_wish_for_a_threshold(model):
         Spotter.load(model, threshold=0.5, false_alarms_per_hour=1.0)
 
 
-@pytest.mark.parametrize("rate", [0, -8000, float("nan")])
+@pytest.mark.parametrize("rate", [0, -8000, float("nan"), "16000", 16_000.5])
 def test_no_sound_has_such_a_sample_rate(spotter, audio, rate):
     with pytest.raises(AudioError, match="sample rate"):
         list(spotter.detect(audio, rate))
@@ -290,3 +298,122 @@ def test_fewer_false_alarms_than_the_calibration_heard_are_not_promised(model):
 def test_higher_threshold_finds_fewer_events(model, audio):
     counts = [len(list(Spotter.load(model, threshold=threshold).detect(audio))) for threshold in (0.3, 0.6, 0.8, 0.999)]
     assert counts[-1] == 0 < counts[-2] <= counts[1]
+
+
+# Other processes
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def own_model(model, tmp_path) -> Path:
+    """A model file that a test may change."""
+    return Path(shutil.copy(model, tmp_path / "own.onnx"))
+
+
+def test_another_process_hears_what_this_one_hears(model, audio, pool):
+    spotter = Spotter.load(model, threshold=0.3)
+    assert_same_scores(pool.apply(spotter.scores, [audio]), spotter.scores(audio))
+    assert pool.apply(spotter.stream().feed, [audio]) == spotter.stream().feed(audio) != []
+
+
+def test_a_path_from_here_is_found_from_anywhere(own_model, audio, monkeypatch):
+    monkeypatch.chdir(own_model.parent)
+    sent = pickle.dumps(Spotter.load(own_model.name))
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickle.dumps(pickle.loads(sent))).scores(audio).pooled.any()
+
+
+def test_a_stream_goes_on_where_it_was_sent_to(spotter, audio):
+    stream, events = spotter.stream(), []
+    for part in np.array_split(audio, 9):
+        events += stream.feed(part)
+        stream = pickle.loads(pickle.dumps(stream))
+    assert_same_events(events + stream.finish(), list(spotter.detect(audio)))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_need_no_file_and_go_their_own_way(own_model, audio, copied):
+    spotter = Spotter.load(own_model)
+    own_model.unlink()
+    stream = copied(spotter).stream()
+    stream.feed(audio[:20_000])
+    other = copy.deepcopy(stream)
+    assert stream.feed(audio[20_000:]) == other.feed(audio[20_000:]) != []
+    assert other.seconds == stream.seconds == len(audio) / 16_000
+
+
+def test_a_model_that_is_gone_is_told_where_it_is_used(own_model, audio, pool):
+    spotter = Spotter.load(own_model)
+    own_model.unlink()
+    with pytest.raises(ModelError, match=r"own\.onnx: no such model file"):
+        pool.apply(spotter.scores, [audio])
+
+
+def test_a_model_that_was_trained_again_is_told_where_it_is_used(own_model, audio, pool):
+    spotter = Spotter.load(own_model)
+    network = make_network(2, seed=5)
+    export(network, make_document(network, THRESHOLD), own_model)
+    with pytest.raises(ModelError, match=r"own\.onnx: this model has changed since it was loaded"):
+        pool.apply(spotter.scores, [audio])
+
+
+# What is no recording
+
+
+@pytest.mark.parametrize(
+    ("recording", "message"),
+    [
+        (b"RIFF", "bytes is neither a path nor samples.*soundfile.read"),
+        (bytearray(4), "bytearray is neither"),
+        (memoryview(b"RIFF"), "memoryview is neither"),
+        (io.BytesIO(b"RIFF"), r"BytesIO is neither a path nor samples.*io\.BytesIO\(BYTES\)"),
+        (None, "None is neither a path nor samples"),
+        (16_000, "int is neither"),
+        ((each for each in [0.5]), "generator is neither"),
+        (["a.wav", "b.wav"], "a list of paths is no recording. Give one path at a time"),
+        ((Path("a.wav"),), "a tuple of paths"),
+        ([[0.5], [0.5, 0.5]], "in one array. This list makes none"),
+        ([1, 2], "not int64. Divide integers by their full scale"),
+        (np.zeros(100, np.int32), "not int32. Divide integers by their full scale"),
+        (np.zeros(100, np.uint8), "not uint8. Divide"),
+        (np.zeros(100, np.complex64), r"not complex64\.$"),
+        (np.array([None]), "not object"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else type(value).__name__,
+)
+def test_what_is_neither_a_path_nor_samples_is_named(spotter, recording, message):
+    with pytest.raises(AudioError, match=message):
+        list(spotter.detect(recording))
+
+
+def test_an_open_file_is_named_and_its_samples_are_taken(spotter, audio, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.round(audio * 32768).astype(np.int16), 16_000)
+    with (tmp_path / "a.wav").open("rb") as file, pytest.raises(AudioError, match="BufferedReader is neither a path nor samples"):
+        list(spotter.detect(file))
+    samples, rate = soundfile.read(io.BytesIO((tmp_path / "a.wav").read_bytes()))  # as the message says
+    assert_same_events(list(spotter.detect(samples, rate)), list(spotter.detect(audio)))
+
+
+class Entry:
+    """A path of another library."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+
+def test_any_path_will_do(spotter, audio, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.round(audio * 32768).astype(np.int16), 16_000)
+    assert_same_events(list(spotter.detect(Entry(tmp_path / "a.wav"))), list(spotter.detect(audio)))
+
+
+def test_sequences_of_samples_equal_arrays(spotter, audio):
+    integers = array.array("h", np.round(audio * 32768).astype(np.int16))
+    assert list(spotter.detect(audio.tolist())) == list(spotter.detect(integers)) == list(spotter.detect(audio)) != []

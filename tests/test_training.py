@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import pickle
 import shutil
 import sys
 from dataclasses import replace
@@ -122,9 +123,11 @@ def test_torch_engine_gives_the_same_scores(tiny_model, device, tolerance):
     audio = (0.1 * np.random.default_rng(0).standard_normal((2, 20_000))).astype(np.float32)
     onnx = Spotter.load(tiny_model.path).engine
     torch_engine = TorchEngine(str(tiny_model.path), device)
-    ours, theirs = (engine.step(audio, engine.silence(2))[0] for engine in (onnx, torch_engine))
-    for mine, other in zip(ours, theirs, strict=True):
+    sent = pickle.loads(pickle.dumps(torch_engine))
+    ours, theirs, there = (engine.step(audio, engine.silence(2))[0] for engine in (onnx, torch_engine, sent))
+    for mine, other, again in zip(ours, theirs, there, strict=True):
         np.testing.assert_allclose(mine, other, atol=tolerance)
+        np.testing.assert_array_equal(other, again)
 
 
 @pytest.mark.parametrize("precision", [(), ("cpu",)], ids=["float32", "bfloat16"])

@@ -1,18 +1,20 @@
 """The same stateful step, run by torch from the checkpoint beside a model file: for a GPU, or to look inside."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from kws.engine import State, Step, advance, begin
+from kws.engine import Engine, Portable, State, Step, advance, begin
 from kws.errors import ModelError
 from kws.modelfile import find, open_reader, open_session
 from kws.training import checkpoint
 from kws.training.network import NetworkConfig, ScanningCNN, fold
 
 
-class TorchEngine:
+class TorchEngine(Portable):
     """An engine (see `kws.engine.Engine`) on any torch device."""
 
     def __init__(self, model: str, device: str):
@@ -24,6 +26,9 @@ class TorchEngine:
         if (network.config.words, network.silence().shape[1]) != (self.info.words, self.info.state_size):
             raise ModelError(f"{path.with_suffix('.pt')}: is the checkpoint of another model than {path.name}. Keep what belongs together.")
         self._network = fold(network).to(self.device)
+
+    def _opening(self) -> Callable[[], Engine]:
+        return partial(TorchEngine, str(self.info.path.absolute()), str(self.device))
 
     def silence(self, batch: int = 1) -> State:
         return begin(self._network.silence(batch).cpu().numpy(), self._reader)
