@@ -306,6 +306,29 @@ def info(model: str) -> None:
     click.echo(describe(open_session(find(model))[1]))
 
 
+@main.command(epilog="Exit status: 0 kws works here, 1 something that it needs does not, 2 wrong usage.")
+@click.option("--json", "as_json", is_flag=True, help="One object: works; checks: section, name, needed, status, detail, remedy.")
+def doctor(as_json: bool) -> None:
+    """Say what works on this machine, what is missing, and what brings it.
+
+    Everything is tried: packages are imported, a tone is written in each format and read again, the
+    microphone is heard for a moment, models run, speech engines say a word. Nothing is kept.
+
+    \b
+    kws doctor
+    kws doctor --json | jq '.checks[] | select(.status != "works")'
+    """
+    from kws import doctor
+
+    checks = []
+    for section in doctor.run():
+        checks += section
+        if not as_json:
+            click.echo(doctor.lines(section))
+    click.echo(doctor.as_json(checks) if as_json else doctor.summary(checks))
+    sys.exit(int(any(check.fails for check in checks)))
+
+
 for _command in (train, download, evaluate, calibrate, synth, neighbours):
     main.add_command(_command)
 

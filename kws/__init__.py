@@ -5,7 +5,8 @@ The map: `spotter` (load a model, listen) uses `engine` (one stateful step), `re
 recordings, by their names and `signatures`, and compares names; what goes wrong is told by `errors`, and of `addresses` of the web how
 they come to be files. Beside this library there is what the command line in `cli.py` needs: `detecting` (recordings), `streaming` (live
 audio) and `recording` (one's own examples), with `microphone`, `output`, `plot`, `describe`, `terminal` (bar and meter), `ranges` and
-`paths` (of options), `interrupts` (Ctrl-C) and `standard` (standard streams that are closed or full, and what may be written to them).
+`paths` (of options), `interrupts` (Ctrl-C) and `standard` (standard streams that are closed or full, and what may be written to them);
+`doctor` says what works here, by `checks` that read what `encoding` wrote.
 `kws.training` makes and judges models; it needs the extra `train`. `kws.synth` speaks words made from text.
 """
 

@@ -38,7 +38,8 @@ SYNTH = [
     *("dictionary", "phrase", "neighbours", "plan", "speaking", "command", "cli"),
 ]
 WINGS = {"kws": RUNTIME, "kws.synth": SYNTH, "kws.training": TRAINING}
-ORDER = [*(module for wing, names in WINGS.items() for module in (*(f"{wing}.{name}" for name in names), wing)), "cli"]
+DOCTOR = ["kws.encoding", "kws.checks", "kws.doctor"]  # of the runtime, but it tries the other wings, too
+ORDER = [*(module for wing, names in WINGS.items() for module in (*(f"{wing}.{name}" for name in names), wing)), *DOCTOR, "cli"]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A recording played into a sound server of our own is heard through the microphone, as a person's voice would be."""
 
+import json
 import os
 import signal
 import subprocess
@@ -128,6 +129,25 @@ def test_what_the_microphone_gives_is_what_was_played(server: SoundServer, monke
     middle = samples[loud[0] + 4_000 :][:16_000]
     spectrum = np.abs(np.fft.rfft(middle))
     assert spectrum.argmax() == 440 and spectrum[440] ** 2 > 0.999 * (spectrum**2).sum()
+
+
+@pytest.mark.parametrize("sound", ["tone", "silence"])
+def test_the_doctor_hears_the_microphone(server: SoundServer, tmp_path: Path, sound: str) -> None:
+    amplitude = 0.2 if sound == "tone" else 0.0
+    tone = amplitude * np.sin(2 * np.pi * 440 * np.arange(20 * 48_000) / 48_000)
+    soundfile.write(tmp_path / "tone.wav", tone, 48_000)
+    command = [sys.executable, "-c", "from kws.doctor import answer; answer('microphones', 0)"]
+    with server.play(tmp_path / "tone.wav") as player:
+        time.sleep(0.5)
+        done = subprocess.run(command, cwd=REPOSITORY, env=server.environment, capture_output=True, timeout=20)
+        player.kill()
+    check = json.loads(done.stdout)
+    said, _, names = check["detail"].partition("; ")
+    assert names == "there are: Monitor of Null Output"
+    if sound == "tone":
+        assert check["status"] == "works" and said.startswith("level -1") and said.endswith("dB of full scale")
+    else:
+        assert (check["status"], said) == ("broken", "gives nothing but digital silence")
 
 
 def test_a_slow_listener_is_told_what_it_lost(monkeypatch: pytest.MonkeyPatch, server: SoundServer) -> None:

@@ -1,0 +1,75 @@
+"""A second of tone in many formats, written with what is here, to see whether it is read again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+PITCH_HERTZ, LEVEL = 440.0, 0.3
+
+
+class NoEncoderError(Exception):
+    """Nothing here writes this format."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a format is written: by libsndfile in this `container`, by PyAV where none is given."""
+
+    name: str
+    suffix: str
+    codec: str
+    container: str = ""
+    rate: int = 48_000
+
+
+FORMATS = (
+    Format("WAV", ".wav", "PCM_16", "WAV"),
+    Format("FLAC", ".flac", "PCM_16", "FLAC"),
+    Format("Ogg Vorbis", ".ogg", "VORBIS", "OGG"),
+    Format("Opus", ".opus", "OPUS", "OGG"),
+    Format("AIFF", ".aiff", "PCM_16", "AIFF"),
+    Format("AU", ".au", "PCM_16", "AU"),
+    Format("CAF", ".caf", "PCM_16", "CAF"),
+    Format("W64", ".w64", "PCM_16", "W64"),
+    Format("RF64", ".rf64", "PCM_16", "RF64"),
+    Format("MP3", ".mp3", "MPEG_LAYER_III", "MP3"),
+    Format("M4A", ".m4a", "aac"),
+    Format("WebM", ".webm", "libopus"),
+    Format("WMA", ".wma", "wmav2"),
+    Format("AMR", ".amr", "libopencore_amrnb", rate=8_000),
+    Format("3GP", ".3gp", "aac"),
+)
+
+
+def write_tone(path: Path, form: Format) -> None:
+    """Raises NoEncoderError, and ImportError where PyAV is needed and does not load."""
+    tone = LEVEL * np.sin(2 * np.pi * PITCH_HERTZ * np.arange(form.rate) / form.rate)
+    if form.container:
+        _write_with_libsndfile(path, form, tone.astype(np.float32))
+    else:
+        _write_with_pyav(path, form, tone.astype(np.float32))
+
+
+def _write_with_libsndfile(path: Path, form: Format, samples: np.ndarray) -> None:
+    if not soundfile.check_format(form.container, form.codec):
+        raise NoEncoderError(f"libsndfile {soundfile.__libsndfile_version__} does not write it")
+    soundfile.write(path, samples, form.rate, form.codec, format=form.container)
+
+
+def _write_with_pyav(path: Path, form: Format, samples: np.ndarray) -> None:
+    import av
+
+    try:
+        codec = av.Codec(form.codec, "w")
+    except av.FFmpegError as error:
+        raise NoEncoderError(f"PyAV {av.__version__} does not write it") from error
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(form.codec, rate=form.rate, layout="mono")
+        stream.bit_rate = 12_200 if form.rate == 8_000 else 64_000
+        whole = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        whole.sample_rate = form.rate
+        for frame in av.AudioResampler(codec.audio_formats[0], "mono", form.rate).resample(whole):
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
