@@ -145,6 +145,7 @@ def _session(graph: bytes) -> "onnxruntime.InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    options.enable_mem_pattern = False  # it keeps memory for each new length of audio
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 

@@ -215,9 +215,7 @@ def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour:
     return info.events
 
 
-def _blocks(
-    recording: str | os.PathLike | np.ndarray, sample_rate: int, selection: audio.Selection = audio.ALL
-) -> Iterator[np.ndarray]:
+def _blocks(recording: str | os.PathLike | np.ndarray, sample_rate: int, selection: audio.Selection = audio.ALL) -> Iterator[np.ndarray]:
     if isinstance(recording, (str, os.PathLike)):
         yield from audio.blocks(Path(recording), BLOCK_SECONDS, selection)
         return

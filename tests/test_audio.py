@@ -369,12 +369,34 @@ def test_raw_audio_is_given_as_soon_as_it_comes() -> None:
         assert list(blocks) == []
 
 
-@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG"])
+@pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "W64", "RF64"])
 def test_a_file_is_no_raw_audio(form: str) -> None:
     file = io.BytesIO()
     soundfile.write(file, noise(0.5), RATE, format=form)
     with pytest.raises(AudioError, match="a file, not raw samples"):
         list(audio.raw_blocks(io.BytesIO(file.getvalue())))
+
+
+@pytest.mark.ffmpeg
+@pytest.mark.parametrize("form", ["mp3", "webm", "matroska", "ipod", "adts", "mpegts", "ac3", "asf"])
+def test_a_file_that_arrives_bit_by_bit_is_no_raw_audio(tmp_path: Path, form: str) -> None:
+    source, target = write(tmp_path / "a.wav", noise(1.0)), tmp_path / "a"
+    plain = ["-id3v2_version", "0", "-write_xing", "0"] if form == "mp3" else []
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, *plain, "-f", form, target], check=True)
+    with (
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat,
+        pytest.raises(AudioError, match="a file, not raw"),
+    ):
+        cat.stdin.write(target.read_bytes())
+        cat.stdin.close()
+        list(audio.raw_blocks(cat.stdout, block_seconds=0.004))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_raw_audio_is_no_file(seed: int) -> None:
+    """Samples may begin with any bytes, such as the two that frames of MP3 begin with."""
+    raw = b"\xff\xfb" + (3000 * np.random.default_rng(seed).standard_normal(RATE)).astype("<i2").tobytes()
+    assert len(np.concatenate(list(audio.raw_blocks(io.BytesIO(raw))))) == RATE + 1
 
 
 def test_an_empty_pipe() -> None:
