@@ -50,7 +50,8 @@ def _scratch() -> Iterator[str]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="kws-", ignore_cleanup_errors=True)
     except OSError as error:
-        raise KwsError(f"no temporary folder can be made ({error.strerror}). Set TMPDIR.") from error
+        told = f"no temporary folder can be made ({error.strerror}). Set TMPDIR."
+        raise KwsError(told) from error
     with folder as name:
         yield name
 

@@ -62,7 +62,7 @@ class Machine:
         """All that is in its folders, empty folders too."""
         folders = (self.folder / name for name in ("home", "work", "scratch"))
         found = (path for folder in folders for path in folder.rglob("*"))
-        ends = (path for path in found if path.is_file() or not any(path.iterdir()))
+        ends = (path for path in found if not (path.is_dir() and any(path.iterdir())))
         written = {str(path.relative_to(self.folder)) for path in ends}
         return sorted(name for name in written if not name.startswith(SOUND_SERVER))
 
