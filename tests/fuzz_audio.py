@@ -14,8 +14,10 @@ import argparse
 import ctypes
 import faulthandler
 import gc
+import json
 import multiprocessing
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -26,6 +28,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import date
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -345,6 +348,22 @@ def describe(report: Report) -> str:
     return "\n".join([*lines, "", *report.leaks, *broken])
 
 
+def figures(report: Report, seed: int) -> dict[str, object]:
+    """The run in a few numbers, for a document."""
+    outcomes = Counter(verdict.outcome for verdict in report.verdicts)
+    warm = [_warm(footprints) for footprints in report.footprints]
+    growth = [each[-1].resident_bytes - each[0].resident_bytes for each in warm if len(each) > 1]
+    return {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "files": len(report.verdicts),
+        "seed": seed,
+        **{outcome: outcomes[outcome] for outcome in OUTCOMES},
+        "slowest_seconds": round(max(verdict.took_seconds for verdict in report.verdicts), 2),
+        "growth_mb": round(max(growth, default=0) / 1e6, 1),
+    }
+
+
 def _parts(verdict: Verdict) -> tuple[str, str]:
     """Which format a file was of, and what was done to it."""
     _, *form, damage = verdict.path.stem.split("-")
@@ -367,9 +386,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="damaged files (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="for files that broke a rule")
+    parser.add_argument("--out", type=Path, metavar="JSON", help="for the run in a few numbers")
     arguments = parser.parse_args()
     report = fuzz(arguments.count, arguments.seed, keep=arguments.keep)
     print(describe(report))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(figures(report, arguments.seed), indent=2) + "\n")
     return int(bool(report.broken or report.leaks))
 
 
