@@ -108,7 +108,7 @@ def test_it_begins_with_the_layers_of_another_network(trained, data, tmp_path):
 @pytest.mark.parametrize("dictionary", [True, False], ids=["dictionary", "none"])
 def test_words_are_told_apart_by_their_sounds_where_the_trunk_reads(data, tmp_path, monkeypatch, dictionary):
     if not dictionary:
-        monkeypatch.setattr("kws.synth.neighbours.find_spec", lambda name: None)
+        monkeypatch.setattr("kws.synth.dictionary.find_spec", lambda name: None)
     path, on = tmp_path / "a.onnx", ("--protocol", "words", "--data", data)
     result = kws("train", "rise", *on, "--trunk", trunk.shipped(trunk.BANDS), "--out", path, *QUICK)
     assert result.exit_code == 0, result.output

@@ -262,7 +262,10 @@ def test_one_speaker_is_learned_from_and_said_so(tmp_path, part):
     notes: list[str] = []
     material = gather(["rise"], Folders(data), warn=notes.append)
     assert [len(word.bank) for word in (*material.words, *material.heldout_words)] == [12, 12]
-    assert notes == ["'rise' has too few speakers to hold some out: its miss rates are of clips it learned from."]
+    assert material.notes == ("'rise' has too few speakers to hold some out: its miss rates are of clips it learned from.",)
+    assert notes == [
+        f"{material.notes[0]} All 12 are of speaker '{speaker}', as their names say (SPEAKER_nohash_N: {speaker}_nohash_0.wav)."
+    ]
 
 
 def test_negatives_that_are_all_held_out(tmp_path):

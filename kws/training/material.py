@@ -126,14 +126,10 @@ def gather(names: Sequence[str], folders: Folders, *, warn: Warn, progress: Prog
         c for folder in folders.background for c in find_clips(folder)
     ]
     learned = [_part_or_all(word, "train") for word in (*words, *_phrases(names, folders, warn, progress))]
-    notes = tuple(
-        f"'{word.name}' has too few speakers to hold some out: its miss rates are of clips it learned from."
-        f"{told_of_speakers(word.bank.clips)}"
-        for word in words
-        if not all(len(_part(word, part).bank) for part in ("train", "validation"))
-    )
-    for note in notes:
-        warn(note)
+    alone = [word for word in words if not all(len(_part(word, part).bank) for part in ("train", "validation"))]
+    notes = tuple(f"'{word.name}' has too few speakers to hold some out: its miss rates are of clips it learned from." for word in alone)
+    for note, word in zip(notes, alone, strict=True):
+        warn(f"{note}{told_of_speakers(word.bank.clips)}")
     return Material(
         names=tuple(names),
         words=(*learned, *_own(names, folders, learned, warn, progress)),
