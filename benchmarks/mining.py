@@ -108,7 +108,7 @@ def judge(engine: OnnxEngine, words: Bank, speech: list[Bank]) -> dict:
     heard = trials.word_trials(engine, list(words), extents, SNR_DB)
     missed = 1 - np.mean([hits(each, 0, CURVE, settings) for each in heard], axis=0)
     hours = sum(bank.seconds for bank in speech) / 3600
-    alarms = sum(alarm_counts(trials.listen(engine, bank).pooled[:, 0], CURVE, settings) for bank in speech)
+    alarms = sum(alarm_counts(trials.listen(engine, bank), 0, CURVE, settings) for bank in speech)
     return {
         "clips": len(words),
         "hours": round(hours, 2),

@@ -33,7 +33,7 @@ from kws.training.evaluation import CURVE
 from kws.training.export import export
 from kws.training.fit import Recipe, mixed_precision
 from kws.training.intervals import wilson
-from kws.training.matching import alarm_counts, report_frames
+from kws.training.matching import alarm_counts
 from kws.training.material import Folders, gather
 from kws.training.network import SIZES, NetworkConfig
 from kws.training.rounds import first_path, train_in_rounds
@@ -180,14 +180,14 @@ def _found(engine: OnnxEngine, clips: list[Clip], snr_db: float | None) -> np.nd
 
 def _heard(engine: OnnxEngine, trial: trials.Trial) -> np.ndarray:
     """Whether the phrase is found, for each threshold of the curve: anywhere in its recording, as many are noisy around it."""
-    return np.array([len(frames) > 0 for frames in report_frames(trial.scores.pooled[:, 0], CURVE, engine.info.events)])
+    return alarm_counts(trial.scores, 0, CURVE, engine.info.events) > 0
 
 
 def _listened(engine: OnnxEngine, clips: list[Clip]) -> tuple[np.ndarray, float]:
     """Events at each threshold of the curve in some recordings, and their hours."""
     bank: Bank = read_bank(clips, warn=print)
     scores = trials.listen(engine, bank)
-    return alarm_counts(scores.pooled[:, 0], CURVE, engine.info.events), bank.seconds / 3600
+    return alarm_counts(scores, 0, CURVE, engine.info.events), bank.seconds / 3600
 
 
 def _at(at: int | None, found: dict[float | None, np.ndarray], alarms: np.ndarray, hours: float) -> dict:

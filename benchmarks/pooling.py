@@ -118,7 +118,7 @@ def _word(engine: OnnxEngine, index: int, bank: Bank, silence: Scores, hours: fl
     waves = [bank[i] for i in range(min(CLIPS, len(bank)))]
     places = np.array([extent(wave) for wave in waves])
     clean, noisy = (trials.word_trials(engine, waves, places, snr_db) for snr_db in (None, SNR_DB))
-    at = lowest_within(alarm_counts(silence.pooled[:, index], CURVE, settings), hours)
+    at = lowest_within(alarm_counts(silence, index, CURVE, settings), hours)
     threshold = 1.0 if at is None else CURVE[at]
     chosen = settings.at([threshold] * len(settings.threshold))
     cut = [wave[: _samples(start + CUT * (end - start))] for wave, (start, end) in zip(waves, places, strict=True)]

@@ -1,16 +1,30 @@
 """From scores to events: one state machine, used by files and live audio alike.
 
-A word is reported once its pooled score has stayed at or above the threshold for `confirm_frames` frames. The machine then
-stays closed until the score has fallen below `release` (hysteresis) and `refractory_frames` have passed since the report,
-so that one spoken word is one event. The machine counts frames, never a clock: the same scores always give the same events.
+The level of a frame is the lowest score of the last `confirm_frames` frames: the highest threshold
+at which a word would be confirmed there. An event is a peak of the level, and its score is the
+height of the peak. What is a peak depends on the scores alone. The level of a peak
+
+- is higher than in the `refractory_frames` before it, and no lower than in the `WAIT_FRAMES` after;
+- is more than the score came down to since the level was last as high, by `release_ratio`: a long
+  hump is one word;
+- does not follow, within the refractory time, a peak of at least `SAME_WORD` of its height: then
+  the word is known already, and this is how it ends.
+
+The threshold only chooses among the peaks: the events at one are those at any lower one whose score
+reaches it. An event is known `WAIT_FRAMES` after its peak. The machine counts frames, never a
+clock, and compares scores in the digits that it tells: the same scores give the same events.
 """
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 NEVER = 1.1  # threshold of a class that is no word: no score reaches it
+WAIT_FRAMES = 6  # 0.12 s; with the confirmation, 0.06 s, it stays below 0.2 s
+SAME_WORD = 0.8  # of a peak's height: some words have a second, higher peak when silence follows
+DIGITS = 4  # of a score: what is compared with a threshold is what is told
 
 
 @dataclass(frozen=True)
@@ -20,8 +34,8 @@ class Detection:
     word: str
     start: float  # where the word begins
     end: float  # where it ends
-    peak: float  # time of the highest score; the event is known `confirm_frames` after the threshold is reached
-    score: float  # highest pooled score up to the report, 0 to 1
+    peak: float  # time of the highest score
+    score: float  # 0 to 1: the highest threshold at which this is an event
 
 
 @dataclass(frozen=True)
@@ -29,9 +43,9 @@ class EventSettings:
     """How scores become events; `threshold` has one value per word."""
 
     threshold: tuple[float, ...]
-    release_ratio: float = 0.5  # the score must fall below threshold × ratio before the word can fire again
+    release_ratio: float = 0.5  # of the next peak, at most 1: the score must fall below it before
     confirm_frames: int = 3
-    refractory_frames: int = 20
+    refractory_frames: int = 20  # at least WAIT_FRAMES are kept
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -58,51 +72,159 @@ class EventMachine:
     """Turns the score tracks of one stream into events; feed it frames in any portions."""
 
     def __init__(self, words: tuple[str, ...], settings: EventSettings):
-        self._tracks = [_Track(word, threshold, settings) for word, threshold in zip(words, settings.threshold, strict=True)]
+        pairs = zip(words, settings.threshold, strict=True)
+        tracks = [_Track(word, threshold, settings) for word, threshold in pairs]
+        self._tracks = [(i, tracks[i]) for i in settings.targets]
 
     def feed(self, scores: Scores) -> list[Detection]:
         """Events that these frames complete, in the order in which they became known: the same for any portions."""
-        found = [pair for i, track in enumerate(self._tracks) for pair in track.feed(scores, i)]
+        found = [pair for i, track in self._tracks for pair in track.feed(scores, i)]
         return [event for _, event in sorted(found, key=lambda pair: pair[0])]
 
 
-@dataclass
+@dataclass(slots=True)
+class _Frame:
+    """The word as one frame hears it."""
+
+    score: float
+    time: float
+    start: float
+    end: float
+
+
+@dataclass(slots=True)
+class _Level:
+    """The level of a frame, and the lowest score since the level was last as high."""
+
+    frame: int
+    height: float
+    lowest: float
+
+
+class _Skyline:
+    """The levels that none has exceeded since: falling, and so no more than a score has values."""
+
+    def __init__(self) -> None:
+        self._levels: list[_Level] = []
+        self._lowest = np.inf  # score since the latest of them
+
+    def pass_over(self, score: float) -> None:
+        """Takes a score whose level is of no interest."""
+        self._lowest = min(self._lowest, score)
+
+    def add(self, frame: int, height: float) -> _Level | None:
+        """Adds the level of a frame; gives the latest as high, with the lowest score since, or None."""
+        lowest, self._lowest = self._lowest, np.inf
+        while self._levels and self._levels[-1].height < height:
+            passed = self._levels.pop()
+            lowest = min(lowest, passed.lowest, passed.height)
+        last = self._levels[-1] if self._levels else None
+        before = _Level(last.frame, last.height, lowest) if last else None
+        if last and last.height == height:  # for what comes, this frame stands for both
+            lowest = min(lowest, self._levels.pop().lowest)
+        self._levels.append(_Level(frame, height, lowest))
+        return before
+
+
+@dataclass(slots=True)
+class _Peak:
+    frame: int
+    height: float
+    rise: list[_Frame]  # the frames that lead to it
+
+
 class _Track:
-    word: str
-    threshold: float
-    settings: EventSettings
-    _open: bool = True  # ready for a new word
-    _closed_frames: int = 0  # frames since the last report
-    _run: list[tuple[float, float, float, float]] = field(default_factory=list)  # (score, time, start, end) above threshold
+    """The peaks of one word. Below `_floor` nothing has a say but the lowest score."""
+
+    def __init__(self, word: str, threshold: float, settings: EventSettings):
+        self._word, self._threshold, self._settings = word, threshold, settings
+        self._apart_frames = max(settings.refractory_frames, WAIT_FRAMES)
+        self._floor = threshold * min(settings.release_ratio, SAME_WORD)
+        self._frame = 0  # number of the latest
+        # The latest frames, back to one below the floor.
+        self._rise: deque[_Frame] = deque(maxlen=self._apart_frames + settings.confirm_frames)
+        self._skyline = _Skyline()
+        self._pending: _Peak | None = None  # a peak, unless something higher follows
+        self._latest: _Peak | None = None
 
     def feed(self, scores: Scores, column: int) -> list[tuple[int, Detection]]:
         """Events, each with the number of the frame that completed it."""
         pooled = scores.pooled[:, column]
-        if self._open and not self._run and not (pooled >= self.threshold).any():
+        if not self._pending and round(float(pooled.max(initial=-1)), DIGITS) < self._floor:
+            self._pass_over(pooled)
             return []
-        found = []
-        extents = scores.extents[:, column].clip(min=0)  # what a frame has not heard yet cannot be where its word ends
+        # What a frame has not heard yet cannot be where its word ends.
+        extents = scores.extents[:, column].clip(min=0)
         rows = zip(pooled.tolist(), scores.times.tolist(), extents.tolist(), strict=True)
-        for frame, (score, time, (to_start, to_end)) in enumerate(rows):
-            if not self._open:
-                self._rest(score)
-            if self._open and score >= self.threshold:
-                self._run.append((score, time, time - to_start, time - to_end))
-                if len(self._run) == self.settings.confirm_frames:
-                    found.append((frame, self._report()))
-            else:
-                self._run.clear()
+        found = []
+        for score, time, (to_start, to_end) in rows:
+            event = self._step(_Frame(round(score, DIGITS), time, time - to_start, time - to_end))
+            if event:
+                found.append((self._frame, event))
         return found
 
-    def _rest(self, score: float) -> None:
-        self._closed_frames += 1
-        if score < self.threshold * self.settings.release_ratio and self._closed_frames >= self.settings.refractory_frames:
-            self._open = True
+    def _pass_over(self, pooled: np.ndarray) -> None:
+        self._frame += len(pooled)
+        if len(pooled):
+            self._rise.clear()
+            self._skyline.pass_over(round(float(pooled.min()), DIGITS))
 
-    def _report(self) -> Detection:
-        score, peak, *_ = max(self._run)
-        start, end = (float(np.average([row[i] for row in self._run], weights=[row[0] + 1e-9 for row in self._run])) for i in (2, 3))
+    def _step(self, frame: _Frame) -> Detection | None:
+        self._frame += 1
+        height = self._level(frame)
+        event = self._decide(height)
+        if height < self._floor:
+            self._skyline.pass_over(frame.score)
+        elif self._stands_out(height, self._skyline.add(self._frame, height)):
+            self._pending = _Peak(self._frame, height, list(self._rise))
+        return event
+
+    def _level(self, frame: _Frame) -> float:
+        """The lowest score of the latest frames; -inf where one of them is below the floor."""
+        if frame.score < self._floor:
+            self._rise.clear()
+            return -np.inf
+        self._rise.append(frame)
+        length = self._settings.confirm_frames
+        if len(self._rise) < length:
+            return -np.inf
+        return min(self._rise[-i].score for i in range(1, length + 1))
+
+    def _stands_out(self, height: float, before: _Level | None) -> bool:
+        """Whether the frame is far from the latest one as high, and the score fell enough since."""
+        if before is None:
+            return True
+        released = before.lowest < self._settings.release_ratio * height
+        return released and self._frame - before.frame > self._apart_frames
+
+    def _decide(self, height: float) -> Detection | None:
+        """The event that is known now: a peak that nothing has exceeded, of a word that is news."""
+        peak = self._pending
+        if peak is None:
+            return None
+        if height > peak.height:
+            self._pending = None
+            return None
+        if self._frame < peak.frame + WAIT_FRAMES:
+            return None
+        told = self._latest is not None and self._is_same_word(self._latest, peak)
+        self._pending, self._latest = None, peak
+        return None if told or peak.height < self._threshold else self._event(peak)
+
+    def _is_same_word(self, earlier: _Peak, peak: _Peak) -> bool:
+        near = peak.frame - earlier.frame <= self._apart_frames
+        return near and earlier.height >= SAME_WORD * peak.height
+
+    def _event(self, peak: _Peak) -> Detection:
+        """The word of a peak. The first frames of the rise that leads there tell its place best."""
+        length = self._settings.confirm_frames
+        released = self._settings.release_ratio * peak.height
+        first = max((i + 1 for i, each in enumerate(peak.rise) if each.score < released), default=0)
+        begins = peak.rise[first : first + length]
+        highest = max(peak.rise[-length:], key=lambda each: (each.score, each.time))
+        weights = [each.score + 1e-9 for each in begins]
+        start = max(np.average([each.start for each in begins], weights=weights), 0.0)
+        end = max(np.average([each.end for each in begins], weights=weights), 0.0)
         start = min(start, end)  # the two are estimated apart from each other
-        self._open, self._closed_frames = False, 0
-        self._run.clear()
-        return Detection(self.word, round(max(start, 0.0), 3), round(max(end, 0.0), 3), round(peak, 3), round(score, 4))
+        times = (round(float(seconds), 3) for seconds in (start, end, highest.time))
+        return Detection(self._word, *times, peak.height)

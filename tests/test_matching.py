@@ -1,29 +1,21 @@
-"""Events found fast are those of the event machine; one word is counted once."""
+"""Events at many thresholds are those of a machine at each; one word is counted once."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from kws.events import Detection, EventMachine, EventSettings, Scores
+from kws.events import Detection, EventSettings, Scores
 from kws.training import matching, trials
 from kws.training.calibrate import THRESHOLDS
-from kws.training.matching import Match, match, report_frames
+from kws.training.matching import Match, match
 
-LEVELS = (0.0, 0.05, 0.2, 0.4, 0.45, 0.5, 0.55, 0.8, 0.9, 1.0)
 MACHINE = EventSettings((0.5,))
 
 
 def make_scores(pooled) -> Scores:
     pooled = np.asarray(pooled, np.float32)[:, None]
     return Scores(np.arange(1, len(pooled) + 1) * 0.02, pooled, pooled, np.full((*pooled.shape, 2), 0.1))
-
-
-def by_machine(scores: Scores, threshold: float, machine: EventSettings) -> list[tuple[int, Detection]]:
-    """(frame, event) of each report, from the event machine itself, one frame after the other."""
-    runner = EventMachine(("word",), machine.at([threshold]))
-    steps = ((at, runner.feed(trials.portion(scores, slice(at, at + 1)))) for at in range(len(scores.times)))
-    return [(at, event) for at, found in steps for event in found]
 
 
 def wandering(frames: int, seed: int) -> np.ndarray:
@@ -33,34 +25,23 @@ def wandering(frames: int, seed: int) -> np.ndarray:
     return (1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
-runs = st.lists(st.tuples(st.sampled_from(LEVELS), st.integers(1, 12)), max_size=25)
-machines = st.builds(
-    EventSettings,
-    st.just((0.5,)),
-    release_ratio=st.sampled_from([0.1, 0.5, 0.9, 1.0, 1.2]),
-    confirm_frames=st.integers(1, 5),
-    refractory_frames=st.integers(0, 25),
-)
-
-
-@settings(deadline=None, max_examples=300)
-@given(runs, machines, st.sampled_from([*LEVELS[1:], 0.3, 0.500001]))
-def test_fast_equals_the_machine(runs, machine, threshold):
-    scores = make_scores([level for level, length in runs for _ in range(length)])
-    expected = by_machine(scores, threshold, machine)
-    (frames,) = report_frames(scores.pooled[:, 0], [threshold], machine)
-    assert frames.tolist() == [frame for frame, _ in expected]
-    assert matching.peak_seconds(scores.times, scores.pooled[:, 0], frames, machine).tolist() == [event.peak for _, event in expected]
-
-
 @pytest.mark.parametrize("seed", range(3))
-def test_fast_equals_the_machine_on_a_long_track_at_every_threshold(seed):
+def test_alarms_at_every_threshold_are_those_of_the_machine(seed):
     scores = make_scores(wandering(4000, seed))
-    found = report_frames(scores.pooled[:, 0], THRESHOLDS, MACHINE)
-    assert sum(map(len, found)) > 100
-    for threshold, frames in zip(THRESHOLDS, found, strict=True):
-        assert frames.tolist() == [frame for frame, _ in by_machine(scores, threshold, MACHINE)]
-        assert len(frames) == len(trials.events(scores, ("word",), MACHINE.at([threshold])))
+    counts = matching.alarm_counts(scores, 0, THRESHOLDS, MACHINE)
+    made = [trials.events(scores, ("word",), MACHINE.at([each])) for each in THRESHOLDS]
+    assert counts.tolist() == [len(events) for events in made]
+    assert counts[0] > 50
+
+
+def test_each_word_has_its_own_alarms():
+    tracks = [make_scores(wandering(1000, seed)) for seed in (1, 2)]
+    pooled = np.hstack([each.pooled for each in tracks])
+    both = Scores(tracks[0].times, pooled, pooled, np.full((*pooled.shape, 2), 0.1))
+    two = replace(MACHINE, threshold=(0.5, 0.5))
+    for word, track in enumerate(tracks):
+        expected = matching.alarm_counts(track, 0, THRESHOLDS, MACHINE)
+        assert matching.alarm_counts(both, word, THRESHOLDS, two).tolist() == expected.tolist()
 
 
 def test_hits_are_those_of_the_machine():
@@ -71,16 +52,27 @@ def test_hits_are_those_of_the_machine():
         assert [trials.decision(trial, 0, ("word",), MACHINE.at([t])) is not None for t in THRESHOLDS] == expected
 
 
+def test_decisions_are_the_events_in_their_order():
+    scores = make_scores(wandering(1000, 3))
+    made = trials.decisions(scores, ("word",), MACHINE)
+    assert [event for event, _ in made] == trials.events(scores, ("word",), MACHINE) != []
+    for event, known in made:  # the wait, and two frames at most from the highest score to the last
+        assert 0.12 - 1e-9 <= known - event.peak <= 0.16 + 1e-9
+
+
 @pytest.mark.parametrize("shift", [1, 50, 1000])
 def test_a_later_word_is_found_as_much_later(shift):
     pooled = wandering(500, 1)
-    early, late = (report_frames(track, [0.5], MACHINE)[0] for track in (pooled, np.concatenate([np.zeros(shift), pooled])))
-    assert (early + shift).tolist() == late.tolist()
+    shifted = np.concatenate([np.zeros(shift), pooled])
+    early, late = (trials.events(make_scores(each), ("word",), MACHINE) for each in (pooled, shifted))
+    moved = [event.peak + shift * 0.02 for event in early]
+    assert moved == pytest.approx([event.peak for event in late])
 
 
 def test_nothing_to_hear():
-    assert [len(frames) for frames in report_frames(np.zeros(0), [0.1, 0.5], MACHINE)] == [0, 0]
-    assert [len(frames) for frames in report_frames(np.ones(2), [0.1, 0.5], MACHINE)] == [0, 0]  # shorter than a report needs
+    for frames, alarms in ((0, 0), (8, 0), (9, 1)):  # an event needs three frames and a wait of six
+        counts = matching.alarm_counts(make_scores(np.ones(frames)), 0, [0.1, 0.5], MACHINE)
+        assert counts.tolist() == [alarms] * 2
 
 
 @pytest.mark.parametrize(
@@ -108,4 +100,5 @@ def test_a_late_event_belongs_to_the_end_of_the_audio(audio_seconds, expected):
     pooled = np.zeros(250)
     pooled[208:215] = 0.9  # 4.2 s, and the word ends at 3.4 s
     trial = trials.Trial(make_scores(pooled), 3.0, 3.4)
-    assert matching.hits(trial, 0, [0.5], MACHINE, audio_seconds=audio_seconds).tolist() == [expected]
+    best = matching.best_score(trial, 0, MACHINE, audio_seconds=audio_seconds)
+    assert best == (pytest.approx(0.9) if expected else 0)

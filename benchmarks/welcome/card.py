@@ -56,7 +56,8 @@ def main() -> None:
 def alarms_per_hour(spotter: Spotter, data: pathlib.Path) -> tuple[np.ndarray, float]:
     """At each threshold of the curve, and the hours."""
     negatives = negatives_of(data)
-    counts = [alarm_counts(heard.pooled[:, 0], CURVE, spotter.events) for heard in listened(spotter.engine, negatives).values()]
+    heard = listened(spotter.engine, negatives).values()
+    counts = [alarm_counts(scores, 0, CURVE, spotter.events) for scores in heard]
     hours = sum(bank.seconds for banks in negatives.values() for bank in banks) / 3600
     return sum(counts) / hours, hours
 

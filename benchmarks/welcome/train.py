@@ -27,7 +27,7 @@ from kws.training.calibrate import THRESHOLDS, lowest_within
 from kws.training.calibrating import rewrite
 from kws.training.clips import BACKGROUND, Bank, Clip, find_clips, merged, read_bank
 from kws.training.fit import Recipe
-from kws.training.matching import report_frames
+from kws.training.matching import alarm_counts
 from kws.training.material import Material
 from kws.training.mixing import Source, placed_word, unplaced_word
 from kws.training.network import NetworkConfig
@@ -80,7 +80,8 @@ def settle(path: pathlib.Path, neighbours: Bank) -> None:
     """Raises the threshold to where few of the neighbours fire: those say more of it than so few hours without an alarm."""
     spotter = Spotter.load(path)
     made = trials.word_trials(spotter.engine, list(neighbours), placed_word("", neighbours).placed)
-    fires = np.array([[len(at) > 0 for at in report_frames(each.scores.pooled[:, 0], THRESHOLDS, spotter.events)] for each in made])
+    alarms = [alarm_counts(each.scores, 0, THRESHOLDS, spotter.events) for each in made]
+    fires = np.array(alarms) > 0
     quiet = lowest_within(fires.sum(0), NEIGHBOURS_THAT_FIRE * len(fires))
     own = int(np.searchsorted(THRESHOLDS, spotter.events.threshold[0]))
     at = max(own, len(THRESHOLDS) - 1 if quiet is None else quiet)  # where they fire at every threshold, the highest

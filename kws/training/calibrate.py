@@ -26,7 +26,7 @@ def calibrate(engine: Engine, trials: Sequence[list[Trial]], silence: Scores, ho
     trials: one list per word; silence: scores of `hours` of validation audio in which no word is said. For each word and each
     rate that so many hours can show (at least one alarm's worth), the lowest threshold that stays within the rate.
     """
-    counts = [alarm_counts(silence.pooled[:, index], THRESHOLDS, settings) for index in range(len(engine.info.words))]
+    counts = [alarm_counts(silence, index, THRESHOLDS, settings) for index in range(len(engine.info.words))]
     return table(engine.info.words, counts, hours, trials, settings)
 
 
@@ -45,13 +45,12 @@ def table(words: Sequence[str], counts: Sequence[np.ndarray], hours: float, tria
 
 
 def lowest_within(counts: np.ndarray, most: float) -> int | None:
-    """Number of the lowest threshold from which on there are never more alarms than `most`; None where even the highest has more.
+    """Number of the lowest threshold with at most so many alarms; None where the highest has more.
 
-    "From which on": a very low threshold may have few events only because the score never falls below it.
+    counts [T]: of alarms; they never rise with the threshold.
     """
-    beyond = np.flatnonzero(np.asarray(counts) > most)
-    lowest = int(beyond[-1]) + 1 if len(beyond) else 0
-    return lowest if lowest < len(counts) else None
+    fitting = np.flatnonzero(np.asarray(counts) <= most)
+    return int(fitting[0]) if len(fitting) else None
 
 
 def supports(hours: float, rate: float) -> bool:

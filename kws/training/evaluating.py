@@ -139,7 +139,8 @@ def progress(title: str, unit: str) -> Callable[[Iterable, int], Iterable]:
 
 
 def _hear(spotter: Spotter, index: int, streams: Streams | None) -> list[Heard]:
-    return hear_streams(spotter, index, streams, CURVE, progress(f"streams of {spotter.words[index]}", "stream")) if streams else []
+    told = progress(f"streams of {spotter.words[index]}", "stream")
+    return hear_streams(spotter, index, streams, told) if streams else []
 
 
 def _report(evidence: Evidence, options: Options, left_out: int) -> dict:

@@ -96,7 +96,8 @@ def _wanted(heard: Sequence[Heard], counts: np.ndarray, hours: float, rate: floa
     at = lowest_within(counts, rate * hours)
     if at is None:
         return {"wanted": rate, "unknown": f"it fires more often than that even at {CURVE[-1]}"}
-    return {"wanted": rate, **_point(heard, [not each.hits[at] for each in heard], CURVE[at], alarm_rate(int(counts[at]), hours))}
+    missed = [each.best < CURVE[at] for each in heard]
+    return {"wanted": rate, **_point(heard, missed, CURVE[at], alarm_rate(int(counts[at]), hours))}
 
 
 def _grouped(heard: Sequence[Heard], missed: Sequence[bool], key: Callable[[Heard], Hashable]) -> list[tuple[Hashable, dict]]:
@@ -155,7 +156,7 @@ def _in_streams(evidence: Evidence, word: str) -> dict:
 
 
 def _curve_point(heard: Sequence[Heard], counts: np.ndarray, at: int) -> dict:
-    missed = [not each.hits[at] for each in heard]
+    missed = [each.best < CURVE[at] for each in heard]
     by_snr = sorted(_grouped(heard, missed, lambda each: each.stream.snr_db), key=lambda row: _noisiness(row[0]))
     rates = [{"snr_db": snr_db, "miss_rate": row["miss_rate"]} for snr_db, row in by_snr]
     rate = _rounded(sum(missed) / len(missed)) if missed else None

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 from threading import Event
@@ -16,9 +16,9 @@ from kws.errors import AudioError
 from kws.events import Detection, Scores
 from kws.spotter import Spotter, join
 from kws.training.clips import NO_SOUND, QUIETEST, Clip, peak
-from kws.training.matching import alarm_counts, held, hits, match, report_frames
+from kws.training.matching import alarm_counts, best_score, match
 from kws.training.streams import Stream, Streams
-from kws.training.trials import Trial, events, is_on_word
+from kws.training.trials import Trial, decisions, events
 
 NEAR = 0.5  # of the threshold: what comes this near is kept to be listened to
 _WAITING = 4  # pieces of work per worker that may be under way
@@ -30,16 +30,15 @@ Progress = Callable[[Iterable[Done], int], Iterable[Done]]  # shows how many of 
 
 @dataclass(frozen=True)
 class Heard:
-    """One stream of a word: `hits` [T] at each threshold of a curve, the rest at the model's own threshold."""
+    """One stream of a word: what happens at the model's own threshold, and what would at others."""
 
     clip: Clip
     stream: Stream
-    hits: np.ndarray
     event: Detection | None  # the hit
     decided: float | None  # when it was known, in seconds of the stream
     doubles: int
     alarms: tuple[Detection, ...]  # of this word outside its place, and of any other word
-    best: float  # highest score that was held for long enough on the word's place
+    best: float  # the highest threshold at which the word is found
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,11 @@ def hear(spotter: Spotter, blocks: Iterable[np.ndarray]) -> tuple[Scores, list[D
     return join([*parts, stream.scores]), found
 
 
-def hear_streams(spotter: Spotter, word: int, streams: Streams, thresholds: Sequence[float], progress: Progress) -> list[Heard]:
+def hear_streams(spotter: Spotter, word: int, streams: Streams, progress: Progress) -> list[Heard]:
     """Hears every stream of word number `word`."""
 
     def one(stream: Stream) -> Heard:
-        return _heard(spotter, word, streams, stream, thresholds)
+        return _heard(spotter, word, streams, stream)
 
     return list(progress(side_by_side(one, streams.all), len(streams.all)))
 
@@ -104,7 +103,8 @@ def hear_recording(spotter: Spotter, path: Path, thresholds: Sequence[float], st
     scores, alarms = hear(spotter, counted(_until(stopped, audio.blocks(path))))
     if loudest <= QUIETEST:
         raise AudioError(f"{path}: {NO_SOUND}")
-    counts = np.stack([alarm_counts(scores.pooled[:, i], thresholds, spotter.events) for i in range(len(spotter.words))])
+    words = range(len(spotter.words))
+    counts = np.stack([alarm_counts(scores, word, thresholds, spotter.events) for word in words])
     return Listened(path, sum(lengths) / audio.SAMPLE_RATE, counts, tuple(alarms), _near(spotter, scores, alarms))
 
 
@@ -130,42 +130,30 @@ def _until(stopped: Event | None, blocks: Iterable[np.ndarray]) -> Iterator[np.n
     return takewhile(lambda _: not (stopped and stopped.is_set()), blocks)
 
 
-def _heard(spotter: Spotter, word: int, streams: Streams, stream: Stream, thresholds: Sequence[float]) -> Heard:
+def _heard(spotter: Spotter, word: int, streams: Streams, stream: Stream) -> Heard:
     scores, found = hear(spotter, [streams.audio(stream)])
     settings, name = spotter.events, spotter.words[word]
     own = [event for event in found if event.word == name]
-    matched = match(own, stream.end)
-    frames = report_frames(scores.pooled[:, word], [settings.threshold[word]], settings)[0]
+    made = decisions(scores, spotter.words, settings)
+    known = [seconds for event, seconds in made if event.word == name]
     trial = Trial(scores, stream.start, stream.end)
+    matched = match(own, stream.end)
     return Heard(
         streams.bank.clips[stream.clip],
         stream,
-        hits(trial, word, thresholds, settings, audio_seconds=streams.seconds),
         None if matched.hit is None else own[matched.hit],
-        None if matched.hit is None else float(scores.times[frames[matched.hit]]),
+        None if matched.hit is None else known[matched.hit],
         len(matched.doubles),
         tuple(event for event in found if event.word != name) + tuple(own[i] for i in matched.outside),
-        _best(trial, word, settings.confirm_frames),
+        best_score(trial, word, settings, audio_seconds=streams.seconds),
     )
-
-
-def _best(trial: Trial, word: int, frames: int) -> float:
-    """The highest threshold at which the word's place could still have given an event."""
-    on_word = is_on_word(trial.scores.times, trial.end)
-    return float(held(trial.scores.pooled[:, word], frames)[on_word].max(initial=0.0))
 
 
 def _near(spotter: Spotter, scores: Scores, alarms: Sequence[Detection]) -> tuple[Detection, ...]:
     """Events at half the thresholds which are none at the whole."""
     low = spotter.events.at([threshold * NEAR for threshold in spotter.events.threshold])
     return tuple(
-        replace(event, score=_score_around(scores, spotter.words.index(event.word), event.peak, low.confirm_frames))
+        event
         for event in events(scores, spotter.words, low)
         if not any(alarm.word == event.word and abs(alarm.peak - event.peak) < _NEAR_SECONDS for alarm in alarms)
     )
-
-
-def _score_around(scores: Scores, word: int, peak: float, frames: int) -> float:
-    """The highest threshold at which there could still be an event here; the event's own score is of the moment it was reported."""
-    around = np.abs(scores.times - peak) < _NEAR_SECONDS / 2
-    return round(float(held(scores.pooled[:, word], frames)[around].max()), 4)

@@ -80,7 +80,7 @@ def trial(engine: Engine, audio: np.ndarray, start: float, end: float) -> Trial:
 def events(scores: Scores, words: tuple[str, ...], settings: EventSettings) -> list[Detection]:
     """Events of a whole score track."""
     machine = EventMachine(words, settings)
-    portions = range(0, len(scores.times), 500)  # stretches without a score above the threshold are passed over as a whole
+    portions = range(0, len(scores.times), 500)  # quiet stretches are passed over as a whole
     return [event for at in portions for event in machine.feed(portion(scores, slice(at, at + 500)))]
 
 
@@ -94,13 +94,23 @@ def is_on_word(peak: float | np.ndarray, word_end: float) -> bool | np.ndarray:
     return (word_end - EARLY_SECONDS <= peak) & (peak <= word_end + LATE_SECONDS)
 
 
+def decisions(
+    scores: Scores,
+    words: tuple[str, ...],
+    settings: EventSettings,
+) -> list[tuple[Detection, float]]:
+    """Events of a whole score track, each with the time (seconds) at which it became known."""
+    machine, known = EventMachine(words, settings), []
+    for at, time in enumerate(scores.times):
+        known += [(event, float(time)) for event in machine.feed(portion(scores, slice(at, at + 1)))]
+    return known
+
+
 def decision(trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings) -> tuple[Detection, float] | None:
     """The word's event and the time (seconds) at which it became known; None where it was missed."""
-    machine = EventMachine(words, settings)
-    for at, time in enumerate(trial.scores.times):
-        for event in machine.feed(portion(trial.scores, slice(at, at + 1))):
-            if event.word == words[word] and is_on_word(event.peak, trial.end):
-                return event, float(time)
+    for event, known in decisions(trial.scores, words, settings):
+        if event.word == words[word] and is_on_word(event.peak, trial.end):
+            return event, known
     return None
 
 
