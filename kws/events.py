@@ -113,7 +113,7 @@ class _Skyline:
         self._lowest = min(self._lowest, score)
 
     def add(self, frame: int, height: float) -> _Level | None:
-        """Adds the level of a frame; gives the latest as high, with the lowest score since, or None."""
+        """Adds a level. Gives the latest one as high, with the lowest score since, or None."""
         lowest, self._lowest = self._lowest, np.inf
         while self._levels and self._levels[-1].height < height:
             passed = self._levels.pop()

@@ -23,8 +23,8 @@ from kws.events import Detection, EventMachine, EventSettings, Scores
 if TYPE_CHECKING:
     from kws.modelfile import ModelInfo
 
-# Silence after the last sample, so that a word that ends the recording is still decided: its score may
-# peak 0.4 s after its end, and the event is known 0.12 s after the peak.
+# Silence after the last sample, so that a word that ends the recording is still decided: its score
+# may peak 0.4 s after its end, and the event is known 0.12 s after the peak.
 FLUSH_SECONDS = 0.8
 BLOCK_SECONDS = 10.0
 

@@ -1,5 +1,5 @@
-"""The event machine: tables of score tracks, any portions, any threshold, and a reference that finds
-events in another way."""
+"""The event machine: tables of score tracks, any portions, any threshold, and a reference that
+finds events in another way."""
 
 import pickle
 import time
@@ -44,6 +44,7 @@ def cut(scores: Scores, portions: list[int]) -> list[Scores]:
 
 LOW, HIGH = [0.1], [0.9]
 PEAK, FIVE = [0.2, 0.6, 0.8, 0.7, 0.4], [0.5, 0.9, 0.6, 0.6, 0.6]
+STEPS = [0.3] * 9 + [0.5] * 9 + [0.7] * 9
 REST = LOW * 10  # longer than the wait
 
 TRACKS = {
@@ -65,7 +66,7 @@ TRACKS = {
     "a later, much higher peak": (LOW * 10 + [0.6] * 7 + HIGH * 3 + REST, {}, [13, 20]),
     "a later, little higher peak": (LOW * 10 + [0.8] * 7 + HIGH * 3 + REST, {}, [13]),
     "after the refractory time": (LOW * 10 + [0.8] * 11 + HIGH * 3 + REST, {}, [13, 24]),
-    "a rise in steps": (LOW * 9 + [0.3] * 9 + [0.5] * 9 + [0.7] * 9, {"threshold": 0.2}, [12, 21, 30]),
+    "a rise in steps": (LOW * 9 + STEPS, {"threshold": 0.3}, [12, 21, 30]),
     "two words one second apart": ((LOW * 45 + PEAK) * 2 + REST, {}, [48, 98]),
     "five words one second apart": ((LOW * 45 + PEAK) * 5 + REST, {}, [48, 98, 148, 198, 248]),
     "no release between two peaks": (HIGH * 3 + [0.41] * 40 + [0.8] * 3 + REST, {}, [3]),
@@ -77,14 +78,14 @@ TRACKS = {
         {},
         [3, 26],
     ),
-    "a lower peak between": (HIGH * 3 + LOW * 3 + [0.85] * 12 + [0.5] * 8 + HIGH * 3 + REST, {}, [3, 29]),
+    "a lower peak between": (HIGH * 3 + LOW * 3 + [0.85] * 12 + [0.5] * 8 + HIGH * 9, {}, [3, 29]),
     "a higher ratio": (HIGH * 3 + [0.6] * 40 + HIGH * 3 + REST, {"release_ratio": 0.8}, [3, 46]),
     "released but within the refractory time": (HIGH * 3 + LOW * 6 + HIGH * 20, {}, [3]),
     "the last frame of the refractory time": (HIGH * 3 + LOW * 7 + HIGH * 3 + REST, {}, [3]),
     "just after the refractory time": (HIGH * 3 + LOW * 8 + HIGH * 3 + REST, {}, [3, 14]),
-    "a longer refractory time": (HIGH * 3 + LOW * 8 + HIGH * 3, {"refractory_frames": 11}, [3]),
+    "a longer refractory time": (HIGH * 3 + LOW * 8 + HIGH * 9, {"refractory_frames": 11}, [3]),
     "within the wait": (HIGH * 3 + LOW * 3 + HIGH * 3 + REST, {"refractory_frames": 0}, [3]),
-    "just after the wait": (HIGH * 3 + LOW * 4 + HIGH * 3 + REST, {"refractory_frames": 0}, [3, 10]),
+    "just after the wait": (HIGH * 3 + LOW * 4 + HIGH * 9, {"refractory_frames": 0}, [3, 10]),
     "hovering about the threshold": ([0.55, 0.55, 0.55, 0.45] * 100, {}, [3]),
     "hovering with dips that are none": ([0.6, 0.6, 0.6, 0.3] * 100, {}, [3]),
     "hovering too fast to be confirmed": ([0.55, 0.55, 0.45] * 100, {}, []),
@@ -143,7 +144,8 @@ def test_nothing_of_an_event_depends_on_the_threshold(threshold):
     rise = [0.06, 0.1, 0.2, 0.4, 0.6, 0.7, 0.76541, 0.9, 0.8, 0.3]
     extents = [(0.5 + 0.01 * at, 0.1) for at in range(len(rise + REST))]
     scores = make_scores(rise + REST, extents=extents)
-    assert make_machine(threshold=threshold).feed(scores) == make_machine(threshold=0.3).feed(scores) != []
+    expected = make_machine(threshold=0.3).feed(scores)
+    assert make_machine(threshold=threshold).feed(scores) == expected != []
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_what_is_no_word_is_never_an_event():
     assert [event.word for event in machine.feed(make_scores(track, track))] == ["b"]
 
 
-@pytest.mark.parametrize("portions", [[], [1] * 15, [10, 1]], ids=["at once", "single", "cut between"])
+@pytest.mark.parametrize("portions", [[], [1] * 15, [10]], ids=["whole", "single", "cut between"])
 def test_order_is_that_of_the_reports_for_any_portions(portions):
     late, early = [0.1] * 3 + [0.6] * 3 + [0.1] * 9, [0.1] * 2 + [0.6] * 3 + [0.1] * 10
     machine = make_machine(2)
@@ -271,7 +273,7 @@ def test_machine_agrees_with_the_reference(track, options, threshold):
 @given(track=tracks, options=event_settings, threshold=levels, floor=levels)
 @settings(deadline=None, max_examples=300)
 def test_a_threshold_is_a_filter(track, options, threshold, floor):
-    """The events at a threshold are those at a lower one whose score reaches it, to the last digit."""
+    """The events at a threshold are, to the last digit, those at a lower one that reach it."""
     floor, threshold = sorted((threshold, floor))
     extents = [(0.01 * (i * 7 % 50), 0.01 * (i * 3 % 20)) for i in range(len(track))]
     scores = make_scores(track, extents=extents)
@@ -304,15 +306,13 @@ def test_any_portions_give_equal_events(both, options, portions):
 
 
 def test_memory_is_bounded_and_quiet_is_passed_over_fast():
-    """A machine that has heard much is no larger for it, and what is quiet costs next to nothing."""
+    """What a machine heard does not fill memory, and what is quiet costs next to nothing."""
     rng = np.random.default_rng(0)
     loud, quiet = make_scores(rng.random(20_000)), make_scores(0.2 * rng.random(500))
     machine = make_machine()
-    machine.feed(loud)
-    first = len(pickle.dumps(machine))
-    for _ in range(5):
-        machine.feed(loud)
-    assert len(pickle.dumps(machine)) < 2 * first < 100_000
+    for lasting in (loud, make_scores(HIGH * 20_000), make_scores(np.linspace(1, 0, 50_000))):
+        machine.feed(lasting)
+        assert len(pickle.dumps(machine)) < 500_000
 
     def seconds(scores: Scores, times: int) -> float:
         began = time.perf_counter()

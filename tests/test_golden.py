@@ -1,5 +1,5 @@
-"""The shipped model on the shipped recordings: what it finds, where, and how sure it is, in whatever
-way the audio reaches it."""
+"""The shipped model on the shipped recordings: what it finds, where, and how sure it is, in
+whatever way the audio reaches it."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ SCORES = {
     "noise.wav": [0.9995],
     "twice.wav": [0.9959, 1.0],
 }
-# "well, come in" is not the word, and fires all the same: a false event, until a model knows better.
+# "well, come in" is not the word and fires all the same: a false event, until a model knows better.
 FALSE_EVENT = ("absent.wav", 0.57, 1.23, 0.968)
 
 
@@ -109,6 +109,14 @@ def test_files_arrays_and_streams_give_the_same_events(spotter, golden, name):
     assert others == [first] * len(others)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_live_audio_gives_the_same_events(spotter, name):
+    live = (32768 * read(name)).astype("<i2").tobytes()
+    result = CliRunner().invoke(main, ["stream", "--json", "-"], input=live)
+    found = [Detection(*list(json.loads(line).values())[1:]) for line in result.stdout.splitlines()]
+    assert found == list(spotter.detect(FOLDER / name)) != []
+
+
 def test_a_threshold_on_the_command_line_is_a_filter():
     everything = command("--threshold", 0.01)
     assert len(everything) > 6
@@ -119,7 +127,7 @@ def test_a_threshold_on_the_command_line_is_a_filter():
 
 @pytest.mark.parametrize("number", range(5))
 def test_a_word_that_ends_the_recording_is_found_with_its_whole_score(spotter, golden, number):
-    """The silence after the last sample is long enough for the peak and the wait: more changes nothing."""
+    """The silence after it is long enough for the peak and the wait: more changes nothing."""
     each = [each for each in golden if each.file != "absent.wav"][number]
     begin, end = (int(at * Spotter.sample_rate) for at in (max(each.start - 1.0, 0.0), each.end))
     ended, silence = read(each.file)[begin:end], np.zeros(2 * Spotter.sample_rate, np.float32)

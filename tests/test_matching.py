@@ -64,7 +64,8 @@ def test_decisions_are_the_events_in_their_order():
 def test_a_later_word_is_found_as_much_later(shift):
     pooled = wandering(500, 1)
     shifted = np.concatenate([np.zeros(shift), pooled])
-    early, late = (trials.events(make_scores(each), ("word",), MACHINE) for each in (pooled, shifted))
+    early = trials.events(make_scores(pooled), ("word",), MACHINE)
+    late = trials.events(make_scores(shifted), ("word",), MACHINE)
     moved = [event.peak + shift * 0.02 for event in early]
     assert moved == pytest.approx([event.peak for event in late])
 

@@ -102,7 +102,8 @@ def decisions(
     """Events of a whole score track, each with the time (seconds) at which it became known."""
     machine, known = EventMachine(words, settings), []
     for at, time in enumerate(scores.times):
-        known += [(event, float(time)) for event in machine.feed(portion(scores, slice(at, at + 1)))]
+        frame = portion(scores, slice(at, at + 1))
+        known += [(event, float(time)) for event in machine.feed(frame)]
     return known
 
 
