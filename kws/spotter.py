@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kws import audio, engine
+from kws.addresses import check_file
 from kws.errors import AudioError, KwsError
 from kws.events import Detection, EventMachine, EventSettings, Scores
 
@@ -219,6 +220,7 @@ def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour:
 
 def _blocks(recording: str | os.PathLike | np.ndarray, sample_rate: int, selection: audio.Selection = audio.ALL) -> Iterator[np.ndarray]:
     if isinstance(recording, (str, os.PathLike)):
+        check_file(os.fspath(recording))
         yield from audio.blocks(Path(recording), BLOCK_SECONDS, selection)
         return
     if selection.track is not None:

@@ -392,6 +392,11 @@ def test_what_is_neither_a_path_nor_samples_is_named(spotter, recording, message
         list(spotter.detect(recording))
 
 
+def test_an_address_is_no_path(spotter):
+    with pytest.raises(KwsError, match=r"^https://example\.org/a\.mp3: an address, and kws reads and writes files\."):
+        list(spotter.detect("https://example.org/a.mp3"))
+
+
 def test_an_open_file_is_named_and_its_samples_are_taken(spotter, audio, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.round(audio * 32768).astype(np.int16), 16_000)
     with (tmp_path / "a.wav").open("rb") as file, pytest.raises(AudioError, match="BufferedReader is neither a path nor samples"):
