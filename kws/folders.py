@@ -4,7 +4,6 @@
 # ruff: noqa: PTH110, PTH112, PTH113, PTH114, PTH118, PTH208
 
 import errno
-import hashlib
 import logging
 import os
 import unicodedata
@@ -64,6 +63,8 @@ def normalized(name: str) -> str:
 
 def shortened(name: str, most_bytes: int) -> str:
     """A name, or of one that is longer the beginning, in whole characters, and a digest of it all."""
+    import hashlib  # takes as long to load as all else here
+
     whole = os.fsencode(name)
     if len(whole) <= most_bytes:
         return name

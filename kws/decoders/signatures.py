@@ -9,11 +9,12 @@ from typing import BinaryIO
 _HEAD_BYTES = 64
 _ID3 = b"ID3"
 _EBML = b"\x1aE\xdf\xa3"
-_MATROSKA_START = re.compile(rb"\x1aE\xdf\xa3(?=.{0,48}(?:webm|matroska))", re.DOTALL)
-_FLAC_START = re.compile(rb"fLaC\x00\x00\x00\x22")
-_OGG_PAGE = re.compile(rb"OggS\x00(.)", re.DOTALL)
+# Compiled when they are needed: most recordings need none of them.
+_MATROSKA_START = rb"\x1aE\xdf\xa3(?=.{0,48}(?:webm|matroska))"
+_FLAC_START = rb"fLaC\x00\x00\x00\x22"
+_OGG_PAGE = rb"OggS\x00(.)"
 _IS_FIRST_PAGE = 2  # a flag of Ogg pages
-_MP3_LENGTH_TAG = re.compile(rb"\xff[\xe2-\xff].{11,34}(?:Xing|Info)", re.DOTALL)
+_MP3_LENGTH_TAG = rb"\xff[\xe2-\xff].{11,34}(?:Xing|Info)"
 
 
 def read_head(file: BinaryIO) -> bytes:
@@ -47,7 +48,7 @@ def is_packed(head: bytes) -> bool:
 
 def has_length_tag(head: bytes) -> bool:
     """Whether the first frame of an MP3 tells how many there are."""
-    return b"VBRI" in head or bool(_MP3_LENGTH_TAG.match(head))
+    return b"VBRI" in head or bool(re.match(_MP3_LENGTH_TAG, head, re.DOTALL))
 
 
 def begins_again(file: BinaryIO) -> bool:
@@ -55,10 +56,10 @@ def begins_again(file: BinaryIO) -> bool:
     head = read_behind_tags(file)
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if head.startswith(b"OggS"):
-        are_first = (bool(page[1][0] & _IS_FIRST_PAGE) for page in _OGG_PAGE.finditer(data))
+        are_first = (bool(page[1][0] & _IS_FIRST_PAGE) for page in re.finditer(_OGG_PAGE, data, re.DOTALL))
         return any(dropwhile(bool, are_first))  # streams that sound together begin together
     pattern = _FLAC_START if head.startswith(b"fLaC") else _MP3_LENGTH_TAG
-    return sum(1 for _ in pattern.finditer(data)) > 1
+    return sum(1 for _ in re.finditer(pattern, data, re.DOTALL)) > 1
 
 
 def beginnings(file: BinaryIO) -> list[int]:
@@ -68,7 +69,7 @@ def beginnings(file: BinaryIO) -> list[int]:
         return [at for at, name in _mp4_boxes(file) if name == b"ftyp"]
     if head.startswith(_EBML):
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return [header.start() for header in _MATROSKA_START.finditer(data)] or [0]
+        return [header.start() for header in re.finditer(_MATROSKA_START, data, re.DOTALL)] or [0]
     return [0]
 
 
