@@ -157,9 +157,7 @@ def test_a_refusal_names_the_speaker_that_all_share(data):
     renamed(data / "rise", "19-198-{:04d}")
     warnings: list[str] = []
     material = gather(["rise"], Folders(data), warn=warnings.append)
-    assert (
-        warnings == [*material.notes] and "All 12 are of speaker '19', as their names say (READER-CHAPTER-UTTERANCE: 19-198-" in warnings[0]
-    )
+    assert len(warnings) == 1 and warnings[0].startswith(f"{material.notes[0]} All 12 are of speaker '19', as their names say (READER-")
     held = next(name for name in map(str, range(100)) if part_of(name) != "train")
     for word in ("fall", "flat"):
         renamed(data / word, f"{held}_nohash_{{:02d}}")
