@@ -28,13 +28,14 @@ MODEL = pathlib.Path("models/welcome.onnx")
 SNRS_DB = {"clean": None, "noise at 10 dB": 10.0}
 POINTS = (0.1, 0.2, 0.3, 0.5, 0.9)  # thresholds that the file tells of, beside its own
 WEAKNESSES = {
-    "people": "no person's 'welcome' was there to learn from or to judge by: all clips are synthesized",
+    "people": "47 % of 95 recordings of 83 people are missed, most of them in sentences (measured elsewhere); it learned from voices alone",
+    "false alarms": "2.1 an hour in 17 h of English by people, 11 an hour in music (measured elsewhere)",
     "near words": "'Wilkinson', 'falcon', 'locum', 'wilco', 'well, come in' and the like fire now and then",
     "longer words": "'welcomed' and 'unwelcome' nearly always fire",
     "voices": "deep ones that speak fast are heard worst, and festival's in noise",
     "telephones": "with nothing above 4 kHz an earlier network missed up to a third of the clips of a deep voice",
     "days": "nothing is known of rates below one false alarm in some hours",
-    "not measured": "children, accents, far microphones",
+    "not measured": "children, far microphones",
 }
 
 
