@@ -8,8 +8,8 @@ there was to hear before the fault is told.
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soxr
@@ -20,7 +20,7 @@ from kws.errors import AudioError
 from kws.signatures import HEAD_BYTES, looks_like_a_recording
 
 SAMPLE_RATE = 16_000
-RAW_FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+RAW_FORMATS: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 _RATES = range(1_000, 1_000_001)  # anything else is a damaged header
 _LOUDEST = 1e6  # full scale is 1; the square of a sample far beyond this no longer fits the network's numbers
@@ -113,7 +113,9 @@ def _closing(stack: ExitStack, blocks: Iterator[np.ndarray]) -> Iterator[np.ndar
         yield from blocks
 
 
-def raw_blocks(stream: BinaryIO, rate: int = SAMPLE_RATE, encoding: str = "s16le", block_seconds: float = 0.08) -> Iterator[np.ndarray]:
+def raw_blocks(
+    stream: BufferedIOBase, rate: int = SAMPLE_RATE, encoding: str = "s16le", block_seconds: float = 0.08
+) -> Iterator[np.ndarray]:
     """Raw mono PCM from a pipe as float32 mono 16 kHz blocks [n], each as soon as it arrives. `encoding` is one of RAW_FORMATS.
 
     Raises AudioError after the last block when nothing came or samples were not numbers.
@@ -153,7 +155,7 @@ def no_sound(samples: np.ndarray) -> np.ndarray | None:
     return ~(np.abs(samples) <= _LOUDEST)
 
 
-def _raw_chunks(stream: BinaryIO, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:
+def _raw_chunks(stream: BufferedIOBase, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:
     head, rest = b"", b""  # what came first, up to HEAD_BYTES; bytes of a sample that has not arrived in full
     while data := _arrived(stream, block_bytes):
         if len(head) < HEAD_BYTES:
@@ -174,7 +176,7 @@ def _check_is_raw(head: bytes) -> None:
         )
 
 
-def _arrived(stream: BinaryIO, most_bytes: int) -> bytes:
+def _arrived(stream: BufferedIOBase, most_bytes: int) -> bytes:
     try:
         return stream.read1(most_bytes)
     except OSError as error:

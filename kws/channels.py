@@ -30,7 +30,7 @@ class Downmix:
         if chunk.ndim == 1:
             chunk = chunk[:, None]
         if self._channel is not None:
-            return self._one_of(chunk)
+            return self._one_of(chunk, self._channel)
         if chunk.shape[1] == 1:
             return chunk[:, 0]
         frames = chunk if self._waiting is None else np.concatenate([self._waiting, chunk])
@@ -43,12 +43,12 @@ class Downmix:
         waiting, self._waiting = self._waiting, None
         return np.zeros(0, np.float32) if waiting is None or not len(waiting) else _mixed(waiting, len(waiting))
 
-    def _one_of(self, chunk: np.ndarray) -> np.ndarray:
+    def _one_of(self, chunk: np.ndarray, channel: int) -> np.ndarray:
         channels = chunk.shape[1]
-        if self._channel > channels:
+        if channel > channels:
             number = f"{channels} channel" + ("s" if channels > 1 else "")
-            raise AudioError(f"{self._where}: no channel {self._channel} in it; it has {number}. Change --channel.")
-        return chunk[:, self._channel - 1]
+            raise AudioError(f"{self._where}: no channel {channel} in it; it has {number}. Change --channel.")
+        return chunk[:, channel - 1]
 
 
 def _mixed(frames: np.ndarray, piece_frames: int) -> np.ndarray:

@@ -62,14 +62,15 @@ def _write_with_pyav(path: Path, form: Format, samples: np.ndarray) -> None:
     import av
 
     try:
-        codec = av.Codec(form.codec, "w")
+        av.Codec(form.codec, "w")
     except av.FFmpegError as error:
         raise NoEncoderError(f"PyAV {av.__version__} does not write it") from error
     with av.open(str(path), "w") as file:
         stream = file.add_stream(form.codec, rate=form.rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
         stream.bit_rate = 12_200 if form.rate == 8_000 else 64_000
         whole = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         whole.sample_rate = form.rate
-        for frame in av.AudioResampler(codec.audio_formats[0], "mono", form.rate).resample(whole):
+        for frame in av.AudioResampler(stream.format, "mono", form.rate).resample(whole):
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))

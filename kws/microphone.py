@@ -6,7 +6,7 @@ slow loses samples, and is told so.
 
 import os
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 
 import miniaudio
@@ -27,7 +27,9 @@ def devices() -> list[str]:
     return [device["name"] for device in _captures()]
 
 
-def blocks(device: str | None = None, *, block_seconds: float = 0.08, on_loss: Callable[[float], None]) -> Iterator[np.ndarray]:
+def blocks(
+    device: str | None = None, *, block_seconds: float = 0.08, on_loss: Callable[[float], None]
+) -> Generator[np.ndarray, None, None]:
     """Endless float32 mono 16 kHz blocks [n] from the microphone whose name contains `device`, or the system's default.
 
     `on_loss` is called with the seconds lost so far when the listener was too slow. Raises AudioError for no microphone, an
@@ -68,7 +70,7 @@ class _Inbox:
         self._queue: queue.Queue[np.ndarray] = queue.Queue(blocks_at_most)
         self.lost_samples = 0
 
-    def receiver(self) -> Iterator[None]:
+    def receiver(self) -> Generator[None, bytearray, None]:
         """miniaudio sends the bytes of each block into this generator."""
         while True:
             data = yield

@@ -4,7 +4,7 @@ import io
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def play(samples: np.ndarray) -> None:
         raise AudioError(f"it cannot be played ({error.args[0]}). Is a loudspeaker plugged in?") from error
 
 
-def _portions(data: np.ndarray) -> Iterator[bytes]:
+def _portions(data: np.ndarray) -> Generator[bytes, int, None]:
     """miniaudio sends the number of samples it wants into this generator."""
     wanted = yield b""
     at = 0

@@ -4,7 +4,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -48,7 +50,8 @@ def from_microphone(device: str | None, warn: Callable[[str], None]) -> Source:
 
 def from_pipe(rate: int, encoding: str) -> Source:
     """Raw mono PCM on standard input."""
-    return Source(STANDARD_INPUT, audio.raw_blocks(sys.stdin.buffer, rate, encoding, BLOCK_SECONDS))
+    pipe = cast(BufferedIOBase, sys.stdin.buffer)  # its declared type, BinaryIO, lacks read1
+    return Source(STANDARD_INPUT, audio.raw_blocks(pipe, rate, encoding, BLOCK_SECONDS))
 
 
 def from_file(name: str, selection: audio.Selection, realtime: bool) -> Source:

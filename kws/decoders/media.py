@@ -302,7 +302,7 @@ def _promised_seconds(source: Source, container: "InputContainer", stream: "Audi
         return None
     if "DURATION" in stream.metadata:  # Matroska: the time of the end
         return _clock_seconds(stream.metadata["DURATION"]) - max(start, 0.0)
-    if stream.duration:
+    if stream.duration and stream.time_base:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - start
     return container.duration * 1e-6 if container.duration and len(container.streams) == 1 else None
 
@@ -319,7 +319,7 @@ def _chunk(frames: "list[AudioFrame]", dropped: int = 0) -> Chunk:
     channels, dtype = first.layout.nb_channels, np.dtype(_DTYPES[first.format.name.removesuffix("p")])
     width = 1 if first.format.is_planar else channels
     planes = [
-        np.concatenate([np.frombuffer(frame.planes[plane], dtype, frame.samples * width) for frame in frames])
+        np.concatenate([np.frombuffer(memoryview(frame.planes[plane]), dtype, frame.samples * width) for frame in frames])
         for plane in range(channels if first.format.is_planar else 1)
     ]
     rows = np.stack(planes, axis=1) if first.format.is_planar else planes[0].reshape(-1, channels)

@@ -7,7 +7,7 @@ more come than its header knows and libsndfile cannot be made to read them.
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import FileIO
 
 import numpy as np
 import soundfile
@@ -65,7 +65,7 @@ def _closing(sound: _Sound) -> Iterator[_Sound]:
         yield sound
 
 
-def _open_all(file: BinaryIO) -> list[_Sound]:
+def _open_all(file: FileIO) -> list[_Sound]:
     """The recordings in a file, one after the other. Raises RefusedError."""
     parts = find_parts(file)
     if not parts:
@@ -73,7 +73,7 @@ def _open_all(file: BinaryIO) -> list[_Sound]:
     return [_open_part(file, part, alone=len(parts) == 1) for part in parts]
 
 
-def _whole(file: BinaryIO) -> _Sound:
+def _whole(file: FileIO) -> _Sound:
     sound = _open(file)
     if sound.frames >= _FRAMES_UNKNOWN:
         sound.seekable = lambda: False  # soundfile seeks after each read, which such a file does not allow
@@ -81,7 +81,7 @@ def _whole(file: BinaryIO) -> _Sound:
     return _Sound(sound, sound.frames)
 
 
-def _open_part(file: BinaryIO, part: Part, *, alone: bool) -> _Sound:
+def _open_part(file: FileIO, part: Part, *, alone: bool) -> _Sound:
     head = _mended_caf(file, part)
     sound = _open(file if alone and not head else Window(file, part.start, part.end, head))
     promised_bytes = part.data_bytes if part.promised_bytes is None else part.promised_bytes
@@ -97,7 +97,7 @@ def _open_part(file: BinaryIO, part: Part, *, alone: bool) -> _Sound:
     return _Sound(sound, max(part.data_bytes, promised_bytes) // frame_bytes)
 
 
-def _open_samples(file: BinaryIO, part: Part, header: soundfile.SoundFile) -> soundfile.SoundFile:
+def _open_samples(file: FileIO, part: Part, header: soundfile.SoundFile) -> soundfile.SoundFile:
     """The samples of a recording whose header does not know of all of them, as raw audio of its kind."""
     with header:
         layout = {"samplerate": header.samplerate, "channels": header.channels, "subtype": header.subtype}
@@ -106,7 +106,7 @@ def _open_samples(file: BinaryIO, part: Part, header: soundfile.SoundFile) -> so
     return _open(Window(file, part.data_start, part.data_end), format="RAW", endian=endian, **layout)
 
 
-def _mended_caf(file: BinaryIO, part: Part) -> bytes:
+def _mended_caf(file: FileIO, part: Part) -> bytes:
     """The beginning of a CAF file up to its samples, with the right length: libsndfile refuses wrong ones. Empty for what needs it not."""
     if _kind(file, part) != b"caff" or part.data_bytes == part.promised_bytes:
         return b""
@@ -115,12 +115,12 @@ def _mended_caf(file: BinaryIO, part: Part) -> bytes:
     return head[:-12] + (part.data_bytes + 4).to_bytes(8, "big") + head[-4:]
 
 
-def _kind(file: BinaryIO, part: Part) -> bytes:
+def _kind(file: FileIO, part: Part) -> bytes:
     file.seek(part.start)
     return file.read(4)
 
 
-def _open(file: BinaryIO | Window, **layout: object) -> soundfile.SoundFile:
+def _open(file: FileIO | Window, **layout: object) -> soundfile.SoundFile:
     file.seek(0)
     try:
         sound = soundfile.SoundFile(file, **layout)
