@@ -8,7 +8,7 @@ that may be missing or broken is imported inside of them.
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module, metadata
@@ -334,7 +334,7 @@ def _engine(name: str) -> str:
     return f"{len(voices)} voice{'s' * (len(voices) > 1)}; says 'welcome' in {seconds:.2f} s"
 
 
-SECTIONS: dict[str, Callable[[], Sequence[Probe]]] = {
+SECTIONS: dict[str, Callable[[], list[Probe]]] = {
     "packages": _packages,
     "formats": _formats,
     "models": _models,

@@ -46,7 +46,7 @@ def _text(value: object) -> str:
 
 
 def _cell(key: str, value: object) -> str:
-    return " – ".join(map(_text, value)) if key.endswith("_interval") and value else _text(value)
+    return " – ".join(map(_text, value)) if key.endswith("_interval") and isinstance(value, list) and value else _text(value)
 
 
 def _table(rows: Sequence[Mapping], indent: int) -> Iterator[str]:

@@ -95,7 +95,8 @@ def _scratch(names: Sequence[str]) -> Iterator[Path]:
 
 def gather(names: Sequence[str], scratch: Path) -> tuple[list[Recording], list[KwsError]]:
     """All recordings that `names` stand for, and a fault for each name or folder without any. Standard input is copied to `scratch`."""
-    recordings, faults = [], []
+    recordings: list[Recording] = []
+    faults: list[KwsError] = []
     for name in names:
         try:
             recordings += [_from_standard_input(scratch)] if name == STANDARD_INPUT else _below(name, faults.append)

@@ -103,7 +103,8 @@ class _Ward:
         self._child: subprocess.Popen | None = None
 
     def checks(self) -> list[Check]:
-        probes, found = probes_of(self._section), []
+        probes = probes_of(self._section)
+        found: list[Check] = []
         while len(found) < len(probes) and not self._closed:
             found += self._answered(probes, len(found))
         return found
@@ -116,13 +117,14 @@ class _Ward:
     def _answered(self, probes: Sequence[Probe], start: int) -> list[Check]:
         """Checks from number `start` on; where a child did not answer, the last one says so."""
         line = [sys.executable, "-c", _CHILD, self._section, str(start), *sys.path]
-        pipes = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.DEVNULL,
-        }
         found: list[Check] = []
-        with subprocess.Popen(line, env=os.environ | self._places, **pipes) as child:
+        with subprocess.Popen(
+            line,
+            env=os.environ | self._places,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as child:
             self._child = child
             for probe in probes[start:]:
                 try:
@@ -138,8 +140,14 @@ class _NoAnswerError(Exception):
 
 def _line_within(child: subprocess.Popen, seconds: float) -> bytes:
     """The next line of a child. Raises _NoAnswerError where it ends before, or takes longer."""
+    assert child.stdout is not None  # a pipe
     late = threading.Event()
-    timer = threading.Timer(seconds, lambda: (late.set(), child.kill()))
+
+    def end() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(seconds, end)
     timer.start()
     line = child.stdout.readline()
     timer.cancel()

@@ -39,7 +39,8 @@ class Step(NamedTuple):
 class Engine(Protocol):
     """What runs a model: `silence` makes the state before any stream, `step` goes on from a state."""
 
-    info: ModelInfo
+    @property
+    def info(self) -> ModelInfo: ...
 
     def silence(self, batch: int = 1) -> State: ...
 
@@ -51,7 +52,8 @@ Run = Callable[[np.ndarray, np.ndarray], tuple[Step, np.ndarray]]
 
 def begin(memory: np.ndarray, reader: Reader | None) -> State:
     """The state before any sample, of streams whose network has this memory [B, S] of silence."""
-    return State(np.zeros((len(memory), 0), np.float32), memory, reader and reader.silence(len(memory)))
+    heard = None if reader is None else reader.silence(len(memory))
+    return State(np.zeros((len(memory), 0), np.float32), memory, heard)
 
 
 def advance(run: Run, info: ModelInfo, reader: Reader | None, audio: np.ndarray, state: State) -> tuple[Step, State]:
@@ -65,6 +67,7 @@ def advance(run: Run, info: ModelInfo, reader: Reader | None, audio: np.ndarray,
     waiting = audio[:, ready:].copy()  # whoever brought the audio may use its memory again
     if reader is None:
         return step, State(waiting, memory)
+    assert state.heard is not None, "this state was made without the model's reader"
     pooled, extents, heard = reader.weigh(step.pooled, step.extents, audio[:, :ready], state.heard)
     return step._replace(pooled=pooled, extents=extents), State(waiting, memory, heard)
 
@@ -78,9 +81,7 @@ class Portable:
     """An engine that is copied or pickled. It holds nothing of any stream, so a copy is the engine
     itself; what is pickled is how to open it again."""
 
-    info: ModelInfo
-
-    def _opening(self) -> Callable[[], Engine]:
+    def _opening(self) -> "Opening":
         raise NotImplementedError
 
     def __copy__(self) -> "Portable":
@@ -90,7 +91,14 @@ class Portable:
         return self
 
     def __reduce__(self) -> tuple:
-        return Reopened, (self._opening(), self.info.checksum)
+        return Reopened, tuple(self._opening())
+
+
+class Opening(NamedTuple):
+    """How to open an engine again: `open` it, where its model file still has this `checksum`."""
+
+    open: Callable[[], Engine]
+    checksum: int
 
 
 class Reopened(Portable):
@@ -100,17 +108,16 @@ class Reopened(Portable):
     Everything raises ModelError where the model file is gone, or another one by now.
     """
 
-    def __init__(self, opening: Callable[[], Engine], checksum: int):
-        self._recipe = opening, checksum
+    def __init__(self, open_engine: Callable[[], Engine], checksum: int):
+        self._recipe = Opening(open_engine, checksum)
 
-    def __reduce__(self) -> tuple:
-        return Reopened, self._recipe
+    def _opening(self) -> Opening:
+        return self._recipe
 
     @cached_property
     def _engine(self) -> Engine:
-        opening, checksum = self._recipe
-        engine = opening()
-        if engine.info.checksum != checksum:
+        engine = self._recipe.open()
+        if engine.info.checksum != self._recipe.checksum:
             raise ModelError(f"{engine.info.path}: this model has changed since it was loaded by whoever sent it. Load it there again.")
         return engine
 
@@ -133,8 +140,8 @@ class OnnxEngine(Portable):
         self._reader = None if alone else open_reader(self._session, self.info)
         self._outputs = ["new_state", "pooled", "frames", "extents", *(["letters"] if self.info.letters else [])]
 
-    def _opening(self) -> Callable[[], Engine]:
-        return partial(OnnxEngine, str(self.info.path.absolute()), alone=self._reader is None)
+    def _opening(self) -> Opening:
+        return Opening(partial(OnnxEngine, str(self.info.path.absolute()), alone=self._reader is None), self.info.checksum)
 
     def silence(self, batch: int = 1) -> State:
         """State of `batch` streams before their first sample: endless digital silence."""

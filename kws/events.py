@@ -226,5 +226,5 @@ class _Track:
         start = max(np.average([each.start for each in begins], weights=weights), 0.0)
         end = max(np.average([each.end for each in begins], weights=weights), 0.0)
         start = min(start, end)  # the two are estimated apart from each other
-        times = (round(float(seconds), 3) for seconds in (start, end, highest.time))
-        return Detection(self._word, *times, peak.height)
+        start, end, peak_time = (round(float(seconds), 3) for seconds in (start, end, highest.time))
+        return Detection(self._word, start, end, peak_time, peak.height)

@@ -10,7 +10,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kws.addresses import check_file
 from kws.errors import ModelError
@@ -125,7 +125,8 @@ def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]"
 
 def open_reader(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Reader | None:
     """The reader in a model file that was opened. Raises ModelError for one that is damaged."""
-    graph, known = session.get_modelmeta().custom_metadata_map.get(READER_KEY), info.document.get("reader")
+    graph = session.get_modelmeta().custom_metadata_map.get(READER_KEY)
+    known: Any = info.document.get("reader")  # whatever a file holds
     if graph is None and known is None:
         return None
     try:

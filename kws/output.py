@@ -34,13 +34,17 @@ class EventWriter:
     def __init__(self, out: TextIO, form: str, files: Sequence[str], words: Sequence[str]):
         self._out = out
         self._line = FORMATS[form]
-        self._widths = tuple(max((len(escaped(name)) for name in names), default=0) for names in (files, words))
+        self._widths = (_width(files), _width(words))
         if form == "csv":
             write_line(out, csv_row(FIELDS))
 
     def write(self, file: str, event: Detection) -> None:
         """Raises KwsError when the output cannot take it; a reader that has gone stays a BrokenPipeError."""
         write_line(self._out, self._line(file, event, self._widths))
+
+
+def _width(names: Sequence[str]) -> int:
+    return max((len(escaped(name)) for name in names), default=0)
 
 
 def write_line(out: TextIO, line: str, what: str = "events") -> None:

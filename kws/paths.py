@@ -14,7 +14,9 @@ class _Path(click.Path):
         from kws.folders import on_disk
 
         check_file(value)
-        return super().convert(on_disk(Path(value)), param, ctx)
+        path = on_disk(Path(value))
+        super().convert(path, param, ctx)  # checks it
+        return path
 
 
 FILE = _Path(dir_okay=False, path_type=Path)

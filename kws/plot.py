@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from kws.output import replace_file
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_Hertz = TypeVar("_Hertz", float, np.ndarray)
 
 _COLUMNS = 2_000  # across the picture; more would not be seen
 _WINDOW_SAMPLES = 512
@@ -108,7 +110,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     return 10 * np.log10(power @ _mel_bands() + 1e-9)
 
 
-def _mel(hertz: np.ndarray | float) -> np.ndarray | float:
+def _mel(hertz: _Hertz) -> _Hertz:
     return 2595 * np.log10(1 + hertz / 700)
 
 
@@ -137,6 +139,13 @@ def _mark(event: Detection, colour: str, wave: "Axes", mel: "Axes", score: "Axes
         axes.axvspan(event.start, event.end, color=colour, alpha=0.15, linewidth=0)
     for edge in (event.start, event.end):
         mel.axvline(edge, color="white", linewidth=1.0, alpha=0.9)  # a tint would hide the speech below it
-    name = {"color": colour, "fontsize": 10, "fontweight": "bold", "ha": "center", "va": "bottom"}
-    middle = (event.start + event.end) / 2
-    wave.annotate(f"{event.word}  {event.score:.2f}", (middle, 1.02), xycoords=("data", "axes fraction"), **name)
+    wave.annotate(
+        f"{event.word}  {event.score:.2f}",
+        ((event.start + event.end) / 2, 1.02),
+        xycoords=("data", "axes fraction"),
+        color=colour,
+        fontsize=10,
+        fontweight="bold",
+        ha="center",
+        va="bottom",
+    )

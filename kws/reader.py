@@ -113,8 +113,9 @@ class Reader:
                 sound = np.concatenate([*(block[stream] for block in heard.audio), audio[stream]])
                 likeness, read[stream] = self._likeness(sound, asked[stream], heard.read[stream])
                 weighed[stream] = np.where(asked[stream], combined(held[stream], likeness, self._weighing), pooled[stream])
-        latest = (each[:, each.shape[1] - HELD + 1 :] for each in (known, places))
-        return weighed, placed, Heard(*self._kept(heard, audio[:, -self._needed :].copy()), *latest, tuple(read))
+        latest_pooled, latest_extents = (each[:, each.shape[1] - HELD + 1 :] for each in (known, places))
+        blocks, samples = self._kept(heard, audio[:, -self._needed :].copy())
+        return weighed, placed, Heard(blocks, samples, latest_pooled, latest_extents, tuple(read))
 
     def _likeness(self, sound: np.ndarray, asked: np.ndarray, before: Read | None) -> tuple[np.ndarray, Read | None]:
         """Of the words at the frames where they are asked for [F, W], the last of which ends with the sound; elsewhere anything."""
@@ -122,7 +123,7 @@ class Reader:
         frames = np.flatnonzero(asked.any(axis=1))
         for some in np.split(frames, np.flatnonzero(np.diff(frames) > WINDOW) + 1):
             letters, last = self._read(sound, some[0], some[-1] + 1, len(asked), before if some[0] <= WINDOW else None)
-            for word in np.flatnonzero(asked[some].any(axis=0)):
+            for word in np.flatnonzero(asked[some].any(axis=0)).tolist():
                 likeness[some[0] : some[-1] + 1, word] = np.max([likenesses(letters, each) for each in self._sounds[word]], axis=0)
         return likeness, last
 

@@ -241,10 +241,10 @@ def _blocks(recording: str | os.PathLike | np.ndarray, sample_rate: int, selecti
 def _check_kind(recording: object) -> None:
     """Raises AudioError for what is neither a path nor samples, though it may hold either."""
     content = isinstance(recording, (bytes, bytearray, memoryview))
-    several = isinstance(recording, Sequence) and not content
-    if several and any(isinstance(each, (str, os.PathLike)) for each in recording):
-        raise AudioError(f"a {_kind(recording)} of paths is no recording. Give one path at a time.")
-    if not (several or hasattr(recording, "__array__")):
+    if isinstance(recording, Sequence) and not content:
+        if any(isinstance(each, (str, os.PathLike)) for each in recording):
+            raise AudioError(f"a {_kind(recording)} of paths is no recording. Give one path at a time.")
+    elif not hasattr(recording, "__array__"):
         raise AudioError(
             f"{_kind(recording)} is neither a path nor samples. Give the path of a recording, or a NumPy "
             "array of samples and its sample_rate: soundfile.read(FILE) gives both, of an open file or of io.BytesIO(BYTES)."

@@ -48,8 +48,9 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            known = list(durations)
-            total = None if None in known else sum(known)
+            lengths = list(durations)
+            known = [seconds for seconds in lengths if seconds is not None]
+            total = sum(known) if len(known) == len(lengths) else None
             form = _COUNT if total is None else _BAR
             self._bar = tqdm(total=total, bar_format=form, delay=_QUIET_SECONDS, unit_scale=True, file=sys.stderr, leave=False)
 

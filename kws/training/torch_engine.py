@@ -1,13 +1,12 @@
 """The same stateful step, run by torch from the checkpoint beside a model file: for a GPU, or to look inside."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from kws.engine import Engine, Portable, State, Step, advance, begin
+from kws.engine import Opening, Portable, State, Step, advance, begin
 from kws.errors import ModelError
 from kws.modelfile import find, open_reader, open_session
 from kws.training import checkpoint
@@ -27,8 +26,8 @@ class TorchEngine(Portable):
             raise ModelError(f"{path.with_suffix('.pt')}: is the checkpoint of another model than {path.name}. Keep what belongs together.")
         self._network = fold(network).to(self.device)
 
-    def _opening(self) -> Callable[[], Engine]:
-        return partial(TorchEngine, str(self.info.path.absolute()), str(self.device))
+    def _opening(self) -> Opening:
+        return Opening(partial(TorchEngine, str(self.info.path.absolute()), str(self.device)), self.info.checksum)
 
     def silence(self, batch: int = 1) -> State:
         return begin(self._network.silence(batch).cpu().numpy(), self._reader)
