@@ -54,7 +54,7 @@ class _Commands(click.Group):
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.ClickException as error:
-            error.message = standard.escaped(error.message)
+            _escape(error)
             raise
         except OSError as error:  # of --help, which is printed here
             standard.drop_output()
@@ -70,7 +70,7 @@ class _Commands(click.Group):
             with _remarking():
                 return self._to_the_last_line(ctx)
         except click.ClickException as error:
-            error.message = standard.escaped(error.message)
+            _escape(error)
             raise
         except KwsError as error:
             raise click.ClickException(standard.escaped(str(error))) from error
@@ -93,6 +93,13 @@ class _Commands(click.Group):
             raise
         sys.stdout.flush()
         return result
+
+
+def _escape(error: click.ClickException) -> None:
+    """Writes out the control characters of names in the message."""
+    from kws.standard import escaped
+
+    error.message = escaped(error.message)  # type: ignore[misc]  # click's types call it final; it is read when it is shown
 
 
 def _options(*options: Callable) -> Callable[[Callable], Callable]:

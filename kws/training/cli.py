@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -187,8 +187,13 @@ def train(
         "steps_per_epoch": steps,
         "learning_rate": learning_rate or (usual_learning_rate(start) if protocol else None),
     }
-    settings = {"shards": shards, "seed": seed, "mixed_precision": mixed_precision(), **{k: v for k, v in wished.items() if v}}
-    if protocol:
+    settings: dict[str, Any] = {
+        "shards": shards,
+        "seed": seed,
+        "mixed_precision": mixed_precision(),
+        **{k: v for k, v in wished.items() if v},
+    }
+    if protocol and data:
         # A detector of the same words is another model, and keeps its place.
         out = out or Path("models") / fitting("-".join([protocol, *words]), ".onnx")
         recipe = ClassRecipe(**settings)
@@ -239,7 +244,7 @@ class _Decibels(click.ParamType):
 
     name = "dB|clean"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
         try:
             return None if value == "clean" else self._within_reason(float(value))
         except ValueError:
@@ -316,8 +321,10 @@ def evaluate(
     if protocol and data:
         with needs_training():
             from kws.training import evaluating, sorting
-        sorting.evaluate(model, protocol, data, as_json, warn, partial(evaluating.progress("reading", "clip"), total=None))
+        bar = evaluating.progress("reading", "clip")
+        sorting.evaluate(model, protocol, data, as_json, warn, lambda items: bar(items, None))
         return
+    assert positives is not None  # checked above
     if positions and max(positions) >= stream_seconds:
         raise click.UsageError(
             f"--position {max(positions):g}: the streams are {stream_seconds:g} s long. Make them longer with --stream-seconds."
