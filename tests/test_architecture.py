@@ -25,7 +25,7 @@ RUNTIME = [
     *("interrupts", "detecting", "streaming", "recording"),
 ]
 TRAINING = [
-    *("processes", "norm", "pooling", "depthwise", "past", "bands", "network", "cost"),
+    *("layers", "processes", "norm", "pooling", "depthwise", "past", "bands", "network", "cost"),
     *("clips", "part", "silence", "splits", "protocols", "download"),
     *("mixing", "utterances", "augment", "loss", "made", "checkpoint", "memory", "fit", "torch_engine", "trunk", "export"),
     *("trials", "intervals", "matching", "calibrate", "mining", "material", "session", "rounds", "spelling"),

@@ -239,7 +239,7 @@ class TestLetters:
 
     def test_words_are_spelled_and_silence_is_nothing(self):
         batch = self.drawn(replace(PLAIN, batch=200))
-        said = [tuple(row[:count].tolist()) if count >= 0 else None for row, count in zip(batch.letters, batch.count, strict=True)]
+        said = [tuple(row[:count].tolist()) if count >= 0 else None for row, count in zip(batch.letters, batch.lengths, strict=True)]
         assert said == [{0: (1, 2, 3), 1: (4,), 2: None, 3: ()}[label] for label in batch.label.tolist()]
 
     @pytest.mark.parametrize("kind", ["reversed_fraction", "spliced_fraction", "shuffled_fraction"])
@@ -248,11 +248,11 @@ class TestLetters:
         for fraction, expected in ((0.0, 1), (1.0, -1)):
             recipe = replace(PLAIN, batch=100, **{"shuffled_fraction": 0.0, kind: fraction})
             batch = ClassBatches(make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=spelled)[0]
-            assert set(batch.count[batch.label == 2].tolist()) == {expected}
+            assert set(batch.lengths[batch.label == 2].tolist()) == {expected}
 
     def test_a_mended_word_is_still_the_word(self):
         batch = self.drawn(replace(PLAIN, batch=100, mended_fraction=1.0))
-        assert set(batch.count[batch.label == 0].tolist()) == {3}
+        assert set(batch.lengths[batch.label == 0].tolist()) == {3}
 
     def test_the_lead_comes_before_all_else(self):
         lead, generator = 8000, torch.Generator()

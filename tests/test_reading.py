@@ -48,7 +48,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_what_is_said_is_what_is_asked_for():
     batch = make_readings(batch=32)[0]
-    for audio, letters, count in zip(batch.audio, batch.letters, batch.count, strict=True):
+    for audio, letters, count in zip(batch.audio, batch.letters, batch.lengths, strict=True):
         assert not audio[:LEAD].any()
         spectra = torch.stft(audio, 400, 160, window=torch.hann_window(400), return_complex=True).abs()
         bins = torch.where(spectra.amax(0) > 1, spectra.argmax(0), 0).tolist()  # of 40 Hz; tones lie at 500 ± 18 % and 2000 ± 18 %

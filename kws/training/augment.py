@@ -5,6 +5,7 @@ device hears the same. The word stays where it was: impulse responses begin at t
 """
 
 import math
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ import torchaudio.functional
 from torch import Tensor
 
 from kws.audio import SAMPLE_RATE
-from kws.training.mixing import Batch
 
 PEAK_DB = (-35.0, 0.0)
 RIR_SAMPLES = SAMPLE_RATE // 2
@@ -27,7 +27,17 @@ def chance(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + index)
 
 
-def augment(batch: Batch, rooms: Tensor, snr_db: tuple[float, float], generator: torch.Generator, room_fraction: float = 0.9) -> Tensor:
+class Noisy(Protocol):
+    """A batch of `audio` [B, N] with the `noise` [B, N] to be mixed in."""
+
+    @property
+    def audio(self) -> Tensor: ...
+
+    @property
+    def noise(self) -> Tensor: ...
+
+
+def augment(batch: Noisy, rooms: Tensor, snr_db: tuple[float, float], generator: torch.Generator, room_fraction: float = 0.9) -> Tensor:
     """Audio [B, N] of a batch as a microphone might have heard it. Depends on nothing but its arguments."""
     audio = reverberated(batch.audio, rooms, generator, room_fraction)
     audio = with_noise(audio, batch.noise, snr_db, generator)

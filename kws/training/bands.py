@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from kws.training.layers import Layers
 from kws.training.norm import BatchNorm
 from kws.training.past import Past
 
@@ -41,9 +42,11 @@ class Bands(nn.Module):
         first = BandConvolution(1, channels, bands, (5, kernel), (2, stride))
         first.conv.to(memory_format=torch.channels_last)  # of one channel this takes half the time to train
         second = BandConvolution(channels, channels, first.bands_left, (3, 1), (2, 1))
-        self.narrowing = nn.ModuleList([first, second])
+        self.narrowing: Layers[BandConvolution] = Layers([first, second])
         left = second.bands_left
-        self.residual = nn.ModuleList(BandConvolution(channels, channels, left, (3, RESIDUAL_FRAMES)) for _ in range(RESIDUAL))
+        self.residual: Layers[BandConvolution] = Layers(
+            BandConvolution(channels, channels, left, (3, RESIDUAL_FRAMES)) for _ in range(RESIDUAL)
+        )
         self.outputs = channels * left
 
     def forward(self, x: Tensor, past: Past) -> Tensor:

@@ -60,7 +60,7 @@ def _raised(spotter: Spotter) -> tuple[float, ...]:
 def measure(spotter: Spotter, banks: list[Bank], listened: list[Listened]) -> dict:
     """The calibration table of recordings without the words and clips of each word (no banks: it says nothing of misses)."""
     hours = sum(each.seconds for each in listened) / 3600
-    counts = sum(each.counts for each in listened)
+    counts = np.sum([each.counts for each in listened], axis=0)
     trials = [_trials(spotter, bank, word) for word, bank in zip(spotter.words, banks, strict=False)] or [[] for _ in spotter.words]
     note = {} if banks else {"note": "no clips of the word were given, so it is not known how many are missed"}
     return {**table(spotter.words, counts, hours, trials, spotter.events), "recordings": len(listened), **note}

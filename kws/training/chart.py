@@ -131,7 +131,7 @@ def _curve(axes: Axes, line: Line) -> Iterator[str]:
 def _names(axes: Axes, lines: list[Line]) -> Iterator[str]:
     """At the right end of each line, moved apart where two would overlap."""
     ends = [(axes.y(end.missed), axes.x(end.alarms), line) for line in lines for end in [(line.points or [line.own])[0]]]
-    limit = _HEIGHT - _BOTTOM
+    limit: float = _HEIGHT - _BOTTOM
     for y, x, line in sorted(ends, key=lambda end: -end[0]):
         limit = min(y, limit)
         yield _text(x + 8, limit + 4, line.name, "start", f' class="name" style="fill:{line.colour}"')

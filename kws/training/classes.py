@@ -74,7 +74,7 @@ def learning_rate(trunk: Path | None) -> float:
 
 class ClassBatch(NamedTuple):
     """`clips` int16 [B, 16000], `label` [B], `start` [B]: sample at which a clip begins, `rate` [B]: its speed, `noise` int16 [B, N];
-    `letters` [B, L]: what is said, of which the first `count` [B] count; -1 where nobody knows."""
+    `letters` [B, L]: what is said, of which the first `lengths` [B] count; -1 where nobody knows."""
 
     clips: Tensor
     label: Tensor
@@ -82,7 +82,7 @@ class ClassBatch(NamedTuple):
     rate: Tensor
     noise: Tensor
     letters: Tensor
-    count: Tensor
+    lengths: Tensor
 
 
 class ClassBatches(Dataset):
@@ -115,7 +115,7 @@ class ClassBatches(Dataset):
         self.elsewhere = {word: np.flatnonzero(np.array(speech.words) == word) for word in sorted({*speech.words})}
         running, alone = bool(len(speech.running)), bool(len(speech.alone))
         several = len({*part.labels[words].tolist()}) > 1  # of one word alone, what is spliced is that word
-        kinds = [
+        kinds: list[tuple[Callable[[np.random.Generator], np.ndarray], float]] = [
             (strangers.backwards, recipe.reversed_fraction),
             (strangers.spliced, recipe.spliced_fraction * several),
             (partial(self._settled, strangers.shuffled), recipe.shuffled_fraction),
@@ -133,18 +133,19 @@ class ClassBatches(Dataset):
         rng, recipe = np.random.default_rng((self.recipe.seed, step)), self.recipe
         rows = self._rows(rng)
         clips, label = self.part.samples[rows], self.part.labels[rows]
-        letters, count = np.zeros((len(rows), self.longest), np.int64), np.full(len(rows), -1)
+        letters, lengths = np.zeros((len(rows), self.longest), np.int64), np.full(len(rows), -1)
         for i, row in enumerate(rows):
             made, word = self._made_up(int(row), rng)
             if made is not None:
                 clips[i] = made
             if word in self.spelled:
-                count[i] = len(self.spelled[word])
-                letters[i, : count[i]] = self.spelled[word]
+                lengths[i] = len(self.spelled[word])
+                letters[i, : lengths[i]] = self.spelled[word]
         shift = rng.uniform(-recipe.shift_seconds, recipe.shift_seconds, len(rows)) * SAMPLE_RATE
         start = self.lead + (self.samples - self.lead - CLIP_SAMPLES) // 2 + shift
-        rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(*np.log(recipe.speeds), len(rows))), 1.0)
-        parts = clips, label, start.astype(np.float32), rate.astype(np.float32), self._noise(len(rows), rng), letters, count
+        slowest, fastest = np.log(recipe.speeds)
+        rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(slowest, fastest, len(rows))), 1.0)
+        parts = clips, label, start.astype(np.float32), rate.astype(np.float32), self._noise(len(rows), rng), letters, lengths
         return ClassBatch(*map(torch.from_numpy, parts))
 
     def _made_up(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray | None, str | None]:

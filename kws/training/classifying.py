@@ -74,7 +74,7 @@ def sorting_task(rooms: Tensor, recipe: ClassRecipe, config: NetworkConfig) -> T
         targets = targets + recipe.label_smoothing * (1 / len(config.words) - targets)
         audio, targets = mixed(audio, targets, recipe.mixup, generator)
         hops = (audio.shape[1] - config.window_samples) // config.hop_samples + 1
-        return audio, targets, masks(len(audio), config.mels, hops, recipe, generator).to(audio.device), batch.letters, batch.count
+        return audio, targets, masks(len(audio), config.mels, hops, recipe, generator).to(audio.device), batch.letters, batch.lengths
 
     def loss(network: nn.Module, heard: Heard) -> Tensor:
         audio, targets, mask, letters, count = heard

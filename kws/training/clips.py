@@ -170,7 +170,7 @@ def digest(*arrays: np.ndarray) -> str:
     """SHA-256 of the bytes of arrays, one after the other, without a copy of what may be gigabytes."""
     found = hashlib.sha256()
     for array in arrays:
-        found.update(np.ascontiguousarray(array))
+        found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 

@@ -75,8 +75,18 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             learn = train_in_rounds if folders.mine else train
-            how = {"device": device, "resume": options.resume, "start": start, "hooks": teller.hooks, "card": card, "readings": readings}
-            document = learn(material, options.config, options.recipe, path, **how)
+            document = learn(
+                material,
+                options.config,
+                options.recipe,
+                path,
+                device=device,
+                resume=options.resume,
+                start=start,
+                hooks=teller.hooks,
+                card=card,
+                readings=readings,
+            )
             if document:
                 for line in _summary(document, path):
                     teller.say(line)

@@ -54,7 +54,7 @@ def layers(config: NetworkConfig) -> list[Layer]:
     if config.band_channels:
         bands = Bands(config.mels, config.band_channels, config.stem_kernel, config.stride)
         found.append(Layer("stem", channels * bands.outputs, 1, frames))
-        for layer in reversed(bands.residual):
+        for layer in reversed(list(bands.residual)):
             found.append(Layer("bands", _of_bands(layer), 1, frames))
             frames += layer.keep
         found += [Layer("bands", _of_bands(layer), 1, frames) for layer in bands.narrowing]

@@ -84,7 +84,9 @@ def run(archives: Sequence[Archive], folder: Path, mirror: str | None = None) ->
     return places
 
 
-def obtain(archive: Archive, folder: Path, *, say: Callable[[str], None] = str, progress: Progress = lambda *bytes_: None) -> Path:
+def obtain(
+    archive: Archive, folder: Path, *, say: Callable[[str], None] = lambda text: None, progress: Progress = lambda *bytes_: None
+) -> Path:
     """FOLDER/SpeechCommands/NAME (or LibriSpeech), fetched and unpacked unless it is there. FOLDER/NAME.tar.gz is used where it is,
     and kept.
 

@@ -60,8 +60,7 @@ def evaluate(spotter: Spotter, words: Sequence[Bank], negatives: Sequence[Clip],
     Raises KwsError.
     """
     noises = _noises(options, warn)
-    places = {"seconds": options.stream_seconds, "positions": options.positions}
-    streams = [Streams(bank, noises, snrs_db=options.snrs_db, seed=options.seed, **places) if len(bank) else None for bank in words]
+    streams = [_streams(bank, noises, options) if len(bank) else None for bank in words]
     heard = tuple(_hear(spotter, index, each) for index, each in enumerate(streams))
     listened = hear_recordings(spotter, negatives, CURVE, warn, progress("recordings without the word", "recording"))
     evidence = Evidence(spotter, heard, listened, options.stream_seconds)
@@ -131,8 +130,8 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def progress(title: str, unit: str) -> Callable[[Iterable, int], Iterable]:
-    """A bar on stderr, where that is a terminal."""
+def progress(title: str, unit: str) -> Callable[[Iterable, int | None], Iterable]:
+    """A bar on stderr, where that is a terminal. It takes items and how many they are, None where nobody knows."""
     return lambda items, total: tqdm(
         items, desc=escaped(title), total=total, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False, delay=0.5
     )
@@ -163,6 +162,17 @@ def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
     }
 
 
+def _streams(bank: Bank, noises: Sequence[np.ndarray], options: Options) -> Streams:
+    return Streams(
+        bank,
+        noises,
+        snrs_db=options.snrs_db,
+        seconds=options.stream_seconds,
+        seed=options.seed,
+        positions=options.positions,
+    )
+
+
 def _noises(options: Options, warn: Warn) -> list[np.ndarray]:
     if not options.background:
         return pink_noise(options.seed)
@@ -174,8 +184,14 @@ def _read(
     clips: Sequence[Clip], title: str, warn: Warn, longest_seconds: float = float("inf"), too_long: str = TOO_LONG_FOR_A_WORD
 ) -> Bank:
     bar = progress(title, "clip")
-    how = {"longest_seconds": longest_seconds, "too_long": too_long, "most_unreadable": 1.0}
-    return read_bank(clips, warn=warn, progress=lambda items: bar(items, len(clips)), **how)
+    return read_bank(
+        clips,
+        longest_seconds=longest_seconds,
+        too_long=too_long,
+        warn=warn,
+        progress=lambda items: bar(items, len(clips)),
+        most_unreadable=1.0,
+    )
 
 
 def _of_part(clips: Iterable[Clip], part: str) -> list[Clip]:

@@ -7,6 +7,7 @@ five noises is not five speakers. A rate of false alarms that the hours cannot s
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from kws.spotter import Spotter
 from kws.training.calibrate import lowest_within, supports
 from kws.training.hearing import Heard, Listened
 from kws.training.intervals import poisson, wilson
+
+Key = TypeVar("Key", bound=Hashable)
 
 RATES = (0.1, 0.5, 1.0)  # false alarms per hour
 CURVE = tuple(float(f"{1 / (1 + np.exp(-x)):.5f}") for x in np.arange(-3.0, 9.01, 0.1))  # thresholds, even in log odds
@@ -100,8 +103,8 @@ def _wanted(heard: Sequence[Heard], counts: np.ndarray, hours: float, rate: floa
     return {"wanted": rate, **_point(heard, missed, CURVE[at], alarm_rate(int(counts[at]), hours))}
 
 
-def _grouped(heard: Sequence[Heard], missed: Sequence[bool], key: Callable[[Heard], Hashable]) -> list[tuple[Hashable, dict]]:
-    pairs: dict[Hashable, list[tuple[Heard, bool]]] = {}
+def _grouped(heard: Sequence[Heard], missed: Sequence[bool], key: Callable[[Heard], Key]) -> list[tuple[Key, dict]]:
+    pairs: dict[Key, list[tuple[Heard, bool]]] = {}
     for each, flag in zip(heard, missed, strict=True):
         pairs.setdefault(key(each), []).append((each, flag))
     return [(name, share_missed(*zip(*group, strict=True))) for name, group in pairs.items()]
@@ -125,11 +128,11 @@ def _by_speaker(heard: Sequence[Heard], missed: Sequence[bool]) -> list[dict]:
 
 def _timing(heard: Sequence[Heard]) -> dict:
     """Of the words that were found: when that was known, and how far off the event's ends are."""
-    found = [each for each in heard if each.event]
+    found = [(each.stream, each.event, each.decided) for each in heard if each.event and each.decided is not None]
     return {
-        "decided_after_end_seconds": _spread([each.decided - each.stream.end for each in found]),
-        "start_error_seconds": _spread([each.event.start - each.stream.start for each in found]),
-        "end_error_seconds": _spread([each.event.end - each.stream.end for each in found]),
+        "decided_after_end_seconds": _spread([decided - stream.end for stream, _, decided in found]),
+        "start_error_seconds": _spread([event.start - stream.start for stream, event, _ in found]),
+        "end_error_seconds": _spread([event.end - stream.end for stream, event, _ in found]),
     }
 
 
@@ -174,8 +177,8 @@ def worst_misses(heard: Iterable[Heard]) -> list[Heard]:
 
 def worst_alarms(evidence: Evidence, word: str) -> list[tuple[Listened | Heard, Detection, bool]]:
     """False alarms, those in streams too, the highest scores first; after them (False) what came nearest to being one."""
-    heard = [each for streams in evidence.heard for each in streams]
-    found = [(each, event, True) for each in (*evidence.listened, *heard) for event in each.alarms if event.word == word]
+    sources: list[Listened | Heard] = [*evidence.listened, *(each for streams in evidence.heard for each in streams)]
+    found = [(each, event, True) for each in sources for event in each.alarms if event.word == word]
     near = [(each, event, False) for each in evidence.listened for event in each.near if event.word == word]
     return sorted([*found, *near], key=lambda item: (not item[2], -item[1].score))[:WORST]
 

@@ -7,9 +7,11 @@ chunks, where a node costs more than its arithmetic. Convolutions are 4-D, becau
 
 import base64
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +23,7 @@ from kws.errors import ModelError
 from kws.folders import beside
 from kws.modelfile import METADATA_KEY, READER_KEY, WITH_READER
 from kws.training.bands import BandConvolution, Bands
+from kws.training.layers import bias_of
 from kws.training.network import Convolution, LogMel, ScanningCNN, affine, fold
 from kws.training.norm import BatchNorm
 from kws.training.pooling import GeMPooling, MaxPooling, MeanPooling, NoPooling, Pooling, PowerPooling
@@ -123,10 +126,9 @@ class _Graph:
         packed = [self._node("Flatten", part, axis=1) for part in self.new_past]
         self._node("Concat", *packed, output="new_state", axis=1)
         batch, size = "batch", sum(channels * length for channels, length in self.past_shapes)
-        inputs = {"audio": [batch, "samples"], "state": [batch, size]}
-        outputs = {**{name: [batch, "frames", *shape] for name, shape in self._shapes().items()}, "new_state": [batch, size]}
-        signature = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, each[name]) for name in each] for each in (inputs, outputs)]
-        return helper.make_graph(self.nodes, "kws", *signature, self.constants)
+        inputs = [_tensor("audio", batch, "samples"), _tensor("state", batch, size)]
+        outputs = [_tensor(name, batch, "frames", *shape) for name, shape in self._shapes().items()]
+        return helper.make_graph(self.nodes, "kws", inputs, [*outputs, _tensor("new_state", batch, size)], self.constants)
 
     def _layers(self) -> str:
         x = self._log_mel(self.network.logmel, self._extend("audio", 1))
@@ -149,7 +151,7 @@ class _Graph:
         if self.network.reading:
             self._write(self._convolve(x, self.network.reading, groups=1, stride=1))
         x = self._convolve(x, self.network.head, groups=1, stride=1)
-        logits, extents = self._node("Split", x, _ints(words, 2 * words), outputs=2, axis=1)
+        logits, extents = self._split(x, _ints(words, 2 * words))
         extended = self._extend(logits, 3, 4)
         pooled = self._pool(self.network.pooling, self._log_sigmoid(extended))
         self._node("Exp", self._frames_first(pooled), output="pooled")
@@ -193,8 +195,15 @@ class _Graph:
         if module.keep > 0:
             x = self._extend(x, 3, 4)
         conv = module.conv
-        attributes = {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": [*conv.padding, *conv.padding]}
-        return self._normed(self._node("Conv", x, conv.weight, **attributes), module.norm, (conv.out_channels, -1, 1))
+        y = self._node(
+            "Conv",
+            x,
+            conv.weight,
+            kernel_shape=list(conv.kernel_size),
+            strides=list(conv.stride),
+            pads=[*conv.padding, *conv.padding],
+        )
+        return self._normed(y, module.norm, (conv.out_channels, -1, 1))
 
     def _normed(self, x: str, norm: BatchNorm, shape: tuple[int, ...]) -> str:
         scale, shift = (part.reshape(shape) for part in affine(norm))
@@ -247,7 +256,7 @@ class _Graph:
     def _unpack_state(self) -> list[str]:
         shapes = self.past_shapes
         sizes = _ints(*(channels * length for channels, length in shapes))
-        parts = self._node("Split", "state", sizes, outputs=len(shapes), axis=1)
+        parts = self._split("state", sizes)
         bands = self.network.bands
         kept = [layer for layer in [*bands.narrowing, *bands.residual] if layer.keep > 0] if bands else []
         channels = [*(layer.conv.in_channels for layer in kept), *(size for size, _ in shapes[len(kept) + 1 :])]
@@ -258,10 +267,19 @@ class _Graph:
     def _slice(self, x: str, axis: int, start: int, end: int = 2**62, step: int = 1) -> str:
         return self._node("Slice", x, _ints(start), _ints(end), _ints(axis), _ints(step))
 
-    def _node(self, kind: str, *inputs: object, output: str = "", outputs: int = 1, **attributes: object) -> str | list[str]:
-        names = [output or f"{kind.lower()}_{len(self.nodes)}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(kind, [self._name(value) for value in inputs], names, **attributes))
-        return names[0] if outputs == 1 else names
+    def _split(self, x: str, sizes: np.ndarray) -> list[str]:
+        """Parts of these sizes along axis 1."""
+        names = [f"split_{len(self.nodes)}_{i}" for i in range(len(sizes))]
+        self._add("Split", (x, sizes), names, axis=1)
+        return names
+
+    def _node(self, kind: str, *inputs: object, output: str = "", **attributes: Any) -> str:
+        name = output or f"{kind.lower()}_{len(self.nodes)}_0"
+        self._add(kind, inputs, [name], **attributes)
+        return name
+
+    def _add(self, kind: str, inputs: Sequence[object], outputs: list[str], **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(kind, [self._name(value) for value in inputs], outputs, **attributes))
 
     def _name(self, value: object) -> str:
         """Inputs that are not tensor names become constants."""
@@ -285,8 +303,12 @@ class _ReaderGraph(_Graph):
 
     def _outputs(self, x: str) -> None:
         letters, head = len(self.config.words), self.network.head
-        logits = self._node("Conv", x, head.weight[:letters].unsqueeze(2), head.bias[:letters], kernel_shape=[1, 1])
+        logits = self._node("Conv", x, head.weight[:letters].unsqueeze(2), bias_of(head)[:letters], kernel_shape=[1, 1])
         self._write(logits)
+
+
+def _tensor(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 def _ints(*values: int) -> np.ndarray:

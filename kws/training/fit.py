@@ -80,10 +80,11 @@ class Run:
     @property
     def trained(self) -> ScanningCNN:
         """The averaged network: what is validated and exported."""
-        return self.average.module
+        network = self.average.module
+        assert isinstance(network, ScanningCNN)
+        return network
 
     def save(self, path: Path) -> None:
-        parts = {"network": self.network, "average": self.trained, "optimiser": self.optimiser}
         checkpoint.save(
             {
                 "config": self.network.config.to_dict(),
@@ -93,7 +94,9 @@ class Run:
                 "history": self.history,
                 "made": {"command": made.command(), "versions": made.versions()},
                 "averaged": int(self.average.n_averaged),
-                **{name: part.state_dict() for name, part in parts.items()},
+                "network": self.network.state_dict(),
+                "average": self.trained.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
             },
             path,
         )

@@ -24,7 +24,8 @@ NEAR = 0.5  # of the threshold: what comes this near is kept to be listened to
 _WAITING = 4  # pieces of work per worker that may be under way
 _NEAR_SECONDS = 1.0
 
-Work, Done = TypeVar("Work"), TypeVar("Done")
+Work = TypeVar("Work")
+Done = TypeVar("Done")
 Progress = Callable[[Iterable[Done], int], Iterable[Done]]  # shows how many of a number are done
 
 

@@ -79,7 +79,7 @@ def log_probabilities(log_p: np.ndarray, listed: Sequence[str]) -> np.ndarray:
 
     def loss(said: str) -> Tensor:
         letters = torch.tensor(encoded(said)).expand(clips, -1)
-        return F.ctc_loss(frames_first, letters, (frames,) * clips, (len(said),) * clips, reduction="none")
+        return F.ctc_loss(frames_first, letters, torch.full((clips,), frames), torch.full((clips,), len(said)), reduction="none")
 
     return -torch.stack([loss(said) for said in listed], dim=1).numpy()
 

@@ -192,7 +192,8 @@ def _peaks(times: np.ndarray, scores: np.ndarray) -> list[tuple[float, float]]:
 def _stretches(path: Path, seconds: Sequence[float], heard: Callable[[float], None]) -> list[np.ndarray]:
     """What is to be cut out around each of these times (ascending), in one pass: finding a place in an MP3 takes a pass by itself."""
     wanted = [(max(round((at - BEFORE_SECONDS) * audio.SAMPLE_RATE), 0), round((at + AFTER_SECONDS) * audio.SAMPLE_RATE)) for at in seconds]
-    held, begins, found = np.zeros(0, np.float32), 0, []
+    held, begins = np.zeros(0, np.float32), 0
+    found: list[np.ndarray] = []
     for block in audio.blocks(path):
         heard(len(block) / audio.SAMPLE_RATE)
         held = np.concatenate([held, block])

@@ -115,7 +115,12 @@ class Mixer(Dataset):
 
     def collate(self, examples: list[tuple]) -> Batch:
         audio, word, places, noise = zip(*examples, strict=True)
-        return Batch(*(torch.from_numpy(np.stack(column)) for column in (audio, np.array(word), places, noise)))
+        return Batch(
+            torch.from_numpy(np.stack(audio)),
+            torch.from_numpy(np.array(word)),
+            torch.from_numpy(np.stack(places)),
+            torch.from_numpy(np.stack(noise)),
+        )
 
     def example(self, rng: np.random.Generator) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
         noise, places = self._noise(rng), np.full((2, 2), np.nan)
@@ -201,7 +206,8 @@ class Mixer(Dataset):
         if kind < 0.5 and self.noises:
             noise = _looped(_cut(self.noises[int(rng.integers(len(self.noises)))], self.samples, rng), self.samples)
         elif kind < 0.65:
-            noise = sum(self._speech(self.samples, rng) for _ in range(int(rng.integers(2, 5))))
+            speakers = (self._speech(self.samples, rng) for _ in range(int(rng.integers(2, 5))))
+            noise = sum(speakers, np.zeros(self.samples, np.float32))
         else:
             noise = _cut(self._coloured[int(rng.integers(len(self._coloured)))], self.samples, rng)
         return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)

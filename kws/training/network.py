@@ -24,6 +24,7 @@ from torch.nn import functional as F  # noqa: N812
 from kws.audio import SAMPLE_RATE
 from kws.training.bands import RESIDUAL, RESIDUAL_FRAMES, Bands
 from kws.training.depthwise import DepthwiseConv
+from kws.training.layers import Layers, bias_of
 from kws.training.norm import BatchNorm
 from kws.training.past import Past
 from kws.training.pooling import POOLINGS
@@ -102,6 +103,12 @@ class LogMel(nn.Module):
     the work. Training hears thousands of frames at once: there the fast transform takes half the time of the product.
     """
 
+    cosine: Tensor  # [window / 2, bins]
+    sine: Tensor  # [window / 2, bins]
+    mel: Tensor  # [bins, mels]
+    window: Tensor  # [window]
+    mel_of_parts: Tensor  # [2 · all bins, mels]
+
     def __init__(self, config: NetworkConfig):
         super().__init__()
         self.window_samples, self.hop_samples, self.floor = config.window_samples, config.hop_samples, config.log_floor
@@ -173,16 +180,16 @@ class ScanningCNN(nn.Module):
         self.mixed_precision: tuple[str, ...] = ()  # devices on which training runs the blocks in bfloat16, and nothing else
         self.logmel = LogMel(config)
         self.input_norm = BatchNorm(config.mels)
+        self.bands: Bands | None = None
         if config.band_channels:
             self.bands = Bands(config.mels, config.band_channels, config.stem_kernel, config.stride)
             self.stem = Convolution(self.bands.outputs, config.channels, 1)
         else:
-            self.bands = None
             self.stem = Convolution(config.mels, config.channels, config.stem_kernel, stride=config.stride)
-        self.blocks = nn.ModuleList(Block(config.channels, kernel) for kernel in config.kernels)
+        self.blocks: Layers[Block] = Layers(Block(config.channels, kernel) for kernel in config.kernels)
         self.head = nn.Conv1d(config.channels, 3 * len(config.words), 1)  # per word: logit, seconds back to its start and end
         self.pooling = POOLINGS[config.pooling](config.pool_frames)
-        nn.init.constant_(self.head.bias[: len(config.words)], -3.0)  # words are rare: begin near "no"
+        nn.init.constant_(bias_of(self.head)[: len(config.words)], -3.0)  # words are rare: begin near "no"
         self.reading = nn.Conv1d(config.channels, len(config.letters), 1) if config.letters else None
 
     @property
@@ -245,13 +252,13 @@ def fold(network: ScanningCNN) -> ScanningCNN:
         return folded
     scale, shift = affine(folded.input_norm)
     conv = folded.stem.conv
-    bias = conv.bias + (conv.weight * shift[None, :, None]).sum((1, 2))
+    bias = bias_of(conv) + (conv.weight * shift[None, :, None]).sum((1, 2))
     _replace(folded.stem, conv.weight * scale[None, :, None], bias)
-    folded.input_norm = nn.Identity()
+    folded.add_module("input_norm", nn.Identity())  # in its place
     return folded
 
 
-def affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+def affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
     """What a batch norm multiplies by, and adds [C], outside training."""
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale.detach(), (norm.bias - norm.running_mean * scale).detach()
@@ -260,4 +267,4 @@ def affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
 def _replace(module: Convolution, weight: Tensor, bias: Tensor) -> None:
     module.conv.weight = nn.Parameter(weight.detach())
     module.conv.bias = nn.Parameter(bias.detach())
-    module.norm = nn.Identity()
+    module.add_module("norm", nn.Identity())  # in its place

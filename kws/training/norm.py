@@ -12,6 +12,11 @@ class BatchNorm(nn.BatchNorm1d):
     torch's SyncBatchNorm is for GPUs only. All processes must bring equally many values.
     """
 
+    momentum: float
+    running_mean: Tensor  # [C]
+    running_var: Tensor  # [C]
+    num_batches_tracked: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or processes.size() == 1:
             return super().forward(x)

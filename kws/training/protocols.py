@@ -210,9 +210,11 @@ class _Maker:
         return self._read(spoken, self._read(silent, _NO_SILENCE).samples)
 
     def _others(self, part: str, targets: int) -> int:
-        if self.rule.others == "mean" or part == "train":
+        share = self.rule.others
+        if share == "mean" or part == "train":
             return round(targets / len(self.rule.words))
-        return math.ceil(targets * self.rule.others)
+        assert isinstance(share, float)
+        return math.ceil(targets * share)
 
     def _silence(self, part: str, count: int) -> np.ndarray:
         """Pieces of noise: as they are, or, where the TensorFlow example's rule holds, at gains from 0 to 1 in the parts that judge."""

@@ -6,6 +6,7 @@ times. Its layers are then the trunk that others begin with (`kws.training.trunk
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ EQUALIZED, ROOMS = 0.6, 0.5  # fractions of the batch
 VALIDATION_BATCHES = 4
 
 
-def reading_config(**size: object) -> NetworkConfig:
+def reading_config(**size: Any) -> NetworkConfig:
     """A network whose words are the letters, scored frame by frame."""
     return NetworkConfig((BLANK, *LETTERS), pool_frames=2, **size)
 
@@ -34,7 +35,7 @@ def reading_task(rooms: Tensor, recipe: Recipe) -> Task:
         generator = chance(recipe.seed, index)
         audio = equalized(batch.audio, generator, EQUALIZED)
         audio = augment(batch._replace(audio=audio), rooms, recipe.snr_db, generator, ROOMS)
-        return audio, batch.letters, batch.count
+        return audio, batch.letters, batch.lengths
 
     def loss(network: nn.Module, heard: Heard) -> Tensor:
         output, _ = network(heard[0])
@@ -89,7 +90,7 @@ def letters_wrong(network: ScanningCNN, heldout: Readings) -> float:
     edits = total = 0
     for step in range(VALIDATION_BATCHES):
         batch = heldout[step]
-        for found, row, count in zip(read(network(batch.audio)[0]), batch.letters, batch.count, strict=True):
+        for found, row, count in zip(read(network(batch.audio)[0]), batch.letters, batch.lengths, strict=True):
             said = "".join(LETTERS[i - 1] for i in row[:count])
             edits, total = edits + distance(found, said), total + len(said)
     return edits / max(total, 1)

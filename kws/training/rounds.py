@@ -57,11 +57,22 @@ def train_in_rounds(
     card: dict[str, Any] | None = None,
     readings: Sequence[Reading | None] = (None,),
     workers: int = 1,
-) -> dict:
+) -> dict | None:
     """As `kws.training.session.train`, in two rounds. `recipe` and `start` are of the first; the epochs told of are counted through."""
     first, then = first_path(path), second(recipe)
-    shared = {"device": device, "workers": workers, "readings": readings}
-    document = train(material, config, recipe, first, resume=resume, start=start, hooks=hooks, card=card, **shared)
+    document = train(
+        material,
+        config,
+        recipe,
+        first,
+        device=device,
+        resume=resume,
+        start=start,
+        hooks=hooks,
+        card=card,
+        readings=readings,
+        workers=workers,
+    )
     findings = _findings(material, path, hooks)
     if not findings:
         hooks.say(f"nothing to learn from in a second round; {path} is the model of the first")
@@ -76,11 +87,13 @@ def train_in_rounds(
         config,
         then,
         path,
+        device=device,
         resume=resume and _is_of(path.with_suffix(".pt"), then, material),
         start=load_network(first.with_suffix(".pt")),
         hooks=_counted_through(hooks, recipe),
         card={**(card or {}), "mined": {"stretches": len(mined), "seconds": round(mined.seconds, 1), "first_round": asdict(recipe)}},
-        **shared,
+        readings=readings,
+        workers=workers,
     )
 
 

@@ -124,7 +124,9 @@ class _Taker:
 
     def _audio(self, heard: Heard) -> np.ndarray:
         word = next(i for i, each in enumerate(self.evidence.heard) if any(heard is one for one in each))
-        return self.streams[word].audio(heard.stream)
+        streams = self.streams[word]
+        assert streams is not None  # a word that was heard has some
+        return streams.audio(heard.stream)
 
     def _cut(
         self,

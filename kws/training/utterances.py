@@ -35,11 +35,11 @@ class Utterances:
 
 
 class Batch(NamedTuple):
-    """`audio` [B, N]; `letters` [B, L]: indices into BLANK + LETTERS, of which the first `count` [B] count; `noise` [B, N]."""
+    """`audio` [B, N]; `letters` [B, L]: indices into BLANK + LETTERS, of which the first `lengths` [B] count; `noise` [B, N]."""
 
     audio: Tensor
     letters: Tensor
-    count: Tensor
+    lengths: Tensor
     noise: Tensor
 
 
@@ -71,8 +71,8 @@ class Readings(Dataset):
         letters = np.zeros((self.batch, max(map(len, said))), np.int64)
         for row, each in zip(letters, said, strict=True):
             row[: len(each)] = [LETTERS.index(letter) + 1 for letter in each]
-        count = np.array([len(each) for each in said], np.int64)
-        return Batch(*(torch.from_numpy(part) for part in (np.stack(audio), letters, count, np.stack(noise))))
+        lengths = np.array([len(each) for each in said], np.int64)
+        return Batch(*(torch.from_numpy(part) for part in (np.stack(audio), letters, lengths, np.stack(noise))))
 
     def _example(self, rng: np.random.Generator) -> tuple[np.ndarray, str, np.ndarray]:
         audio, said = np.zeros(self.samples, np.float32), ""
