@@ -6,7 +6,7 @@ recordings, by their names and `signatures`, and compares names; what goes wrong
 they come to be files. Beside this library there is what the command line in `cli.py` needs: `detecting` (recordings), `streaming` (live
 audio) and `recording` (one's own examples), with `microphone`, `output`, `plot`, `describe`, `terminal` (bar and meter), `ranges` and
 `paths` (of options), `interrupts` (Ctrl-C) and `standard` (standard streams that are closed or full, and what may be written to them);
-`doctor` says what works here, by `checks` that read what `encoding` wrote.
+`doctor` says what works here, by `checks` that read what `encoding` wrote. `__main__` is `python -m kws`.
 `kws.training` makes and judges models; it needs the extra `train`. `kws.synth` speaks words made from text.
 """
 
@@ -19,6 +19,8 @@ from kws.errors import KwsError
 if TYPE_CHECKING:
     from kws.events import Detection, Scores
     from kws.spotter import Spotter, Stream
+
+    __version__: str
 
 __all__ = ["Detection", "KwsError", "Scores", "Spotter", "Stream"]
 
@@ -34,6 +36,10 @@ if "onnxruntime" in sys.modules:
 
 def __getattr__(name: str) -> object:
     """Loads the front door when it is opened: `kws --help` and errors in usage should not wait for numpy (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("kws")
     if name not in _HOMES:
         raise AttributeError(f"module 'kws' has no attribute {name!r}")
     from importlib import import_module

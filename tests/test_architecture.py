@@ -1,6 +1,7 @@
 """The two wings stay apart, and modules depend on those before them only.
 
-A new module needs a place in the list of its wing below: after all that it imports, before all that import it.
+A new module needs a place in the list of its wing below: after all that it imports, before all that import it. The rooms that the
+wings are made of stand in pyproject.toml, for `lint-imports`.
 """
 
 import ast
@@ -39,7 +40,12 @@ SYNTH = [
 ]
 WINGS = {"kws": RUNTIME, "kws.synth": SYNTH, "kws.training": TRAINING}
 DOCTOR = ["kws.encoding", "kws.checks", "kws.doctor"]  # of the runtime, but it tries the other wings, too
-ORDER = [*(module for wing, names in WINGS.items() for module in (*(f"{wing}.{name}" for name in names), wing)), *DOCTOR, "cli"]
+ORDER = [
+    *(module for wing, names in WINGS.items() for module in (*(f"{wing}.{name}" for name in names), wing)),
+    *DOCTOR,
+    "cli",
+    "kws.__main__",
+]
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ def test_the_map_of_a_wing_names_its_modules(wing):
 
 def test_only_the_command_line_knows_the_command_line():
     for name, path in FILES.items():
-        if name not in ("cli", "kws.paths", "kws.ranges", "kws.synth.cli", "kws.training.cli"):
+        if name not in ("cli", "kws.__main__", "kws.paths", "kws.ranges", "kws.synth.cli", "kws.training.cli"):
             assert not [each for each in imports_of(path) if is_in(each.module, ("cli", "click"))], name
 
 
@@ -143,6 +149,11 @@ def test_only_the_command_line_knows_the_command_line():
 def test_importing_the_runtime_loads_nothing_heavy(module):
     loaded = modules_after(f"import {module}")
     assert not loaded & {*HEAVY, "numba", "scipy", "sklearn", "kws.training.fit"}
+
+
+def test_the_version_is_read_when_it_is_asked_for():
+    assert "importlib.metadata" not in modules_after("import kws") - modules_after("pass")
+    assert "importlib.metadata" in modules_after("import kws; kws.__version__")
 
 
 def test_subprocess_check_would_notice():

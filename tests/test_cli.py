@@ -20,6 +20,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
+import kws
 from cli import main
 from kws import audio
 from kws.events import NEVER, EventSettings, Scores
@@ -79,6 +80,14 @@ def test_help_has_an_example(command: list[str]) -> None:
     result = CliRunner().invoke(main, [*command, "--help"])
     assert result.exit_code == 0 and result.stderr == ""
     assert "\n  kws " + " ".join(command) in result.stdout
+
+
+def test_python_m_kws_is_the_command() -> None:
+    line = [sys.executable, "-m", "kws"]
+    version = subprocess.run([*line, "--version"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (version.stdout, version.returncode) == (f"kws, version {kws.__version__}\n", 0)
+    wrong = subprocess.run([*line, "detect"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert wrong.stderr.startswith("Usage: kws detect ") and wrong.returncode == 2
 
 
 def test_help_needs_no_heavy_import() -> None:
