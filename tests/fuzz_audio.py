@@ -164,6 +164,8 @@ class Ear:
     """
 
     def __init__(self, stderr: Path) -> None:
+        import miniaudio  # noqa: F401 - takes 3 MB once, for the first file that PyAV refuses
+
         import cli
         from kws import Spotter, audio
 
