@@ -2,9 +2,10 @@
 
     python benchmarks/decoders.py --out docs/decoders.json
 
-Encodes the shipped recordings, repeated to 15 minutes of 44.1 kHz stereo (Opus 48 kHz), and decodes them with each decoder in turns:
-CPU seconds, the median of three rounds, processes of ffmpeg included. A cold start is a whole process that decodes seven seconds.
-Needs the ffmpeg program and the extra `media`.
+Encodes the shipped recordings, repeated to 15 minutes of 44.1 kHz stereo (Opus 48 kHz), and decodes
+them with each decoder in turns: CPU seconds, the median of three rounds, processes of ffmpeg
+included. A cold start is a whole process that decodes seven seconds. Needs the ffmpeg program and
+the extra `media`.
 """
 
 import argparse
@@ -37,7 +38,9 @@ PACKAGES = ("av", "soundfile", "miniaudio", "numpy", "onnxruntime")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="Write the figures to this JSON file.")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -61,13 +64,19 @@ def encoded(folder: Path, ending: str, rate: int) -> Path:
     parts = [soundfile.read(path, dtype="int16")[0] for path in sorted(RECORDINGS.glob("*.wav"))]
     source, target = folder / "source.wav", folder / f"long.{ending}"
     soundfile.write(source, np.resize(np.concatenate(parts), SECONDS * 16_000), 16_000)
-    subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", source, "-ar", str(rate), "-ac", "2", target], check=True)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-y", "-i", source, "-ar", str(rate), "-ac", "2", target],
+        check=True,
+    )
     return target
 
 
 def timed(path: Path) -> dict[str, float]:
     """CPU seconds of each decoder that reads this file, in turns."""
-    readers: dict[str, Callable[[], None]] = {"pyav": lambda: decode(Media(), path), "ffmpeg": lambda: run_ffmpeg(path)}
+    readers: dict[str, Callable[[], None]] = {
+        "pyav": lambda: decode(Media(), path),
+        "ffmpeg": lambda: run_ffmpeg(path),
+    }
     if path.suffix != ".m4a":
         other = Mp3() if path.suffix == ".mp3" else SndFile(packed=True)
         readers[other.name] = lambda: decode(other, path)
@@ -99,9 +108,16 @@ def cold(folder: Path) -> dict[str, float]:
     """Wall seconds of a whole process, for a WAV and for an M4A file."""
     sound = folder / "short.m4a"
     subprocess.run(["ffmpeg", "-v", "error", "-i", RECORDINGS / "twice.wav", sound], check=True)
-    code = "import sys; from kws import audio; sum(len(block) for block in audio.blocks(sys.argv[1]))"
-    lines = {"wav": [sys.executable, "-c", code, RECORDINGS / "twice.wav"], "m4a": [sys.executable, "-c", code, sound]}
-    rounds = [{name: wall_seconds(line) for name, line in lines.items()} for _ in range(COLD_ROUNDS)]
+    code = (
+        "import sys; from kws import audio; sum(len(block) for block in audio.blocks(sys.argv[1]))"
+    )
+    lines = {
+        "wav": [sys.executable, "-c", code, RECORDINGS / "twice.wav"],
+        "m4a": [sys.executable, "-c", code, sound],
+    }
+    rounds = [
+        {name: wall_seconds(line) for name, line in lines.items()} for _ in range(COLD_ROUNDS)
+    ]
     return {name: round(statistics.median(each[name] for each in rounds), 3) for name in lines}
 
 
@@ -112,7 +128,11 @@ def wall_seconds(line: list[object]) -> float:
 
 
 def package_bytes(package: str) -> int:
-    return sum(path.stat().st_size for path in (file.locate() for file in files(package) or []) if path.is_file())
+    return sum(
+        path.stat().st_size
+        for path in (file.locate() for file in files(package) or [])
+        if path.is_file()
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Why the exported graph is shaped as it is: a model file against the same network written in other ways.
+"""Why the exported graph is shaped as it is: a model file against the same network written in
+other ways.
 
     python benchmarks/graph.py [MODEL]
 
-The model file is rewritten, without changing its scores: with 3-D convolutions, [B, C, T] in place of [B, C, 1, T]; and with one
-tensor for each layer's share of the state in place of a flat one. All are timed in turn on one thread; the least of the rounds counts.
+The model file is rewritten, without changing its scores: with 3-D convolutions, [B, C, T] in place
+of [B, C, 1, T]; and with one tensor for each layer's share of the state in place of a flat one. All
+are timed in turn on one thread; the least of the rounds counts.
 """
 
 import argparse
@@ -24,16 +26,28 @@ ROUNDS = 9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("model", nargs="?", default="welcome", help="name or path of a model file")
     path = find(parser.parse_args().model)
-    rewritings = {"as shipped": lambda model: None, "3-D convolutions": remove_height, "separate states": separate_state}
-    variants = {name: Variant(rewritten(onnx.load(path), rewrite)) for name, rewrite in rewritings.items()}
+    rewritings = {
+        "as shipped": lambda model: None,
+        "3-D convolutions": remove_height,
+        "separate states": separate_state,
+    }
+    variants = {
+        name: Variant(rewritten(onnx.load(path), rewrite)) for name, rewrite in rewritings.items()
+    }
     check(list(variants.values()))
     print(f"{path.name}: CPU ms per second of audio, one thread (ratio to the file as shipped)")
     for name, samples in CHUNKS.items():
         costs = {each: 1e3 * seconds for each, seconds in measure(variants, samples).items()}
-        print(f"{name:>6} chunks: " + ", ".join(f"{each} {cost:.2f} ({cost / costs['as shipped']:.2f})" for each, cost in costs.items()))
+        print(
+            f"{name:>6} chunks: "
+            + ", ".join(
+                f"{each} {cost:.2f} ({cost / costs['as shipped']:.2f})"
+                for each, cost in costs.items()
+            )
+        )
 
 
 def rewritten(model: onnx.ModelProto, rewrite: Callable[[onnx.ModelProto], None]) -> bytes:
@@ -50,7 +64,9 @@ class Variant:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
         inputs = [each for each in self._session.get_inputs() if each.name != "audio"]
         self._state = {each.name: np.zeros((1, *each.shape[1:]), np.float32) for each in inputs}
 
@@ -70,7 +86,8 @@ def check(variants: list[Variant]) -> None:
 
 
 def measure(variants: dict[str, Variant], samples: int) -> dict[str, float]:
-    """CPU seconds per second of audio, taken in turns so that what disturbs the machine disturbs all."""
+    """CPU seconds per second of audio, taken in turns so that what disturbs the machine
+    disturbs all."""
     chunk, steps = noise(samples), ROUND_SECONDS * RATE // samples
     least = dict.fromkeys(variants, np.inf)
     for _ in range(ROUNDS):
@@ -87,9 +104,14 @@ def noise(samples: int) -> np.ndarray:
 
 
 def remove_height(model: onnx.ModelProto) -> None:
-    """Takes the axis of length 1 out of the weights, the state and every node that names an axis behind it."""
+    """Takes the axis of length 1 out of the weights, the state and every node that names an axis
+    behind it."""
     graph, constants = model.graph, {each.name: each for each in model.graph.initializer}
-    passed_on = {node.output[0]: node.input[0] for node in graph.node if node.op_type in ("Unsqueeze", "Squeeze")}
+    passed_on = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.op_type in ("Unsqueeze", "Squeeze")
+    }
     split = next(node for node in graph.node if "state" in node.input)
     for node in graph.node:
         node.input[:] = [passed_on.get(name, name) for name in node.input]
@@ -109,25 +131,34 @@ def remove_height(model: onnx.ModelProto) -> None:
 
 
 def separate_state(model: onnx.ModelProto) -> None:
-    """The parts into which the state is split become inputs, those of which the new state is made become outputs."""
+    """The parts into which the state is split become inputs, those of which the new state is made
+    become outputs."""
     graph, constants = model.graph, {each.name: each for each in model.graph.initializer}
     split = next(node for node in graph.node if "state" in node.input)
     pack = next(node for node in graph.node if "new_state" in node.output)
     unpacked = [node for node in graph.node if node.input[0] in split.output]
     packed = [node for node in graph.node if node.output[0] in pack.input]
-    shapes = [["batch", *numpy_helper.to_array(constants[node.input[1]])[1:].tolist()] for node in unpacked]
+    shapes = [
+        ["batch", *numpy_helper.to_array(constants[node.input[1]])[1:].tolist()]
+        for node in unpacked
+    ]
     for values, kept, names in (
         (graph.input, 1, [node.output[0] for node in unpacked]),
         (graph.output, SCORES, [node.input[0] for node in packed]),
     ):
         del values[kept:]
-        values.extend(onnx.helper.make_tensor_value_info(*each) for each in zip(names, [1] * len(names), shapes, strict=True))
+        values.extend(
+            onnx.helper.make_tensor_value_info(*each)
+            for each in zip(names, [1] * len(names), shapes, strict=True)
+        )
     gone = {node.output[0] for node in (split, pack, *unpacked, *packed)}
     _keep(graph, lambda node: node.output[0] not in gone)
 
 
 def _change(constant: onnx.TensorProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    constant.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(constant)), constant.name))
+    constant.CopyFrom(
+        numpy_helper.from_array(change(numpy_helper.to_array(constant)), constant.name)
+    )
 
 
 def _keep(graph: onnx.GraphProto, wanted: Callable[[onnx.NodeProto], bool]) -> None:

@@ -1,12 +1,15 @@
-"""Us and others, through one small interface: what listening costs, how much is installed, and what is heard of people.
+"""Us and others, through one small interface: what listening costs, how much is installed, and what
+is heard of people.
 
     python benchmarks/peers.py [--data DATA --models MODELS [--phrases "smart mirror" snowboy]]
 
-Each engine gets a virtual environment of its own and hears the same 80 ms chunks in the same run, in turns, on one thread; the least of
-several repetitions counts. microWakeWord and openWakeWord have words of their own ("alexa"), so they are judged by cost alone; PocketSphinx
-takes any phrase in its dictionary as text. With DATA (wake_words and other speech, one folder a set; see people.py) and MODELS (made
-by people.py) both are judged by people's recordings of the phrases, misses at one false alarm per hour; this hears PocketSphinx in the
-environment that runs it (pip install pocketsphinx==5.1.1).
+Each engine gets a virtual environment of its own and hears the same 80 ms chunks in the same run,
+in turns, on one thread; the least of several repetitions counts. microWakeWord and openWakeWord
+have words of their own ("alexa"), so they are judged by cost alone; PocketSphinx takes any phrase
+in its dictionary as text. With DATA (wake_words and other speech, one folder a set; see
+people.py) and MODELS (made by people.py) both are judged by people's recordings of the phrases,
+misses at one false alarm per hour; this hears PocketSphinx in the environment that runs it (pip
+install pocketsphinx==5.1.1).
 """
 
 import argparse
@@ -35,7 +38,8 @@ REPETITIONS = 5
 SPHINX_THRESHOLD = 1e-60  # finds nearly everything, and much that is nothing like it
 SPELLED = {"snowboy": "snow boy"}  # what PocketSphinx' dictionary lacks
 
-Feed = Callable[[np.ndarray], bool]  # hears a chunk, int16 [1280]; whether its phrase was found in it
+# Hears a chunk, int16 [1280]; whether its phrase was found in it.
+Feed = Callable[[np.ndarray], bool]
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,9 @@ def _micro() -> Feed:
     from pymicro_wakeword import MicroWakeWord, MicroWakeWordFeatures, Model
 
     word, features = MicroWakeWord.from_builtin(Model.ALEXA), MicroWakeWordFeatures()
-    return lambda chunk: any([word.process_streaming(part) for part in features.process_streaming(chunk.tobytes())])
+    return lambda chunk: any(
+        [word.process_streaming(part) for part in features.process_streaming(chunk.tobytes())]
+    )
 
 
 def _open() -> Feed:
@@ -65,7 +71,15 @@ def _open() -> Feed:
 
     word, features = OpenWakeWord.from_builtin(Model.ALEXA), OpenWakeWordFeatures.from_builtin()
     return lambda chunk: (
-        max((p for part in features.process_streaming(chunk.tobytes()) for p in word.process_streaming(part)), default=0) > 0.5
+        max(
+            (
+                p
+                for part in features.process_streaming(chunk.tobytes())
+                for p in word.process_streaming(part)
+            ),
+            default=0,
+        )
+        > 0.5
     )
 
 
@@ -95,7 +109,7 @@ PEERS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--models", type=pathlib.Path)
     parser.add_argument("--phrases", nargs="+", default=["snowboy", "smart mirror", "view glass"])
@@ -106,7 +120,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         print(
-            json.dumps({"machine": _machine(), "date": time.strftime("%Y-%m-%d"), "cost": costs(pathlib.Path(scratch))}, indent=2),
+            json.dumps(
+                {
+                    "machine": _machine(),
+                    "date": time.strftime("%Y-%m-%d"),
+                    "cost": costs(pathlib.Path(scratch)),
+                },
+                indent=2,
+            ),
             flush=True,
         )
         if args.data:
@@ -115,12 +136,19 @@ def main() -> None:
 
 
 def costs(folder: pathlib.Path) -> dict[str, dict]:
-    """Each engine in its own environment; repetitions of all take turns, so that the machine's moods meet all alike."""
+    """Each engine in its own environment; repetitions of all take turns, so that the machine's
+    moods meet all alike."""
     environments = {name: _installed(peer, folder / name) for name, peer in PEERS.items()}
     runs: dict[str, list[dict]] = {name: [] for name in PEERS}
     for _ in range(REPETITIONS):
         for name, python in environments.items():
-            told = subprocess.run([python, __file__, "--measure", name], check=True, capture_output=True, text=True, env=_one_thread())
+            told = subprocess.run(
+                [python, __file__, "--measure", name],
+                check=True,
+                capture_output=True,
+                text=True,
+                env=_one_thread(),
+            )
             runs[name].append(json.loads(told.stdout.splitlines()[-1]))
     least = {name: min(run["CPU s per s"] for run in some) for name, some in runs.items()}
     return {
@@ -143,7 +171,10 @@ def measured(peer: Peer) -> dict:
     for chunk in chunks:
         feed(chunk)
     seconds = (time.process_time() - start) / 60
-    return {"CPU s per s": round(seconds, 5), "peak memory, MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    return {
+        "CPU s per s": round(seconds, 5),
+        "peak memory, MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
 
 
 def _minute() -> list[np.ndarray]:
@@ -157,7 +188,8 @@ def _minute() -> list[np.ndarray]:
 
 
 def detection(phrases: list[str], data: pathlib.Path, models: pathlib.Path) -> Iterator[dict]:
-    """Of each phrase what is missed of people's recordings at one false alarm per hour: by our model from text, and by PocketSphinx."""
+    """Of each phrase what is missed of people's recordings at one false alarm per hour: by our
+    model from text, and by PocketSphinx."""
     from people import RATES, judge, spoken_folder
 
     from kws.engine import OnnxEngine
@@ -176,8 +208,9 @@ def detection(phrases: list[str], data: pathlib.Path, models: pathlib.Path) -> I
 
 
 def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
-    """Misses of PocketSphinx at the lowest threshold with at most one false alarm per hour. It hears what ours hears, once, and listens
-    for all phrases at a threshold at which it finds nearly everything: how sure it is of each tells what any other would let pass.
+    """Misses of PocketSphinx at the lowest threshold with at most one false alarm per hour. It
+    hears what ours hears, once, and listens for all phrases at a threshold at which it finds nearly
+    everything: how sure it is of each tells what any other would let pass.
 
     names: phrase → the folder of its recordings.
     """
@@ -187,11 +220,21 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
     from kws.training.trials import end_to_end, place
 
     decoder = _listening(names)
-    clips = [clip for folder in SPEECH for clip in find_clips(data / folder) if clip.label != BACKGROUND]
-    sure: dict[str, dict[str, list[float]]] = {}  # by what is said (a phrase under test, or anything else) and by what was found in it
+    clips = [
+        clip for folder in SPEECH for clip in find_clips(data / folder) if clip.label != BACKGROUND
+    ]
+    # By what is said (a phrase under test, or anything else) and by what was found in it.
+    sure: dict[str, dict[str, list[float]]] = {}
     seconds, best = {}, {name: {} for name in names.values()}
     for said in (*names.values(), "other speech"):
-        bank = read_bank([clip for clip in clips if (clip.label if clip.label in best else "other speech") == said], warn=print)
+        bank = read_bank(
+            [
+                clip
+                for clip in clips
+                if (clip.label if clip.label in best else "other speech") == said
+            ],
+            warn=print,
+        )
         waves = list(bank)
         sure[said] = {name: [] for name in best}
         seconds[said] = bank.seconds
@@ -200,19 +243,34 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
                 sure[said][names[phrase]].append(certainty)
         if said in best:
             for snr_db in SNRS_DB:
-                heard = (_found(decoder, place(wave, np.array(extent(wave)), snr_db, i)) for i, wave in enumerate(waves))
-                best[said][snr_db] = [max((p for phrase, p in found if names[phrase] == said), default=0.0) for found in heard]
+                heard = (
+                    _found(decoder, place(wave, np.array(extent(wave)), snr_db, i))
+                    for i, wave in enumerate(waves)
+                )
+                best[said][snr_db] = [
+                    max((p for phrase, p in found if names[phrase] == said), default=0.0)
+                    for found in heard
+                ]
     return {name: _at_one_per_hour(name, sure, seconds, best[name]) for name in best}
 
 
-def _at_one_per_hour(name: str, sure: dict, seconds: dict[str, float], best: dict[float | None, list[float]]) -> dict:
+def _at_one_per_hour(
+    name: str, sure: dict, seconds: dict[str, float], best: dict[float | None, list[float]]
+) -> dict:
     alarms = sorted((p for said in sure if said != name for p in sure[said][name]), reverse=True)
     hours = sum(seconds[said] for said in sure if said != name) / 3600
     threshold = alarms[int(hours)] if len(alarms) > hours else 0.0  # one more would be too many
     missed = {
-        "clean" if snr_db is None else f"{snr_db:g} dB": round(float(np.mean(np.array(p) <= threshold)), 4) for snr_db, p in best.items()
+        "clean" if snr_db is None else f"{snr_db:g} dB": round(
+            float(np.mean(np.array(p) <= threshold)), 4
+        )
+        for snr_db, p in best.items()
     }
-    return {"hours": round(hours, 2), "false alarms": min(len(alarms), int(hours)), "missed": missed}
+    return {
+        "hours": round(hours, 2),
+        "false alarms": min(len(alarms), int(hours)),
+        "missed": missed,
+    }
 
 
 def _listening(phrases: Iterable[str]) -> "Decoder":
@@ -241,7 +299,11 @@ def _installed(peer: Peer, folder: pathlib.Path) -> str:
 
 
 def _size(folder: pathlib.Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(
+        path.lstat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    )
 
 
 def _one_thread() -> dict[str, str]:
@@ -251,7 +313,10 @@ def _one_thread() -> dict[str, str]:
 def _machine() -> str:
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    processor = next(
+        (line.split(": ")[1] for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
     return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 

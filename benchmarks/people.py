@@ -1,16 +1,19 @@
-"""Do detectors made from text hear people? Trains one for each phrase of the wake-word benchmark, and judges it by people's recordings.
+"""Do detectors made from text hear people? Trains one for each phrase of the wake-word benchmark,
+and judges it by people's recordings.
 
-    python benchmarks/people.py --data DATA --out RUNS --mine --trunk models/trunk.pt [--phrases snowboy] [--human 10]
+    python benchmarks/people.py --data DATA --out RUNS --mine --trunk models/trunk.pt
+        [--phrases snowboy] [--human 10]
     python benchmarks/people.py --data DATA --out RUNS --judge [--alone | --reread]
 
-DATA holds one folder a set of recordings: wake_words (people who say the phrases), and speech_commands, librispeech,
-precise_community, custom_commands, honk (other speech), esc10 (noise). RUNS keeps what is spoken, and one model for each run; a run that
-is there is not trained again, one that was stopped goes on. No recording of the phrase under test is learned from; or, with --human N,
-N of them, which are then not judged by (the files do not say who speaks).
+DATA holds one folder a set of recordings: wake_words (people who say the phrases), and
+speech_commands, librispeech, precise_community, custom_commands, honk (other speech), esc10
+(noise). RUNS keeps what is spoken, and one model for each run; a run that is there is not trained
+again, one that was stopped goes on. No recording of the phrase under test is learned from; or, with
+--human N, N of them, which are then not judged by (the files do not say who speaks).
 
-Judged by all recordings of the phrase, clean and in pink noise at 10 dB, at no more than 1 and 0.5 false alarms per hour over all
-other speech: that of the training speakers, too, and, apart, over that of others alone; as the model comes, at its own threshold; and at
-a few other ones.
+Judged by all recordings of the phrase, clean and in pink noise at 10 dB, at no more than 1 and 0.5
+false alarms per hour over all other speech: that of the training speakers, too, and, apart, over
+that of others alone; as the model comes, at its own threshold; and at a few other ones.
 """
 
 import argparse
@@ -43,7 +46,14 @@ from kws.training.torch_engine import load_network
 from kws.training.trunk import band_channels, reading, with_trunk
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
-SPEECH = ("speech_commands", "librispeech", "precise_community", "custom_commands", "honk", "wake_words")
+SPEECH = (
+    "speech_commands",
+    "librispeech",
+    "precise_community",
+    "custom_commands",
+    "honk",
+    "wake_words",
+)
 NOISE = ("esc10",)
 SNRS_DB = (None, 10.0)
 RATES = (1.0, 0.5)  # false alarms per hour
@@ -51,33 +61,55 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     parser.add_argument("--phrases", nargs="+", choices=PHRASES, default=list(PHRASES))
-    parser.add_argument("--human", type=int, default=0, help="recordings of the phrase to learn from")
+    parser.add_argument(
+        "--human", type=int, default=0, help="recordings of the phrase to learn from"
+    )
     parser.add_argument("--clips", type=int, default=Speech.clips)
     parser.add_argument("--epochs", type=int, default=Speech.epochs)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--mine", action="store_true", help="in two rounds: the second learns from what fires in the first")
+    parser.add_argument(
+        "--mine",
+        action="store_true",
+        help="in two rounds: the second learns from what fires in the first",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
     parser.add_argument("--alone", action="store_true", help="… as if there were no reader in them")
-    parser.add_argument("--reread", action="store_true", help="… with the reader that comes with kws now in place of theirs")
+    parser.add_argument(
+        "--reread",
+        action="store_true",
+        help="… with the reader that comes with kws now in place of theirs",
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for phrase in args.phrases:
         speech = Speech(phrase, args.clips, args.seed)
-        how = [args.size, *["trunk"] * bool(args.trunk), *["mined"] * args.mine, args.clips, args.epochs, f"human{args.human}"]
+        how = [
+            args.size,
+            *["trunk"] * bool(args.trunk),
+            *["mined"] * args.mine,
+            args.clips,
+            args.epochs,
+            f"human{args.human}",
+        ]
         path = args.out / f"{'-'.join(map(str, [speech.name, *how]))}-seed{args.seed}.onnx"
         if args.judge:
             for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
                 spoken_ = spoken_folder(args.out, speech.name, found.stem.rpartition("seed")[2])
                 engine = reread(found) if args.reread else OnnxEngine(str(found), alone=args.alone)
-                print(json.dumps({"run": found.stem, **judge(engine, args.data, spoken_, speech.name)}), flush=True)
+                print(
+                    json.dumps(
+                        {"run": found.stem, **judge(engine, args.data, spoken_, speech.name)}
+                    ),
+                    flush=True,
+                )
         elif not path.exists():
             run(args, speech, path)
 
@@ -95,17 +127,36 @@ def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
     folders = spoken(speech, folders, say=print, warn=print)
     minutes = [(time.perf_counter() - began) / 60]
     material = gather([speech.name], folders, warn=lambda text: None)
-    recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate, mixed_precision=mixed_precision(), seed=args.seed)
-    config = NetworkConfig((speech.name,), band_channels=band_channels(args.trunk), **SIZES[args.size])
+    recipe = Recipe(
+        epochs=args.epochs,
+        learning_rate=args.learning_rate,
+        mixed_precision=mixed_precision(),
+        seed=args.seed,
+    )
+    config = NetworkConfig(
+        (speech.name,), band_channels=band_channels(args.trunk), **SIZES[args.size]
+    )
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    resume, device = (first_path(path) if args.mine else path).with_suffix(".pt").exists(), torch.device("cpu")
+    resume, device = (
+        (first_path(path) if args.mine else path).with_suffix(".pt").exists(),
+        torch.device("cpu"),
+    )
     card = {"human": [clip.path.name for clip in learned]}
     start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
     learn = train_in_rounds if args.mine else train
     how = {"device": device, "resume": resume, "start": start, "hooks": hooks, "card": card}
     learn(material, config, recipe, path, readings=[reading({speech.name: speech.sounds})], **how)
     minutes.append((time.perf_counter() - began) / 60)
-    print(json.dumps({"run": path.stem, "minutes to speak": round(minutes[0], 1), "minutes in all": round(minutes[1], 1)}), flush=True)
+    print(
+        json.dumps(
+            {
+                "run": path.stem,
+                "minutes to speak": round(minutes[0], 1),
+                "minutes in all": round(minutes[1], 1),
+            }
+        ),
+        flush=True,
+    )
 
 
 def spoken_folder(out: pathlib.Path, name: str, seed: int | str) -> pathlib.Path:
@@ -115,7 +166,10 @@ def spoken_folder(out: pathlib.Path, name: str, seed: int | str) -> pathlib.Path
 def human(args: argparse.Namespace, name: str) -> list[Clip]:
     """The recordings of the phrase that are learned from."""
     clips = find_clips(args.data / "wake_words" / name)
-    return [clips[i] for i in np.random.default_rng(args.seed).choice(len(clips), args.human, replace=False)]
+    return [
+        clips[i]
+        for i in np.random.default_rng(args.seed).choice(len(clips), args.human, replace=False)
+    ]
 
 
 def folder_of(clips: list[Clip], folder: pathlib.Path) -> pathlib.Path:
@@ -126,25 +180,44 @@ def folder_of(clips: list[Clip], folder: pathlib.Path) -> pathlib.Path:
 
 
 def reread(path: pathlib.Path) -> OnnxEngine:
-    """A model with the reader that comes with kws, in place of its own. Its thresholds stay as they were calibrated."""
+    """A model with the reader that comes with kws, in place of its own. Its thresholds stay as they
+    were calibrated."""
     document = OnnxEngine(str(path)).info.document
     sounds = document["reader"]["sounds"]
     plain = {name: value for name, value in document.items() if name != "reader"}
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / path.name
-        export(load_network(path.with_suffix(".pt")), {**plain, "format": FORMAT}, copy, reading(sounds))
+        export(
+            load_network(path.with_suffix(".pt")),
+            {**plain, "format": FORMAT},
+            copy,
+            reading(sounds),
+        )
         return OnnxEngine(str(copy))
 
 
 def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: str) -> dict:
-    """Misses at one false alarm per hour, and how many of its neighbours fire there, said by voices that were held out."""
+    """Misses at one false alarm per hour, and how many of its neighbours fire there, said by voices
+    that were held out."""
     learned = set(engine.info.document["human"])
-    words = [clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in learned]
+    words = [
+        clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in learned
+    ]
     found = {snr_db: _found(engine, words, snr_db) for snr_db in SNRS_DB}
     own = int(np.searchsorted(CURVE, engine.info.events.threshold[0]))
-    near = [clip for clip in find_clips(spoken / WORDS) if clip.label != name and clip.part == "test"]
-    clips = [clip for name_ in SPEECH for clip in find_clips(data / name_) if clip.label not in (name, BACKGROUND)]
-    heard, others = (_listened(engine, [clip for clip in clips if (clip.part == "train") is learned_]) for learned_ in (True, False))
+    near = [
+        clip for clip in find_clips(spoken / WORDS) if clip.label != name and clip.part == "test"
+    ]
+    clips = [
+        clip
+        for name_ in SPEECH
+        for clip in find_clips(data / name_)
+        if clip.label not in (name, BACKGROUND)
+    ]
+    heard, others = (
+        _listened(engine, [clip for clip in clips if (clip.part == "train") is learned_])
+        for learned_ in (True, False)
+    )
     everything = heard[0] + others[0], heard[1] + others[1]
     kind_of, fires = _kinds(spoken), _found(engine, near, None)
     kinds = np.array([kind_of[clip.label] for clip in near])
@@ -152,12 +225,19 @@ def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: st
     return {
         "clips": len(words),
         "all speech": {rate: _at(at, found, *everything) for rate, at in within.items()},
-        "speech of others": {rate: _at(lowest_within(others[0], rate * others[1]), found, *others) for rate in RATES},
+        "speech of others": {
+            rate: _at(lowest_within(others[0], rate * others[1]), found, *others) for rate in RATES
+        },
         "as it comes": _at(own, found, *everything),
-        "at thresholds": [_at(int(np.searchsorted(CURVE, each)), found, *everything) for each in THRESHOLDS],
+        "at thresholds": [
+            _at(int(np.searchsorted(CURVE, each)), found, *everything) for each in THRESHOLDS
+        ],
         "alarms of others": [int(others[0][np.searchsorted(CURVE, each)]) for each in THRESHOLDS],
         "neighbours that fire": {
-            f"{CURVE[at]:g}": {str(kind): f"{fires[kinds == kind, at].sum()} of {(kinds == kind).sum()}" for kind in np.unique(kinds)}
+            f"{CURVE[at]:g}": {
+                str(kind): f"{fires[kinds == kind, at].sum()} of {(kinds == kind).sum()}"
+                for kind in np.unique(kinds)
+            }
             for at in (within[RATES[0]], own)
             if at is not None
         },
@@ -167,19 +247,27 @@ def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: st
 def _kinds(spoken: pathlib.Path) -> dict[str, str]:
     """Of each folder of spoken neighbours, why it is one."""
     lines = (spoken / "neighbours.txt").read_text().splitlines()
-    return {folder_name(text): kind for kind, _, text in (line.partition("\t") for line in lines) if text}
+    return {
+        folder_name(text): kind
+        for kind, _, text in (line.partition("\t") for line in lines)
+        if text
+    }
 
 
 def _found(engine: OnnxEngine, clips: list[Clip], snr_db: float | None) -> np.ndarray:
-    """Whether something fires [clips, thresholds of the curve] in each of some recordings, clean or in pink noise."""
+    """Whether something fires [clips, thresholds of the curve] in each of some recordings, clean or
+    in pink noise."""
     bank = read_bank(clips, warn=print)
     waves = list(bank)
     places = np.array([extent(wave) for wave in waves])
-    return np.array([_heard(engine, each) for each in trials.word_trials(engine, waves, places, snr_db)])
+    return np.array(
+        [_heard(engine, each) for each in trials.word_trials(engine, waves, places, snr_db)]
+    )
 
 
 def _heard(engine: OnnxEngine, trial: trials.Trial) -> np.ndarray:
-    """Whether the phrase is found, for each threshold of the curve: anywhere in its recording, as many are noisy around it."""
+    """Whether the phrase is found, for each threshold of the curve: anywhere in its recording, as
+    many are noisy around it."""
     return alarm_counts(trial.scores, 0, CURVE, engine.info.events) > 0
 
 
@@ -190,7 +278,9 @@ def _listened(engine: OnnxEngine, clips: list[Clip]) -> tuple[np.ndarray, float]
     return alarm_counts(scores, 0, CURVE, engine.info.events), bank.seconds / 3600
 
 
-def _at(at: int | None, found: dict[float | None, np.ndarray], alarms: np.ndarray, hours: float) -> dict:
+def _at(
+    at: int | None, found: dict[float | None, np.ndarray], alarms: np.ndarray, hours: float
+) -> dict:
     """What is missed, and how often it fires, at one threshold of the curve."""
     if at is None:
         return {"hours": round(hours, 2), "missed": None}
@@ -198,8 +288,16 @@ def _at(at: int | None, found: dict[float | None, np.ndarray], alarms: np.ndarra
     for snr_db, hit in found.items():
         missed = int((~hit[:, at]).sum())
         interval = [round(limit, 4) for limit in wilson(missed, len(hit))]
-        shares["clean" if snr_db is None else f"{snr_db:g} dB"] = [round(missed / len(hit), 4), interval]
-    return {"hours": round(hours, 2), "threshold": CURVE[at], "false alarms": int(alarms[at]), "missed": shares}
+        shares["clean" if snr_db is None else f"{snr_db:g} dB"] = [
+            round(missed / len(hit), 4),
+            interval,
+        ]
+    return {
+        "hours": round(hours, 2),
+        "threshold": CURVE[at],
+        "false alarms": int(alarms[at]),
+        "missed": shares,
+    }
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
-"""Which pooling head is best? Trains one detector of seven words with each, from several seeds, on the same data, and judges them.
+"""Which pooling head is best? Trains one detector of seven words with each, from several seeds, on
+the same data, and judges them.
 
-    python benchmarks/pooling.py --data DATA --out RUNS --trunk TRUNK.pt [--kinds gem max ...] [--seeds 0 1 2]
+    python benchmarks/pooling.py --data DATA --out RUNS --trunk TRUNK.pt
+        [--kinds gem max ...] [--seeds 0 1 2]
     python benchmarks/pooling.py --data DATA --out RUNS --judge
 
-DATA holds one folder a set of recordings: speech_commands, and librispeech, wake_words, custom_commands, precise_community: other
-speech, the last only to judge by. TRUNK is the checkpoint of a small network (models/trunk.pt): each run begins with its
-layers and a new head, and learns to detect. RUNS keeps one model for each run; a run that is there is not trained again, one that was
+DATA holds one folder a set of recordings: speech_commands, and librispeech, wake_words,
+custom_commands, precise_community: other speech, the last only to judge by. TRUNK is the checkpoint
+of a small network (models/trunk.pt): each run begins with its layers and a new head, and learns to
+detect. RUNS keeps one model for each run; a run that is there is not trained again, one that was
 stopped goes on.
 
-Judged by the validation speakers, 100 clips a word, and by their other speech. Figures are means over the words and the seeds, with
-the range of the seeds: words taken for another (clean); words missed in pink noise at 10 dB, at one false alarm per hour; words cut
-off after 60 % of their sound that fire all the same, at that threshold; how far the reported start and end are off. "none" asks its
-targets of every frame by itself.
+Judged by the validation speakers, 100 clips a word, and by their other speech. Figures are means
+over the words and the seeds, with the range of the seeds: words taken for another (clean); words
+missed in pink noise at 10 dB, at one false alarm per hour; words cut off after 60 % of their sound
+that fire all the same, at that threshold; how far the reported start and end are off. "none" asks
+its targets of every frame by itself.
 """
 
 import argparse
@@ -49,7 +53,7 @@ SNR_DB = 10.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with")
@@ -64,20 +68,42 @@ def main() -> None:
     material = gather(WORDS, Folders(args.data / "speech_commands", negatives=others), warn=print)
     if args.judge:
         unheard = read_bank(find_clips(args.data / UNHEARD), warn=print)
-        print(table(args.out, replace(material, heldout_negatives=(*material.heldout_negatives, unheard))))
+        print(
+            table(
+                args.out,
+                replace(material, heldout_negatives=(*material.heldout_negatives, unheard)),
+            )
+        )
         return
     for seed in args.seeds:
         for kind in args.kinds:
             run(material, kind, seed, args.out / f"{kind}-{seed}.onnx", args.trunk)
 
 
-def run(material: Material, kind: str, seed: int, path: pathlib.Path, trunk: pathlib.Path | None) -> None:
+def run(
+    material: Material, kind: str, seed: int, path: pathlib.Path, trunk: pathlib.Path | None
+) -> None:
     if path.exists():
         return
-    config, recipe = NetworkConfig(WORDS, pooling=kind, band_channels=band_channels(trunk)), replace(RECIPE, seed=seed)
+    config, recipe = (
+        NetworkConfig(WORDS, pooling=kind, band_channels=band_channels(trunk)),
+        replace(RECIPE, seed=seed),
+    )
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    start, resume = with_trunk(config, trunk, seed) if trunk else None, path.with_suffix(".pt").exists()
-    train(material, config, recipe, path, device=torch.device("cpu"), resume=resume, start=start, hooks=hooks)
+    start, resume = (
+        with_trunk(config, trunk, seed) if trunk else None,
+        path.with_suffix(".pt").exists(),
+    )
+    train(
+        material,
+        config,
+        recipe,
+        path,
+        device=torch.device("cpu"),
+        resume=resume,
+        start=start,
+        hooks=hooks,
+    )
 
 
 @dataclass(frozen=True)
@@ -95,25 +121,42 @@ def table(runs: pathlib.Path, material: Material) -> str:
     """Markdown; a row for each kind of pooling."""
     rows = []
     for kind in POOLINGS:
-        found = [judge(OnnxEngine(str(path)), material) for path in sorted(runs.glob(f"{kind}-[0-9].onnx"))]
+        found = [
+            judge(OnnxEngine(str(path)), material)
+            for path in sorted(runs.glob(f"{kind}-[0-9].onnx"))
+        ]
         if found:
             columns = [
-                *(_share([getattr(each, name) for each in found]) for name in ("confused", "missed", "cut_off")),
-                *(f"{np.mean([getattr(each, name) for each in found]):.3f} s" for name in ("start_error", "end_error")),
+                *(
+                    _share([getattr(each, name) for each in found])
+                    for name in ("confused", "missed", "cut_off")
+                ),
+                *(
+                    f"{np.mean([getattr(each, name) for each in found]):.3f} s"
+                    for name in ("start_error", "end_error")
+                ),
             ]
             rows.append(f"| {kind} | {len(found)} | {' | '.join(columns)} |")
             print(rows[-1], flush=True)
-    head = f"{material.heldout_hours:.2f} h without the words\n\n| pooling | seeds | confused | missed | cut off, fires | start | end |"
+    head = (
+        f"{material.heldout_hours:.2f} h without the words\n\n| pooling | seeds | confused | "
+        "missed | cut off, fires | start | end |"
+    )
     return "\n".join([head, "|---|---|---|---|---|---|---|", *rows])
 
 
 def judge(engine: OnnxEngine, material: Material) -> Figures:
     silence = trials.listen(engine, heldout_waves(material))
-    each = [_word(engine, index, word.bank, silence, material.heldout_hours) for index, word in enumerate(material.heldout_words)]
+    each = [
+        _word(engine, index, word.bank, silence, material.heldout_hours)
+        for index, word in enumerate(material.heldout_words)
+    ]
     return Figures(*np.nanmean(each, axis=0))
 
 
-def _word(engine: OnnxEngine, index: int, bank: Bank, silence: Scores, hours: float) -> tuple[float, ...]:
+def _word(
+    engine: OnnxEngine, index: int, bank: Bank, silence: Scores, hours: float
+) -> tuple[float, ...]:
     settings = engine.info.events
     waves = [bank[i] for i in range(min(CLIPS, len(bank)))]
     places = np.array([extent(wave) for wave in waves])
@@ -121,7 +164,10 @@ def _word(engine: OnnxEngine, index: int, bank: Bank, silence: Scores, hours: fl
     at = lowest_within(alarm_counts(silence, index, CURVE, settings), hours)
     threshold = 1.0 if at is None else CURVE[at]
     chosen = settings.at([threshold] * len(settings.threshold))
-    cut = [wave[: _samples(start + CUT * (end - start))] for wave, (start, end) in zip(waves, places, strict=True)]
+    cut = [
+        wave[: _samples(start + CUT * (end - start))]
+        for wave, (start, end) in zip(waves, places, strict=True)
+    ]
     errors = [
         (abs(event.start - trial.start), abs(event.end - trial.end))
         for trial in noisy
@@ -130,7 +176,14 @@ def _word(engine: OnnxEngine, index: int, bank: Bank, silence: Scores, hours: fl
     return (
         float(np.mean([_loudest(trial) != index for trial in clean])),
         1 - float(np.mean([hits(trial, index, [threshold], settings)[0] for trial in noisy])),
-        float(np.mean([bool(trials.found(trial, index, engine.info.words, chosen)) for trial in _cut_trials(engine, cut, places)])),
+        float(
+            np.mean(
+                [
+                    bool(trials.found(trial, index, engine.info.words, chosen))
+                    for trial in _cut_trials(engine, cut, places)
+                ]
+            )
+        ),
         *(np.mean(errors, axis=0) if errors else (np.nan, np.nan)),
     )
 

@@ -2,8 +2,9 @@
 
     python benchmarks/throughput.py --data DATA [--size small] [--steps 20] [--device cpu]
 
-DATA holds speech_commands, the pack of seven whole words. Batches of the pack-9 protocol, 128 clips of one second; the first steps are not
-counted. Batches are made by a worker process, here in turns with the rest: where there is a core for it, it costs no time.
+DATA holds speech_commands, the pack of seven whole words. Batches of the pack-9 protocol, 128 clips
+of one second; the first steps are not counted. Batches are made by a worker process, here in turns
+with the rest: where there is a core for it, it costs no time.
 """
 
 import argparse
@@ -29,7 +30,7 @@ WARM_UP = 3  # steps
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--steps", type=int, default=20)
@@ -38,15 +39,26 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     protocol = protocols.load("pack-9", args.data / "speech_commands", warn=print)
-    config, recipe = sorting_config(protocol.classes, args.size), ClassRecipe(mixed_precision=mixed_precision())
+    config, recipe = (
+        sorting_config(protocol.classes, args.size),
+        ClassRecipe(mixed_precision=mixed_precision()),
+    )
     pieces = speech_pieces([], {*protocol.train.words} - {""})
-    batches = ClassBatches(protocol.train, protocol.classes, protocol.noise, pieces, config.clip_frame_samples, recipe)
-    print(json.dumps(measure(batches, Run(config, recipe, torch.device(args.device), ""), args.steps)))
+    batches = ClassBatches(
+        protocol.train, protocol.classes, protocol.noise, pieces, config.clip_frame_samples, recipe
+    )
+    print(
+        json.dumps(measure(batches, Run(config, recipe, torch.device(args.device), ""), args.steps))
+    )
 
 
 def measure(batches: ClassBatches, run: Run, steps: int) -> dict:
     """Seconds of each part of a step, and clips per second where batches are made beside it."""
-    task = sorting_task(torch.from_numpy(simulated_rooms(100, np.random.default_rng(0))).to(run.device), run.recipe, run.network.config)
+    task = sorting_task(
+        torch.from_numpy(simulated_rooms(100, np.random.default_rng(0))).to(run.device),
+        run.recipe,
+        run.network.config,
+    )
     seconds: dict[str, float] = defaultdict(float)
     for step in range(steps + WARM_UP):
         if step == WARM_UP:
@@ -66,7 +78,11 @@ def measure(batches: ClassBatches, run: Run, steps: int) -> dict:
     each = {part: round(total / steps, 4) for part, total in seconds.items()}
     beside = sum(each.values()) - each["making the batch"]
     parameters = sum(p.numel() for p in run.network.parameters())
-    return {"parameters": parameters, "seconds a step": each, "clips per second": round(run.recipe.batch / beside)}
+    return {
+        "parameters": parameters,
+        "seconds a step": each,
+        "clips per second": round(run.recipe.batch / beside),
+    }
 
 
 @contextmanager

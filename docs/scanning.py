@@ -1,10 +1,12 @@
-"""The argument for scanning, shown with the network of kws: writes scanning.png beside itself, prints the numbers of scanning.md.
+"""The argument for scanning, shown with the network of kws: writes scanning.png beside itself,
+prints the numbers of scanning.md.
 
     python docs/scanning.py
 
-The "word" is made here: two gliding syllables, A then B, in noise. What is not the word is nearly so: A, B, or B then A. While
-training, the word always stands near the middle of its clip. Afterwards it is moved, and two models trained on the same clips
-are asked again: a perceptron on the whole clip, and the scanning network.
+The "word" is made here: two gliding syllables, A then B, in noise. What is not the word is nearly
+so: A, B, or B then A. While training, the word always stands near the middle of its clip.
+Afterwards it is moved, and two models trained on the same clips are asked again: a perceptron on
+the whole clip, and the scanning network.
 """
 
 import time
@@ -26,7 +28,8 @@ from kws.training.network import SAMPLE_RATE, LogMel, NetworkConfig, Output, Sca
 
 WORD, OTHERS = "AB", ("A", "B", "BA", "")
 FORMANTS = {"A": ((350, 900), (2300, 1300)), "B": ((900, 500), (1300, 2100))}  # from and to, Hz
-SCENE = ((WORD, 1.6), ("BA", 3.1), (WORD, 4.4), ("A", 6.0), ("B", 7.2), (WORD, 8.3))  # what is said in the figure, and when
+# What is said in the figure, and when.
+SCENE = ((WORD, 1.6), ("BA", 3.1), (WORD, 4.4), ("A", 6.0), ("B", 7.2), (WORD, 8.3))
 INK, GRID, SOUND, SCAN, OTHER = "#2b303a", "#d9dce3", "#c3cddd", "#00798c", "#d1495b"
 
 Scores = dict[tuple[str, str], np.ndarray]  # (model, what is said) → [starts, trials]
@@ -34,7 +37,8 @@ Scores = dict[tuple[str, str], np.ndarray]  # (model, what is said) → [starts,
 
 @dataclass(frozen=True)
 class Experiment:
-    """How clips are made and learned; times in seconds. No start is earlier than a window: before that the scan has no score."""
+    """How clips are made and learned; times in seconds. No start is earlier than a window: before
+    that the scan has no score."""
 
     clip_seconds: float = 4.0
     trained_starts: tuple[float, float] = (2.2, 2.6)
@@ -52,13 +56,22 @@ class Experiment:
 
 
 class WholeClip(nn.Module):
-    """A perceptron on the whole clip: every input has a weight of its own, so every place must be learned for itself."""
+    """A perceptron on the whole clip: every input has a weight of its own, so every place must be
+    learned for itself."""
 
     def __init__(self, config: NetworkConfig, clip_seconds: float, hidden: int = 64):
         super().__init__()
         hops = (round(clip_seconds * SAMPLE_RATE) - config.window_samples) // config.hop_samples + 1
-        dense = [nn.Linear(hops * config.mels, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)]
-        self.layers = nn.Sequential(LogMel(config), nn.BatchNorm1d(config.mels), nn.Flatten(), *dense)
+        dense = [
+            nn.Linear(hops * config.mels, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 1),
+        ]
+        self.layers = nn.Sequential(
+            LogMel(config), nn.BatchNorm1d(config.mels), nn.Flatten(), *dense
+        )
 
     def forward(self, audio: Tensor) -> Tensor:
         """Clips [B, N] → log probabilities [B]."""
@@ -77,11 +90,18 @@ class Scan(nn.Module):
         return self.network(audio)[0].pooled.amax((1, 2))
 
 
-def recording(seconds: float, said: tuple[tuple[str, float], ...], rng: np.random.Generator) -> np.ndarray:
-    """Noise in which syllables are said, each at its time, in a voice and at a level drawn by chance."""
+def recording(
+    seconds: float, said: tuple[tuple[str, float], ...], rng: np.random.Generator
+) -> np.ndarray:
+    """Noise in which syllables are said, each at its time, in a voice and at a level drawn
+    by chance."""
     samples = 0.05 * rng.standard_normal(round(seconds * SAMPLE_RATE), dtype=np.float32)
     for syllables, start in said:
-        pitch, length, level = rng.uniform(0.93, 1.07), rng.uniform(0.22, 0.28), rng.uniform(0.1, 0.4)
+        pitch, length, level = (
+            rng.uniform(0.93, 1.07),
+            rng.uniform(0.22, 0.28),
+            rng.uniform(0.1, 0.4),
+        )
         for i, name in enumerate(syllables):
             voice = level * _syllable(name, pitch, length)
             first = round((start + i * length) * SAMPLE_RATE)
@@ -91,7 +111,10 @@ def recording(seconds: float, said: tuple[tuple[str, float], ...], rng: np.rando
 
 def _syllable(name: str, pitch: float, seconds: float) -> np.ndarray:
     n = round(seconds * SAMPLE_RATE)
-    return np.hanning(n) * sum(np.sin(2 * np.pi / SAMPLE_RATE * pitch * np.linspace(*formant, n).cumsum()) for formant in FORMANTS[name])
+    return np.hanning(n) * sum(
+        np.sin(2 * np.pi / SAMPLE_RATE * pitch * np.linspace(*formant, n).cumsum())
+        for formant in FORMANTS[name]
+    )
 
 
 def train(model: nn.Module, experiment: Experiment) -> nn.Module:
@@ -113,27 +136,40 @@ def _training_batch(step: int, experiment: Experiment) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng((1, step))
     said = [WORD if i % 2 else str(rng.choice(OTHERS)) for i in range(experiment.batch)]
     starts = rng.uniform(*experiment.trained_starts, len(said))
-    return _clips(zip(said, starts, strict=True), experiment, rng), torch.tensor([each == WORD for each in said])
+    return _clips(zip(said, starts, strict=True), experiment, rng), torch.tensor(
+        [each == WORD for each in said]
+    )
 
 
-def _clips(said: Iterable[tuple[str, float]], experiment: Experiment, rng: np.random.Generator) -> Tensor:
-    return torch.from_numpy(np.stack([recording(experiment.clip_seconds, (each,), rng) for each in said]))
+def _clips(
+    said: Iterable[tuple[str, float]], experiment: Experiment, rng: np.random.Generator
+) -> Tensor:
+    return torch.from_numpy(
+        np.stack([recording(experiment.clip_seconds, (each,), rng) for each in said])
+    )
 
 
 @torch.no_grad()
 def scores_by_start(model: nn.Module, syllables: str, experiment: Experiment) -> np.ndarray:
-    """Scores [starts, trials] of new clips in which the syllables begin at each of the experiment's starts."""
+    """Scores [starts, trials] of new clips in which the syllables begin at each of the
+    experiment's starts."""
     rng = np.random.default_rng(2)
-    clips = (_clips([(syllables, start)] * experiment.trials, experiment, rng) for start in experiment.starts)
+    clips = (
+        _clips([(syllables, start)] * experiment.trials, experiment, rng)
+        for start in experiment.starts
+    )
     return np.stack([model(each).exp().numpy() for each in clips])
 
 
 @torch.no_grad()
 def slide(network: ScanningCNN, audio: Tensor, batch: int = 64) -> Output:
-    """Classifies every window of audio [1, N] by itself; their scores side by side, in the shape of one pass."""
+    """Classifies every window of audio [1, N] by itself; their scores side by side, in the shape of
+    one pass."""
     windows = audio[0].unfold(0, network.config.clip_frame_samples, network.config.frame_samples)
     outputs = [network(part)[0] for part in windows.split(batch)]
-    return Output(*(torch.cat(parts).movedim(0, -1).movedim(-2, 0) for parts in zip(*outputs, strict=True)))
+    return Output(
+        *(torch.cat(parts).movedim(0, -1).movedim(-2, 0) for parts in zip(*outputs, strict=True))
+    )
 
 
 @torch.no_grad()
@@ -147,7 +183,11 @@ def main() -> None:
     models = {"whole clip": WholeClip(config, experiment.clip_seconds), "scan": Scan(config)}
     for model in models.values():
         train(model, experiment)
-    scores = {(name, said): scores_by_start(model, said, experiment) for name, model in models.items() for said in (WORD, "BA")}
+    scores = {
+        (name, said): scores_by_start(model, said, experiment)
+        for name, model in models.items()
+        for said in (WORD, "BA")
+    }
     network = fold(models["scan"].network)
     scene = torch.from_numpy(recording(10.0, SCENE, np.random.default_rng(3)))[None]
     _print_equality(network, scene)
@@ -160,10 +200,22 @@ def _print_equality(network: ScanningCNN, scene: Tensor) -> None:
     whole, slid = one_pass(network, scene), slide(network, scene)
     frames = (whole.logits.sigmoid() - slid.logits.sigmoid()).abs().max()
     pooled = (whole.pooled.exp() - slid.pooled.exp()).abs().max()
-    print(f"one pass and {whole.pooled.shape[-1]} slid windows: frame probabilities differ by {frames:.1e} at most, pooled by {pooled:.1e}")
-    times = [min(timeit.repeat(partial(scan, network, scene), number=1, repeat=15, timer=time.process_time)) for scan in (one_pass, slide)]
+    print(
+        f"one pass and {whole.pooled.shape[-1]} slid windows: frame probabilities differ by "
+        f"{frames:.1e} at most, pooled by {pooled:.1e}"
+    )
+    times = [
+        min(
+            timeit.repeat(
+                partial(scan, network, scene), number=1, repeat=15, timer=time.process_time
+            )
+        )
+        for scan in (one_pass, slide)
+    ]
     fast, slow = (1e3 * each * SAMPLE_RATE / scene.shape[-1] for each in times)
-    print(f"CPU ms per second of audio: one pass {fast:.2f}, slid {slow:.1f}, ratio {slow / fast:.0f}")
+    print(
+        f"CPU ms per second of audio: one pass {fast:.2f}, slid {slow:.1f}, ratio {slow / fast:.0f}"
+    )
     print(f"state of a stream: {network.silence().numel():,} numbers\n")
 
 
@@ -172,14 +224,21 @@ def _print_multiplications(config: NetworkConfig) -> None:
     for layer, once, anew in _costs(config):
         print(f"  {layer.name:18}{once:9.3f}{anew:10.2f}{anew / once:8.1f}")
     total = multiplications_per_second(config)
-    print(f"  {'all':18}{total.one_pass / 1e6:9.3f}{total.slid_window / 1e6:10.2f}{total.ratio:8.1f}\n")
+    print(
+        "  "
+        f"{'all':18}{total.one_pass / 1e6:9.3f}{total.slid_window / 1e6:10.2f}{total.ratio:8.1f}\n"
+    )
 
 
 def _costs(config: NetworkConfig) -> list[tuple[Layer, float, float]]:
-    """Each layer, from the samples to the scores, with its million multiplications per second: in one pass, and slid."""
+    """Each layer, from the samples to the scores, with its million multiplications per second: in
+    one pass, and slid."""
     millions = SAMPLE_RATE / config.frame_samples / 1e6
     both = ((layer, layer.multiplications * millions) for layer in reversed(layers(config)))
-    return [(layer, each * layer.frames_per_score, each * layer.frames_per_window) for layer, each in both]
+    return [
+        (layer, each * layer.frames_per_score, each * layer.frames_per_window)
+        for layer, each in both
+    ]
 
 
 def _print_places(models: dict[str, nn.Module], scores: Scores, experiment: Experiment) -> None:
@@ -187,7 +246,10 @@ def _print_places(models: dict[str, nn.Module], scores: Scores, experiment: Expe
     for (name, said), values in scores.items():
         found, trained = values >= 0.5, experiment.is_trained
         size = sum(p.numel() for p in models[name].parameters())
-        print(f"  {name:10} {said}{found[trained].mean():8.1%} where trained{found[~trained].mean():8.1%} elsewhere{size:13,}")
+        print(
+            f"  {name:10} {said}{found[trained].mean():8.1%} where "
+            f"trained{found[~trained].mean():8.1%} elsewhere{size:13,}"
+        )
 
 
 def _figure(network: ScanningCNN, scene: Tensor, scores: Scores, experiment: Experiment) -> Figure:
@@ -198,7 +260,11 @@ def _figure(network: ScanningCNN, scene: Tensor, scores: Scores, experiment: Exp
     _draw_costs(costs, network.config)
     _draw_places(places, scores, experiment)
     cheaper = f"One pass costs {multiplications_per_second(network.config).ratio:.0f} times less"
-    titles = {scan: "One pass gives the scores of all windows", costs: cheaper, places: "Moved, the word is found by the scan alone"}
+    titles = {
+        scan: "One pass gives the scores of all windows",
+        costs: cheaper,
+        places: "Moved, the word is found by the scan alone",
+    }
     for axes, title in titles.items():
         axes.set_title(title, loc="left", color=INK, weight="bold", pad=40)
         axes.spines[["top", "right"]].set_visible(False)
@@ -211,12 +277,33 @@ def _draw_scan(axes: Axes, network: ScanningCNN, scene: Tensor) -> None:
     config, wave = network.config, scene[0].numpy()
     whole, slid = (scan(network, scene).pooled[0, 0].exp() for scan in (one_pass, slide))
     ends = (config.clip_frame_samples + np.arange(len(whole)) * config.frame_samples) / SAMPLE_RATE
-    axes.plot(np.arange(len(wave)) / SAMPLE_RATE, 0.5 + 0.45 * wave / np.abs(wave).max(), color=SOUND, linewidth=0.3)
+    axes.plot(
+        np.arange(len(wave)) / SAMPLE_RATE,
+        0.5 + 0.45 * wave / np.abs(wave).max(),
+        color=SOUND,
+        linewidth=0.3,
+    )
     axes.plot(ends, whole, color=SCAN, linewidth=2, label="one convolutional pass")
-    axes.plot(ends[::6], slid[::6], "o", color=OTHER, markersize=4, label="every sixth window, classified by itself")
+    axes.plot(
+        ends[::6],
+        slid[::6],
+        "o",
+        color=OTHER,
+        markersize=4,
+        label="every sixth window, classified by itself",
+    )
     for said, start in SCENE:
-        axes.text(start + 0.125 * len(said), 1.06, " ".join(said), ha="center", color=INK, weight="bold" if said == WORD else "normal")
-    axes.set(xlim=(0, len(wave) / SAMPLE_RATE), ylim=(-0.04, 1.04), xlabel="seconds", ylabel="score")
+        axes.text(
+            start + 0.125 * len(said),
+            1.06,
+            " ".join(said),
+            ha="center",
+            color=INK,
+            weight="bold" if said == WORD else "normal",
+        )
+    axes.set(
+        xlim=(0, len(wave) / SAMPLE_RATE), ylim=(-0.04, 1.04), xlabel="seconds", ylabel="score"
+    )
     _legend(axes, height=1.15)
 
 
@@ -235,20 +322,52 @@ def _draw_costs(axes: Axes, config: NetworkConfig) -> None:
 
 def _draw_places(axes: Axes, scores: Scores, experiment: Experiment) -> None:
     axes.axvspan(*experiment.trained_starts, color=GRID, alpha=0.6, linewidth=0)
-    axes.text(np.mean(experiment.trained_starts), 0.5, "trained\nhere", ha="center", va="center", color=INK)
+    axes.text(
+        np.mean(experiment.trained_starts),
+        0.5,
+        "trained\nhere",
+        ha="center",
+        va="center",
+        color=INK,
+    )
     for name, colour in (("whole clip", OTHER), ("scan", SCAN)):
         low, high = np.percentile(scores[name, WORD], (10, 90), axis=1)
         axes.fill_between(experiment.starts, low, high, color=colour, alpha=0.12, linewidth=0)
-        axes.plot(experiment.starts, scores[name, WORD].mean(1), color=colour, linewidth=2.2, label=f"{name}: A B, the word")
-        axes.plot(experiment.starts, scores[name, "BA"].mean(1), ":", color=colour, linewidth=1.8, label=f"{name}: B A, not the word")
-    axes.set(ylim=(-0.04, 1.04), xlim=(experiment.starts[0], experiment.starts[-1]), xlabel="where it begins in the clip, seconds")
+        axes.plot(
+            experiment.starts,
+            scores[name, WORD].mean(1),
+            color=colour,
+            linewidth=2.2,
+            label=f"{name}: A B, the word",
+        )
+        axes.plot(
+            experiment.starts,
+            scores[name, "BA"].mean(1),
+            ":",
+            color=colour,
+            linewidth=1.8,
+            label=f"{name}: B A, not the word",
+        )
+    axes.set(
+        ylim=(-0.04, 1.04),
+        xlim=(experiment.starts[0], experiment.starts[-1]),
+        xlabel="where it begins in the clip, seconds",
+    )
     axes.set_ylabel("score of the clip")
     _legend(axes, height=1.01)
 
 
 def _legend(axes: Axes, height: float) -> None:
     """Between the title and the axes."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=2, frameon=False, borderaxespad=0, columnspacing=1.2, fontsize=9)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, height),
+        ncols=2,
+        frameon=False,
+        borderaxespad=0,
+        columnspacing=1.2,
+        fontsize=9,
+    )
 
 
 if __name__ == "__main__":

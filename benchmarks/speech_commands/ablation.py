@@ -1,10 +1,13 @@
-"""What does each ingredient of the recipe for clips bring? Trains on pack-9 with all of them, and with one left out at a time.
+"""What does each ingredient of the recipe for clips bring? Trains on pack-9 with all of them, and
+with one left out at a time.
 
-    python benchmarks/speech_commands/ablation.py --data DATA --out RUNS --trunk models/trunk.pt [--half 1] [--rows noise ...]
+    python benchmarks/speech_commands/ablation.py --data DATA --out RUNS --trunk models/trunk.pt
+        [--half 1] [--rows noise ...]
     python benchmarks/speech_commands/ablation.py --out RUNS --table
 
-DATA as for pack9.py. A run is short, from the trunk, with every second unknown word left out of training; a run that is there is not
-trained again. Judged by the validation part, clean and in pink noise at 10 dB (every class counting alike), and by the words left out.
+DATA as for pack9.py. A run is short, from the trunk, with every second unknown word left out of
+training; a run that is there is not trained again. Judged by the validation part, clean and in pink
+noise at 10 dB (every class counting alike), and by the words left out.
 """
 
 import argparse
@@ -42,8 +45,16 @@ WITHOUT: dict[str, dict] = {
     NO_TRUNK: {},
     BANDS: {},
     **{row: {} for row in KERNELS},
-    "unknown words made of known ones": {"reversed_fraction": 0.0, "spliced_fraction": 0.0, "shuffled_fraction": 0.0},
-    "other speech as unknown words": {"running_fraction": 0.0, "snippet_fraction": 0.0, "alone_fraction": 0.0},
+    "unknown words made of known ones": {
+        "reversed_fraction": 0.0,
+        "spliced_fraction": 0.0,
+        "shuffled_fraction": 0.0,
+    },
+    "other speech as unknown words": {
+        "running_fraction": 0.0,
+        "snippet_fraction": 0.0,
+        "alone_fraction": 0.0,
+    },
     "unknown words more often": {"unknown_odds": 1.0},
     "every class and word as often": {"balanced": False},
     "noise": {"noisy_fraction": 0.0},
@@ -62,7 +73,10 @@ WITHOUT: dict[str, dict] = {
     "random filters": {"equalized_fraction": 0.0},
     "rooms": {"room_fraction": 0.0},
     "gain": {"gain_fraction": 0.0},
-    "known words from other data sets": {"elsewhere_fraction": 0.0, "elsewhere_unknown_fraction": 0.0},
+    "known words from other data sets": {
+        "elsewhere_fraction": 0.0,
+        "elsewhere_unknown_fraction": 0.0,
+    },
     "room tone under other data sets": {"settled_fraction": 0.0},
     "words mended from two recordings": {"mended_fraction": 0.0},
     "fresh silence": {"fresh_fraction": 0.0},
@@ -70,13 +84,19 @@ WITHOUT: dict[str, dict] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     parser.add_argument("--trunk", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--half", type=int, choices=HALVES, default=0, help="of the unknown words, which to leave out")
+    parser.add_argument(
+        "--half",
+        type=int,
+        choices=HALVES,
+        default=0,
+        help="of the unknown words, which to leave out",
+    )
     parser.add_argument("--rows", nargs="+", choices=WITHOUT, default=list(WITHOUT))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--table", action="store_true", help="print what is there")
@@ -86,22 +106,41 @@ def main() -> None:
         print(table(args.out))
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    protocol, left_out = without_half(protocols.load("pack-9", args.data / "speech_commands", warn=print), args.half)
+    protocol, left_out = without_half(
+        protocols.load("pack-9", args.data / "speech_commands", warn=print), args.half
+    )
     material, noisy = read_material(args.data), in_noise(protocol.validation, SNR_DB)
     for row in args.rows:
         for seed in args.seeds:
-            path = args.out / f"{row.replace(',', '').replace(' ', '_')}-half{args.half}-seed{seed}.onnx"
+            path = (
+                args.out
+                / f"{row.replace(',', '').replace(' ', '_')}-half{args.half}-seed{seed}.onnx"
+            )
             if path.with_suffix(".json").exists():
                 continue
             trunk = None if row in (NO_TRUNK, BANDS, *KERNELS) else args.trunk
-            recipe = ClassRecipe(epochs=args.epochs, learning_rate=learning_rate(trunk), seed=seed, **WITHOUT[row])
+            recipe = ClassRecipe(
+                epochs=args.epochs, learning_rate=learning_rate(trunk), seed=seed, **WITHOUT[row]
+            )
             config = sorting_config(protocol.classes, "small", None if row == BANDS else args.trunk)
-            config = replace(config, kernels=KERNELS.get(row, config.kernels), letters="")  # what reading brings is another question
+            # What reading brings is another question.
+            config = replace(config, kernels=KERNELS.get(row, config.kernels), letters="")
             start = with_trunk(config, trunk, seed) if trunk else None
             with patch.object(fit, "learning_rate", steady) if row == FALLING else nullcontext():
-                classifying.train(protocol, config, recipe, path, device=torch.device("cpu"), start=start, **material)
+                classifying.train(
+                    protocol,
+                    config,
+                    recipe,
+                    path,
+                    device=torch.device("cpu"),
+                    start=start,
+                    **material,
+                )
             engine = OnnxEngine(str(path))
-            right = [balanced_accuracy(part, predict_streamed(engine, part)) for part in (protocol.validation, noisy)]
+            right = [
+                balanced_accuracy(part, predict_streamed(engine, part))
+                for part in (protocol.validation, noisy)
+            ]
             report = {
                 "row": row,
                 "half": args.half,
@@ -116,16 +155,24 @@ def main() -> None:
 
 def steady(step: int, recipe: Recipe) -> float:
     """A learning rate that stays, after the warm-up, where the cosine is on average."""
-    return min((step + 1) / max(recipe.warmup * recipe.epochs * recipe.steps_per_epoch, 1), 1.0) * recipe.learning_rate / 2
+    return (
+        min((step + 1) / max(recipe.warmup * recipe.epochs * recipe.steps_per_epoch, 1), 1.0)
+        * recipe.learning_rate
+        / 2
+    )
 
 
 def in_noise(part: Part, snr_db: float) -> Part:
     """The clips of a part in pink noise."""
     rng = np.random.default_rng(0)
-    noise = torch.from_numpy(np.stack([coloured_noise(part.samples.shape[1], 1.0, rng) for _ in range(len(part))]))
+    noise = torch.from_numpy(
+        np.stack([coloured_noise(part.samples.shape[1], 1.0, rng) for _ in range(len(part))])
+    )
     noise /= noise.square().mean(1, keepdim=True).sqrt()
     clean = torch.from_numpy(part.samples).float() / 32768
-    heard = with_noise(clean, noise, (snr_db, snr_db), torch.Generator().manual_seed(0), fraction=1.0)
+    heard = with_noise(
+        clean, noise, (snr_db, snr_db), torch.Generator().manual_seed(0), fraction=1.0
+    )
     return replace(part, samples=(heard.clamp(-1, 1) * 32767).round().to(torch.int16).numpy())
 
 
@@ -133,13 +180,19 @@ def table(runs: pathlib.Path) -> str:
     """Markdown: of each row and half the means over the seeds and their range."""
     reports = [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
     lines = [
-        "| without | half | seeds | right | right at 10 dB | of words never heard, taken for a known one |",
+        (
+            "| without | half | seeds | right | right at 10 dB | of words never heard, taken for a "
+            "known one |"
+        ),
         "|---|---:|---:|---:|---:|---:|",
     ]
     for row, half in itertools.product(WITHOUT, HALVES):
         found = [report for report in reports if (report["row"], report["half"]) == (row, half)]
         if found:
-            cells = [_cell([report[what] for report in found]) for what in ("right", "right in noise", "taken")]
+            cells = [
+                _cell([report[what] for report in found])
+                for what in ("right", "right in noise", "taken")
+            ]
             lines.append(f"| {row} | {half} | {len(found)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,12 +1,14 @@
-"""Cuts LibriSpeech by what is said in it: single words, and stretches in which none of the seven words of pack-9 is said.
+"""Cuts LibriSpeech by what is said in it: single words, and stretches in which none of the seven
+words of pack-9 is said.
 
     python benchmarks/trunk/transcribe.py --data DATA
     python benchmarks/speech_commands/cut.py --data DATA
 
-Makes DATA/cut_words/WORD/*.wav, people's other words, of which Speech Commands has too few; left out are words that the recogniser is
-not sure of, that last less than 0.2 s or more than 0.9 s, or that sound like one of the seven. And DATA/without_words/*.wav, of a second
-or more, to learn from and to count false alarms in: one of the seven, or "know", is said in 47 of the 250 readings. All files are named
-READER-CHAPTER-NUMBER.wav.
+Makes DATA/cut_words/WORD/*.wav, people's other words, of which Speech Commands has too few; left
+out are words that the recogniser is not sure of, that last less than 0.2 s or more than 0.9 s, or
+that sound like one of the seven. And DATA/without_words/*.wav, of a second or more, to learn from
+and to count false alarms in: one of the seven, or "know", is said in 47 of the 250 readings. All
+files are named READER-CHAPTER-NUMBER.wav.
 """
 
 import argparse
@@ -24,11 +26,12 @@ from kws.training.protocols import PACK_WORDS
 
 SURE, SHORTEST, LONGEST, MARGIN = 0.7, 0.2, 0.9, 0.03  # probability; seconds
 SHORTEST_STRETCH = 1.0
-Word = tuple[str, float, float, float]  # as the recogniser heard it: text, start, end (seconds), probability
+# As the recogniser heard it: text, start, end (seconds), probability.
+Word = tuple[str, float, float, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     args = parser.parse_args()
     barred = {sounds(word) for word in PACK_WORDS}
@@ -37,22 +40,44 @@ def main() -> None:
         samples, _ = soundfile.read(path, dtype="int16")
         words = [(re.sub(r"[^a-z]", "", text.lower()), *numbers) for text, *numbers in row["words"]]
         for number, (word, start, end, probability) in enumerate(words):
-            if word and probability > SURE and SHORTEST < end - start < LONGEST and sounds(word) not in barred:
-                write(args.data / "cut_words" / word, path, number, samples, start - MARGIN, end + MARGIN)
+            if (
+                word
+                and probability > SURE
+                and SHORTEST < end - start < LONGEST
+                and sounds(word) not in barred
+            ):
+                write(
+                    args.data / "cut_words" / word,
+                    path,
+                    number,
+                    samples,
+                    start - MARGIN,
+                    end + MARGIN,
+                )
         for number, (start, end) in enumerate(stretches(words, len(samples) / SAMPLE_RATE, barred)):
             write(args.data / "without_words", path, number, samples, start, end)
 
 
 def stretches(words: list[Word], seconds: float, barred: set[str]) -> Iterator[tuple[float, float]]:
-    """Start and end of what lies between words that are barred, and nearest neighbours of them, as their times are not exact."""
+    """Start and end of what lies between words that are barred, and nearest neighbours of them, as
+    their times are not exact."""
     said = [i for i, (word, *_) in enumerate(words) if word and sounds(word) in barred]
     cuts = [(words[max(i - 1, 0)][1], words[min(i + 1, len(words) - 1)][2]) for i in said]
-    for start, end in zip([0.0, *(last for _, last in cuts)], [*(first for first, _ in cuts), seconds], strict=True):
+    for start, end in zip(
+        [0.0, *(last for _, last in cuts)], [*(first for first, _ in cuts), seconds], strict=True
+    ):
         if end - start > SHORTEST_STRETCH:
             yield start, end
 
 
-def write(folder: pathlib.Path, recording: pathlib.Path, number: int, samples: np.ndarray, start: float, end: float) -> None:
+def write(
+    folder: pathlib.Path,
+    recording: pathlib.Path,
+    number: int,
+    samples: np.ndarray,
+    start: float,
+    end: float,
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     reader, chapter, _ = recording.stem.split("-")
     cut = samples[max(round(start * SAMPLE_RATE), 0) : round(end * SAMPLE_RATE)]

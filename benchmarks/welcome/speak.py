@@ -1,10 +1,11 @@
-"""Speaks the clips that the shipped "welcome" model learns from and is judged by, with the engines of `kws synth`.
+"""Speaks the clips that the shipped "welcome" model learns from and is judged by, with the engines
+of `kws synth`.
 
     python benchmarks/welcome/speak.py --out SPOKEN          # what is there is not spoken again
 
-Three parts that share no voice: `train`, `validation` (Piper joe and five Kokoro voices) and `test` (festival and seven other Kokoro
-voices). Within a part every kind of phrase is spoken by the same engines in the same proportions, so that "synthetic" never means "the
-word".
+Three parts that share no voice: `train`, `validation` (Piper joe and five Kokoro voices) and `test`
+(festival and seven other Kokoro voices). Within a part every kind of phrase is spoken by the same
+engines in the same proportions, so that "synthetic" never means "the word".
 """
 
 import argparse
@@ -36,13 +37,14 @@ CLIPS = {  # of each phrase of a kind
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--part", choices=[*CLIPS], nargs="+", default=[*CLIPS])
     args = parser.parse_args()
     everyone = kokoro.voices_folder().resolve()
     for part in args.part:
-        with tempfile.TemporaryDirectory() as voices:  # Kokoro blends the voices that it finds: of other parts it must find none
+        # Kokoro blends the voices that it finds: of other parts it must find none.
+        with tempfile.TemporaryDirectory() as voices:
             link_voices(part, everyone, pathlib.Path(voices))
             os.environ["KWS_KOKORO_VOICES"] = voices
             speak_part(part, args.out / part)
@@ -60,7 +62,11 @@ def speak_part(part: str, folder: pathlib.Path) -> None:
 def link_voices(part: str, source: pathlib.Path, target: pathlib.Path) -> None:
     held_out = {voice for voices in HELD_OUT_VOICES.values() for voice in voices}
     for path in source.glob("*.bin"):
-        if path.stem in HELD_OUT_VOICES[part] if part in HELD_OUT_VOICES else path.stem not in held_out:
+        if (
+            path.stem in HELD_OUT_VOICES[part]
+            if part in HELD_OUT_VOICES
+            else path.stem not in held_out
+        ):
             (target / path.name).symlink_to(path)
 
 

@@ -1,11 +1,14 @@
-"""Makes the shipped model: speaks the clips, trains in two rounds, calibrates, settles, writes `welcome.onnx` and `welcome.pt`.
+"""Makes the shipped model: speaks the clips, trains in two rounds, calibrates, settles, writes
+`welcome.onnx` and `welcome.pt`.
 
-One command from the recordings and the engines of `kws synth` (docs/synthesis.md) to the model, about an hour on two cores:
+One command from the recordings and the engines of `kws synth` (docs/synthesis.md) to the model,
+about an hour on two cores:
 
     python benchmarks/welcome/train.py --data DATA --work WORK --out models/welcome.onnx
 
-DATA holds the recordings, one folder or tar archive a set: speech_commands, librispeech, wake_words, precise_community,
-custom_commands, honk (negatives), esc10, rir_noise (noises and rooms). WORK keeps what is unpacked and spoken for the next time.
+DATA holds the recordings, one folder or tar archive a set: speech_commands, librispeech,
+wake_words, precise_community, custom_commands, honk (negatives), esc10, rir_noise (noises and
+rooms). WORK keeps what is unpacked and spoken for the next time.
 """
 
 import argparse
@@ -45,7 +48,8 @@ NEGATIVES = {
     "custom_commands": 0.04,
     "honk": 0.04,
 }
-HELD_OUT_PHRASES = ("snowboy", "view_glass")  # of wake_words: more hours to calibrate on, and of words that were never learned
+# Of wake_words: more hours to calibrate on, and of words that were never learned.
+HELD_OUT_PHRASES = ("snowboy", "view_glass")
 SPOKEN_NEGATIVES = {"neighbours": 0.36, "sentences": 0.08}
 SPOKEN_WORDS = {"word": placed_word, "spoken_in": unplaced_word}
 CONFIG = NetworkConfig((WORD,))
@@ -54,9 +58,11 @@ NEIGHBOURS_THAT_FIRE = 0.03  # at most, of those spoken by the voices of validat
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the recordings")
-    parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for what is unpacked and spoken")
+    parser.add_argument(
+        "--work", type=pathlib.Path, required=True, help="folder for what is unpacked and spoken"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("models/welcome.onnx"))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -70,21 +76,29 @@ def main() -> None:
     material = gather(data, spoken)
     config = replace(CONFIG, band_channels=trunk.band_channels(begun))
     start = trunk.with_trunk(config, begun, RECIPE.seed)
-    how = {"start": start, "resume": args.resume, "hooks": hooks, "card": card, "readings": [trunk.reading({WORD: pronunciations(WORD)})]}
+    how = {
+        "start": start,
+        "resume": args.resume,
+        "hooks": hooks,
+        "card": card,
+        "readings": [trunk.reading({WORD: pronunciations(WORD)})],
+    }
     train_in_rounds(material, config, RECIPE, args.out, device=torch.device("cpu"), **how)
     settle(args.out, read(spoken / "validation" / "neighbours"))
     shed_optimiser(args.out.with_suffix(".pt"))
 
 
 def settle(path: pathlib.Path, neighbours: Bank) -> None:
-    """Raises the threshold to where few of the neighbours fire: those say more of it than so few hours without an alarm."""
+    """Raises the threshold to where few of the neighbours fire: those say more of it than so few
+    hours without an alarm."""
     spotter = Spotter.load(path)
     made = trials.word_trials(spotter.engine, list(neighbours), placed_word("", neighbours).placed)
     alarms = [alarm_counts(each.scores, 0, THRESHOLDS, spotter.events) for each in made]
     fires = np.array(alarms) > 0
     quiet = lowest_within(fires.sum(0), NEIGHBOURS_THAT_FIRE * len(fires))
     own = int(np.searchsorted(THRESHOLDS, spotter.events.threshold[0]))
-    at = max(own, len(THRESHOLDS) - 1 if quiet is None else quiet)  # where they fire at every threshold, the highest
+    # Where they fire at every threshold, the highest.
+    at = max(own, len(THRESHOLDS) - 1 if quiet is None else quiet)
     events = {**spotter.info.document["events"], "threshold": [THRESHOLDS[at]]}
     told = {"clips": len(fires), "fire": int(fires[:, at].sum())}
     rewrite(path, {**spotter.info.document, "events": events, "neighbours": told}, path)
@@ -93,7 +107,9 @@ def settle(path: pathlib.Path, neighbours: Bank) -> None:
 def shed_optimiser(path: pathlib.Path) -> None:
     """A shipped checkpoint serves to run and to fine-tune: it keeps the network and its history."""
     saved = checkpoint.load(path)
-    checkpoint.save({name: saved[name] for name in ("config", "recipe", "history", "average")}, path)
+    checkpoint.save(
+        {name: saved[name] for name in ("config", "recipe", "history", "average")}, path
+    )
 
 
 def unpack(data: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
@@ -114,14 +130,20 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> Material:
         speech["speech_commands"].select(lambda clip: clip.label == BACKGROUND),
         room_and_noise.select(lambda clip: clip.label == "noise"),
     ]
-    speech["speech_commands"] = speech["speech_commands"].select(lambda clip: clip.label != BACKGROUND)
+    speech["speech_commands"] = speech["speech_commands"].select(
+        lambda clip: clip.label != BACKGROUND
+    )
     responses = room_and_noise.select(lambda clip: clip.label == "rir")
     rooms = [simulated_rooms(400, np.random.default_rng(0)), recorded_rooms(list(responses))]
     negatives = [Source(bank.select(is_learned), NEGATIVES[name]) for name, bank in speech.items()]
-    negatives += [Source(read(spoken / "train" / kind), weight) for kind, weight in SPOKEN_NEGATIVES.items()]
+    negatives += [
+        Source(read(spoken / "train" / kind), weight) for kind, weight in SPOKEN_NEGATIVES.items()
+    ]
     return Material(
         names=(WORD,),
-        words=tuple(make(WORD, read(spoken / "train" / kind)) for kind, make in SPOKEN_WORDS.items()),
+        words=tuple(
+            make(WORD, read(spoken / "train" / kind)) for kind, make in SPOKEN_WORDS.items()
+        ),
         negatives=tuple(negatives),
         noises=merged(noises),
         heldout_words=(placed_word(WORD, read(spoken / "validation" / "word")),),

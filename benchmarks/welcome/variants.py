@@ -1,9 +1,11 @@
 """Trains variants of the network for a short while on the same material, to choose by measurement.
 
-    python benchmarks/welcome/variants.py --data DATA --work WORK --out variants.jsonl [--only NAME ...]
+    python benchmarks/welcome/variants.py --data DATA --work WORK --out variants.jsonl
+        [--only NAME ...]
 
-Each is judged on held-out voices (Piper joe, five Kokoro voices) at 10 dB and on held-out real speech: the miss rate at the lowest
-threshold with at most ten false alarms per hour. Ten, since after so short a training fewer would measure chance.
+Each is judged on held-out voices (Piper joe, five Kokoro voices) at 10 dB and on held-out real
+speech: the miss rate at the lowest threshold with at most ten false alarms per hour. Ten, since
+after so short a training fewer would measure chance.
 """
 
 import argparse
@@ -34,14 +36,20 @@ VARIANTS = {
     "128 channels, 4 blocks (13 15 17 19)": {"channels": 128, "kernels": (13, 15, 17, 19)},
     "24 mel bands": {"mels": 24},
     "64 mel bands": {"mels": 64},
-    "10 ms frames (stride 1)": {"stride": 1, "kernels": (17, 19, 21, 23, 25, 27), "pool_frames": 10},
+    "10 ms frames (stride 1)": {
+        "stride": 1,
+        "kernels": (17, 19, 21, 23, 25, 27),
+        "pool_frames": 10,
+    },
 }
 FALSE_ALARMS_PER_HOUR = 10.0
-SHORT = replace(RECIPE, epochs=1, steps_per_epoch=400, batch=128, learning_rate=3e-3, averaging=0.99)
+SHORT = replace(
+    RECIPE, epochs=1, steps_per_epoch=400, batch=128, learning_rate=3e-3, averaging=0.99
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -72,9 +80,13 @@ def measure(material: Material, config) -> dict:
     return {
         "parameters": document["parameters"],
         "receptive field, s": round(document["receptive_field_seconds"], 3),
-        "million multiplications per s": round(multiplications_per_second(config).one_pass / 1e6, 1),
+        "million multiplications per s": round(
+            multiplications_per_second(config).one_pass / 1e6, 1
+        ),
         "loss": document["training"]["last_epoch"]["loss"],
-        "missed at 10 dB, 10 false alarms per hour": round(trials.miss_rate(made, 0, (WORD,), settings.at([threshold])), 4),
+        "missed at 10 dB, 10 false alarms per hour": round(
+            trials.miss_rate(made, 0, (WORD,), settings.at([threshold])), 4
+        ),
         "minutes": round((time.perf_counter() - start) / 60, 1),
     }
 
