@@ -1,4 +1,5 @@
-"""The command `kws`. Commands say what is wished; all work is done in the package, which is imported only when a command runs."""
+"""The command `kws`. Commands say what is wished; all work is done in the package, which is
+imported only when a command runs."""
 
 import functools
 import logging
@@ -44,7 +45,8 @@ def _remarking() -> Iterator[None]:
 
 
 class _Commands(click.Group):
-    """The one place where our errors become one line on stderr and exit status 1, and Ctrl-C exit status 130."""
+    """The one place where our errors become one line on stderr and exit status 1, and Ctrl-C exit
+    status 130."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         from kws import standard
@@ -99,37 +101,79 @@ def _escape(error: click.ClickException) -> None:
     """Writes out the control characters of names in the message."""
     from kws.standard import escaped
 
-    error.message = escaped(error.message)  # type: ignore[misc]  # click's types call it final; it is read when it is shown
+    # click's types call it final; it is read when it is shown.
+    error.message = escaped(error.message)  # type: ignore[misc]
 
 
 def _options(*options: Callable) -> Callable[[Callable], Callable]:
     """Options that several commands share, in the order in which help shows them."""
-    return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
+    return lambda command: functools.reduce(
+        lambda inner, option: option(inner), reversed(options), command
+    )
 
 
 _MODEL = _options(
-    click.option("--model", default="welcome", show_default=True, help="Name of a model, or path of a model file."),
-    click.option("--threshold", type=Range(0, 1, min_open=True), help="Score from which a word counts, not the model's own."),
-    click.option("--false-alarms-per-hour", type=Range(0), help="The threshold that gave each word at most this many in calibration."),
-    click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the model runs."),
+    click.option(
+        "--model",
+        default="welcome",
+        show_default=True,
+        help="Name of a model, or path of a model file.",
+    ),
+    click.option(
+        "--threshold",
+        type=Range(0, 1, min_open=True),
+        help="Score from which a word counts, not the model's own.",
+    ),
+    click.option(
+        "--false-alarms-per-hour",
+        type=Range(0),
+        help="The threshold that gave each word at most this many in calibration.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["cpu", "cuda"]),
+        default="cpu",
+        show_default=True,
+        help="Where the model runs.",
+    ),
 )
 _FORM = _options(
-    click.option("--json", "form", flag_value="json", default="text", help="JSON Lines: file, word, start, end, peak, score."),
+    click.option(
+        "--json",
+        "form",
+        flag_value="json",
+        default="text",
+        help="JSON Lines: file, word, start, end, peak, score.",
+    ),
     click.option("--csv", "form", flag_value="csv", default="text", help="CSV with a header."),
-    click.option("--labels", "form", flag_value="labels", default="text", help="Audacity label track."),
+    click.option(
+        "--labels", "form", flag_value="labels", default="text", help="Audacity label track."
+    ),
 )
 _SELECTION = _options(
-    click.option("--channel", type=click.IntRange(1), help="Hear this channel alone, counted from 1.  [default: the mean of all]"),
-    click.option("--track", type=click.IntRange(1), help="Hear this audio track, counted from 1.  [default: the first]"),
+    click.option(
+        "--channel",
+        type=click.IntRange(1),
+        help="Hear this channel alone, counted from 1.  [default: the mean of all]",
+    ),
+    click.option(
+        "--track",
+        type=click.IntRange(1),
+        help="Hear this audio track, counted from 1.  [default: the first]",
+    ),
 )
 
 
-def _load(model: str, threshold: float | None, false_alarms_per_hour: float | None, device: str) -> "Spotter":
+def _load(
+    model: str, threshold: float | None, false_alarms_per_hour: float | None, device: str
+) -> "Spotter":
     from kws.spotter import Spotter
 
     if threshold is not None and false_alarms_per_hour is not None:
         raise click.UsageError("--threshold and --false-alarms-per-hour exclude each other.")
-    return Spotter.load(model, device, threshold=threshold, false_alarms_per_hour=false_alarms_per_hour)
+    return Spotter.load(
+        model, device, threshold=threshold, false_alarms_per_hour=false_alarms_per_hour
+    )
 
 
 @click.group(name="kws", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -143,15 +187,31 @@ def main() -> None:
     """
 
 
-@main.command(epilog="Exit status: 0 done, 1 a recording could not be read (the others were) or something not written, 2 wrong usage.")
+@main.command(
+    epilog=(
+        "Exit status: 0 done, 1 a recording could not be read (the others were) or something not "
+        "written, 2 wrong usage."
+    )
+)
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|-...")
 @_MODEL
 @_FORM
 @_SELECTION
-@click.option("--plot", type=FILE, metavar="PNG", help="Draw waveform, log-mel, score and events to this PNG.")
-@click.option("--save-clips", type=FOLDER, metavar="DIR", help="Save the audio around each event in this folder.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Recordings heard at once.")
-@click.option("-q", "quiet", is_flag=True, help="Print nothing; exit status 0 if a word was found, 1 if not.")
+@click.option(
+    "--plot", type=FILE, metavar="PNG", help="Draw waveform, log-mel, score and events to this PNG."
+)
+@click.option(
+    "--save-clips",
+    type=FOLDER,
+    metavar="DIR",
+    help="Save the audio around each event in this folder.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Recordings heard at once."
+)
+@click.option(
+    "-q", "quiet", is_flag=True, help="Print nothing; exit status 0 if a word was found, 1 if not."
+)
 def detect(
     paths: tuple[str, ...],
     model: str,
@@ -168,8 +228,8 @@ def detect(
 ) -> None:
     """Find the word in recordings.
 
-    Prints file, word, start, end (seconds) and score of each event. A folder stands for all recordings below it, '-' for a
-    recording on standard input.
+    Prints file, word, start, end (seconds) and score of each event. A folder stands for all
+    recordings below it, '-' for a recording on standard input.
 
     \b
     kws detect meeting.flac
@@ -179,7 +239,8 @@ def detect(
     """
     if paths.count("-") > 1:
         raise click.UsageError("'-' is standard input, which can be heard once; give it once.")
-    if (plot or form == "labels") and (len(paths) > 1 or os.path.isdir(paths[0])):  # noqa: PTH112 - is_dir raises for very long names
+    # is_dir raises for very long names.
+    if (plot or form == "labels") and (len(paths) > 1 or os.path.isdir(paths[0])):  # noqa: PTH112
         raise click.UsageError("--plot and --labels describe one recording; give one FILE.")
     spotter = _load(model, threshold, false_alarms_per_hour, device)
     from kws import detecting
@@ -191,15 +252,26 @@ def detect(
     sys.exit(int(failed))
 
 
-@main.command(epilog="Exit status: 0 the audio ended, 1 it broke off, 2 wrong usage, 130 stopped with Ctrl-C.")
+@main.command(
+    epilog="Exit status: 0 the audio ended, 1 it broke off, 2 wrong usage, 130 stopped with Ctrl-C."
+)
 @click.argument("source", required=False, metavar="[FILE|-]")
 @_MODEL
 @_FORM
 @_SELECTION
 @click.option("--list-devices", is_flag=True, help="Print the microphones and stop.")
 @click.option("--input-device", help="Microphone, by its name or a part of it.")
-@click.option("--rate", type=click.IntRange(1_000, 1_000_000), help="Samples per second of raw audio on '-'.  [default: 16000]")
-@click.option("--format", "encoding", type=click.Choice(["s16le", "f32le"]), help="Sample format of raw audio on '-'.  [default: s16le]")
+@click.option(
+    "--rate",
+    type=click.IntRange(1_000, 1_000_000),
+    help="Samples per second of raw audio on '-'.  [default: 16000]",
+)
+@click.option(
+    "--format",
+    "encoding",
+    type=click.Choice(["s16le", "f32le"]),
+    help="Sample format of raw audio on '-'.  [default: s16le]",
+)
 @click.option("--realtime", is_flag=True, help="Play FILE at the pace it was spoken.")
 def stream(
     source: str | None,
@@ -218,8 +290,8 @@ def stream(
 ) -> None:
     """Listen to live audio.
 
-    Prints each event as it happens. Without an argument the microphone is heard; '-' is raw mono audio from a pipe; a FILE is
-    heard as if it were live.
+    Prints each event as it happens. Without an argument the microphone is heard; '-' is raw mono
+    audio from a pipe; a FILE is heard as if it were live.
 
     \b
     kws stream
@@ -231,7 +303,12 @@ def stream(
 
         click.echo("\n".join(map(standard.escaped, microphone.devices())))
         return
-    given = {"--input-device": input_device, "--rate": rate, "--format": encoding, "--realtime": realtime}
+    given = {
+        "--input-device": input_device,
+        "--rate": rate,
+        "--format": encoding,
+        "--realtime": realtime,
+    }
     wrong = _misplaced(source, {**given, "--channel": channel, "--track": track})
     if wrong:
         raise click.UsageError(wrong)
@@ -251,22 +328,62 @@ def stream(
 def _misplaced(source: str | None, given: dict[str, object]) -> str | None:
     """Names an option that says nothing about this source."""
     kind = {None: "the microphone", "-": "raw audio on '-'"}.get(source, "a FILE")
-    fitting = {None: ["--input-device"], "-": ["--rate", "--format"]}.get(source, ["--realtime", "--channel", "--track"])
-    return next((f"{option} does not apply to {kind}." for option, value in given.items() if value and option not in fitting), None)
+    fitting = {None: ["--input-device"], "-": ["--rate", "--format"]}.get(
+        source, ["--realtime", "--channel", "--track"]
+    )
+    return next(
+        (
+            f"{option} does not apply to {kind}."
+            for option, value in given.items()
+            if value and option not in fitting
+        ),
+        None,
+    )
 
 
-@main.command(epilog="Exit status: 0 done, 1 there is no microphone, or nothing can be written, 2 wrong usage, 130 stopped with Ctrl-C.")
+@main.command(
+    epilog=(
+        "Exit status: 0 done, 1 there is no microphone, or nothing can be written, 2 wrong usage, "
+        "130 stopped with Ctrl-C."
+    )
+)
 @click.argument("phrase")
-@click.option("--out", type=FOLDER, default=Path("recordings"), show_default=True, help="Folder: DIR/PHRASE/SPEAKER_nohash_N.wav.")
-@click.option("--count", type=click.IntRange(1), default=10, show_default=True, help="Good examples to record.")
-@click.option("--seconds", type=Range(0.5, 10), default=2.5, show_default=True, help="Length of a recording, before trimming.")
-@click.option("--speaker", default="me", show_default=True, help="Who speaks; training tells people apart by this name.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("recordings"),
+    show_default=True,
+    help="Folder: DIR/PHRASE/SPEAKER_nohash_N.wav.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Good examples to record.",
+)
+@click.option(
+    "--seconds",
+    type=Range(0.5, 10),
+    default=2.5,
+    show_default=True,
+    help="Length of a recording, before trimming.",
+)
+@click.option(
+    "--speaker",
+    default="me",
+    show_default=True,
+    help="Who speaks; training tells people apart by this name.",
+)
 @click.option("--input-device", metavar="NAME", help="Microphone whose name contains this.")
-def record(phrase: str, out: Path, count: int, seconds: float, speaker: str, input_device: str | None) -> None:
+def record(
+    phrase: str, out: Path, count: int, seconds: float, speaker: str, input_device: str | None
+) -> None:
     """Record examples of your own word.
 
-    Counts down, records, trims to the word and says what is wrong: too quiet, clipped, cut off. At a terminal each example can be heard
-    and repeated; elsewhere the good ones are kept. More of them are added to those that are there.
+    Counts down, records, trims to the word and says what is wrong: too quiet, clipped, cut off. At
+    a terminal each example can be heard and repeated; elsewhere the good ones are kept. More of
+    them are added to those that are there.
 
     \b
     kws record "hey you"
@@ -282,9 +399,13 @@ def record(phrase: str, out: Path, count: int, seconds: float, speaker: str, inp
     except spelling.SynthError:
         folder = phrase.strip().replace(" ", "_")
     if any(not name.strip(" .") or set(name) & set("/\\") for name in (folder, speaker)):
-        raise click.UsageError("PHRASE and --speaker become names of files: neither may be empty or hold a slash.")
+        raise click.UsageError(
+            "PHRASE and --speaker become names of files: neither may be empty or hold a slash."
+        )
     place = on_disk(out / normalized(folder))
-    wishes = recording.Options(phrase.strip(), place, count, seconds, normalized(speaker.strip()), input_device)
+    wishes = recording.Options(
+        phrase.strip(), place, count, seconds, normalized(speaker.strip()), input_device
+    )
     kept = recording.run(wishes, _asked if sys.stdin.isatty() else None)
     click.echo(escaped(f"{len(kept)} kept in {kept[0].parent}") if kept else "nothing kept")
 
@@ -313,8 +434,15 @@ def info(model: str) -> None:
     click.echo(describe(open_session(find(model))[1]))
 
 
-@main.command(epilog="Exit status: 0 kws works here, 1 something that it needs does not, 2 wrong usage.")
-@click.option("--json", "as_json", is_flag=True, help="One object: works; checks: section, name, needed, status, detail, remedy.")
+@main.command(
+    epilog="Exit status: 0 kws works here, 1 something that it needs does not, 2 wrong usage."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One object: works; checks: section, name, needed, status, detail, remedy.",
+)
 def doctor(as_json: bool) -> None:
     """Say what works on this machine, what is missing, and what brings it.
 

@@ -1,4 +1,5 @@
-"""Addresses of the web where a file is meant: kws reads and writes files alone, and says how else a recording comes to it."""
+"""Addresses of the web where a file is meant: kws reads and writes files alone, and says how else a
+recording comes to it."""
 
 import os
 import re
@@ -11,7 +12,10 @@ from kws.errors import KwsError
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _COMMANDS = {  # that write what is there to standard output
     **dict.fromkeys(("http", "https", "ftp", "ftps", "sftp", "scp", "smb", "smbs"), "curl -sL {}"),
-    **dict.fromkeys(("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "mmsh"), "ffmpeg -v error -i {} -f wav -"),
+    **dict.fromkeys(
+        ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "mmsh"),
+        "ffmpeg -v error -i {} -f wav -",
+    ),
     **{"s3": "aws s3 cp {} -", "gs": "gcloud storage cat {}"},
 }
 
@@ -22,8 +26,9 @@ def is_address(name: str) -> bool:
 
 
 def check_file(name: str | Path, pipe: str = "") -> None:
-    """Raises KwsError where a file is to be read, or written, and an address is given. `pipe`: a command that takes a recording from a
-    pipe in the place of a file, if there is one ("kws detect -")."""
+    """Raises KwsError where a file is to be read, or written, and an address is given. `pipe`: a
+    command that takes a recording from a pipe in the place of a file, if there is one ("kws
+    detect -")."""
     if not is_address(str(name)):
         return
     name = str(name)
@@ -47,7 +52,11 @@ def _scheme(name: str) -> str:
 
 
 def _kept(name: str, fetched: str | None) -> str:
-    return f"Fetch it first, and give the path: {fetched} > FILE" if fetched else "Fetch it first, and give the path."
+    return (
+        f"Fetch it first, and give the path: {fetched} > FILE"
+        if fetched
+        else "Fetch it first, and give the path."
+    )
 
 
 def _path(name: str) -> str:

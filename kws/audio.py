@@ -1,8 +1,8 @@
-"""Recordings and pipes as model audio: float32 mono samples at 16 kHz, block by block, so that ten hours need no more memory
-than ten seconds.
+"""Recordings and pipes as model audio: float32 mono samples at 16 kHz, block by block, so that ten
+hours need no more memory than ten seconds.
 
-A damaged recording is read as far as it goes and raises AudioError only then: whoever takes the blocks has heard everything
-there was to hear before the fault is told.
+A damaged recording is read as far as it goes and raises AudioError only then: whoever takes the
+blocks has heard everything there was to hear before the fault is told.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,14 @@ SAMPLE_RATE = 16_000
 RAW_FORMATS: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 _RATES = range(1_000, 1_000_001)  # anything else is a damaged header
-_LOUDEST = 1e6  # full scale is 1; the square of a sample far beyond this no longer fits the network's numbers
+# Full scale is 1; the square of a sample far beyond this no longer fits the network's numbers.
+_LOUDEST = 1e6
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a recording is heard. `channel`: one of its channels alone; `track`: one of several audio tracks, the first unless told.
-    Both are counted from 1."""
+    """What of a recording is heard. `channel`: one of its channels alone; `track`: one of several
+    audio tracks, the first unless told. Both are counted from 1."""
 
     channel: int | None = None
     track: int | None = None
@@ -38,11 +39,15 @@ class Selection:
 ALL = Selection()
 
 
-def blocks(path: Path | str, block_seconds: float = 10.0, selection: Selection = ALL) -> Iterator[np.ndarray]:
-    """Samples of a recording as float32 mono 16 kHz blocks [n] of at most about `block_seconds`; channels are averaged (`kws.channels`).
+def blocks(
+    path: Path | str, block_seconds: float = 10.0, selection: Selection = ALL
+) -> Iterator[np.ndarray]:
+    """Samples of a recording as float32 mono 16 kHz blocks [n] of at most about `block_seconds`;
+    channels are averaged (`kws.channels`).
 
-    Raises AudioError when nothing can be read; and, after the last block, when the recording ends before its header says, is damaged,
-    has no samples, or holds samples that are not numbers (they are given as silence).
+    Raises AudioError when nothing can be read; and, after the last block, when the recording ends
+    before its header says, is damaged, has no samples, or holds samples that are not numbers (they
+    are given as silence).
     """
     return _blocks_from(Path(path), 0.0, block_seconds, selection)
 
@@ -52,23 +57,28 @@ def read(path: Path | str) -> np.ndarray:
     return np.concatenate(list(blocks(path)))
 
 
-def excerpt(path: Path | str, start_seconds: float, end_seconds: float, selection: Selection = ALL) -> np.ndarray:
-    """The part of a recording between two times as float32 mono 16 kHz samples [n], shorter where the recording ends.
+def excerpt(
+    path: Path | str, start_seconds: float, end_seconds: float, selection: Selection = ALL
+) -> np.ndarray:
+    """The part of a recording between two times as float32 mono 16 kHz samples [n], shorter where
+    the recording ends.
 
-    Faults of the recording are left to `blocks` to tell. Raises AudioError when nothing can be read.
+    Faults of the recording are left to `blocks` to tell. Raises AudioError when nothing can
+    be read.
     """
     return Excerpts(path, selection).cut(start_seconds, end_seconds)
 
 
 class Excerpts:
-    """Excerpts of one recording. In most compressed formats a place is found only by decoding all before it: there, one pass serves all
-    excerpts that do not begin before the one cut last."""
+    """Excerpts of one recording. In most compressed formats a place is found only by decoding all
+    before it: there, one pass serves all excerpts that do not begin before the one cut last."""
 
     def __init__(self, path: Path | str, selection: Selection = ALL):
         self.path = Path(path)
         self._selection = selection
         self._blocks: Iterator[np.ndarray] = iter(())
-        self._held, self._end = np.zeros(0, np.float32), 0  # samples read, and the number of the one after them
+        # Samples read, and the number of the one after them.
+        self._held, self._end = np.zeros(0, np.float32), 0
         self._in_one_pass = False
 
     def cut(self, start_seconds: float, end_seconds: float) -> np.ndarray:
@@ -86,16 +96,21 @@ class Excerpts:
 
     def _open(self, start_seconds: float, block_seconds: float) -> None:
         stack = ExitStack()
-        recording = stack.enter_context(open_recording(self.path, block_seconds, start_seconds, self._selection.track))
+        recording = stack.enter_context(
+            open_recording(self.path, block_seconds, start_seconds, self._selection.track)
+        )
         self._in_one_pass = not recording.seeks
-        self._blocks = _closing(stack, _model_blocks(recording.chunks, str(self.path), self._selection.channel))
+        self._blocks = _closing(
+            stack, _model_blocks(recording.chunks, str(self.path), self._selection.channel)
+        )
 
     def _forget_before(self, sample: int) -> None:
         self._held = self._held[max(sample - (self._end - len(self._held)), 0) :]
 
 
 def duration_seconds(path: Path | str) -> float | None:
-    """Length that the recording's header promises: None where only decoding would tell, 0 where there is nothing to decode."""
+    """Length that the recording's header promises: None where only decoding would tell, 0 where
+    there is nothing to decode."""
     try:
         with open_recording(Path(path), 1.0) as recording:
             return recording.seconds
@@ -103,7 +118,9 @@ def duration_seconds(path: Path | str) -> float | None:
         return 0.0
 
 
-def _blocks_from(path: Path, start_seconds: float, block_seconds: float, selection: Selection) -> Iterator[np.ndarray]:
+def _blocks_from(
+    path: Path, start_seconds: float, block_seconds: float, selection: Selection
+) -> Iterator[np.ndarray]:
     with open_recording(path, block_seconds, start_seconds, selection.track) as recording:
         yield from _model_blocks(recording.chunks, str(path), selection.channel)
 
@@ -114,9 +131,13 @@ def _closing(stack: ExitStack, blocks: Iterator[np.ndarray]) -> Iterator[np.ndar
 
 
 def raw_blocks(
-    stream: BufferedIOBase, rate: int = SAMPLE_RATE, encoding: str = "s16le", block_seconds: float = 0.08
+    stream: BufferedIOBase,
+    rate: int = SAMPLE_RATE,
+    encoding: str = "s16le",
+    block_seconds: float = 0.08,
 ) -> Iterator[np.ndarray]:
-    """Raw mono PCM from a pipe as float32 mono 16 kHz blocks [n], each as soon as it arrives. `encoding` is one of RAW_FORMATS.
+    """Raw mono PCM from a pipe as float32 mono 16 kHz blocks [n], each as soon as it arrives.
+    `encoding` is one of RAW_FORMATS.
 
     Raises AudioError after the last block when nothing came or samples were not numbers.
     """
@@ -125,9 +146,11 @@ def raw_blocks(
     yield from model_blocks(_raw_chunks(stream, dtype, block_bytes), rate, "standard input")
 
 
-def model_blocks(chunks: Iterator[np.ndarray], rate: int, where: str, channel: int | None = None) -> Iterator[np.ndarray]:
-    """Float32 chunks [n] or [n, channels] at `rate` Hz as model audio [n]. `where` names their source in errors; `channel`, counted
-    from 1, is heard alone.
+def model_blocks(
+    chunks: Iterator[np.ndarray], rate: int, where: str, channel: int | None = None
+) -> Iterator[np.ndarray]:
+    """Float32 chunks [n] or [n, channels] at `rate` Hz as model audio [n]. `where` names their
+    source in errors; `channel`, counted from 1, is heard alone.
 
     Raises AudioError after the last block, like `blocks`.
     """
@@ -150,13 +173,15 @@ def _model_blocks(chunks: Iterator[Chunk], where: str, channel: int | None) -> I
 
 def no_sound(samples: np.ndarray) -> np.ndarray | None:
     """Which samples are not numbers, or are beyond all bounds; None where none is."""
-    if not samples.size or (samples.min() >= -_LOUDEST and samples.max() <= _LOUDEST):  # false also for NaN
+    # False also for NaN.
+    if not samples.size or (samples.min() >= -_LOUDEST and samples.max() <= _LOUDEST):
         return None
     return ~(np.abs(samples) <= _LOUDEST)
 
 
 def _raw_chunks(stream: BufferedIOBase, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:
-    head, rest = b"", b""  # what came first, up to HEAD_BYTES; bytes of a sample that has not arrived in full
+    # What came first, up to HEAD_BYTES; bytes of a sample that has not arrived in full.
+    head, rest = b"", b""
     while data := _arrived(stream, block_bytes):
         if len(head) < HEAD_BYTES:
             head += data
@@ -172,7 +197,8 @@ def _check_is_raw(head: bytes) -> None:
     """Raises AudioError for the beginning of a file."""
     if looks_like_a_recording(head):
         raise AudioError(
-            "standard input: a file, not raw samples. Give it to kws detect -, or decode it: ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -"
+            "standard input: a file, not raw samples. "
+            "Give it to kws detect -, or decode it: ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -"
         )
 
 
@@ -180,12 +206,15 @@ def _arrived(stream: BufferedIOBase, most_bytes: int) -> bytes:
     try:
         return stream.read1(most_bytes)
     except OSError as error:
-        raise AudioError(f"standard input: cannot be read ({error.strerror}). Pipe raw audio into it.") from error
+        raise AudioError(
+            f"standard input: cannot be read ({error.strerror}). Pipe raw audio into it."
+        ) from error
 
 
 class _Intake:
-    """Cleans, mixes and resamples the chunks of one source, and remembers what was wrong with them. Where their rate or the number of
-    their channels changes, as in files put one after the other, it begins anew."""
+    """Cleans, mixes and resamples the chunks of one source, and remembers what was wrong with them.
+    Where their rate or the number of their channels changes, as in files put one after the other,
+    it begins anew."""
 
     def __init__(self, where: str, channel: int | None):
         self._where, self._channel = where, channel
@@ -217,14 +246,19 @@ class _Intake:
             return AudioError(f"{self._where}: no samples in it. Record or copy it again.")
         if self._bad_samples:
             return AudioError(
-                f"{self._where}: {self._bad_samples} samples are no sound (not a number, or beyond all bounds), the first at "
-                f"{self._first_bad_seconds:.2f} s; they were taken for silence. Write the recording again."
+                f"{self._where}: {self._bad_samples} samples are no sound (not a number, or "
+                "beyond all bounds), the first at "
+                f"{self._first_bad_seconds:.2f} s; they were taken for silence. "
+                "Write the recording again."
             )
         return None
 
     def _begin(self, rate: int) -> None:
         if rate not in _RATES:
-            raise AudioError(f"{self._where}: a sample rate of {rate} Hz cannot be right. Check the file, or convert it.")
+            raise AudioError(
+                f"{self._where}: a sample rate of {rate} Hz cannot be right. "
+                "Check the file, or convert it."
+            )
         self._downmix = Downmix(rate, self._channel, self._where)
         self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1)
 

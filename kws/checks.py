@@ -175,7 +175,10 @@ def _formats() -> list[Probe]:
         "pip install --force-reinstall av",
     )
     return [
-        *(Probe("formats", each, partial(_format, each), libsndfile, True) for each in NEEDED_FORMATS),
+        *(
+            Probe("formats", each, partial(_format, each), libsndfile, True)
+            for each in NEEDED_FORMATS
+        ),
         *(Probe("formats", each, partial(_format, each), pyav) for each in PYAV_FORMATS),
     ]
 

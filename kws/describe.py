@@ -1,4 +1,5 @@
-"""A model's own description as text a person can read: whatever sections the document has, in its order."""
+"""A model's own description as text a person can read: whatever sections the document has, in
+its order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,11 +23,17 @@ def _section(document: Mapping, indent: int) -> Iterator[str]:
         if _has_parts(value):
             yield ""
             yield f"{' ' * indent}{_title(key)}"
-            yield from _section(value, indent + 2) if isinstance(value, Mapping) else _table(value, indent + 2)
+            yield from (
+                _section(value, indent + 2)
+                if isinstance(value, Mapping)
+                else _table(value, indent + 2)
+            )
 
 
 def _has_parts(value: object) -> bool:
-    return isinstance(value, Mapping) or (isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value))
+    return isinstance(value, Mapping) or (
+        isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
+    )
 
 
 def _title(key: str) -> str:
@@ -46,14 +53,23 @@ def _text(value: object) -> str:
 
 
 def _cell(key: str, value: object) -> str:
-    return " – ".join(map(_text, value)) if key.endswith("_interval") and isinstance(value, list) and value else _text(value)
+    return (
+        " – ".join(map(_text, value))
+        if key.endswith("_interval") and isinstance(value, list) and value
+        else _text(value)
+    )
 
 
 def _table(rows: Sequence[Mapping], indent: int) -> Iterator[str]:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_title(key) for key in columns]] + [[_cell(key, row.get(key)) for key in columns] for row in rows]
+    cells = [[_title(key) for key in columns]] + [
+        [_cell(key, row.get(key)) for key in columns] for row in rows
+    ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     numeric = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in columns]
     for line in cells:
-        padded = (cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(line, widths, numeric, strict=True))
+        padded = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        )
         yield f"{' ' * indent}{'  '.join(padded)}".rstrip()

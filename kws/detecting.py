@@ -1,6 +1,5 @@
-"""Words in many recordings: folders are expanded, several recordings are heard at once, results keep the order of the input,
-and a recording that cannot be read stops none of the others.
-"""
+"""Words in many recordings: folders are expanded, several recordings are heard at once, results
+keep the order of the input, and a recording that cannot be read stops none of the others."""
 
 import shutil
 import sys
@@ -61,10 +60,14 @@ class Outcome:
 Result = tuple[Recording, Detection | KwsError]
 
 
-def run(spotter: Spotter, names: Sequence[str], options: Options, complain: Callable[[KwsError], None]) -> Outcome:
-    """Hears all recordings and writes their events to stdout; each fault goes to `complain`. `names` are files, folders or '-'.
+def run(
+    spotter: Spotter, names: Sequence[str], options: Options, complain: Callable[[KwsError], None]
+) -> Outcome:
+    """Hears all recordings and writes their events to stdout; each fault goes to `complain`.
+    `names` are files, folders or '-'.
 
-    Raises KwsError when events or the plot cannot be written, or clips have no place; before anything is heard, where that is known.
+    Raises KwsError when events or the plot cannot be written, or clips have no place; before
+    anything is heard, where that is known.
     """
     for place in filter(None, (options.clips, options.plot)):
         check_place(place)
@@ -88,18 +91,26 @@ def _scratch(names: Sequence[str]) -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="kws-")
     except OSError as error:
-        raise KwsError(f"{STANDARD_INPUT}: standard input cannot be kept ({error.strerror}). Make room, or set TMPDIR.") from error
+        raise KwsError(
+            f"{STANDARD_INPUT}: standard input cannot be kept ({error.strerror}). "
+            "Make room, or set TMPDIR."
+        ) from error
     with folder as name:
         yield Path(name)
 
 
 def gather(names: Sequence[str], scratch: Path) -> tuple[list[Recording], list[KwsError]]:
-    """All recordings that `names` stand for, and a fault for each name or folder without any. Standard input is copied to `scratch`."""
+    """All recordings that `names` stand for, and a fault for each name or folder without any.
+    Standard input is copied to `scratch`."""
     recordings: list[Recording] = []
     faults: list[KwsError] = []
     for name in names:
         try:
-            recordings += [_from_standard_input(scratch)] if name == STANDARD_INPUT else _below(name, faults.append)
+            recordings += (
+                [_from_standard_input(scratch)]
+                if name == STANDARD_INPUT
+                else _below(name, faults.append)
+            )
         except KwsError as fault:
             faults.append(fault)
     return recordings, faults
@@ -112,14 +123,22 @@ def _from_standard_input(scratch: Path) -> Recording:
             shutil.copyfileobj(sys.stdin.buffer, file)
     except OSError as error:
         place = f"does not fit into {scratch.parent}" if error.errno in FULL else "cannot be read"
-        way_out = "Make room there, or set TMPDIR" if error.errno in FULL else "Give it a recording: kws detect - < FILE"
-        raise AudioError(f"{STANDARD_INPUT}: standard input {place} ({error.strerror}). {way_out}.") from error
+        way_out = (
+            "Make room there, or set TMPDIR"
+            if error.errno in FULL
+            else "Give it a recording: kws detect - < FILE"
+        )
+        raise AudioError(
+            f"{STANDARD_INPUT}: standard input {place} ({error.strerror}). {way_out}."
+        ) from error
     return Recording(STANDARD_INPUT, path)
 
 
 def _below(name: str, lost: Callable[[KwsError], None]) -> list[Recording]:
     check_file(name, "kws detect -")
-    return [Recording(printable(str(path)), path) for path in find_recordings(on_disk(Path(name)), lost)]
+    return [
+        Recording(printable(str(path)), path) for path in find_recordings(on_disk(Path(name)), lost)
+    ]
 
 
 def _hear(
@@ -138,7 +157,9 @@ def _hear(
         progress.heard(seconds)
 
     try:
-        for recording, result in results(spotter, recordings, options.selection, options.jobs, heard):
+        for recording, result in results(
+            spotter, recordings, options.selection, options.jobs, heard
+        ):
             with aside():
                 fault = result if isinstance(result, KwsError) else outlet.take(recording, result)
                 outcome.events += result is not fault
@@ -158,15 +179,17 @@ class _Outlet:
     def __init__(self, spotter: Spotter, recordings: list[Recording], options: Options):
         self._spotter = spotter
         names = [recording.name for recording in recordings]
-        self._writer = None if options.quiet else EventWriter(sys.stdout, options.form, names, spotter.words)
+        self._writer = (
+            None if options.quiet else EventWriter(sys.stdout, options.form, names, spotter.words)
+        )
         self._clips = options.clips and ClipFolder(options.clips, options.selection)
         self._selection = options.selection
         self._plot = options.plot
         self._events: list[Detection] = []  # kept for the plot alone
 
     def take(self, recording: Recording, event: Detection) -> KwsError | None:
-        """What was wrong with the clip of this event, which does not keep others from being saved. Raises KwsError where the event itself
-        cannot be written."""
+        """What was wrong with the clip of this event, which does not keep others from being saved.
+        Raises KwsError where the event itself cannot be written."""
         if self._writer:
             self._writer.write(recording.name, event)
         if self._plot:
@@ -185,17 +208,27 @@ class _Outlet:
 
 
 def check_drawable(recordings: Sequence[Recording]) -> None:
-    """Raises KwsError where it is known before it is heard that the first recording cannot be drawn."""
+    """Raises KwsError where it is known before it is heard that the first recording cannot
+    be drawn."""
     if find_spec("matplotlib") is None:
-        raise MissingExtraError(f"plots need matplotlib, which is not installed. {install_hint('plot')}")
+        raise MissingExtraError(
+            f"plots need matplotlib, which is not installed. {install_hint('plot')}"
+        )
     for recording in recordings[:1]:
         _check_length(recording, audio.duration_seconds(recording.path) or 0.0)
 
 
-def draw(spotter: Spotter, recording: Recording, selection: audio.Selection, events: Sequence[Detection], picture: Path) -> None:
+def draw(
+    spotter: Spotter,
+    recording: Recording,
+    selection: audio.Selection,
+    events: Sequence[Detection],
+    picture: Path,
+) -> None:
     """Plots one recording and its events, or nothing if there is no sound in it.
 
-    Raises AudioError when it cannot be read, KwsError when it is too long for a picture, or matplotlib is missing.
+    Raises AudioError when it cannot be read, KwsError when it is too long for a picture, or
+    matplotlib is missing.
     """
     from kws.plot import plot
 
@@ -211,13 +244,21 @@ def draw(spotter: Spotter, recording: Recording, selection: audio.Selection, eve
 def _check_length(recording: Recording, seconds: float) -> None:
     if seconds > _PLOT_SECONDS:
         minutes = _PLOT_SECONDS // 60
-        raise KwsError(f"{recording.name}: longer than {minutes} minutes, too long for one plot. Cut out the part to look at.")
+        raise KwsError(
+            f"{recording.name}: longer than {minutes} minutes, too long for one plot. "
+            "Cut out the part to look at."
+        )
 
 
 def results(
-    spotter: Spotter, recordings: Sequence[Recording], selection: audio.Selection, jobs: int, heard: Callable[[float], None]
+    spotter: Spotter,
+    recordings: Sequence[Recording],
+    selection: audio.Selection,
+    jobs: int,
+    heard: Callable[[float], None],
 ) -> Iterator[Result]:
-    """Events of each recording, then its fault if it has one, in the order of `recordings`; `jobs` are heard at once.
+    """Events of each recording, then its fault if it has one, in the order of `recordings`; `jobs`
+    are heard at once.
 
     `heard` is told the seconds of audio done. With one job, events come as they are found.
     """
@@ -225,7 +266,8 @@ def results(
         for recording in recordings:
             yield from _results_of(spotter, selection, heard, recording)
         return
-    from concurrent.futures import ThreadPoolExecutor  # takes 3 ms to load, of which one recording needs nothing
+    # Takes 3 ms to load, of which one recording needs nothing.
+    from concurrent.futures import ThreadPoolExecutor
 
     stop = _Stop(heard)
     pool = ThreadPoolExecutor(jobs)
@@ -237,7 +279,12 @@ def results(
         pool.shutdown(cancel_futures=True)
 
 
-def _collected(spotter: Spotter, selection: audio.Selection, heard: Callable[[float], None], recording: Recording) -> list[Result]:
+def _collected(
+    spotter: Spotter,
+    selection: audio.Selection,
+    heard: Callable[[float], None],
+    recording: Recording,
+) -> list[Result]:
     return list(_results_of(spotter, selection, heard, recording))
 
 
@@ -256,12 +303,19 @@ class _Stop:
         self._heard(seconds)
 
 
-def _results_of(spotter: Spotter, selection: audio.Selection, heard: Callable[[float], None], recording: Recording) -> Iterator[Result]:
+def _results_of(
+    spotter: Spotter,
+    selection: audio.Selection,
+    heard: Callable[[float], None],
+    recording: Recording,
+) -> Iterator[Result]:
     def after_block(_: Stream, block: np.ndarray) -> None:
         heard(len(block) / audio.SAMPLE_RATE)
 
     try:
-        for event in spotter.stream().listen(audio.blocks(recording.path, selection=selection), after_block):
+        for event in spotter.stream().listen(
+            audio.blocks(recording.path, selection=selection), after_block
+        ):
             yield recording, event
     except AudioError as fault:
         yield recording, AudioError(str(fault).replace(str(recording.path), recording.name))

@@ -1,7 +1,8 @@
 """The one stateful step: `scores, state = step(audio, state)`.
 
-Audio is any number of new samples; the state is all that is still needed of the past. Scores come out one frame at a time, so
-samples that do not fill a frame yet wait in the state. A file, a microphone and a whole archive go through this same function.
+Audio is any number of new samples; the state is all that is still needed of the past. Scores come
+out one frame at a time, so samples that do not fill a frame yet wait in the state. A file, a
+microphone and a whole archive go through this same function.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from kws.reader import Heard, Reader
 
 @dataclass(frozen=True)
 class State:
-    """`waiting` [B, n]: samples short of a frame; `memory` [B, S]: the network's own state; `heard`: what a reader needs, where there is
-    one."""
+    """`waiting` [B, n]: samples short of a frame; `memory` [B, S]: the network's own state;
+    `heard`: what a reader needs, where there is one."""
 
     waiting: np.ndarray
     memory: np.ndarray
@@ -27,8 +28,9 @@ class State:
 
 
 class Step(NamedTuple):
-    """Probabilities `pooled` and `frames` [B, F, W]; `extents` [B, F, W, 2] in seconds (see `kws.events.Scores`); log p of the `letters`
-    [B, F, L] of a model that reads, too (else L is 0)."""
+    """Probabilities `pooled` and `frames` [B, F, W]; `extents` [B, F, W, 2] in seconds (see
+    `kws.events.Scores`); log p of the `letters` [B, F, L] of a model that reads, too (else L is 0).
+    """
 
     pooled: np.ndarray
     frames: np.ndarray
@@ -37,7 +39,8 @@ class Step(NamedTuple):
 
 
 class Engine(Protocol):
-    """What runs a model: `silence` makes the state before any stream, `step` goes on from a state."""
+    """What runs a model: `silence` makes the state before any stream, `step` goes on from
+    a state."""
 
     @property
     def info(self) -> ModelInfo: ...
@@ -56,8 +59,11 @@ def begin(memory: np.ndarray, reader: Reader | None) -> State:
     return State(np.zeros((len(memory), 0), np.float32), memory, heard)
 
 
-def advance(run: Run, info: ModelInfo, reader: Reader | None, audio: np.ndarray, state: State) -> tuple[Step, State]:
-    """One step of any engine: `run(audio, memory)` makes scores of whole frames, what is short of a frame waits in the state."""
+def advance(
+    run: Run, info: ModelInfo, reader: Reader | None, audio: np.ndarray, state: State
+) -> tuple[Step, State]:
+    """One step of any engine: `run(audio, memory)` makes scores of whole frames, what is short of a
+    frame waits in the state."""
     if state.waiting.shape[1]:
         audio = np.concatenate([state.waiting, audio], axis=1)
     ready = audio.shape[1] - audio.shape[1] % info.frame_samples
@@ -74,7 +80,12 @@ def advance(run: Run, info: ModelInfo, reader: Reader | None, audio: np.ndarray,
 
 def _nothing(batch: int, info: ModelInfo) -> Step:
     words, letters = len(info.words), len(info.letters)
-    return Step(*(np.zeros((batch, 0, *shape), np.float32) for shape in ((words,), (words,), (words, 2), (letters,))))
+    return Step(
+        *(
+            np.zeros((batch, 0, *shape), np.float32)
+            for shape in ((words,), (words,), (words, 2), (letters,))
+        )
+    )
 
 
 class Portable:
@@ -118,7 +129,10 @@ class Reopened(Portable):
     def _engine(self) -> Engine:
         engine = self._recipe.open()
         if engine.info.checksum != self._recipe.checksum:
-            raise ModelError(f"{engine.info.path}: this model has changed since it was loaded by whoever sent it. Load it there again.")
+            raise ModelError(
+                f"{engine.info.path}: this model has changed since it was loaded by whoever sent "
+                "it. Load it there again."
+            )
         return engine
 
     @property
@@ -133,19 +147,30 @@ class Reopened(Portable):
 
 
 class OnnxEngine(Portable):
-    """Runs a model file with ONNX Runtime on one CPU thread; with `alone`, as if there were no reader in it."""
+    """Runs a model file with ONNX Runtime on one CPU thread; with `alone`, as if there were no
+    reader in it."""
 
     def __init__(self, model: str = "welcome", *, alone: bool = False):
         self._session, self.info = open_session(find(model))
         self._reader = None if alone else open_reader(self._session, self.info)
-        self._outputs = ["new_state", "pooled", "frames", "extents", *(["letters"] if self.info.letters else [])]
+        self._outputs = [
+            "new_state",
+            "pooled",
+            "frames",
+            "extents",
+            *(["letters"] if self.info.letters else []),
+        ]
 
     def _opening(self) -> Opening:
-        return Opening(partial(OnnxEngine, str(self.info.path.absolute()), alone=self._reader is None), self.info.checksum)
+        return Opening(
+            partial(OnnxEngine, str(self.info.path.absolute()), alone=self._reader is None),
+            self.info.checksum,
+        )
 
     def silence(self, batch: int = 1) -> State:
         """State of `batch` streams before their first sample: endless digital silence."""
-        # The network forgets after `past_samples`, so silence of that length leaves the same state whatever was there before.
+        # The network forgets after `past_samples`, so silence of that length leaves the same state
+        # whatever was there before.
         frames = -(-self.info.past_samples // self.info.frame_samples)
         nothing = np.zeros((1, frames * self.info.frame_samples), np.float32)
         memory = self._run(nothing, np.zeros((1, self.info.state_size), np.float32))[1]
@@ -154,7 +179,8 @@ class OnnxEngine(Portable):
     def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]:
         """Scores of new samples.
 
-        audio [B, n]: float32, 16 kHz, any n. Returns the F frames these samples complete (F may be 0), and the new state.
+        audio [B, n]: float32, 16 kHz, any n. Returns the F frames these samples complete (F may be
+        0), and the new state.
         """
         return advance(self._run, self.info, self._reader, audio, state)
 
@@ -164,7 +190,8 @@ class OnnxEngine(Portable):
 
 
 def load(model: str = "welcome", device: str = "cpu") -> Engine:
-    """An engine for a model name or path. On a device other than "cpu" torch runs the checkpoint beside the model file."""
+    """An engine for a model name or path. On a device other than "cpu" torch runs the checkpoint
+    beside the model file."""
     if device == "cpu":
         return OnnxEngine(model)
     try:

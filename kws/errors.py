@@ -1,4 +1,5 @@
-"""Errors a user can act on. Each message says what is wrong, where, and what to do; a bug stays an ordinary exception."""
+"""Errors a user can act on. Each message says what is wrong, where, and what to do; a bug stays an
+ordinary exception."""
 
 
 def install_hint(extra: str) -> str:
@@ -7,7 +8,8 @@ def install_hint(extra: str) -> str:
 
 
 class KwsError(Exception):
-    """Base of all errors that are not bugs of ours; `kws` prints its message alone and exits with status 1."""
+    """Base of all errors that are not bugs of ours; `kws` prints its message alone and exits with
+    status 1."""
 
 
 class AudioError(KwsError):

@@ -49,18 +49,26 @@ class EventSettings:
 
     @property
     def targets(self) -> tuple[int, ...]:
-        """Numbers of the words that can be events: all but the classes for what is none (unknown words, silence)."""
+        """Numbers of the words that can be events: all but the classes for what is none (unknown
+        words, silence)."""
         return tuple(i for i, threshold in enumerate(self.threshold) if threshold < NEVER)
 
     def at(self, thresholds: Sequence[float]) -> "EventSettings":
         """These with other thresholds; what is never an event stays none."""
-        return replace(self, threshold=tuple(old if old >= NEVER else new for old, new in zip(self.threshold, thresholds, strict=True)))
+        return replace(
+            self,
+            threshold=tuple(
+                old if old >= NEVER else new
+                for old, new in zip(self.threshold, thresholds, strict=True)
+            ),
+        )
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of F frames for W words. `times` [F]: the end, in seconds, of the audio each frame has seen; `pooled` [F, W] and
-    `frames` [F, W]: probabilities; `extents` [F, W, 2]: seconds from that end back to the word's start and end, were it there."""
+    """Scores of F frames for W words. `times` [F]: the end, in seconds, of the audio each frame has
+    seen; `pooled` [F, W] and `frames` [F, W]: probabilities; `extents` [F, W, 2]: seconds from that
+    end back to the word's start and end, were it there."""
 
     times: np.ndarray
     pooled: np.ndarray
@@ -77,7 +85,8 @@ class EventMachine:
         self._tracks = [(i, tracks[i]) for i in settings.targets]
 
     def feed(self, scores: Scores) -> list[Detection]:
-        """Events that these frames complete, in the order in which they became known: the same for any portions."""
+        """Events that these frames complete, in the order in which they became known: the same for
+        any portions."""
         found = [pair for i, track in self._tracks for pair in track.feed(scores, i)]
         return [event for _, event in sorted(found, key=lambda pair: pair[0])]
 

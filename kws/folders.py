@@ -1,6 +1,8 @@
-"""Which recordings a name stands for: a file, or all that lie in a folder and below it; and how names are compared."""
+"""Which recordings a name stands for: a file, or all that lie in a folder and below it; and how
+names are compared."""
 
-# Methods of Path raise for names that are too long, and in folders that may be listed and not entered.
+# Methods of Path raise for names that are too long, and in folders that may be listed and not
+# entered.
 # ruff: noqa: PTH110, PTH112, PTH113, PTH114, PTH118, PTH208
 
 import errno
@@ -16,36 +18,43 @@ from kws.errors import AudioError
 from kws.signatures import HEAD_BYTES, looks_like_a_recording
 
 _BY_LIBRARIES = """
-8svx aif aifc aiff aiffc au avr bwf caf flac ircam mp1 mp2 mp3 mpa mpga nist oga ogg opus paf pvf rf64 sd2 sds sf snd sph spx svx voc vox
-w64 wav wave wavex wve xi
+8svx aif aifc aiff aiffc au avr bwf caf flac ircam mp1 mp2 mp3 mpa mpga nist oga ogg opus paf pvf
+rf64 sd2 sds sf snd sph spx svx voc vox w64 wav wave wavex wve xi
 """
 _BY_FFMPEG = """
-3g2 3ga 3gp 3gp2 3gpp aa3 aac aax ac3 adts amr amv ape asf avi awb dff dsf dss dts dtshd eac3 ec3 f4a f4v flv gsm gxf latm loas m2a m2ts m4a
-m4b m4p m4r m4v mka mkv mlp mov mp4 mp4v mpc mpeg mpg mpp mxf oma ogm ogv ogx qcp qt ra rm rmvb tak thd tta vob vqf weba webm wma wmv wtv
-wv
+3g2 3ga 3gp 3gp2 3gpp aa3 aac aax ac3 adts amr amv ape asf avi awb dff dsf dss dts dtshd eac3 ec3
+f4a f4v flv gsm gxf latm loas m2a m2ts m4a m4b m4p m4r m4v mka mkv mlp mov mp4 mp4v mpc mpeg mpg mpp
+mxf oma ogm ogv ogx qcp qt ra rm rmvb tak thd tta vob vqf weba webm wma wmv wtv wv
 """
 _TEXTS = """
-txt text md rst csv tsv json jsonl ndjson xml html htm css xhtml yaml yml toml ini cfg conf log lst list srt vtt ass ssa sub lrc lab labels
-textgrid eaf trs ctm stm rttm uem mlf phn wrd tex bib doc docx odt rtf pdf ps epub xls xlsx ods ppt pptx sql cue m3u m3u8 pls ram nfo sfv
-md5 sha1 sha256 asc sig url webloc lnk desktop torrent
+txt text md rst csv tsv json jsonl ndjson xml html htm css xhtml yaml yml toml ini cfg conf log lst
+list srt vtt ass ssa sub lrc lab labels textgrid eaf trs ctm stm rttm uem mlf phn wrd tex bib doc
+docx odt rtf pdf ps epub xls xlsx ods ppt pptx sql cue m3u m3u8 pls ram nfo sfv md5 sha1 sha256 asc
+sig url webloc lnk desktop torrent
 """
 _PICTURES = "png jpg jpeg gif bmp tif tiff webp heic heif avif svg ico psd xcf"
 _DATA = """
-zip tar gz tgz bz2 xz zst 7z rar iso dmg pkg deb rpm whl egg jar npy npz h5 hdf5 mat pkl pickle parquet feather arrow db sqlite sqlite3 lock
-dvc tfrecord
+zip tar gz tgz bz2 xz zst 7z rar iso dmg pkg deb rpm whl egg jar npy npz h5 hdf5 mat pkl pickle
+parquet feather arrow db sqlite sqlite3 lock dvc tfrecord
 """
 _PROGRAMS = """
-onnx pt pth pb tflite ckpt safetensors joblib py pyc ipynb sh bash bat ps1 c h cpp hpp cc rs go js jsx tsx java rb pl r m exe dll so dylib
+onnx pt pth pb tflite ckpt safetensors joblib py pyc ipynb sh bash bat ps1 c h cpp hpp cc rs go js
+jsx tsx java rb pl r m exe dll so dylib
 """
-_OF_AUDIO_PROGRAMS = "aup aup3 au3 als asd pek pkf reapeaks rpp sfk sesx flp mid midi kar sf2 cda"  # beside recordings
-_NAMES = "authors changelog changes contributing copying install license licence makefile manifest news notice readme"
+# Beside recordings
+_OF_AUDIO_PROGRAMS = "aup aup3 au3 als asd pek pkf reapeaks rpp sfk sesx flp mid midi kar sf2 cda"
+_NAMES = (
+    "authors changelog changes contributing copying install license licence makefile manifest news "
+    "notice readme"
+)
 
 
 def _endings(*lists: str) -> frozenset[str]:
     return frozenset(f".{ending}" for ending in " ".join(lists).split())
 
 
-SUFFIXES = _endings(_BY_LIBRARIES, _BY_FFMPEG)  # .ts and .mts are films, and programs as well: what is in the file decides
+# .ts and .mts are films, and programs as well: what is in the file decides.
+SUFFIXES = _endings(_BY_LIBRARIES, _BY_FFMPEG)
 _OTHER_SUFFIXES = _endings(_TEXTS, _PICTURES, _DATA, _PROGRAMS, _OF_AUDIO_PROGRAMS)
 _OTHER_NAMES = frozenset(_NAMES.split())
 _MOST_NAMED = 3
@@ -56,13 +65,15 @@ _log = logging.getLogger("kws")
 
 
 def normalized(name: str) -> str:
-    """A name as it is compared, and written: Unicode knows two ways to write "ü", which look the same and differ byte by byte; this is the
-    shorter one (NFC). Disks hold both. A path that is opened stays as it is."""
+    """A name as it is compared, and written: Unicode knows two ways to write "ü", which look the
+    same and differ byte by byte; this is the shorter one (NFC). Disks hold both. A path that is
+    opened stays as it is."""
     return unicodedata.normalize("NFC", name)
 
 
 def shortened(name: str, most_bytes: int) -> str:
-    """A name, or of one that is longer the beginning, in whole characters, and a digest of it all."""
+    """A name, or of one that is longer the beginning, in whole characters, and a digest of
+    it all."""
     import hashlib  # takes as long to load as all else here
 
     whole = os.fsencode(name)
@@ -75,23 +86,27 @@ def shortened(name: str, most_bytes: int) -> str:
 
 
 def check_length(path: Path) -> None:
-    """Raises OSError where the name of a file or folder on the path is too long. The system says so only where all before it is there."""
+    """Raises OSError where the name of a file or folder on the path is too long. The system says so
+    only where all before it is there."""
     if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
 def fitting(name: str, ending: str) -> str:
-    """`name` + `ending`, of which the name is shortened where together they are too long for a file."""
+    """`name` + `ending`, of which the name is shortened where together they are too long for
+    a file."""
     return shortened(name, _LONGEST_NAME - len(os.fsencode(ending))) + ending
 
 
 def beside(path: Path, ending: str) -> Path:
-    """The file of this ending that belongs to another, as NAME.first.onnx to NAME.onnx; a long NAME is shortened."""
+    """The file of this ending that belongs to another, as NAME.first.onnx to NAME.onnx; a long NAME
+    is shortened."""
     return path.with_name(fitting(path.stem, ending))
 
 
 def on_disk(path: Path) -> Path:
-    """The path as its parts are written on the disk, where they are there in another form of Unicode; else as it is."""
+    """The path as its parts are written on the disk, where they are there in another form of
+    Unicode; else as it is."""
     if os.path.lexists(path) or path.parent == path:
         return path
     folder = on_disk(path.parent)
@@ -99,19 +114,26 @@ def on_disk(path: Path) -> Path:
         there = os.listdir(folder)
     except OSError:
         return path
-    return folder / next((name for name in there if normalized(name) == normalized(path.name)), path.name)
+    return folder / next(
+        (name for name in there if normalized(name) == normalized(path.name)), path.name
+    )
 
 
-def find_recordings(path: Path | str, lost: Callable[[AudioError], None] | None = None, first: Iterable[str] = ()) -> list[Path]:
+def find_recordings(
+    path: Path | str, lost: Callable[[AudioError], None] | None = None, first: Iterable[str] = ()
+) -> list[Path]:
     """The recording itself, or all recordings below a folder, sorted, hidden ones left out.
 
-    A recording is known by its ending, or, where this says nothing, by its first bytes. How many files are of no known kind is a warning
-    of the logger "kws". Links are followed. Each real folder is entered once, and each real file is heard once, by the name that is no
-    link if it has one in there; `first`: names of folders in this one that are entered before all else, whether they are links or not. A
-    link to a folder in which it lies itself leads nowhere new, and is passed over.
+    A recording is known by its ending, or, where this says nothing, by its first bytes. How many
+    files are of no known kind is a warning of the logger "kws". Links are followed. Each real
+    folder is entered once, and each real file is heard once, by the name that is no link if it has
+    one in there; `first`: names of folders in this one that are entered before all else, whether
+    they are links or not. A link to a folder in which it lies itself leads nowhere new, and is
+    passed over.
 
-    `lost` is told of each folder that cannot be listed, and of links that lead nowhere. Raises AudioError for a folder without
-    recordings; where nobody is to be told, for a folder that cannot be listed, too, and links are a warning.
+    `lost` is told of each folder that cannot be listed, and of links that lead nowhere. Raises
+    AudioError for a folder without recordings; where nobody is to be told, for a folder that cannot
+    be listed, too, and links are a warning.
     """
     path = Path(path)
     if not os.path.isdir(path):
@@ -119,7 +141,10 @@ def find_recordings(path: Path | str, lost: Callable[[AudioError], None] | None 
     search = _Search(path)
     search.walk([*_named(path, first), path])
     unlisted = [
-        AudioError(f"{error.filename}: this directory cannot be listed ({error.strerror}). Check its permissions.")
+        AudioError(
+            f"{error.filename}: this directory cannot be listed ({error.strerror}). "
+            "Check its permissions."
+        )
         for error in search.closed
     ]
     if unlisted and (lost is None or not search.found):
@@ -130,7 +155,10 @@ def find_recordings(path: Path | str, lost: Callable[[AudioError], None] | None 
     if search.unknown:
         _log.warning("%s", _told_of_unknown(path, search.unknown))
     if not search.found:
-        raise AudioError(f"{path}: no recordings in this directory or below it (.wav, .flac, .mp3, ...). Check the path.")
+        raise AudioError(
+            f"{path}: no recordings in this directory or below it (.wav, .flac, .mp3, ...). "
+            "Check the path."
+        )
     return sorted(search.found)
 
 
@@ -138,14 +166,19 @@ def _named(folder: Path, names: Iterable[str]) -> list[Path]:
     """The folders in one that have these names, in any form of Unicode."""
     wanted = set(map(normalized, names))
     try:
-        return [path for path in sorted(folder.iterdir()) if normalized(path.name) in wanted and path.is_dir()]
+        return [
+            path
+            for path in sorted(folder.iterdir())
+            if normalized(path.name) in wanted and path.is_dir()
+        ]
     except OSError:
         return []
 
 
 @dataclass
 class _Search:
-    """What lies below a folder: recordings, files of no known kind, links that lead nowhere, folders that cannot be listed."""
+    """What lies below a folder: recordings, files of no known kind, links that lead nowhere,
+    folders that cannot be listed."""
 
     top: Path
     found: list[Path] = field(default_factory=list)
@@ -171,9 +204,12 @@ class _Search:
                 continue
             self._entered.add(real)
             folders[:] = [name for name in folders if not name.startswith(".")]
-            links += [path for path in (Path(folder, name) for name in folders) if os.path.islink(path)]
+            links += [
+                path for path in (Path(folder, name) for name in folders) if os.path.islink(path)
+            ]
             for file in (Path(folder, name) for name in names if not name.startswith(".")):
-                if os.path.islink(file):  # Path.is_symlink raises where a folder may be listed, and not entered
+                # Path.is_symlink raises where a folder may be listed, and not entered.
+                if os.path.islink(file):
                     linked_files.append(file)
                 else:
                     self._take(file, os.path.join(real, file.name))
@@ -184,7 +220,10 @@ class _Search:
     def _leads_back(self, link: Path) -> bool:
         """Whether a link leads to a folder above itself, or above all that is searched."""
         target = os.path.realpath(link)
-        return any(Path(os.path.realpath(folder)).is_relative_to(target) for folder in (link.parent, self.top))
+        return any(
+            Path(os.path.realpath(folder)).is_relative_to(target)
+            for folder in (link.parent, self.top)
+        )
 
     def _take(self, file: Path, real: str) -> None:
         if _is_other(file):
@@ -215,7 +254,10 @@ def _begins_as_a_recording(file: Path) -> bool:
 
 
 def _told_of_closed(error: OSError) -> AudioError:
-    return AudioError(f"{error.filename}: this directory cannot be listed ({error.strerror}). Check its permissions.")
+    return AudioError(
+        f"{error.filename}: this directory cannot be listed ({error.strerror}). "
+        "Check its permissions."
+    )
 
 
 def _told_of_links(folder: Path, dangling: Sequence[Path]) -> list[AudioError]:
@@ -224,12 +266,25 @@ def _told_of_links(folder: Path, dangling: Sequence[Path]) -> list[AudioError]:
     first = f"{dangling[0].relative_to(folder)} to {dangling[0].readlink()}"
     if len(dangling) == 1:
         return [AudioError(f"{folder}: a link leads nowhere ({first}). Mend or remove it.")]
-    return [AudioError(f"{folder}: {len(dangling)} links lead nowhere (the first: {first}). Mend or remove them.")]
+    return [
+        AudioError(
+            f"{folder}: {len(dangling)} links lead nowhere (the first: {first}). "
+            "Mend or remove them."
+        )
+    ]
 
 
 def _told_of_unknown(folder: Path, unknown: Sequence[Path]) -> str:
-    kinds = [kind for kind, _ in Counter(file.suffix.lower() or file.name for file in sorted(unknown)).most_common()]
+    kinds = [
+        kind
+        for kind, _ in Counter(
+            file.suffix.lower() or file.name for file in sorted(unknown)
+        ).most_common()
+    ]
     named = ", ".join([*kinds[:_MOST_NAMED], *["..."] * (len(kinds) > _MOST_NAMED)])
     if len(unknown) == 1:
         return f"{folder}: 1 file is not heard, its kind is unknown ({named}). Name it to hear it."
-    return f"{folder}: {len(unknown)} files are not heard, their kind is unknown ({named}). Name them to hear them."
+    return (
+        f"{folder}: {len(unknown)} files are not heard, their kind is unknown ({named}). "
+        "Name them to hear them."
+    )

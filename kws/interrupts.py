@@ -1,8 +1,9 @@
 """Ctrl-C that is never lost.
 
-Python drops an exception that is raised inside a destructor or a callback, and a KeyboardInterrupt is raised wherever the program
-happens to be: now and then in there, as when the file just heard is closed. So the wish to stop is remembered as well, and
-`check` raises it again where nothing drops it.
+Python drops an exception that is raised inside a destructor or a callback, and a
+KeyboardInterrupt is raised wherever the program happens to be: now and then in there, as when the
+file just heard is closed. So the wish to stop is remembered as well, and `check` raises it again
+where nothing drops it.
 """
 
 import signal
@@ -13,10 +14,12 @@ from types import FrameType
 
 
 class Interrupts:
-    """Around work that Ctrl-C may stop: `with Interrupts() as interrupts: ...`, with `interrupts.check()` now and then inside.
+    """Around work that Ctrl-C may stop: `with Interrupts() as interrupts: ...`, with
+    `interrupts.check()` now and then inside.
 
-    While `patient`, the first Ctrl-C waits for the next check, and `on_wait` is called; the second, or any one else, is a
-    KeyboardInterrupt at once. Nothing changes outside the main thread, or where the program was started to ignore Ctrl-C.
+    While `patient`, the first Ctrl-C waits for the next check, and `on_wait` is called; the second,
+    or any one else, is a KeyboardInterrupt at once. Nothing changes outside the main thread, or
+    where the program was started to ignore Ctrl-C.
     """
 
     def __init__(self, on_wait: Callable[[], None] = lambda: None):
@@ -31,8 +34,12 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         self._handler, self._hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
-        # A shell starts `kws train ... &` deaf to Ctrl-C, which is meant for what runs in front of it.
-        self._listens = threading.current_thread() is threading.main_thread() and self._handler not in (signal.SIG_IGN, None)
+        # A shell starts `kws train ... &` deaf to Ctrl-C, which is meant for what runs in front
+        # of it.
+        self._listens = (
+            threading.current_thread() is threading.main_thread()
+            and self._handler not in (signal.SIG_IGN, None)
+        )
         if self._listens:
             sys.unraisablehook = self._tell_unraisable
             signal.signal(signal.SIGINT, self._interrupt)

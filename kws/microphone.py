@@ -1,7 +1,7 @@
 """Live audio from a microphone: float32 mono samples at 16 kHz, block by block, as they are spoken.
 
-The device's own thread puts samples into a bounded queue and never waits; whoever listens takes them out. A listener that is too
-slow loses samples, and is told so.
+The device's own thread puts samples into a bounded queue and never waits; whoever listens takes
+them out. A listener that is too slow loses samples, and is told so.
 """
 
 import os
@@ -15,11 +15,14 @@ import numpy as np
 from kws.audio import model_blocks
 from kws.errors import AudioError
 
-_CAPTURE_RATE = 48_000  # what nearly all hardware does; soxr then resamples better than the device layer would
+# What nearly all hardware does; soxr then resamples better than the device layer would.
+_CAPTURE_RATE = 48_000
 _QUEUE_SECONDS = 30.0
-_SILENT_SECONDS = 5.0  # a live device always delivers, silence too; the first block can take 2 s (PulseAudio)
+# A live device always delivers, silence too; the first block can take 2 s (PulseAudio).
+_SILENT_SECONDS = 5.0
 _NO_DEVICE = "Discard all samples"  # what ALSA calls its null device, which is no microphone
-_BACKENDS = [backend for backend in miniaudio.Backend if backend is not miniaudio.Backend.NULL]  # NULL invents a silent microphone
+# NULL invents a silent microphone.
+_BACKENDS = [backend for backend in miniaudio.Backend if backend is not miniaudio.Backend.NULL]
 
 
 def devices() -> list[str]:
@@ -30,10 +33,11 @@ def devices() -> list[str]:
 def blocks(
     device: str | None = None, *, block_seconds: float = 0.08, on_loss: Callable[[float], None]
 ) -> Generator[np.ndarray, None, None]:
-    """Endless float32 mono 16 kHz blocks [n] from the microphone whose name contains `device`, or the system's default.
+    """Endless float32 mono 16 kHz blocks [n] from the microphone whose name contains `device`, or
+    the system's default.
 
-    `on_loss` is called with the seconds lost so far when the listener was too slow. Raises AudioError for no microphone, an
-    unknown name, or a microphone that stopped delivering.
+    `on_loss` is called with the seconds lost so far when the listener was too slow. Raises
+    AudioError for no microphone, an unknown name, or a microphone that stopped delivering.
     """
     name, identity = _find(device)
     yield from model_blocks(_captured(name, identity, block_seconds, on_loss), _CAPTURE_RATE, name)
@@ -42,11 +46,17 @@ def blocks(
 def _captures() -> list[dict]:
     try:
         with _quiet_libraries():
-            found = [device for device in miniaudio.Devices(_BACKENDS).get_captures() if not device["name"].startswith(_NO_DEVICE)]
+            found = [
+                device
+                for device in miniaudio.Devices(_BACKENDS).get_captures()
+                if not device["name"].startswith(_NO_DEVICE)
+            ]
     except miniaudio.MiniaudioError:
         found = []
     if not found:
-        raise AudioError("no microphone found on this machine. Plug one in, or pipe audio into 'kws stream -'.")
+        raise AudioError(
+            "no microphone found on this machine. Plug one in, or pipe audio into 'kws stream -'."
+        )
     return found
 
 
@@ -55,7 +65,9 @@ def _find(device: str | None) -> tuple[str, object | None]:
     found = _captures()
     if device is None:
         return "microphone", None
-    matches = [d for d in found if d["name"] == device] or [d for d in found if device.lower() in d["name"].lower()]
+    matches = [d for d in found if d["name"] == device] or [
+        d for d in found if device.lower() in d["name"].lower()
+    ]
     if len(matches) != 1:
         names = ", ".join(repr(d["name"]) for d in matches or found)
         problem = "several microphones have this name" if matches else "no such microphone"
@@ -84,10 +96,15 @@ class _Inbox:
         try:
             return self._queue.get(timeout=_SILENT_SECONDS)
         except queue.Empty:
-            raise AudioError(f"{name}: no sound arrived for {_SILENT_SECONDS:.0f} s. Is it still plugged in, and may kws use it?") from None
+            raise AudioError(
+                f"{name}: no sound arrived for {_SILENT_SECONDS:.0f} s. "
+                "Is it still plugged in, and may kws use it?"
+            ) from None
 
 
-def _captured(name: str, identity: object | None, block_seconds: float, on_loss: Callable[[float], None]) -> Iterator[np.ndarray]:
+def _captured(
+    name: str, identity: object | None, block_seconds: float, on_loss: Callable[[float], None]
+) -> Iterator[np.ndarray]:
     inbox = _Inbox(round(_QUEUE_SECONDS / block_seconds))
     receiver = inbox.receiver()
     next(receiver)
@@ -101,7 +118,9 @@ def _captured(name: str, identity: object | None, block_seconds: float, on_loss:
                     told = inbox.lost_samples
                     on_loss(told / _CAPTURE_RATE)
     except miniaudio.MiniaudioError as error:
-        raise AudioError(f"{name}: the microphone cannot be used ({error.args[0]}). Is another program using it?") from None
+        raise AudioError(
+            f"{name}: the microphone cannot be used ({error.args[0]}). Is another program using it?"
+        ) from None
 
 
 def _open(identity: object | None, block_seconds: float) -> miniaudio.CaptureDevice:
@@ -119,7 +138,8 @@ def _open(identity: object | None, block_seconds: float) -> miniaudio.CaptureDev
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """ALSA writes its own complaints to file descriptor 2 while devices are probed; ours says the same in one line."""
+    """ALSA writes its own complaints to file descriptor 2 while devices are probed; ours says the
+    same in one line."""
     kept = None
     with suppress(OSError):
         kept = os.dup(2)

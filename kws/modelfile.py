@@ -1,7 +1,9 @@
-"""Model files: `NAME.onnx`, a graph that takes samples and state, with one JSON document in its metadata.
+"""Model files: `NAME.onnx`, a graph that takes samples and state, with one JSON document in
+its metadata.
 
-The document (key `kws`) says all there is to know: format, words, timing, pooling, event settings, calibration, training sources
-with their licences, metrics, versions. Nothing else is needed to run the model, and nothing in the file is executed but the graph.
+The document (key `kws`) says all there is to know: format, words, timing, pooling, event settings,
+calibration, training sources with their licences, metrics, versions. Nothing else is needed to run
+the model, and nothing in the file is executed but the graph.
 """
 
 import base64
@@ -21,8 +23,11 @@ from kws.reader import Reader, Weighing
 if TYPE_CHECKING:
     import onnxruntime
 
-FORMAT, WITH_READER = 1, 4  # a file with a reader is none for a kws that would not ask it, or not weigh what it says in the same way
-KNOWN_FORMATS = (FORMAT, 3, WITH_READER)  # 3: with a reader that does not tell how it is to be weighed
+# A file with a reader is none for a kws that would not ask it, or not weigh what it says in the
+# same way.
+FORMAT, WITH_READER = 1, 4
+# 3: with a reader that does not tell how it is to be weighed.
+KNOWN_FORMATS = (FORMAT, 3, WITH_READER)
 METADATA_KEY = "kws"
 READER_KEY = "kws_reader"  # of the graph of its reader, in base64, if it has one
 _NEEDED = ("words", "sample_rate", "frame_samples", "past_samples", "state_size", "events")
@@ -69,13 +74,16 @@ class ModelInfo:
         return EventSettings(**{**settings, "threshold": tuple(settings["threshold"])})
 
     def thresholds_for(self, false_alarms_per_hour: float) -> tuple[float, ...]:
-        """One threshold per word that gave at most this many false alarms per hour when the model was calibrated; what never fires
-        (unknown words, silence) has none.
+        """One threshold per word that gave at most this many false alarms per hour when the model
+        was calibrated; what never fires (unknown words, silence) has none.
 
         Raises ModelError where the calibration heard too little to promise so few.
         """
         own = zip(self.words, self.events.threshold, strict=True)
-        return tuple(NEVER if threshold >= NEVER else self._threshold_for(word, false_alarms_per_hour) for word, threshold in own)
+        return tuple(
+            NEVER if threshold >= NEVER else self._threshold_for(word, false_alarms_per_hour)
+            for word, threshold in own
+        )
 
     def _threshold_for(self, word: str, wanted: float) -> float:
         calibration = self.document.get("calibration") or {"hours": 0.0, "rows": []}
@@ -83,43 +91,59 @@ class ModelInfo:
         fitting = [row for row in rows if row["false_alarms_per_hour"] <= wanted]
         if not fitting:
             least = min((row["false_alarms_per_hour"] for row in rows), default=None)
-            never = "its calibration could promise nothing" if calibration["hours"] else "it was never calibrated"
+            never = (
+                "its calibration could promise nothing"
+                if calibration["hours"]
+                else "it was never calibrated"
+            )
             reach = never if least is None else f"its lowest row is {least:g} per hour"
             raise ModelError(
-                f"{self.path}: cannot promise {wanted:g} false alarms per hour for '{word}': {reach} "
+                f"{self.path}: cannot promise {wanted:g} false alarms per hour "
+                f"for '{word}': {reach} "
                 f"({calibration['hours']:.1f} h heard). Ask for more, or set --threshold."
             )
         return max(fitting, key=lambda row: row["false_alarms_per_hour"])["threshold"]
 
 
 def find(model: str | Path) -> Path:
-    """Path of a model: a path as it is; a name is looked up in ./models, then among the shipped models. Raises ModelError, KwsError for an
-    address."""
+    """Path of a model: a path as it is; a name is looked up in ./models, then among the shipped
+    models. Raises ModelError, KwsError for an address."""
     check_file(model)
     path = on_disk(Path(model))
     if path.suffix == ".onnx" or len(path.parts) > 1:
         if not _is_file(path):
-            raise ModelError(f"{path}: no such model file. Give the path of an .onnx file made by kws, or a name: {_known()}.")
+            raise ModelError(
+                f"{path}: no such model file. "
+                f"Give the path of an .onnx file made by kws, or a name: {_known()}."
+            )
         return path
     for found in (on_disk(folder / f"{model}.onnx") for folder in folders()):
         if _is_file(found):
             return found
-    raise ModelError(f"no model named '{model}'. Known: {_known()}. Train one with: kws train {model} --data DIR")
+    raise ModelError(
+        f"no model named '{model}'. Known: {_known()}. Train one with: kws train {model} --data DIR"
+    )
 
 
 def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]":
-    """The graph, ready to run on one thread, and its checked document. Raises ModelError for anything but a model of ours."""
+    """The graph, ready to run on one thread, and its checked document. Raises ModelError for
+    anything but a model of ours."""
     try:
         content = path.read_bytes()
         session = _session(content)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     except Exception as error:  # the runtime has no common base for what it raises on a bad file
-        raise ModelError(f"{path}: not an ONNX model, or a damaged one. Copy or train it again.") from error
+        raise ModelError(
+            f"{path}: not an ONNX model, or a damaged one. Copy or train it again."
+        ) from error
     document = _check(path, session.get_modelmeta().custom_metadata_map)
     info = ModelInfo(path, document, zlib.crc32(content))
     if not _describes(info, session):
-        raise ModelError(f"{path}: its graph is not the one that its description tells of. Copy or train it again.")
+        raise ModelError(
+            f"{path}: its graph is not the one that its description tells of. "
+            "Copy or train it again."
+        )
     return session, info
 
 
@@ -131,11 +155,16 @@ def open_reader(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Rea
         return None
     try:
         letters = known["letters"]
-        sounds = [[[letters.index(letter) for letter in said] for said in known["sounds"].get(word, [])] for word in info.words]
+        sounds = [
+            [[letters.index(letter) for letter in said] for said in known["sounds"].get(word, [])]
+            for word in info.words
+        ]
         decoded = base64.b64decode(graph, validate=True)
         told = known["weighing"] if info.document["format"] == WITH_READER else {}
         weighing = Weighing(**{name: float(number) for name, number in told.items()})
-        return Reader(lambda: _session(decoded), sounds, known["field_samples"], info.frame_samples, weighing)
+        return Reader(
+            lambda: _session(decoded), sounds, known["field_samples"], info.frame_samples, weighing
+        )
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ModelError(f"{info.path}: its reader is damaged. Copy or train it again.") from error
 
@@ -152,7 +181,9 @@ def _session(graph: bytes) -> "onnxruntime.InferenceSession":
 
 def _check(path: Path, metadata: dict[str, str]) -> dict:
     if METADATA_KEY not in metadata:
-        raise ModelError(f"{path}: an ONNX model of another program; kws needs a file made by 'kws train'.")
+        raise ModelError(
+            f"{path}: an ONNX model of another program; kws needs a file made by 'kws train'."
+        )
     try:
         document = json.loads(metadata[METADATA_KEY])
         version = document["format"]
@@ -160,23 +191,40 @@ def _check(path: Path, metadata: dict[str, str]) -> dict:
         raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
     if version not in KNOWN_FORMATS:
         known = f"this kws reads formats {', '.join(map(str, KNOWN_FORMATS))}"
-        raise ModelError(f"{path}: model format {version}, {known}. Train it again, or install the kws that made it.")
+        raise ModelError(
+            f"{path}: model format {version}, {known}. "
+            "Train it again, or install the kws that made it."
+        )
     missing = [key for key in _NEEDED if key not in document]
     if missing:
-        raise ModelError(f"{path}: its description lacks {', '.join(missing)}. Copy or train it again.")
+        raise ModelError(
+            f"{path}: its description lacks {', '.join(missing)}. Copy or train it again."
+        )
     try:
         thresholds = len(ModelInfo(path, document).events.threshold)
     except (TypeError, KeyError) as error:
-        raise ModelError(f"{path}: its event settings are not those that this kws knows. Train it again, or install newer kws.") from error
+        raise ModelError(
+            f"{path}: its event settings are not those that this kws knows. "
+            "Train it again, or install newer kws."
+        ) from error
     if thresholds != len(document["words"]):
-        raise ModelError(f"{path}: {thresholds} thresholds for {len(document['words'])} words. Copy or train it again.")
+        raise ModelError(
+            f"{path}: {thresholds} thresholds for {len(document['words'])} words. "
+            "Copy or train it again."
+        )
     return document
 
 
 def _describes(info: ModelInfo, session: "onnxruntime.InferenceSession") -> bool:
     shapes = {each.name: each.shape for each in (*session.get_inputs(), *session.get_outputs())}
     last = {name: shape[-1] for name, shape in shapes.items() if shape}
-    sizes = {"state": info.state_size, "new_state": info.state_size, "pooled": len(info.words), "frames": len(info.words), "extents": 2}
+    sizes = {
+        "state": info.state_size,
+        "new_state": info.state_size,
+        "pooled": len(info.words),
+        "frames": len(info.words),
+        "extents": 2,
+    }
     sizes |= {"letters": len(info.letters)} if info.letters or "letters" in last else {}
     return "audio" in last and all(last.get(name) == size for name, size in sizes.items())
 
@@ -192,5 +240,7 @@ def folders() -> list[Path]:
 
 
 def _known() -> str:
-    names = {path.stem for folder in folders() for path in folder.glob("*.onnx") if "." not in path.stem}
+    names = {
+        path.stem for folder in folders() for path in folder.glob("*.onnx") if "." not in path.stem
+    }
     return ", ".join(sorted(map(normalized, names))) or "none"

@@ -7,7 +7,8 @@ import click
 
 
 class _Path(click.Path):
-    """A path as it is on the disk, in whatever form of Unicode it is given; an address of the web is refused before it is taken apart."""
+    """A path as it is on the disk, in whatever form of Unicode it is given; an address of the web
+    is refused before it is taken apart."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         from kws.addresses import check_file

@@ -1,4 +1,5 @@
-"""A person's own examples of a word: asked for with a countdown, trimmed, checked, and kept only if they are good to learn from."""
+"""A person's own examples of a word: asked for with a countdown, trimmed, checked, and kept only if
+they are good to learn from."""
 
 import io
 import re
@@ -33,7 +34,8 @@ Ask = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Options:
-    """The wishes of one `kws record`. `speaker`: whose voice it is, so that training can tell people apart."""
+    """The wishes of one `kws record`. `speaker`: whose voice it is, so that training can tell
+    people apart."""
 
     phrase: str
     folder: Path  # of its recordings
@@ -52,9 +54,11 @@ class Take:
 
 
 def run(options: Options, ask: Ask | None) -> list[Path]:
-    """Records until so many examples are kept; returns their files. With `ask` each is offered to a person to be heard or dropped.
+    """Records until so many examples are kept; returns their files. With `ask` each is offered to a
+    person to be heard or dropped.
 
-    Raises AudioError where there is no microphone, KwsError where nothing can be written: before anything is heard, where that is known.
+    Raises AudioError where there is no microphone, KwsError where nothing can be written: before
+    anything is heard, where that is known.
     """
     folder, bad = options.folder, 0
     check_place(folder / _file_name(options.speaker, options.count))
@@ -68,7 +72,9 @@ def run(options: Options, ask: Ask | None) -> list[Path]:
                 break
             bad = bad + 1 if take.problem else 0
             if not ask and bad == MOST_BAD_TAKES:
-                raise AudioError(f"{bad} recordings one after the other cannot be used: {take.problem}")
+                raise AudioError(
+                    f"{bad} recordings one after the other cannot be used: {take.problem}"
+                )
             if answer == "k":
                 kept.append(_write(folder, options.speaker, take.samples))
                 say(f"  {escaped(str(kept[-1]))}")
@@ -88,10 +94,14 @@ def judged(samples: np.ndarray) -> Take:
     word = _between(samples, start, end)
     level, noise = _loudness_db(word), _noise_db(samples)
     problems = {
-        "clipped: too loud or too close. Move away a little.": int((np.abs(samples) >= _CLIPPED_LEVEL).sum()) > _MOST_CLIPPED,
+        "clipped: too loud or too close. Move away a little.": int(
+            (np.abs(samples) >= _CLIPPED_LEVEL).sum()
+        )
+        > _MOST_CLIPPED,
         "too quiet. Come closer, or turn the microphone up.": level < _QUIETEST_DB,
         "too much noise around it. Come closer, or wait.": level - noise < _LEAST_SNR_DB,
-        "cut off: it began before the recording did, or went on after it.": start < _EDGE_SECONDS or seconds - end < _EDGE_SECONDS,
+        "cut off: it began before the recording did, or went on after it.": start < _EDGE_SECONDS
+        or seconds - end < _EDGE_SECONDS,
         "too short to be a word.": end - start < _SHORTEST_SECONDS,
         "too long for a word.": end - start > _LONGEST_SECONDS,
     }
@@ -104,16 +114,21 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def play(samples: np.ndarray) -> None:
-    """Samples [n] (16 kHz) through the default loudspeaker. Raises AudioError where there is none."""
+    """Samples [n] (16 kHz) through the default loudspeaker. Raises AudioError where there
+    is none."""
     data = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
     try:
-        with miniaudio.PlaybackDevice(miniaudio.SampleFormat.SIGNED16, nchannels=1, sample_rate=SAMPLE_RATE) as device:
+        with miniaudio.PlaybackDevice(
+            miniaudio.SampleFormat.SIGNED16, nchannels=1, sample_rate=SAMPLE_RATE
+        ) as device:
             stream = _portions(data)
             next(stream)
             device.start(stream)
             time.sleep(len(data) / SAMPLE_RATE + 0.3)
     except miniaudio.MiniaudioError as error:
-        raise AudioError(f"it cannot be played ({error.args[0]}). Is a loudspeaker plugged in?") from error
+        raise AudioError(
+            f"it cannot be played ({error.args[0]}). Is a loudspeaker plugged in?"
+        ) from error
 
 
 def _portions(data: np.ndarray) -> Generator[bytes, int, None]:
@@ -127,7 +142,8 @@ def _portions(data: np.ndarray) -> Generator[bytes, int, None]:
 
 
 def _recorded(options: Options) -> np.ndarray:
-    """The seconds after a countdown. The microphone is open before it ends, so that nothing is lost of what is said at once."""
+    """The seconds after a countdown. The microphone is open before it ends, so that nothing is lost
+    of what is said at once."""
     blocks = microphone.blocks(options.device, on_loss=lambda seconds: None)
     try:
         next(blocks)
@@ -159,7 +175,12 @@ def _answer(take: Take, ask: Ask | None) -> str:
         return "r" if take.problem else "k"
     while True:
         usual = "r" if take.problem else "k"
-        choice = ask(f"  {take.problem or 'good.'} [k]eep, [p]lay, [r]epeat, [q]uit? ({usual}) ").strip().lower()[:1] or usual
+        choice = (
+            ask(f"  {take.problem or 'good.'} [k]eep, [p]lay, [r]epeat, [q]uit? ({usual}) ")
+            .strip()
+            .lower()[:1]
+            or usual
+        )
         if choice in ("k", "r", "q"):
             return choice
         if choice == "p":
@@ -173,10 +194,15 @@ def _write(folder: Path, speaker: str, samples: np.ndarray) -> Path:
     """The next free name: SPEAKER_nohash_N.wav, as in Speech Commands."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = (re.fullmatch(rf"{re.escape(speaker)}_nohash_(\d+)\.wav", normalized(path.name)) for path in folder.iterdir())
+        names = (
+            re.fullmatch(rf"{re.escape(speaker)}_nohash_(\d+)\.wav", normalized(path.name))
+            for path in folder.iterdir()
+        )
         numbers = [int(match[1]) for match in names if match]
     except OSError as error:
-        raise KwsError(f"{folder}: cannot be written ({error.strerror}). Choose another place with --out.") from error
+        raise KwsError(
+            f"{folder}: cannot be written ({error.strerror}). Choose another place with --out."
+        ) from error
     path, content = folder / _file_name(speaker, max(numbers, default=-1) + 1), io.BytesIO()
     soundfile.write(content, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
     replace_file(path, content.getvalue())
@@ -199,4 +225,8 @@ def _noise_db(samples: np.ndarray) -> float:
 
 
 def _loudness_db(samples: np.ndarray) -> float:
-    return 10 * float(np.log10(np.mean(np.square(samples, dtype=np.float64)) + 1e-12)) if len(samples) else -120.0
+    return (
+        10 * float(np.log10(np.mean(np.square(samples, dtype=np.float64)) + 1e-12))
+        if len(samples)
+        else -120.0
+    )

@@ -1,7 +1,8 @@
 """What the first bytes of a file tell of it: whether it is a recording, whatever its name.
 
-A format with a magic number needs no more than that. Those that are a row of frames (MP3, AAC, AC-3, MPEG-TS) have a short mark that other
-bytes show by chance, too: there a second frame must stand where the first one says.
+A format with a magic number needs no more than that. Those that are a row of frames (MP3, AAC,
+AC-3, MPEG-TS) have a short mark that other bytes show by chance, too: there a second frame must
+stand where the first one says.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,15 +10,78 @@ from collections.abc import Callable, Iterator
 HEAD_BYTES = 2**14  # that tell for certain: two frames of any format are shorter
 
 _MAGIC = (
-    *(b"fLaC", b"OggS", b"ID3", b"ADIF", b".snd", b"dns.", b"caff", b"#!AMR", b"RF64", b"BW64", b"riff\x2e\x91\xcf\x11", b"FRM8", b"DSD "),
-    *(b"MAC ", b"wvpk", b"TTA1", b"TTA2", b"tBaK", b"MPCK", b"MP+", b"NIST_1A", b"Creative Voice File", b"SOUND SAMPLE DATA", b"ajkg"),
-    *(b"\x1aE\xdf\xa3", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b".RMF", b".ra\xfd", b"\x06\x0e\x2b\x34\x02\x05\x01\x01"),
-    *(b"\x00\x00\x01\xba", b"\x64\xa3\x01\x00", b"\x64\xa3\x02\x00", b"\x64\xa3\x03\x00", b"\x00\x01\xa3\x64", b"\x00\x02\xa3\x64"),
-    *(b"\x7f\xfe\x80\x01", b"\xfe\x7f\x01\x80", b"\x1f\xff\xe8\x00", b"\xff\x1f\x00\xe8", b"PVF1", b"2BIT", b"\x00\x00\x00\x00\x01\xbc"),
+    *(
+        b"fLaC",
+        b"OggS",
+        b"ID3",
+        b"ADIF",
+        b".snd",
+        b"dns.",
+        b"caff",
+        b"#!AMR",
+        b"RF64",
+        b"BW64",
+        b"riff\x2e\x91\xcf\x11",
+        b"FRM8",
+        b"DSD ",
+    ),
+    *(
+        b"MAC ",
+        b"wvpk",
+        b"TTA1",
+        b"TTA2",
+        b"tBaK",
+        b"MPCK",
+        b"MP+",
+        b"NIST_1A",
+        b"Creative Voice File",
+        b"SOUND SAMPLE DATA",
+        b"ajkg",
+    ),
+    *(
+        b"\x1aE\xdf\xa3",
+        b"FLV\x01",
+        b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+        b".RMF",
+        b".ra\xfd",
+        b"\x06\x0e\x2b\x34\x02\x05\x01\x01",
+    ),
+    *(
+        b"\x00\x00\x01\xba",
+        b"\x64\xa3\x01\x00",
+        b"\x64\xa3\x02\x00",
+        b"\x64\xa3\x03\x00",
+        b"\x00\x01\xa3\x64",
+        b"\x00\x02\xa3\x64",
+    ),
+    *(
+        b"\x7f\xfe\x80\x01",
+        b"\xfe\x7f\x01\x80",
+        b"\x1f\xff\xe8\x00",
+        b"\xff\x1f\x00\xe8",
+        b"PVF1",
+        b"2BIT",
+        b"\x00\x00\x00\x00\x01\xbc",
+    ),
 )
-_RIFF_KINDS, _FORM_KINDS = (b"WAVE", b"AVI ", b"AMV "), (b"AIFF", b"AIFC", b"8SVX", b"16SV", b"MAUD")
+_RIFF_KINDS, _FORM_KINDS = (
+    (b"WAVE", b"AVI ", b"AMV "),
+    (b"AIFF", b"AIFC", b"8SVX", b"16SV", b"MAUD"),
+)
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"pnot")
-_PICTURES = (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1", b"avif", b"avis", b"crx ", b"jp2 ")  # of ftyp, too
+# Of ftyp, too
+_PICTURES = (
+    b"heic",
+    b"heix",
+    b"heif",
+    b"hevc",
+    b"mif1",
+    b"msf1",
+    b"avif",
+    b"avis",
+    b"crx ",
+    b"jp2 ",
+)
 _MAJOR_SYNC = (b"\xf8\x72\x6f\xba", b"\xf8\x72\x6f\xbb")  # TrueHD, MLP
 _MPEG_KBITS = {  # by (MPEG 1, layer); 0: free, which no encoder makes
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -27,14 +91,35 @@ _MPEG_KBITS = {  # by (MPEG 1, layer); 0: free, which no encoder makes
     (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-_MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}  # by version: 1, 2, 2.5
-_AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+# By version: 1, 2, 2.5.
+_MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+_AC3_KBITS = (
+    32,
+    40,
+    48,
+    56,
+    64,
+    80,
+    96,
+    112,
+    128,
+    160,
+    192,
+    224,
+    256,
+    320,
+    384,
+    448,
+    512,
+    576,
+    640,
+)
 _AC3_RATES = (48_000, 44_100, 32_000)
 
 
 def looks_like_a_recording(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a recording, or a film with sound. HEAD_BYTES of it tell for certain, or all
-    there are."""
+    """Whether a file that begins with these bytes is a recording, or a film with sound. HEAD_BYTES
+    of it tell for certain, or all there are."""
     kind = head[8:12]
     return (
         head.startswith(_MAGIC)
@@ -42,19 +127,24 @@ def looks_like_a_recording(head: bytes) -> bool:
         or (head[:4] == b"FORM" and kind in _FORM_KINDS)
         or (head[4:8] in _BOXES and kind not in _PICTURES)
         or head[4:8] in _MAJOR_SYNC
-        or any(_repeats(head, length) for length in (mpeg_frame_bytes, _adts_bytes, _loas_bytes, _ac3_bytes))
+        or any(
+            _repeats(head, length)
+            for length in (mpeg_frame_bytes, _adts_bytes, _loas_bytes, _ac3_bytes)
+        )
         or _is_transport_stream(head)
     )
 
 
 def _repeats(head: bytes, frame_bytes: Callable[[bytes], int]) -> bool:
-    """Whether a frame is followed by another. `frame_bytes` is the length of the one that begins with some bytes, 0 if none does."""
+    """Whether a frame is followed by another. `frame_bytes` is the length of the one that begins
+    with some bytes, 0 if none does."""
     first = frame_bytes(head)
     return first > 0 and frame_bytes(head[first:]) > 0
 
 
 def mpeg_frame_bytes(head: bytes) -> int:
-    """Length of the frame of MPEG audio, layers I to III, that begins with these bytes; 0 where none does (ISO 11172-3, section 2.4)."""
+    """Length of the frame of MPEG audio, layers I to III, that begins with these bytes; 0 where
+    none does (ISO 11172-3, section 2.4)."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -64,7 +154,9 @@ def mpeg_frame_bytes(head: bytes) -> int:
     bits_per_second = 1000 * _MPEG_KBITS[version == 3, layer][kbits]
     if layer == 1:
         return 4 * (12 * bits_per_second // _MPEG_RATES[version][rate] + padding)
-    return (72 if layer == 3 and version != 3 else 144) * bits_per_second // _MPEG_RATES[version][rate] + padding
+    return (72 if layer == 3 and version != 3 else 144) * bits_per_second // _MPEG_RATES[version][
+        rate
+    ] + padding
 
 
 def _adts_bytes(head: bytes) -> int:
@@ -76,7 +168,11 @@ def _adts_bytes(head: bytes) -> int:
 
 def _loas_bytes(head: bytes) -> int:
     """AAC in LATM."""
-    return 3 + ((head[1] & 0x1F) << 8 | head[2]) if len(head) > 2 and head[0] == 0x56 and head[1] & 0xE0 == 0xE0 else 0
+    return (
+        3 + ((head[1] & 0x1F) << 8 | head[2])
+        if len(head) > 2 and head[0] == 0x56 and head[1] & 0xE0 == 0xE0
+        else 0
+    )
 
 
 def _ac3_bytes(head: bytes) -> int:
@@ -93,7 +189,8 @@ def _ac3_bytes(head: bytes) -> int:
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """MPEG-TS: packets of 188 bytes that begin with the same one; those of a camera have a time of 4 bytes before each."""
+    """MPEG-TS: packets of 188 bytes that begin with the same one; those of a camera have a time of
+    4 bytes before each."""
     return any(_marked(head, first, apart) for first, apart in ((0, 188), (4, 192)))
 
 

@@ -4,7 +4,8 @@
     for event in spotter.detect("meeting.flac"):
         print(event.word, event.start, event.end, event.score)
 
-A file is a stream whose samples are all there: `detect` feeds it in blocks to the same `Stream` that serves a microphone.
+A file is a stream whose samples are all there: `detect` feeds it in blocks to the same `Stream`
+that serves a microphone.
 """
 
 import os
@@ -31,7 +32,8 @@ BLOCK_SECONDS = 10.0
 
 
 class Spotter:
-    """A loaded model and its event settings. One Spotter serves any number of streams; it holds no state of theirs.
+    """A loaded model and its event settings. One Spotter serves any number of streams; it holds no
+    state of theirs.
 
     A Spotter can be pickled, for other processes: as the path of its model, which is loaded again
     where it is first used. A Stream can be, too, and goes on there.
@@ -54,9 +56,10 @@ class Spotter:
     ) -> "Spotter":
         """A Spotter for a model name or path.
 
-        `threshold` (above 0, at most 1; all words) or `false_alarms_per_hour` (from the calibration in the model file) replaces the
-        model's own threshold. Raises ModelError for a model that is missing, damaged or not calibrated well enough for the wish,
-        KwsError for a threshold that is none, or both wishes.
+        `threshold` (above 0, at most 1; all words) or `false_alarms_per_hour` (from the calibration
+        in the model file) replaces the model's own threshold. Raises ModelError for a model that is
+        missing, damaged or not calibrated well enough for the wish, KwsError for a threshold that
+        is none, or both wishes.
         """
         loaded = engine.load(str(model), device)
         return cls(loaded, _settings(loaded.info, threshold, false_alarms_per_hour))
@@ -83,11 +86,13 @@ class Spotter:
     ) -> Iterator[Detection]:
         """Events of a recording, as they are found.
 
-        recording: a path, or samples [N] or [N, channels] (float in ±1, or int16) at `sample_rate` (16 kHz when not given).
-        channel: the one to hear, counted from 1, in place of the mean of all. track: the one to hear of a file with several audio
-        tracks, counted from 1; the first unless told.
-        Raises AudioError for anything else, where the recording cannot be read, or at its end if it is damaged: after all that could
-        be heard. Samples that are not numbers are such a damage, and heard as silence.
+        recording: a path, or samples [N] or [N, channels] (float in ±1, or int16) at `sample_rate`
+        (16 kHz when not given). channel: the one to hear, counted from 1, in place of the mean of
+        all. track: the one to hear of a file with several audio tracks, counted from 1; the first
+        unless told.
+        Raises AudioError for anything else, where the recording cannot be read, or at its end if it
+        is damaged: after all that could be heard. Samples that are not numbers are such a damage,
+        and heard as silence.
         """
         rate = self.sample_rate if sample_rate is None else sample_rate
         yield from self.stream().listen(_blocks(recording, rate, audio.Selection(channel, track)))
@@ -106,8 +111,9 @@ class Spotter:
 
 
 class Stream:
-    """One run of audio. `scores` holds the frames made by the latest `feed` or `finish`, `bad_samples` counts the samples so far
-    that were not numbers, or beyond all bounds, and were taken for silence."""
+    """One run of audio. `scores` holds the frames made by the latest `feed` or `finish`,
+    `bad_samples` counts the samples so far that were not numbers, or beyond all bounds, and were
+    taken for silence."""
 
     def __init__(self, spotter: Spotter):
         self._engine = spotter.engine
@@ -119,7 +125,9 @@ class Stream:
         self.bad_samples = 0
         self._finished = False
         words = len(spotter.words)
-        self.scores = Scores(np.zeros(0), np.zeros((0, words)), np.zeros((0, words)), np.zeros((0, words, 2)))
+        self.scores = Scores(
+            np.zeros(0), np.zeros((0, words)), np.zeros((0, words)), np.zeros((0, words, 2))
+        )
 
     @property
     def seconds(self) -> float:
@@ -127,12 +135,16 @@ class Stream:
         return self._samples_fed / Spotter.sample_rate
 
     def feed(self, samples: np.ndarray) -> list[Detection]:
-        """Events that these samples complete. samples [n]: float32 in ±1 or int16, 16 kHz mono, any n."""
+        """Events that these samples complete. samples [n]: float32 in ±1 or int16, 16 kHz mono,
+        any n."""
         if self._finished:
             raise KwsError("this stream is finished; start a new one with Spotter.stream()")
         samples = as_float(samples)
         if samples.ndim != 1:
-            raise AudioError(f"a stream takes mono samples of shape [n], got {list(samples.shape)}. Average the channels first.")
+            raise AudioError(
+                f"a stream takes mono samples of shape [n], got {list(samples.shape)}. "
+                "Average the channels first."
+            )
         self._samples_fed += len(samples)
         bad = audio.no_sound(samples)
         if bad is not None:
@@ -141,16 +153,20 @@ class Stream:
         return self._advance(samples)
 
     def finish(self) -> list[Detection]:
-        """Events still open at the end of the audio. The stream takes no more samples; finishing it again finds nothing."""
+        """Events still open at the end of the audio. The stream takes no more samples; finishing it
+        again finds nothing."""
         if self._finished:
             return []
         self._finished = True
         return self._advance(np.zeros(int(FLUSH_SECONDS * Spotter.sample_rate), np.float32))
 
     def listen(
-        self, blocks: Iterable[np.ndarray], after_block: "Callable[[Stream, np.ndarray], None]" = lambda stream, block: None
+        self,
+        blocks: Iterable[np.ndarray],
+        after_block: "Callable[[Stream, np.ndarray], None]" = lambda stream, block: None,
     ) -> Iterator[Detection]:
-        """Events of all blocks, to the end. What was heard before the blocks break off in an AudioError is decided before it is raised."""
+        """Events of all blocks, to the end. What was heard before the blocks break off in an
+        AudioError is decided before it is raised."""
         fault = None
         try:
             for block in blocks:
@@ -165,7 +181,8 @@ class Stream:
 
     def _advance(self, samples: np.ndarray) -> list[Detection]:
         size, parts = int(BLOCK_SECONDS * Spotter.sample_rate), []
-        for at in range(0, max(len(samples), 1), size):  # not at once: a step takes memory for all that it hears
+        # Not at once: a step takes memory for all that it hears.
+        for at in range(0, max(len(samples), 1), size):
             step, self._state = self._engine.step(samples[None, at : at + size], self._state)
             parts.append(as_scores(step, self._frames_seen, self._frame_seconds))
             self._frames_seen += len(parts[-1].times)
@@ -173,9 +190,12 @@ class Stream:
         return [self._within(event) for event in self._machine.feed(self.scores)]
 
     def _within(self, event: Detection) -> Detection:
-        """Nothing ends after the audio does, though the decision may have needed silence after it."""
+        """Nothing ends after the audio does, though the decision may have needed silence
+        after it."""
         end = round(self.seconds, 3)
-        return replace(event, start=min(event.start, end), end=min(event.end, end), peak=min(event.peak, end))
+        return replace(
+            event, start=min(event.start, end), end=min(event.end, end), peak=min(event.peak, end)
+        )
 
 
 def as_scores(step: engine.Step, frames_seen: int, frame_seconds: float) -> Scores:
@@ -187,7 +207,12 @@ def as_scores(step: engine.Step, frames_seen: int, frame_seconds: float) -> Scor
 def join(parts: Iterable[Scores]) -> Scores:
     """Scores of consecutive portions as one."""
     parts = list(parts)
-    return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("times", "pooled", "frames", "extents")))
+    return Scores(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("times", "pooled", "frames", "extents")
+        )
+    )
 
 
 def as_float(samples: np.ndarray) -> np.ndarray:
@@ -196,7 +221,9 @@ def as_float(samples: np.ndarray) -> np.ndarray:
         samples = np.asarray(samples)
     except (TypeError, ValueError) as error:
         kind = _kind(samples)
-        raise AudioError(f"samples must be float32 (in ±1) or int16 in one array. This {kind} makes none.") from error
+        raise AudioError(
+            f"samples must be float32 (in ±1) or int16 in one array. This {kind} makes none."
+        ) from error
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / 32768
     if samples.dtype.kind != "f":
@@ -206,19 +233,30 @@ def as_float(samples: np.ndarray) -> np.ndarray:
         return samples.astype(np.float32, copy=False)
 
 
-def _settings(info: "ModelInfo", threshold: float | None, false_alarms_per_hour: float | None) -> EventSettings:
+def _settings(
+    info: "ModelInfo", threshold: float | None, false_alarms_per_hour: float | None
+) -> EventSettings:
     if threshold is not None:
         if false_alarms_per_hour is not None:
-            raise KwsError("threshold and false_alarms_per_hour exclude each other. Give one of them.")
+            raise KwsError(
+                "threshold and false_alarms_per_hour exclude each other. Give one of them."
+            )
         if not 0 < threshold <= 1:
-            raise KwsError(f"a threshold of {threshold:g}: scores lie between 0 and 1. Give a number above 0, and at most 1.")
+            raise KwsError(
+                f"a threshold of {threshold:g}: scores lie between 0 and 1. "
+                "Give a number above 0, and at most 1."
+            )
         return info.events.at((threshold,) * len(info.words))
     if false_alarms_per_hour is not None:
         return info.events.at(info.thresholds_for(false_alarms_per_hour))
     return info.events
 
 
-def _blocks(recording: str | os.PathLike | np.ndarray, sample_rate: int, selection: audio.Selection = audio.ALL) -> Iterator[np.ndarray]:
+def _blocks(
+    recording: str | os.PathLike | np.ndarray,
+    sample_rate: int,
+    selection: audio.Selection = audio.ALL,
+) -> Iterator[np.ndarray]:
     if isinstance(recording, (str, os.PathLike)):
         check_file(os.fspath(recording))
         yield from audio.blocks(Path(recording), BLOCK_SECONDS, selection)
@@ -229,7 +267,10 @@ def _blocks(recording: str | os.PathLike | np.ndarray, sample_rate: int, selecti
     samples = as_float(recording)
     _check_shape(samples)
     if not (isinstance(sample_rate, Real) and sample_rate > 0):
-        raise AudioError(f"a sample rate of {sample_rate} Hz: there is no such sound. Give the rate of the samples.")
+        raise AudioError(
+            f"a sample rate of {sample_rate} Hz: there is no such sound. "
+            "Give the rate of the samples."
+        )
     if not len(samples):
         yield np.zeros(0, np.float32)  # no time, no events: unlike a file, not a mishap
         return
@@ -243,11 +284,15 @@ def _check_kind(recording: object) -> None:
     content = isinstance(recording, (bytes, bytearray, memoryview))
     if isinstance(recording, Sequence) and not content:
         if any(isinstance(each, (str, os.PathLike)) for each in recording):
-            raise AudioError(f"a {_kind(recording)} of paths is no recording. Give one path at a time.")
+            raise AudioError(
+                f"a {_kind(recording)} of paths is no recording. Give one path at a time."
+            )
     elif not hasattr(recording, "__array__"):
         raise AudioError(
-            f"{_kind(recording)} is neither a path nor samples. Give the path of a recording, or a NumPy "
-            "array of samples and its sample_rate: soundfile.read(FILE) gives both, of an open file or of io.BytesIO(BYTES)."
+            f"{_kind(recording)} is neither a path nor samples. "
+            "Give the path of a recording, or a NumPy "
+            "array of samples and its sample_rate: soundfile.read(FILE) gives both, of an open "
+            "file or of io.BytesIO(BYTES)."
         )
 
 
@@ -256,6 +301,12 @@ def _kind(given: object) -> str:
 
 
 def _check_shape(samples: np.ndarray) -> None:
-    """Raises AudioError for what cannot be [N] or [N, channels]: channels averaged over time would be heard as a click."""
-    if samples.ndim not in (1, 2) or (len(samples) and samples.ndim == 2 and not 0 < samples.shape[1] <= len(samples)):
-        raise AudioError(f"samples have the shape [N] or [N, channels], not {list(samples.shape)}. Transpose them if channels come first.")
+    """Raises AudioError for what cannot be [N] or [N, channels]: channels averaged over time would
+    be heard as a click."""
+    if samples.ndim not in (1, 2) or (
+        len(samples) and samples.ndim == 2 and not 0 < samples.shape[1] <= len(samples)
+    ):
+        raise AudioError(
+            f"samples have the shape [N] or [N, channels], not {list(samples.shape)}. "
+            "Transpose them if channels come first."
+        )

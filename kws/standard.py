@@ -1,5 +1,6 @@
-"""Standard input, output and error where they are not as usual: closed by the caller (`kws detect a.wav >&-`), or full; and what
-to say of errors of the system that a user can do something about."""
+"""Standard input, output and error where they are not as usual: closed by the caller
+(`kws detect a.wav >&-`), or full; and what to say of errors of the system that a user can do
+something about."""
 
 import errno
 import io
@@ -8,25 +9,35 @@ import re
 import sys
 from contextlib import suppress
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, one's share of it, the longest file allowed
+# The disk, one's share of it, the longest file allowed.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (*FULL, errno.EBADF)  # the last of them: output is closed
 
-# Control characters, and what turns the direction of writing: a name with one breaks lines, colours a terminal, or reads as another name.
+# Control characters, and what turns the direction of writing: a name with one breaks lines, colours
+# a terminal, or reads as another name.
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def open_closed() -> None:
-    """Puts something in the place of streams that are closed: no file opened later gets their number, and Python finds them there.
+    """Puts something in the place of streams that are closed: no file opened later gets their
+    number, and Python finds them there.
 
-    Input and output are opened the wrong way round, so that using them stays the error it is; what is said on stderr is lost.
+    Input and output are opened the wrong way round, so that using them stays the error it is; what
+    is said on stderr is lost.
     """
-    for name, mode, way in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+    for name, mode, way in (
+        ("stdin", "r", os.O_WRONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_WRONLY),
+    ):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, way), mode, closefd=False))  # the lowest free number is its own
+            # The lowest free number is its own.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, way), mode, closefd=False))
 
 
 def take_any_text() -> None:
-    """What standard output cannot encode (names of files are bytes) is written as an escape, as on standard error."""
+    """What standard output cannot encode (names of files are bytes) is written as an escape, as on
+    standard error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -38,12 +49,21 @@ def printable(name: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text for people to read on one line, with control characters written out, as in "a\\nb". JSON stays the same JSON."""
-    return _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode() if found[0] < " " else f"\\u{ord(found[0]):04x}", text)
+    """A text for people to read on one line, with control characters written out, as in "a\\nb".
+    JSON stays the same JSON."""
+    return _UNSHOWN.sub(
+        lambda found: (
+            found[0].encode("unicode_escape").decode()
+            if found[0] < " "
+            else f"\\u{ord(found[0]):04x}"
+        ),
+        text,
+    )
 
 
 def told(error: OSError) -> str | None:
-    """What a user should know and do, where the system's error is none of ours: no room, or a name that no file can have."""
+    """What a user should know and do, where the system's error is none of ours: no room, or a name
+    that no file can have."""
     if error.errno in UNWRITABLE:
         return f"cannot write ({error.strerror}). Make room, or write elsewhere."
     if error.errno == errno.ENAMETOOLONG:
@@ -52,7 +72,8 @@ def told(error: OSError) -> str | None:
 
 
 def drop_output() -> None:
-    """Forgets what standard output does not take: when Python ends it would try once more, and complain in its own way."""
+    """Forgets what standard output does not take: when Python ends it would try once more, and
+    complain in its own way."""
     try:
         sys.stdout.flush()
     except OSError:

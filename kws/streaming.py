@@ -1,4 +1,5 @@
-"""Live listening: samples from a microphone, a pipe, or a file at its own pace, and events the moment they are decided."""
+"""Live listening: samples from a microphone, a pipe, or a file at its own pace, and events the
+moment they are decided."""
 
 import sys
 import time
@@ -34,7 +35,8 @@ class Source:
 
 
 def from_microphone(device: str | None, warn: Callable[[str], None]) -> Source:
-    """The microphone whose name contains `device`, or the default one. Samples lost are told to `warn` once."""
+    """The microphone whose name contains `device`, or the default one. Samples lost are told to
+    `warn` once."""
     from kws import microphone
 
     told = False
@@ -42,10 +44,16 @@ def from_microphone(device: str | None, warn: Callable[[str], None]) -> Source:
     def on_loss(seconds: float) -> None:
         nonlocal told
         if not told:
-            warn(f"{seconds:.1f} s of sound were lost: this machine is too busy to keep up. Events may be missed.")
+            warn(
+                f"{seconds:.1f} s of sound were lost: this machine is too busy to keep up. "
+                "Events may be missed."
+            )
         told = True
 
-    return Source(device or MICROPHONE, microphone.blocks(device, block_seconds=BLOCK_SECONDS, on_loss=on_loss))
+    return Source(
+        device or MICROPHONE,
+        microphone.blocks(device, block_seconds=BLOCK_SECONDS, on_loss=on_loss),
+    )
 
 
 def from_pipe(rate: int, encoding: str) -> Source:
@@ -55,7 +63,8 @@ def from_pipe(rate: int, encoding: str) -> Source:
 
 
 def from_file(name: str, selection: audio.Selection, realtime: bool) -> Source:
-    """A recording, at the pace it was spoken or as fast as it goes. Raises KwsError for an address."""
+    """A recording, at the pace it was spoken or as fast as it goes. Raises KwsError for
+    an address."""
     check_file(name, _FROM_A_PIPE)
     path = on_disk(Path(name))
     blocks = audio.blocks(path, BLOCK_SECONDS, selection)
@@ -71,7 +80,8 @@ def _paced(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def run(spotter: Spotter, source: Source, form: str) -> None:
-    """Writes the events of `source` to stdout until it ends. Raises AudioError where it breaks off, KwsError where stdout does."""
+    """Writes the events of `source` to stdout until it ends. Raises AudioError where it breaks off,
+    KwsError where stdout does."""
     writer = EventWriter(sys.stdout, form, [source.name], spotter.words)
     meter = Meter(spotter.words, spotter.events)
 

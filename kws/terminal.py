@@ -1,4 +1,5 @@
-"""What a person at a terminal sees besides results, all on stderr: a progress bar for files, a meter for live audio.
+"""What a person at a terminal sees besides results, all on stderr: a progress bar for files, a
+meter for live audio.
 
 Neither shows anything when stderr is not a terminal.
 """
@@ -52,7 +53,14 @@ class Progress:
             known = [seconds for seconds in lengths if seconds is not None]
             total = sum(known) if len(known) == len(lengths) else None
             form = _COUNT if total is None else _BAR
-            self._bar = tqdm(total=total, bar_format=form, delay=_QUIET_SECONDS, unit_scale=True, file=sys.stderr, leave=False)
+            self._bar = tqdm(
+                total=total,
+                bar_format=form,
+                delay=_QUIET_SECONDS,
+                unit_scale=True,
+                file=sys.stderr,
+                leave=False,
+            )
 
     def heard(self, seconds: float) -> None:
         if self._bar is not None:
@@ -64,7 +72,8 @@ class Progress:
 
 
 class Meter:
-    """One line that shows time, loudness, and the score of the most likely word against its threshold."""
+    """One line that shows time, loudness, and the score of the most likely word against
+    its threshold."""
 
     def __init__(self, words: tuple[str, ...], settings: EventSettings):
         self._words = words
@@ -74,7 +83,8 @@ class Meter:
         self._next_seconds = 0.0
 
     def show(self, seconds: float, samples: np.ndarray, scores: Scores) -> None:
-        """Draws the state after `samples` [n] and the `scores` they made, at `seconds` of the stream."""
+        """Draws the state after `samples` [n] and the `scores` they made, at `seconds` of
+        the stream."""
         if not self._visible or seconds < self._next_seconds or not len(scores.pooled):
             return
         self._next_seconds = seconds + 1 / _METER_HERTZ
@@ -82,7 +92,10 @@ class Meter:
         best = max(self._targets, key=lambda word: peaks[word])
         bar = score_bar(float(peaks[best]), self._thresholds[best])
         minutes, rest = divmod(seconds, 60)
-        text = f"{minutes:3.0f}:{rest:04.1f}  {_level(samples)}  {escaped(self._words[best])} {bar} {peaks[best]:.2f}"
+        text = (
+            f"{minutes:3.0f}:{rest:04.1f}  {_level(samples)}  {escaped(self._words[best])} {bar} "
+            f"{peaks[best]:.2f}"
+        )
         print(_CLEAR + text, end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
@@ -99,6 +112,8 @@ def score_bar(score: float, threshold: float) -> str:
 
 
 def _level(samples: np.ndarray) -> str:
-    decibels = 10 * np.log10(float(np.mean(samples**2)) + 1e-12) if len(samples) else -_LEVEL_RANGE_DB
+    decibels = (
+        10 * np.log10(float(np.mean(samples**2)) + 1e-12) if len(samples) else -_LEVEL_RANGE_DB
+    )
     place = np.clip(1 + decibels / _LEVEL_RANGE_DB, 0, 1) * (len(_LEVELS) - 1)
     return _LEVELS[round(float(place))]

@@ -1,10 +1,13 @@
-"""Opens a recording of any format and gives its samples as they are, chunk by chunk; `kws.audio` makes model audio of them.
+"""Opens a recording of any format and gives its samples as they are, chunk by chunk; `kws.audio`
+makes model audio of them.
 
-DECODERS are tried in their order, each where it suits the first bytes of the file. Their modules say how they seek, and how they tell
-that a recording is incomplete:
+DECODERS are tried in their order, each where it suits the first bytes of the file. Their modules
+say how they seek, and how they tell that a recording is incomplete:
 
-- `sndfile`, libsndfile: stored samples (WAV, RF64, W64, AIFF, AU, CAF, VOC, NIST, ...), with the mended headers of `headers`.
-- `media`, PyAV, where it is installed (extra `media`): all else (MP3, FLAC, Ogg, M4A, WebM, 3GP, AMR, video, ...).
+- `sndfile`, libsndfile: stored samples (WAV, RF64, W64, AIFF, AU, CAF, VOC, NIST, ...), with the
+  mended headers of `headers`.
+- `media`, PyAV, where it is installed (extra `media`): all else (MP3, FLAC, Ogg, M4A, WebM,
+  3GP, AMR, video, ...).
 - `mp3`, miniaudio: MP3, where PyAV is not installed.
 - `sndfile` again: FLAC and Ogg, where PyAV is not installed.
 """
@@ -29,11 +32,15 @@ DECODERS: tuple[Decoder, ...] = (SndFile(packed=False), Media(), Mp3(), SndFile(
 
 
 @contextmanager
-def open_recording(path: Path, block_seconds: float, start_seconds: float = 0.0, track: int | None = None) -> Iterator[Decoded]:
-    """Opens `path` at `start_seconds`; chunks are `block_seconds` long, or shorter where that would take too much memory.
-    `track`: which of several audio tracks, counted from 1; the first unless told.
+def open_recording(
+    path: Path, block_seconds: float, start_seconds: float = 0.0, track: int | None = None
+) -> Iterator[Decoded]:
+    """Opens `path` at `start_seconds`; chunks are `block_seconds` long, or shorter where that
+    would take too much memory. `track`: which of several audio tracks, counted from 1; the first
+    unless told.
 
-    Raises AudioError: no such file, not a regular file, empty, not permitted, no such track, or no decoder reads it.
+    Raises AudioError: no such file, not a regular file, empty, not permitted, no such track, or no
+    decoder reads it.
     """
     with ExitStack() as stack:
         file = stack.enter_context(_file(path))
@@ -45,13 +52,19 @@ def _file(path: Path) -> SafeFile:
     """The file, open at its beginning."""
     try:
         kind = path.stat().st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # asked before it is opened: a named pipe would wait for a writer
-            raise AudioError(f"{path}: not a regular file. Save the recording first, or give it on standard input as '-'.")
+        # Asked before it is opened: a named pipe would wait for a writer.
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise AudioError(
+                f"{path}: not a regular file. "
+                "Save the recording first, or give it on standard input as '-'."
+            )
         file = SafeFile(path)
     except FileNotFoundError:
         raise AudioError(f"{path}: no such file or directory. Check the path.") from None
     except OSError as error:
-        raise AudioError(f"{path}: cannot be opened ({error.strerror}). Check the path and its permissions.") from None
+        raise AudioError(
+            f"{path}: cannot be opened ({error.strerror}). Check the path and its permissions."
+        ) from None
     if not os.fstat(file.fileno()).st_size:
         file.close()
         raise AudioError(f"{path}: the file is empty (0 bytes). Record or copy it again.")
@@ -67,7 +80,11 @@ def _decoded(source: Source, stack: ExitStack) -> Decoded:
             except RefusedError as refusal:
                 reason = str(refusal)
     if Media().suits(source.head):
-        raise AudioError(f"{source.path}: not a recording that can be read ({reason}). Check the file, or convert it to WAV.")
+        raise AudioError(
+            f"{source.path}: not a recording that can be read ({reason}). "
+            "Check the file, or convert it to WAV."
+        )
     raise AudioError(
-        f"{source.path}: the installed decoders do not read it ({reason}). {INSTALL_MEDIA} brings one for MP4, M4A, WebM and most others."
+        f"{source.path}: the installed decoders do not read it ({reason}). "
+        f"{INSTALL_MEDIA} brings one for MP4, M4A, WebM and most others."
     )

@@ -1,7 +1,9 @@
-"""What every decoder gives: the samples of a recording as they are stored, chunk by chunk, with their rate.
+"""What every decoder gives: the samples of a recording as they are stored, chunk by chunk, with
+their rate.
 
-A decoder is tried where it `suits` the first bytes of a file. It raises `RefusedError` for what it does not read after all, and the
-next one is tried. A damaged recording is given as far as it goes; only then does `chunks` raise AudioError.
+A decoder is tried where it `suits` the first bytes of a file. It raises `RefusedError` for what it
+does not read after all, and the next one is tried. A damaged recording is given as far as it goes;
+only then does `chunks` raise AudioError.
 """
 
 import logging
@@ -16,7 +18,8 @@ import numpy as np
 
 from kws.errors import AudioError
 
-TOLERANCE_SECONDS = 0.05  # headers are often a little off: less than this that is missing is no fault
+# Headers are often a little off: less than this that is missing is no fault.
+TOLERANCE_SECONDS = 0.05
 INSTALL_MEDIA = "pip install av"
 _CHUNK_VALUES = 2**20  # samples × channels in memory at once, at most
 
@@ -37,7 +40,8 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Source:
-    """A file to decode, open at its beginning, and what is wanted of it. `track` counts the audio tracks from 1."""
+    """A file to decode, open at its beginning, and what is wanted of it. `track` counts the audio
+    tracks from 1."""
 
     file: FileIO
     path: Path
@@ -54,27 +58,36 @@ class Source:
         """Raises AudioError where the wanted track is not among so many."""
         if self.track is not None and self.track > tracks:
             number = f"{tracks} audio track" + ("s" if tracks != 1 else "")
-            raise AudioError(f"{self.path}: no audio track {self.track} in it; it has {number}. Change --track.")
+            raise AudioError(
+                f"{self.path}: no audio track {self.track} in it; it has {number}. Change --track."
+            )
 
     def ended_early(self, seconds: float, promised_seconds: float, reason: str) -> AudioError:
         """What to say where less can be read than the file promises."""
         return AudioError(
-            f"{self.path}: only the first {seconds:.2f} of {promised_seconds:.2f} s can be read ({reason}). Copy or record it again."
+            f"{self.path}: only the first {seconds:.2f} of {promised_seconds:.2f} s can be read "
+            f"({reason}). Copy or record it again."
         )
 
     def lost_end(self, seconds: float) -> AudioError:
         """What to say where the end is missing, nobody knows how much."""
-        return AudioError(f"{self.path}: the end is missing after {seconds:.2f} s. Copy or record it again.")
+        return AudioError(
+            f"{self.path}: the end is missing after {seconds:.2f} s. Copy or record it again."
+        )
 
     def continued(self, seconds: float, remedy: str) -> AudioError:
-        """What to say where another recording, which this decoder does not read, follows in the same file."""
-        return AudioError(f"{self.path}: only the first {seconds:.2f} s are heard; another recording follows in the same file. {remedy}")
+        """What to say where another recording, which this decoder does not read, follows in the
+        same file."""
+        return AudioError(
+            f"{self.path}: only the first {seconds:.2f} s are heard; "
+            f"another recording follows in the same file. {remedy}"
+        )
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An open recording from `start_seconds` on. `seconds` is the length that its header promises, None where it promises none.
-    `seeks`: to open it at a later time takes no longer."""
+    """An open recording from `start_seconds` on. `seconds` is the length that its header promises,
+    None where it promises none. `seeks`: to open it at a later time takes no longer."""
 
     seconds: float | None
     chunks: Iterator[Chunk]
@@ -91,5 +104,6 @@ class Decoder(Protocol):
         ...
 
     def open(self, source: Source) -> AbstractContextManager[Decoded]:
-        """Raises RefusedError for what it does not read, AudioError for a track that is not there."""
+        """Raises RefusedError for what it does not read, AudioError for a track that is
+        not there."""
         ...

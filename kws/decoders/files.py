@@ -1,10 +1,12 @@
-"""Files as libraries read them: seeking anywhere is safe, and a part of a file is a file of its own."""
+"""Files as libraries read them: seeking anywhere is safe, and a part of a file is a file of
+its own."""
 
 import io
 
 
 class SafeFile(io.FileIO):
-    """A file in which a damaged header may ask for any place: seeking there fails, and is no exception in the callback of a library."""
+    """A file in which a damaged header may ask for any place: seeking there fails, and is no
+    exception in the callback of a library."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         try:
@@ -14,7 +16,8 @@ class SafeFile(io.FileIO):
 
 
 class Window(io.RawIOBase):
-    """The bytes of a file from `start` to `end`; `head` stands in place of the first of them. Several may be read in turns."""
+    """The bytes of a file from `start` to `end`; `head` stands in place of the first of them.
+    Several may be read in turns."""
 
     def __init__(self, file: io.FileIO, start: int, end: int, head: bytes = b""):
         self._file, self._start, self._size, self._at = file, start, end - start, 0

@@ -1,9 +1,11 @@
-"""Where the samples of uncompressed recordings lie: WAV (also RIFX, RF64 and W64), AIFF, AU and CAF.
+"""Where the samples of uncompressed recordings lie: WAV (also RIFX, RF64 and W64), AIFF, AU
+and CAF.
 
-Headers are wrong in the wild. A recorder that crashes leaves a length of zero, a field of 32 bits holds no more than 4 GiB, a program
-that writes to a pipe does not know the length, and two files put one after the other have two headers. These formats are chains of
-chunks (name, size, body). So one walk along the chain tells where the samples really end: what follows them is a chunk, a tag, another
-recording, the end of the file, or else more samples.
+Headers are wrong in the wild. A recorder that crashes leaves a length of zero, a field of 32 bits
+holds no more than 4 GiB, a program that writes to a pipe does not know the length, and two files
+put one after the other have two headers. These formats are chains of chunks (name, size, body). So
+one walk along the chain tells where the samples really end: what follows them is a chunk, a tag,
+another recording, the end of the file, or else more samples.
 """
 
 import struct
@@ -14,16 +16,19 @@ from typing import BinaryIO
 
 _HEAD_BYTES = 40
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
-_W64_NAME_END = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"  # of each 16-byte name but the first
+# Of each 16-byte name but the first.
+_W64_NAME_END = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # what music programs put behind everything
 _MOST_PADDING_BYTES = 2**16
-_UNKNOWN_SLACK = 2**16  # who does not know a length writes a number this close to the largest one of 31 or 32 bits
+# Who does not know a length writes a number this close to the largest one of 31 or 32 bits.
+_UNKNOWN_SLACK = 2**16
 
 
 @dataclass(frozen=True)
 class Part:
-    """One recording in a file: its first byte, its first byte of samples, and the bytes after its last sample and after its end.
-    `promised_bytes` of samples stand in its header, None where the writer did not know."""
+    """One recording in a file: its first byte, its first byte of samples, and the bytes after its
+    last sample and after its end. `promised_bytes` of samples stand in its header, None where the
+    writer did not know."""
 
     start: int
     data_start: int
@@ -38,7 +43,8 @@ class Part:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """`size` of the body that starts at byte `body`, None where it is not known; `next`: where the next chunk starts."""
+    """`size` of the body that starts at byte `body`, None where it is not known; `next`: where the
+    next chunk starts."""
 
     name: bytes
     body: int
@@ -48,8 +54,8 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Family:
-    """Formats built alike. The first chunk starts `first` bytes after the beginning; `data` is the name of the one with the samples,
-    whose body starts with `lead` bytes that are none."""
+    """Formats built alike. The first chunk starts `first` bytes after the beginning; `data` is the
+    name of the one with the samples, whose body starts with `lead` bytes that are none."""
 
     first: int
     data: bytes
@@ -58,7 +64,8 @@ class _Family:
 
 
 def find_parts(file: BinaryIO) -> list[Part]:
-    """The recordings in a file, one after the other; none where it is of no such format, or its samples are not found."""
+    """The recordings in a file, one after the other; none where it is of no such format, or its
+    samples are not found."""
     file_bytes, found, at = file.seek(0, 2), [], 0
     while at < file_bytes and (part := _part(file, at, file_bytes)):
         found.append(part)
@@ -71,8 +78,12 @@ def _part(file: BinaryIO, start: int, file_bytes: int) -> Part | None:
     data = family and _data_chunk(file, start, family)
     if not family or not data:
         return None
-    first, promised = data.body + family.lead, None if data.size is None else max(data.size - family.lead, 0)
-    ends = [] if data.size is None else [data.body + data.size, data.next]  # without and with padding
+    first, promised = (
+        data.body + family.lead,
+        None if data.size is None else max(data.size - family.lead, 0),
+    )
+    # Without and with padding
+    ends = [] if data.size is None else [data.body + data.size, data.next]
     for after in (end for end in ends if end <= file_bytes):
         end = _end_of_chunks(file, after, family, file_bytes)
         if end is not None:
@@ -84,7 +95,8 @@ def _data_chunk(file: BinaryIO, start: int, family: _Family) -> _Chunk | None:
     long_size = None
     chunk = family.read_chunk(file, start + family.first)
     while chunk and chunk.name != family.data:
-        if chunk.name == b"ds64":  # of RF64: sizes that need more than 32 bits, the second is that of the samples
+        # Of RF64: sizes that need more than 32 bits, the second is that of the samples.
+        if chunk.name == b"ds64":
             long_size = int.from_bytes(_read(file, chunk.body + 8, 8), "little")
         chunk = family.read_chunk(file, chunk.next)
     if chunk and chunk.size is None and long_size:
@@ -93,12 +105,15 @@ def _data_chunk(file: BinaryIO, start: int, family: _Family) -> _Chunk | None:
 
 
 def _end_of_chunks(file: BinaryIO, at: int, family: _Family, file_bytes: int) -> int | None:
-    """Where the recording ends whose samples end at byte `at`; None where what is there can only be more samples."""
+    """Where the recording ends whose samples end at byte `at`; None where what is there can only be
+    more samples."""
     while file_bytes - at >= 8:
         head = _read(file, at, _HEAD_BYTES)
         if _family(head):
             return at
-        if head.startswith(_TAGS) or (file_bytes - at <= _MOST_PADDING_BYTES and not any(_read(file, at, _MOST_PADDING_BYTES))):
+        if head.startswith(_TAGS) or (
+            file_bytes - at <= _MOST_PADDING_BYTES and not any(_read(file, at, _MOST_PADDING_BYTES))
+        ):
             return file_bytes
         chunk = family.read_chunk(file, at)
         if not chunk or chunk.size is None or chunk.body + chunk.size > file_bytes:
@@ -143,7 +158,8 @@ def _w64_chunk(file: BinaryIO, at: int) -> _Chunk | None:
     head = _read(file, at, 24)
     if len(head) < 24 or head[4:16] != _W64_NAME_END:
         return None
-    size = struct.unpack("<Q", head[16:])[0]  # with these 24 bytes, without the padding to a multiple of 8
+    # With these 24 bytes, without the padding to a multiple of 8.
+    size = struct.unpack("<Q", head[16:])[0]
     known = 24 <= size < 2**62
     return _Chunk(head[:4], at + 24, size - 24 if known else None, at + max(size, 24) + -size % 8)
 

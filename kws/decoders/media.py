@@ -1,9 +1,12 @@
-"""PyAV, the libraries of FFmpeg: whatever is compressed or lies in a container, with the times of the container's own clock.
+"""PyAV, the libraries of FFmpeg: whatever is compressed or lies in a container, with the times of
+the container's own clock.
 
-A container stamps its frames with times. Where sound starts later than the picture, or is missing in the middle, silence takes its
-place, so times are those that a player shows. Where the clock starts anew, as in files put one after the other, it goes on from where it
-was. To find a later time, all before it is decoded: what containers tell of places is not exact. A recording is incomplete where packets
-cannot be decoded, where time is missing and the libraries complain, or where it ends before its container says.
+A container stamps its frames with times. Where sound starts later than the picture, or is missing
+in the middle, silence takes its place, so times are those that a player shows. Where the clock
+starts anew, as in files put one after the other, it goes on from where it was. To find a later
+time, all before it is decoded: what containers tell of places is not exact. A recording is
+incomplete where packets cannot be decoded, where time is missing and the libraries complain, or
+where it ends before its container says.
 """
 
 import logging
@@ -30,15 +33,26 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-_LONGEST_GAP_SECONDS = 3600.0  # a longer one is a damaged time stamp: nobody waits for years of silence
+# A longer one is a damaged time stamp: nobody waits for years of silence.
+_LONGEST_GAP_SECONDS = 3600.0
 _COMPLAINT_SECONDS = 2.0  # frames still come after the packet in which damage was noticed
 _ROUNDING_SECONDS = 0.005  # of time stamps: all that is forgiven them after damage
 _CUT_OFF = ("ended prematurely", "partial file")  # what the libraries say of a file without its end
-_LENGTH_SLACK_SECONDS = {"asf": 0.25, "caf": 0.3}  # of formats that store it roughly, or in whole blocks
-_LENGTH_ESTIMATED = ("aac", "ac3", "amr", "avi", "dts", "eac3", "gsm", "loas", "mp3")  # these do not store their length
-_BETTER_CODECS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}  # the usual ones do not know the pauses of telephones
+# Of formats that store it roughly, or in whole blocks.
+_LENGTH_SLACK_SECONDS = {"asf": 0.25, "caf": 0.3}
+# These do not store their length.
+_LENGTH_ESTIMATED = ("aac", "ac3", "amr", "avi", "dts", "eac3", "gsm", "loas", "mp3")
+# The usual ones do not know the pauses of telephones.
+_BETTER_CODECS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
 _AMR_ZERO_BITS = 0x83  # of the first byte of a frame (RFC 4867, section 5.3)
-_DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+_DTYPES = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "s64": np.int64,
+    "flt": np.float32,
+    "dbl": np.float64,
+}
 _TAGS = (b"ID3", b"TAG", b"APE")  # of a file that follows another: no sound is in them
 
 
@@ -55,22 +69,26 @@ class Media:
         av = _library()
         starts = beginnings(source.file)
         with ExitStack() as stack:
-            readings = [_open(av, source, start, end, stack) for start, end in zip(starts, [*starts[1:], None], strict=True)]
+            readings = [
+                _open(av, source, start, end, stack)
+                for start, end in zip(starts, [*starts[1:], None], strict=True)
+            ]
             seconds = readings[0].promised_seconds if len(readings) == 1 else None
             yield Decoded(seconds, _chunks(source, readings), seeks=False)
 
 
 @dataclass
 class _Clock:
-    """Where a stream of frames stands. `end`: seconds of sound given; `shift` is added to times, for clocks that started anew;
-    `last`: the time of the latest frame."""
+    """Where a stream of frames stands. `end`: seconds of sound given; `shift` is added to times,
+    for clocks that started anew; `last`: the time of the latest frame."""
 
     end: float = 0.0
     shift: float = 0.0
     last: float | None = None
 
     def gap_before(self, seconds: float, tolerance_seconds: float) -> float:
-        """Seconds missing before the frame of this time, negative where it overlaps what was given; 0 where it is less than tolerated."""
+        """Seconds missing before the frame of this time, negative where it overlaps what was given;
+        0 where it is less than tolerated."""
         if self.last is not None and seconds < self.last:
             self.shift = self.end - seconds
         gap = seconds + self.shift - self.end
@@ -83,8 +101,8 @@ class _Clock:
 
 @dataclass
 class _Losses:
-    """What of a stream could not be heard: `seconds` of it, the first at `first`; `cut_off`: its end is missing; `complaint`: when the
-    libraries last complained."""
+    """What of a stream could not be heard: `seconds` of it, the first at `first`; `cut_off`: its
+    end is missing; `complaint`: when the libraries last complained."""
 
     seconds: float = 0.0
     first: float | None = None
@@ -124,34 +142,51 @@ class _Reading:
         """All the sound. Raises AudioError at its end where not all was heard."""
         tracks = len(self.container.streams.audio)
         if tracks > 1 and self.source.track is None:
-            logger.warning("%s: %d audio tracks; the first is heard. Choose with --track.", self.source.path, tracks)
+            logger.warning(
+                "%s: %d audio tracks; the first is heard. Choose with --track.",
+                self.source.path,
+                tracks,
+            )
         yield from self._timed()
         if self.pauses:
             self._tell_of_pauses()
         heard = self.clock.end
         slack = _LENGTH_SLACK_SECONDS.get(self.container.format.name, TOLERANCE_SECONDS)
-        if self.promised_seconds and self.promised_seconds - heard >= slack and not self._is_joined_mp3():
+        if (
+            self.promised_seconds
+            and self.promised_seconds - heard >= slack
+            and not self._is_joined_mp3()
+        ):
             raise self.source.ended_early(heard, self.promised_seconds, "the file ends early")
         if self._is_cut_off():
             raise self.source.lost_end(heard)
         if self.losses.first is not None:
             raise AudioError(
-                f"{self.source.path}: damaged from {self.losses.first:.2f} s on, {self.losses.seconds:.2f} s of it cannot be decoded "
+                f"{self.source.path}: damaged from {self.losses.first:.2f} s on, "
+                f"{self.losses.seconds:.2f} s of it cannot be decoded "
                 "and are silence here. Copy or record it again."
             )
 
     def _tell_of_pauses(self) -> None:
         first = "from {:.2f} to {:.2f} s".format(*self.pauses[0])
         others = f" and at {len(self.pauses) - 1} other places" if len(self.pauses) > 1 else ""
-        logger.warning("%s: no sound is stored %s%s; this is taken for silence.", self.source.path, first, others)
+        logger.warning(
+            "%s: no sound is stored %s%s; this is taken for silence.",
+            self.source.path,
+            first,
+            others,
+        )
 
     def _is_joined_mp3(self) -> bool:
-        """Whether several MP3 files lie in this one: then the libraries only guess how long it is."""
+        """Whether several MP3 files lie in this one: then the libraries only guess how long
+        it is."""
         return self.container.format.name == "mp3" and begins_again(self.source.file)
 
     def _timed(self) -> Iterator[Chunk]:
-        """All frames, each at its time: with silence before it where some is missing, less what was given before."""
-        run: list[AudioFrame] = []  # frames that follow one another; to convert each alone would take longer than to decode it
+        """All frames, each at its time: with silence before it where some is missing, less what was
+        given before."""
+        # Frames that follow one another; to convert each alone would take longer than to decode it.
+        run: list[AudioFrame] = []
         for frame in self._frames():
             gap = self._gap_before(frame)
             if run and (gap or not self._is_next(frame, run)):
@@ -171,7 +206,9 @@ class _Reading:
     def _gap_before(self, frame: "AudioFrame") -> float:
         if frame.time is None:
             return 0.0
-        tolerance = _ROUNDING_SECONDS if self.losses.is_likely_at(self.clock.end) else TOLERANCE_SECONDS
+        tolerance = (
+            _ROUNDING_SECONDS if self.losses.is_likely_at(self.clock.end) else TOLERANCE_SECONDS
+        )
         return self.clock.gap_before(frame.time - self.start, tolerance)
 
     def _is_next(self, frame: "AudioFrame", run: "list[AudioFrame]") -> bool:
@@ -179,10 +216,15 @@ class _Reading:
         first, channels = run[0], frame.layout.nb_channels
         if len(run) * frame.samples >= self.source.chunk_frames(frame.sample_rate, channels):
             return False
-        return (frame.sample_rate, channels, frame.format.name) == (first.sample_rate, first.layout.nb_channels, first.format.name)
+        return (frame.sample_rate, channels, frame.format.name) == (
+            first.sample_rate,
+            first.layout.nb_channels,
+            first.format.name,
+        )
 
     def _note_gap(self, seconds: float) -> None:
-        """What is missing is damage where the libraries just complained; else a recorder paused, or sound starts later than the picture."""
+        """What is missing is damage where the libraries just complained; else a recorder paused, or
+        sound starts later than the picture."""
         if self.losses.is_likely_at(self.clock.end):
             self.losses.add(seconds, self.clock.end)
         elif self.clock.end:
@@ -208,7 +250,8 @@ class _Reading:
             return None
         if packet and packet.size:
             self.last_packet = packet
-            if self.container.format.name == "amr" and bytes(packet)[0] & _AMR_ZERO_BITS:  # which no library tells
+            # No library tells of it.
+            if self.container.format.name == "amr" and bytes(packet)[0] & _AMR_ZERO_BITS:
                 self.losses.add(0.0, self.clock.end)
         return packet
 
@@ -240,23 +283,40 @@ def _library() -> "ModuleType":
     return av
 
 
-def _open(av: "ModuleType", source: Source, start: int, end: int | None, stack: ExitStack) -> _Reading:
+def _open(
+    av: "ModuleType", source: Source, start: int, end: int | None, stack: ExitStack
+) -> _Reading:
     """The recording in these bytes of the file. Raises RefusedError."""
     source.file.seek(0)
-    file = source.file if start == 0 and end is None else Window(source.file, start, end or source.file.seek(0, 2))
+    file = (
+        source.file
+        if start == 0 and end is None
+        else Window(source.file, start, end or source.file.seek(0, 2))
+    )
     try:
         with av.logging.Capture() as complaints:
             # A playlist must not bring what it names, from anywhere.
-            container = stack.enter_context(av.open(file, options={"protocol_whitelist": "none"}, metadata_errors="replace"))
+            container = stack.enter_context(
+                av.open(file, options={"protocol_whitelist": "none"}, metadata_errors="replace")
+            )
     except (av.FFmpegError, ValueError) as error:
         raise RefusedError(_reason(complaints, error)) from error
     stream = _audio_stream(source, container)
     start = (container.start_time or 0) / av.time_base
-    return _Reading(av, source, container, stream, _decoder(av, stream), _promised_seconds(source, container, stream, start), start)
+    return _Reading(
+        av,
+        source,
+        container,
+        stream,
+        _decoder(av, stream),
+        _promised_seconds(source, container, stream, start),
+        start,
+    )
 
 
 def _chunks(source: Source, readings: list[_Reading]) -> Iterator[Chunk]:
-    """The sound of several recordings from `start_seconds` on. Raises the first fault at the end of all."""
+    """The sound of several recordings from `start_seconds` on. Raises the first fault at the end
+    of all."""
     faults: list[AudioError] = []
     yield from _from(source.start_seconds, _all_chunks(readings, faults))
     if faults:
@@ -277,7 +337,9 @@ def _is_tag(packet: "Packet | None") -> bool:
 
 def _reason(complaints: list[tuple[int, str, str]], error: Exception) -> str:
     """Why the libraries cannot open a file: their own last word, if there is one."""
-    return complaints[-1][2].strip() if complaints else str(getattr(error, "strerror", None) or error)
+    return (
+        complaints[-1][2].strip() if complaints else str(getattr(error, "strerror", None) or error)
+    )
 
 
 def _audio_stream(source: Source, container: "InputContainer") -> "AudioStream":
@@ -292,13 +354,21 @@ def _decoder(av: "ModuleType", stream: "AudioStream") -> "AudioCodecContext":
     if stream.codec_context is None:
         raise RefusedError("its codec is unknown")
     better = _BETTER_CODECS.get(stream.codec_context.name)
-    return av.CodecContext.create(better, "r") if better in av.codecs_available else stream.codec_context
+    return (
+        av.CodecContext.create(better, "r")
+        if better in av.codecs_available
+        else stream.codec_context
+    )
 
 
-def _promised_seconds(source: Source, container: "InputContainer", stream: "AudioStream", start: float) -> float | None:
+def _promised_seconds(
+    source: Source, container: "InputContainer", stream: "AudioStream", start: float
+) -> float | None:
     """When the sound ends by what the container says; None where it only guesses."""
     formats = container.format.name.split(",")
-    if any(name in _LENGTH_ESTIMATED for name in formats) and not has_length_tag(read_behind_tags(source.file)):
+    if any(name in _LENGTH_ESTIMATED for name in formats) and not has_length_tag(
+        read_behind_tags(source.file)
+    ):
         return None
     if "DURATION" in stream.metadata:  # Matroska: the time of the end
         return _clock_seconds(stream.metadata["DURATION"]) - max(start, 0.0)
@@ -314,12 +384,21 @@ def _clock_seconds(text: str) -> float:
 
 
 def _chunk(frames: "list[AudioFrame]", dropped: int = 0) -> Chunk:
-    """Frames that follow one another as float32 [n, channels] in ±1, without so many of the first samples."""
+    """Frames that follow one another as float32 [n, channels] in ±1, without so many of the
+    first samples."""
     first = frames[0]
-    channels, dtype = first.layout.nb_channels, np.dtype(_DTYPES[first.format.name.removesuffix("p")])
+    channels, dtype = (
+        first.layout.nb_channels,
+        np.dtype(_DTYPES[first.format.name.removesuffix("p")]),
+    )
     width = 1 if first.format.is_planar else channels
     planes = [
-        np.concatenate([np.frombuffer(memoryview(frame.planes[plane]), dtype, frame.samples * width) for frame in frames])
+        np.concatenate(
+            [
+                np.frombuffer(memoryview(frame.planes[plane]), dtype, frame.samples * width)
+                for frame in frames
+            ]
+        )
         for plane in range(channels if first.format.is_planar else 1)
     ]
     rows = np.stack(planes, axis=1) if first.format.is_planar else planes[0].reshape(-1, channels)
@@ -349,5 +428,7 @@ def _from(start_seconds: float, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     for chunk in chunks:
         end = at + len(chunk.samples) / chunk.rate
         if end > start_seconds:
-            yield Chunk(chunk.samples[max(round((start_seconds - at) * chunk.rate), 0) :], chunk.rate)
+            yield Chunk(
+                chunk.samples[max(round((start_seconds - at) * chunk.rate), 0) :], chunk.rate
+            )
         at = end

@@ -1,7 +1,7 @@
 """dr_mp3, through the package miniaudio: MP3 where PyAV is not installed.
 
-It seeks by decoding all that comes before. A recording is incomplete where fewer frames come than its length tag tells of, or where
-another one follows in the same file.
+It seeks by decoding all that comes before. A recording is incomplete where fewer frames come than
+its length tag tells of, or where another one follows in the same file.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,8 @@ class Mp3:
     def open(self, source: Source) -> Iterator[Decoded]:
         import miniaudio
 
-        path = str(source.path.absolute())  # at the beginning of a name, miniaudio takes "~" for the home folder
+        # At the beginning of a name, miniaudio takes "~" for the home folder.
+        path = str(source.path.absolute())
         try:
             info = miniaudio.mp3_get_file_info(path)
         except (miniaudio.DecodeError, UnicodeEncodeError) as error:
@@ -51,7 +52,9 @@ def _chunks(source: Source, path: str, info: "miniaudio.SoundFileInfo") -> Itera
             yield Chunk(samples, rate)
     except (miniaudio.DecodeError, FileNotFoundError) as error:
         reason = "it is gone" if isinstance(error, FileNotFoundError) else error
-        raise AudioError(f"{source.path}: cannot be decoded ({reason}). Copy or record it again.") from error
+        raise AudioError(
+            f"{source.path}: cannot be decoded ({reason}). Copy or record it again."
+        ) from error
     if (info.num_frames - at) / rate >= TOLERANCE_SECONDS:
         raise source.ended_early(at / rate, info.num_frames / rate, "the file ends early")
     if begins_again(source.file):

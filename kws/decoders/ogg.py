@@ -1,4 +1,5 @@
-"""Ogg files: whether one is whole. An Ogg stream says in its last page that it is the last (RFC 3533, section 6)."""
+"""Ogg files: whether one is whole. An Ogg stream says in its last page that it is the last (RFC
+3533, section 6)."""
 
 from typing import BinaryIO
 
@@ -8,7 +9,8 @@ _END_OF_STREAM = 4
 
 
 def lacks_end(file: BinaryIO) -> bool:
-    """Whether a file that begins like Ogg does not end with the last page of a stream. Leaves the file at its end."""
+    """Whether a file that begins like Ogg does not end with the last page of a stream. Leaves the
+    file at its end."""
     file.seek(0)
     if file.read(4) != b"OggS":
         return False

@@ -23,10 +23,13 @@ def read_head(file: BinaryIO) -> bytes:
 
 
 def read_behind_tags(file: BinaryIO) -> bytes:
-    """The first bytes behind the ID3 tags with which MP3, and sometimes FLAC, begins. Leaves the file where it was."""
+    """The first bytes behind the ID3 tags with which MP3, and sometimes FLAC, begins. Leaves the
+    file where it was."""
     head, at = _read(file, 0), 0
     while head.startswith(_ID3) and len(head) >= 10:
-        at += 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        at += 10 + sum(
+            (byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
+        )
         head = _read(file, at)
     return head
 
@@ -42,7 +45,8 @@ def is_mpeg_in_wav(head: bytes) -> bool:
 
 
 def is_packed(head: bytes) -> bool:
-    """FLAC, Ogg and MPEG audio: formats that libsndfile knows, too, but reads only where they are whole and alone."""
+    """FLAC, Ogg and MPEG audio: formats that libsndfile knows, too, but reads only where they are
+    whole and alone."""
     return is_mpeg(head) or head.startswith((b"fLaC", b"OggS"))
 
 
@@ -56,14 +60,17 @@ def begins_again(file: BinaryIO) -> bool:
     head = read_behind_tags(file)
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if head.startswith(b"OggS"):
-        are_first = (bool(page[1][0] & _IS_FIRST_PAGE) for page in re.finditer(_OGG_PAGE, data, re.DOTALL))
+        are_first = (
+            bool(page[1][0] & _IS_FIRST_PAGE) for page in re.finditer(_OGG_PAGE, data, re.DOTALL)
+        )
         return any(dropwhile(bool, are_first))  # streams that sound together begin together
     pattern = _FLAC_START if head.startswith(b"fLaC") else _MP3_LENGTH_TAG
     return sum(1 for _ in re.finditer(pattern, data, re.DOTALL)) > 1
 
 
 def beginnings(file: BinaryIO) -> list[int]:
-    """Where in a file the recordings begin that lie in it one after the other, as far as that is seen in MP4 and Matroska (WebM)."""
+    """Where in a file the recordings begin that lie in it one after the other, as far as that is
+    seen in MP4 and Matroska (WebM)."""
     head = _read(file, 0)
     if head[4:8] == b"ftyp":
         return [at for at, name in _mp4_boxes(file) if name == b"ftyp"]

@@ -1,7 +1,9 @@
-"""libsndfile, through the package soundfile: whatever stores samples as they are, and FLAC and Ogg where PyAV is not installed.
+"""libsndfile, through the package soundfile: whatever stores samples as they are, and FLAC and Ogg
+where PyAV is not installed.
 
-It seeks to the sample where the format allows it. A recording is incomplete where its header promises more samples than come, or where
-more come than its header knows and libsndfile cannot be made to read them.
+It seeks to the sample where the format allows it. A recording is incomplete where its header
+promises more samples than come, or where more come than its header knows and libsndfile cannot be
+made to read them.
 """
 
 from collections.abc import Generator, Iterator
@@ -18,15 +20,27 @@ from kws.decoders.headers import Part, find_parts
 from kws.decoders.ogg import lacks_end
 from kws.decoders.signatures import begins_again, is_mpeg, is_mpeg_in_wav, is_packed
 
-_BYTES_OF = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
+_BYTES_OF = {
+    "PCM_S8": 1,
+    "PCM_U8": 1,
+    "PCM_16": 2,
+    "PCM_24": 3,
+    "PCM_32": 4,
+    "FLOAT": 4,
+    "DOUBLE": 8,
+    "ULAW": 1,
+    "ALAW": 1,
+}
 _BLOCK_FRAMES = 4096  # the longest that libsndfile knows (ALAC)
 _BIG_ENDIAN = (b"RIFX", b"FORM", b"caff", b".snd")
-_FRAMES_UNKNOWN = 2**62  # libsndfile's number of frames of a FLAC that was written to a pipe is above this
+# libsndfile's number of frames of a FLAC that was written to a pipe is above this.
+_FRAMES_UNKNOWN = 2**62
 
 
 @dataclass(frozen=True)
 class _Sound:
-    """One recording of a file. `expected_frames`: how many there should be, None where nobody knows; `reason`: why there may be fewer."""
+    """One recording of a file. `expected_frames`: how many there should be, None where nobody
+    knows; `reason`: why there may be fewer."""
 
     file: soundfile.SoundFile
     expected_frames: int | None
@@ -56,7 +70,11 @@ class SndFile:
             source.check_track(1)
             lengths = [sound.seconds for sound in sounds]
             known = [length for length in lengths if length is not None]
-            yield Decoded(sum(known) if len(known) == len(lengths) else None, _chunks(source, sounds), seeks=True)
+            yield Decoded(
+                sum(known) if len(known) == len(lengths) else None,
+                _chunks(source, sounds),
+                seeks=True,
+            )
 
 
 @contextmanager
@@ -76,7 +94,8 @@ def _open_all(file: FileIO) -> list[_Sound]:
 def _whole(file: FileIO) -> _Sound:
     sound = _open(file)
     if sound.frames >= _FRAMES_UNKNOWN:
-        sound.seekable = lambda: False  # soundfile seeks after each read, which such a file does not allow
+        # soundfile seeks after each read, which such a file does not allow.
+        sound.seekable = lambda: False
         return _Sound(sound, None)
     return _Sound(sound, sound.frames)
 
@@ -85,7 +104,8 @@ def _open_part(file: FileIO, part: Part, *, alone: bool) -> _Sound:
     head = _mended_caf(file, part)
     sound = _open(file if alone and not head else Window(file, part.start, part.end, head))
     promised_bytes = part.data_bytes if part.promised_bytes is None else part.promised_bytes
-    if sound.subtype not in _BYTES_OF:  # packed in blocks: the bytes tell the frames by proportion only
+    # Packed in blocks: the bytes tell the frames by proportion only.
+    if sound.subtype not in _BYTES_OF:
         readable_bytes, expected_bytes = sorted((part.data_bytes, promised_bytes))
         expected_frames = sound.frames * expected_bytes // max(readable_bytes, 1)
         if part.data_bytes > promised_bytes:
@@ -98,16 +118,24 @@ def _open_part(file: FileIO, part: Part, *, alone: bool) -> _Sound:
 
 
 def _open_samples(file: FileIO, part: Part, header: soundfile.SoundFile) -> soundfile.SoundFile:
-    """The samples of a recording whose header does not know of all of them, as raw audio of its kind."""
+    """The samples of a recording whose header does not know of all of them, as raw audio of
+    its kind."""
     with header:
-        layout = {"samplerate": header.samplerate, "channels": header.channels, "subtype": header.subtype}
+        layout = {
+            "samplerate": header.samplerate,
+            "channels": header.channels,
+            "subtype": header.subtype,
+        }
         usual = "BIG" if _kind(file, part) in _BIG_ENDIAN else "LITTLE"
         endian = usual if header.endian == "FILE" else header.endian
-    return _open(Window(file, part.data_start, part.data_end), format="RAW", endian=endian, **layout)
+    return _open(
+        Window(file, part.data_start, part.data_end), format="RAW", endian=endian, **layout
+    )
 
 
 def _mended_caf(file: FileIO, part: Part) -> bytes:
-    """The beginning of a CAF file up to its samples, with the right length: libsndfile refuses wrong ones. Empty for what needs it not."""
+    """The beginning of a CAF file up to its samples, with the right length: libsndfile refuses
+    wrong ones. Empty for what needs it not."""
     if _kind(file, part) != b"caff" or part.data_bytes == part.promised_bytes:
         return b""
     file.seek(part.start)
@@ -139,7 +167,9 @@ def _chunks(source: Source, sounds: list[_Sound]) -> Iterator[Chunk]:
         heard += frames / sound.file.samplerate
         expected += frames / sound.file.samplerate if sound.seconds is None else sound.seconds
         start = max(start - frames / sound.file.samplerate, 0.0)
-        if stopped or (sound.seconds or 0.0) - frames / sound.file.samplerate >= _tolerance_seconds(sound.file):
+        if stopped or (sound.seconds or 0.0) - frames / sound.file.samplerate >= _tolerance_seconds(
+            sound.file
+        ):
             reason = reason or stopped or sound.reason
     if is_packed(source.head) and begins_again(source.file):
         raise source.continued(heard, f"{INSTALL_MEDIA} brings the decoder that hears both.")
@@ -154,8 +184,11 @@ def _tolerance_seconds(file: soundfile.SoundFile) -> float:
     return TOLERANCE_SECONDS + (0 if file.subtype in _BYTES_OF else _BLOCK_FRAMES / file.samplerate)
 
 
-def _chunks_of(source: Source, sound: _Sound, start_seconds: float) -> Generator[Chunk, None, tuple[int, str]]:
-    """The chunks of one recording; returns how many frames it has been read to, and why it stopped there if it broke off."""
+def _chunks_of(
+    source: Source, sound: _Sound, start_seconds: float
+) -> Generator[Chunk, None, tuple[int, str]]:
+    """The chunks of one recording; returns how many frames it has been read to, and why it stopped
+    there if it broke off."""
     file = sound.file
     frames = source.chunk_frames(file.samplerate, file.channels)
     start = min(round(start_seconds * file.samplerate), file.frames)
@@ -172,11 +205,15 @@ def _chunks_of(source: Source, sound: _Sound, start_seconds: float) -> Generator
 
 
 def _read(file: soundfile.SoundFile, frames: int, at: int) -> tuple[np.ndarray, str | None]:
-    """The next samples, which begin with frame number `at`; then None, "" at the end, or why they break off."""
+    """The next samples, which begin with frame number `at`; then None, "" at the end, or why they
+    break off."""
     samples = np.empty((frames, file.channels) if file.channels > 1 else frames, np.float32)
     try:
         filled = len(file.read(out=samples))
         return samples[:filled], None if filled else ""
     except soundfile.LibsndfileError as error:
-        filled = max(file.tell() - at, 0) if file.seekable() else 0  # -1 where the format cannot tell
-        return samples[:filled], error.error_string.removeprefix("Error : ").rstrip(" .") or "damaged"
+        # -1 where the format cannot tell.
+        filled = max(file.tell() - at, 0) if file.seekable() else 0
+        return samples[:filled], error.error_string.removeprefix("Error : ").rstrip(
+            " ."
+        ) or "damaged"

@@ -44,7 +44,9 @@ def run(options: Options, as_json: bool, warn: Warn) -> None:
     if not pronunciations:
         for remark in (remark for text in texts for remark in phrase.remarks(text)):
             warn(remark)
-        for remark in (remark for text in options.phrases for remark in guesses(phrase.checked(text))):
+        for remark in (
+            remark for text in options.phrases for remark in guesses(phrase.checked(text))
+        ):
             warn(remark)
     check_place(options.out / TABLE)
     found = engines.found(options.engines, options.piper_voices)
@@ -52,7 +54,9 @@ def run(options: Options, as_json: bool, warn: Warn) -> None:
     spoken = speak(clips, found.ready, options.out, progress=progress)
     for trouble in spoken.troubles:
         warn(trouble)
-    print(json.dumps(_report(options, spoken, found)) if as_json else _summary(options, spoken, found))
+    print(
+        json.dumps(_report(options, spoken, found)) if as_json else _summary(options, spoken, found)
+    )
 
 
 def _check_names(phrases: Sequence[str]) -> None:
@@ -61,11 +65,14 @@ def _check_names(phrases: Sequence[str]) -> None:
     for text in phrases:
         other = named.setdefault(phrase.folder_name(text), text)
         if other != text:
-            raise SynthError(f"'{other}' and '{text}' would share a folder. Speak them into different ones.")
+            raise SynthError(
+                f"'{other}' and '{text}' would share a folder. Speak them into different ones."
+            )
 
 
 def neighbour_lines(text: str, pronunciations: Sequence[str], most_near: int) -> str:
-    """A line for each neighbour of a phrase: kind and text; what holds it whole stands in remarks. Raises KwsError."""
+    """A line for each neighbour of a phrase: kind and text; what holds it whole stands in remarks.
+    Raises KwsError."""
     said = [phonemes.to_kokoro(phonemes.checked(each)) for each in pronunciations]
     found = neighbours(phrase.checked(text), said, most_near)
     lines = [f"{'# ' * (each.kind == CONTAINING)}{each.kind}\t{each.text}" for each in found]
@@ -73,12 +80,18 @@ def neighbour_lines(text: str, pronunciations: Sequence[str], most_near: int) ->
 
 
 def read_list(path: Path) -> list[str]:
-    """Phrases of a list, one a line, after a kind and a tab if there is one; lines that begin with # are remarks. Raises SynthError."""
+    """Phrases of a list, one a line, after a kind and a tab if there is one; lines that begin with
+    # are remarks. Raises SynthError."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SynthError(f"{path}: cannot be read as a list of phrases ({error}). Give a text file with a phrase a line.") from error
-    found = [line.rpartition("\t")[2].strip() for line in lines if not line.lstrip().startswith("#")]
+        raise SynthError(
+            f"{path}: cannot be read as a list of phrases ({error}). "
+            "Give a text file with a phrase a line."
+        ) from error
+    found = [
+        line.rpartition("\t")[2].strip() for line in lines if not line.lstrip().startswith("#")
+    ]
     if not any(found):
         raise SynthError(f"{path}: no phrases in it. Write one a line.")
     return [text for text in found if text]
@@ -88,13 +101,30 @@ def on_engines(as_json: bool) -> str:
     """Each engine, and what it lacks."""
     lacks = {engine.name: engine.missing() for engine in engines.ENGINES.values()}
     if as_json:
-        return json.dumps({name: {"lacks": lack, "install": engines.ENGINES[name].install} for name, lack in lacks.items()})
-    return "\n".join(f"{name}: {f'needs {lack}: {engines.ENGINES[name].install}' if lack else 'ready'}" for name, lack in lacks.items())
+        return json.dumps(
+            {
+                name: {"lacks": lack, "install": engines.ENGINES[name].install}
+                for name, lack in lacks.items()
+            }
+        )
+    return "\n".join(
+        f"{name}: {f'needs {lack}: {engines.ENGINES[name].install}' if lack else 'ready'}"
+        for name, lack in lacks.items()
+    )
 
 
 def progress(work: Iterable, total: int) -> Iterable:
     """A bar on stderr, where that is a terminal."""
-    return tqdm(work, desc="speaking", total=total, unit="piece", file=sys.stderr, disable=not sys.stderr.isatty(), leave=False, delay=0.5)
+    return tqdm(
+        work,
+        desc="speaking",
+        total=total,
+        unit="piece",
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
+        leave=False,
+        delay=0.5,
+    )
 
 
 def _counts(clips: Sequence[Clip]) -> dict[str, int]:
@@ -114,6 +144,14 @@ def _report(options: Options, spoken: Spoken, found: Found) -> dict:
 
 def _summary(options: Options, spoken: Spoken, found: Found) -> str:
     by_engine = ", ".join(f"{count} {name}" for name, count in _counts(spoken.clips).items())
-    lines = [f"{options.out}: {len(spoken.clips)} clips ({by_engine}); {options.out / TABLE} says who speaks"]
-    lines += [f"  not used: {engine.name} needs {lack}: {engine.install}" for engine, lack in found.lacking]
+    lines = [
+        (
+            f"{options.out}: {len(spoken.clips)} clips ({by_engine}); "
+            f"{options.out / TABLE} says who speaks"
+        )
+    ]
+    lines += [
+        f"  not used: {engine.name} needs {lack}: {engine.install}"
+        for engine, lack in found.lacking
+    ]
     return "\n".join(map(escaped, lines))

@@ -1,4 +1,5 @@
-"""How English words are pronounced: misaki's dictionary, which the package hibari-tts brings (Apache-2.0), and its rules for all others.
+"""How English words are pronounced: misaki's dictionary, which the package hibari-tts brings
+(Apache-2.0), and its rules for all others.
 
 Sounds are the letters of Kokoro's alphabet, one letter for a sound, stress left out.
 """
@@ -20,7 +21,10 @@ def is_there() -> bool:
 def need(purpose: str) -> None:
     """Raises SynthError where there is no dictionary."""
     if not is_there():
-        raise SynthError(f"{purpose} needs a pronouncing dictionary, from the package hibari-tts. pip install hibari-tts")
+        raise SynthError(
+            f"{purpose} needs a pronouncing dictionary, from the package hibari-tts. "
+            "pip install hibari-tts"
+        )
 
 
 def sounds(text: str) -> str:
@@ -30,16 +34,26 @@ def sounds(text: str) -> str:
 
 @cache
 def entries() -> dict[str, str | dict]:
-    """Words as they are written, with their pronunciations; those of a word that is said in several ways by its use in a sentence."""
-    with gzip.open(str(files("hibari") / "assets" / "lexicon_us_gold.json.gz"), "rt", encoding="utf-8") as file:
+    """Words as they are written, with their pronunciations; those of a word that is said in several
+    ways by its use in a sentence."""
+    with gzip.open(
+        str(files("hibari") / "assets" / "lexicon_us_gold.json.gz"), "rt", encoding="utf-8"
+    ) as file:
         return json.load(file)
 
 
 @cache
 def common() -> dict[str, str]:
     """Sounds of each common word; no names."""
-    said = {word: entry if isinstance(entry, str) else entry["DEFAULT"] for word, entry in entries().items()}
-    words = (word for word, each in said.items() if each and word.isascii() and word.isalpha() and word.islower() and len(word) > 1)
+    said = {
+        word: entry if isinstance(entry, str) else entry["DEFAULT"]
+        for word, entry in entries().items()
+    }
+    words = (
+        word
+        for word, each in said.items()
+        if each and word.isascii() and word.isalpha() and word.islower() and len(word) > 1
+    )
     return {word: unstressed(said[word]) for word in words}
 
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from kws.errors import KwsError
 
-# Times an engine's own. People call a machine more slowly than engines speak: "snowboy" takes people 0.71 s, engines 0.58 s (medians).
+# Times an engine's own. People call a machine more slowly than engines speak: "snowboy" takes
+# people 0.71 s, engines 0.58 s (medians).
 TEMPOS = (0.6, 1.25)
 _LONGEST_COMPLAINT = 200  # letters
-Settings = dict[str, str | int | float]  # of one clip, as they stand in the table; "voice" is always among them
+# Of one clip, as they stand in the table; "voice" is always among them.
+Settings = dict[str, str | int | float]
 
 
 class SynthError(KwsError):
@@ -23,10 +25,11 @@ class SynthError(KwsError):
 class Engine:
     """One way to speak.
 
-    share: of the clips, where all engines are there. missing(): what is not installed, None if all is. voices(): who may speak.
-    settings(voice, rng): how one clip may be spoken. speak(text, settings): samples float32 [n] and their rate.
-    phonetic: whether it takes a pronunciation ("phonemes" in settings, ARPAbet) in place of the spelling. prepare(): what is done once,
-    before clips are spoken side by side.
+    share: of the clips, where all engines are there. missing(): what is not installed, None if all
+    is. voices(): who may speak. settings(voice, rng): how one clip may be spoken. speak(text,
+    settings): samples float32 [n] and their rate. phonetic: whether it takes a pronunciation
+    ("phonemes" in settings, ARPAbet) in place of the spelling. prepare(): what is done once, before
+    clips are spoken side by side.
     """
 
     name: str
@@ -42,24 +45,31 @@ class Engine:
 
 
 def spread(rng: np.random.Generator, low: float, high: float) -> float:
-    """A factor between two, as often below one as above where they are each other's inverse; three digits, as in the table."""
+    """A factor between two, as often below one as above where they are each other's inverse; three
+    digits, as in the table."""
     return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 3)
 
 
 def output_of(*command: str) -> bytes:
-    """Standard output of a program. Raises SynthError with the last that it said, or where it cannot be started."""
+    """Standard output of a program. Raises SynthError with the last that it said, or where it
+    cannot be started."""
     try:
         done = subprocess.run(command, capture_output=True, check=False)
     except OSError as error:
-        raise SynthError(f"{command[0]} cannot be started ({error.strerror}). Install it anew.") from error
+        raise SynthError(
+            f"{command[0]} cannot be started ({error.strerror}). Install it anew."
+        ) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it says nothing"]
-        raise SynthError(f"{command[0]} ended with status {done.returncode}: {said[0][-_LONGEST_COMPLAINT:]}")
+        raise SynthError(
+            f"{command[0]} ended with status {done.returncode}: {said[0][-_LONGEST_COMPLAINT:]}"
+        )
     return done.stdout
 
 
 def lack_of_program(name: str, *arguments: str) -> str | None:
-    """What is missing where a program is not there, or does not even run with some arguments that ask for nothing."""
+    """What is missing where a program is not there, or does not even run with some arguments that
+    ask for nothing."""
     if not shutil.which(name):
         return f"the program {name}"
     try:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from kws.synth import espeak, festival, flite, hibari, kokoro, pico, piper
 from kws.synth.engine import Engine, SynthError
 
-ENGINES = {module.ENGINE.name: module.ENGINE for module in (kokoro, piper, hibari, pico, flite, espeak, festival)}
+ENGINES = {
+    module.ENGINE.name: module.ENGINE
+    for module in (kokoro, piper, hibari, pico, flite, espeak, festival)
+}
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Found:
 def found(wanted: Sequence[str] = (), piper_voices: Sequence[str] = ()) -> Found:
     """Of all engines, or of those wanted; with the Piper voice files of a user.
 
-    Raises SynthError where one is not known, where one that was asked for by name lacks something, and where there is none at all.
+    Raises SynthError where one is not known, where one that was asked for by name lacks something,
+    and where there is none at all.
     """
     unknown = [name for name in wanted if name not in ENGINES]
     if unknown:
@@ -30,7 +34,10 @@ def found(wanted: Sequence[str] = (), piper_voices: Sequence[str] = ()) -> Found
     names = [engine.name for engine in engines]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise SynthError(f"{twice}: two voice files of this name. Rename one, or give all of its speakers at once: VOICE.onnx#0-99.")
+        raise SynthError(
+            f"{twice}: two voice files of this name. "
+            "Rename one, or give all of its speakers at once: VOICE.onnx#0-99."
+        )
     lacks = [(engine, engine.missing()) for engine in engines]
     for engine, lack in lacks:
         if lack and (engine.name in wanted or engine.name not in ENGINES):
@@ -38,5 +45,8 @@ def found(wanted: Sequence[str] = (), piper_voices: Sequence[str] = ()) -> Found
     ready = tuple(engine for engine, lack in lacks if not lack)
     if not ready:
         needs = "; ".join(f"{engine.name} needs {lack}: {engine.install}" for engine, lack in lacks)
-        raise SynthError(f"no speech engine is installed. Install one or more; Kokoro has the most voices. {needs}")
+        raise SynthError(
+            "no speech engine is installed. Install one or more; Kokoro has the "
+            f"most voices. {needs}"
+        )
     return Found(ready, tuple((engine, lack) for engine, lack in lacks if lack))

@@ -1,4 +1,5 @@
-"""eSpeak NG: rules and formants. Robotic, but of many accents and voices, and it takes pronunciations."""
+"""eSpeak NG: rules and formants. Robotic, but of many accents and voices, and it
+takes pronunciations."""
 
 import numpy as np
 
@@ -6,12 +7,85 @@ from kws.synth.engine import TEMPOS, Engine, Settings, lack_of_program, output_o
 from kws.synth.phonemes import to_espeak
 from kws.synth.sound import from_pcm
 
-ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
+ACCENTS = (
+    "en-us",
+    "en-gb",
+    "en-gb-x-rp",
+    "en-gb-scotland",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-029",
+    "en-us-nyc",
+)
 VARIANTS = (
-    *("Alex", "Alicia", "Andrea", "Andy", "Annie", "Denis", "Diogo", "Gene", "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario"),
-    *("Michael", "Mike", "Nguyen", "adam", "anika", "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "david", "ed", "edward"),
-    *("f1", "f2", "f3", "f4", "f5", "gustave", "iven", "kaukovalta", "linda", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "marcelo"),
-    *("max", "michel", "miguel", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "shelby", "steph", "steph2", "steph3"),
+    *(
+        "Alex",
+        "Alicia",
+        "Andrea",
+        "Andy",
+        "Annie",
+        "Denis",
+        "Diogo",
+        "Gene",
+        "Henrique",
+        "Hugo",
+        "Jacky",
+        "Lee",
+        "Marco",
+        "Mario",
+    ),
+    *(
+        "Michael",
+        "Mike",
+        "Nguyen",
+        "adam",
+        "anika",
+        "antonio",
+        "aunty",
+        "belinda",
+        "benjamin",
+        "boris",
+        "caleb",
+        "david",
+        "ed",
+        "edward",
+    ),
+    *(
+        "f1",
+        "f2",
+        "f3",
+        "f4",
+        "f5",
+        "gustave",
+        "iven",
+        "kaukovalta",
+        "linda",
+        "m1",
+        "m2",
+        "m3",
+        "m4",
+        "m5",
+        "m6",
+        "m7",
+        "m8",
+        "marcelo",
+    ),
+    *(
+        "max",
+        "michel",
+        "miguel",
+        "pablo",
+        "paul",
+        "pedro",
+        "quincy",
+        "rob",
+        "robert",
+        "sandro",
+        "shelby",
+        "steph",
+        "steph2",
+        "steph3",
+    ),
     *("travis", "victor", "zac", "klatt2", "klatt4"),
 )
 _RATE = 22_050
@@ -31,7 +105,8 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
     said = f"[[{to_espeak(str(settings['phonemes']))}]]" if "phonemes" in settings else text
     tempo = ("-s", str(settings["words_per_minute"]), "-p", str(settings["pitch"]))
     data = output_of("espeak-ng", "--stdout", "-v", str(settings["voice"]), *tempo, "--", said)
-    return from_pcm(data[data.find(b"data") + 8 :]), _RATE  # the lengths in the header are not filled in where the output is a pipe
+    # The lengths in the header are not filled in where the output is a pipe.
+    return from_pcm(data[data.find(b"data") + 8 :]), _RATE
 
 
 ENGINE = Engine(

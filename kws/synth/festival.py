@@ -43,7 +43,10 @@ ENGINE = Engine(
     name="festival",
     share=0.04,
     licence="BSD-like",
-    install="apt-get install festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts festlex-cmu festlex-poslex",
+    install=(
+        "apt-get install festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts "
+        "festlex-cmu festlex-poslex"
+    ),
     missing=_missing,
     voices=lambda: VOICES,
     settings=_settings,

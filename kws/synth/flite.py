@@ -22,7 +22,8 @@ def _settings(voice: str, rng: np.random.Generator) -> Settings:
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
-    size = float(settings["size"])  # what makes the clip higher makes it shorter, which is undone here
+    # What makes the clip higher makes it shorter, which is undone here.
+    size = float(settings["size"])
     features = {
         "duration_stretch": size / float(settings["speed"]),
         "int_f0_target_mean": float(settings["pitch_hz"]) / size,
@@ -30,7 +31,9 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "spoken.wav")
-        options = [part for name, value in features.items() for part in ("--setf", f"{name}={value}")]
+        options = [
+            part for name, value in features.items() for part in ("--setf", f"{name}={value}")
+        ]
         output_of("flite", "-voice", str(settings["voice"]), *options, "-t", text, "-o", str(path))
         return from_wav(path.read_bytes())
 

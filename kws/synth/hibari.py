@@ -19,7 +19,12 @@ def _voice() -> Any:
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
-    return {"voice": voice, "speed": spread(rng, *TEMPOS), "size": spread(rng, 0.8, 1.15), "seed": int(rng.integers(1 << 30))}
+    return {
+        "voice": voice,
+        "speed": spread(rng, *TEMPOS),
+        "size": spread(rng, 0.8, 1.15),
+        "seed": int(rng.integers(1 << 30)),
+    }
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:

@@ -1,4 +1,5 @@
-"""Pronunciations in ARPAbet, the alphabet of the CMU dictionary ("W EH1 L K AH0 M"), as the engines write them.
+"""Pronunciations in ARPAbet, the alphabet of the CMU dictionary ("W EH1 L K AH0 M"), as the engines
+write them.
 
 The digit behind a vowel is its stress: 1 primary, 2 secondary, 0 none.
 """
@@ -6,32 +7,43 @@ The digit behind a vowel is its stress: 1 primary, 2 secondary, 0 none.
 from kws.synth.engine import SynthError
 
 _KOKORO = {
-    "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "W", "AY": "I", "EH": "ɛ", "ER": "ɜɹ", "EY": "A", "IH": "ɪ", "IY": "i", "OW": "O",
-    "OY": "Y", "UH": "ʊ", "UW": "u", "B": "b", "CH": "ʧ", "D": "d", "DH": "ð", "F": "f", "G": "ɡ", "HH": "h", "JH": "ʤ", "K": "k",
-    "L": "l", "M": "m", "N": "n", "NG": "ŋ", "P": "p", "R": "ɹ", "S": "s", "SH": "ʃ", "T": "t", "TH": "θ", "V": "v", "W": "w", "Y": "j",
-    "Z": "z", "ZH": "ʒ",
+    "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "W", "AY": "I", "EH": "ɛ", "ER": "ɜɹ",
+    "EY": "A", "IH": "ɪ", "IY": "i", "OW": "O", "OY": "Y", "UH": "ʊ", "UW": "u", "B": "b",
+    "CH": "ʧ", "D": "d", "DH": "ð", "F": "f", "G": "ɡ", "HH": "h", "JH": "ʤ", "K": "k",
+    "L": "l", "M": "m", "N": "n", "NG": "ŋ", "P": "p", "R": "ɹ", "S": "s", "SH": "ʃ", "T": "t",
+    "TH": "θ", "V": "v", "W": "w", "Y": "j", "Z": "z", "ZH": "ʒ",
 }  # fmt: skip
 _ESPEAK = {
-    "AA": "A:", "AE": "a", "AH": "V", "AO": "O:", "AW": "aU", "AY": "aI", "EH": "E", "ER": "3:", "EY": "eI", "IH": "I", "IY": "i:",
-    "OW": "oU", "OY": "OI", "UH": "U", "UW": "u:", "B": "b", "CH": "tS", "D": "d", "DH": "D", "F": "f", "G": "g", "HH": "h", "JH": "dZ",
-    "K": "k", "L": "l", "M": "m", "N": "n", "NG": "N", "P": "p", "R": "r", "S": "s", "SH": "S", "T": "t", "TH": "T", "V": "v", "W": "w",
-    "Y": "j", "Z": "z", "ZH": "Z",
+    "AA": "A:", "AE": "a", "AH": "V", "AO": "O:", "AW": "aU", "AY": "aI", "EH": "E", "ER": "3:",
+    "EY": "eI", "IH": "I", "IY": "i:", "OW": "oU", "OY": "OI", "UH": "U", "UW": "u:", "B": "b",
+    "CH": "tS", "D": "d", "DH": "D", "F": "f", "G": "g", "HH": "h", "JH": "dZ", "K": "k",
+    "L": "l", "M": "m", "N": "n", "NG": "N", "P": "p", "R": "r", "S": "s", "SH": "S", "T": "t",
+    "TH": "T", "V": "v", "W": "w", "Y": "j", "Z": "z", "ZH": "Z",
 }  # fmt: skip
 VOWELS = tuple(name for name in _KOKORO if name[0] in "AEIOU")
 _KOKORO_STRESS, _ESPEAK_STRESS = ({"1": "ˈ", "2": "ˌ"}, {"1": "'", "2": ","})
 
 
 def checked(pronunciation: str) -> str:
-    """ARPAbet in capitals, one blank between the phonemes. A vowel without a digit is unstressed, unless it is the first of all.
+    """ARPAbet in capitals, one blank between the phonemes. A vowel without a digit is unstressed,
+    unless it is the first of all.
 
     Raises SynthError for what is no phoneme, and where there is no vowel.
     """
     phonemes = pronunciation.upper().split()
     for phoneme in phonemes:
-        if phoneme.rstrip("012") not in _KOKORO or len(phoneme) > len(phoneme.rstrip("012")) + (phoneme[:2] in VOWELS):
-            raise SynthError(f"'{phoneme}' is no phoneme of ARPAbet. Write as in the CMU dictionary: 'W EH1 L K AH0 M' is welcome.")
+        if phoneme.rstrip("012") not in _KOKORO or len(phoneme) > len(phoneme.rstrip("012")) + (
+            phoneme[:2] in VOWELS
+        ):
+            raise SynthError(
+                f"'{phoneme}' is no phoneme of ARPAbet. "
+                "Write as in the CMU dictionary: 'W EH1 L K AH0 M' is welcome."
+            )
     if not any(phoneme[:2] in VOWELS for phoneme in phonemes):
-        raise SynthError(f"'{pronunciation}' has no vowel, so nothing can be spoken. Write as in the CMU dictionary: 'W EH1 L K AH0 M'.")
+        raise SynthError(
+            f"'{pronunciation}' has no vowel, so nothing can be spoken. "
+            "Write as in the CMU dictionary: 'W EH1 L K AH0 M'."
+        )
     if not any(phoneme.endswith(("0", "1", "2")) for phoneme in phonemes):
         first = next(i for i, phoneme in enumerate(phonemes) if phoneme in VOWELS)
         phonemes[first] += "1"
@@ -41,13 +53,19 @@ def checked(pronunciation: str) -> str:
 def to_kokoro(pronunciation: str) -> str:
     """The letters that Kokoro's vocabulary has for the sounds."""
     unstressed = {"AH0": "ə", "ER0": "əɹ"}
-    return "".join(unstressed.get(each) or _written(each, _KOKORO, _KOKORO_STRESS) for each in pronunciation.split())
+    return "".join(
+        unstressed.get(each) or _written(each, _KOKORO, _KOKORO_STRESS)
+        for each in pronunciation.split()
+    )
 
 
 def to_espeak(pronunciation: str) -> str:
     """eSpeak's own mnemonics, to stand in [[ ]]."""
     unstressed = {"AH0": "@", "ER0": "3"}
-    return "".join(unstressed.get(each) or _written(each, _ESPEAK, _ESPEAK_STRESS) for each in pronunciation.split())
+    return "".join(
+        unstressed.get(each) or _written(each, _ESPEAK, _ESPEAK_STRESS)
+        for each in pronunciation.split()
+    )
 
 
 def _written(phoneme: str, letters: dict[str, str], stresses: dict[str, str]) -> str:

@@ -11,14 +11,23 @@ _RATE = 16_000
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
-    return {"voice": voice, "speed": spread(rng, *TEMPOS), "pitch": spread(rng, 0.75, 1.3), "size": spread(rng, 0.82, 1.12)}
+    return {
+        "voice": voice,
+        "speed": spread(rng, *TEMPOS),
+        "pitch": spread(rng, 0.75, 1.3),
+        "size": spread(rng, 0.82, 1.12),
+    }
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
     from py_nanotts import NanoTTS
 
     speed = float(settings["speed"]) / float(settings["size"])
-    return from_pcm(NanoTTS().speak(text, voice=str(settings["voice"]), speed=speed, pitch=float(settings["pitch"]))), _RATE
+    return from_pcm(
+        NanoTTS().speak(
+            text, voice=str(settings["voice"]), speed=speed, pitch=float(settings["pitch"])
+        )
+    ), _RATE
 
 
 ENGINE = Engine(

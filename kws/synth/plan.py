@@ -1,6 +1,7 @@
 """Who says what, and how: a pure function of phrases, engines and seed.
 
-Clips are named after voices as those of Speech Commands are after speakers, VOICE_nohash_N, so that training holds out voices.
+Clips are named after voices as those of Speech Commands are after speakers, VOICE_nohash_N, so that
+training holds out voices.
 """
 
 import hashlib
@@ -14,14 +15,16 @@ from kws.folders import shortened
 from kws.synth.engine import Engine, Settings, SynthError
 from kws.synth.phrase import folder_name
 
-PAUSED = 0.2  # of the clips of several words: people pause within a phrase, engines only where they are told to
+# Of the clips of several words: people pause within a phrase, engines only where they are told to.
+PAUSED = 0.2
 _LONGEST_SPEAKER_BYTES = 120  # in the name of a clip, where the name of a folder may stand as well
 MOST_AT_ONCE = 8  # clips of one piece of work: so many are lost at most where it is stopped
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip to be spoken: `file` below the folder of all, `settings` as the engine takes them."""
+    """One clip to be spoken: `file` below the folder of all, `settings` as the engine
+    takes them."""
 
     file: Path
     engine: str
@@ -29,17 +32,31 @@ class Clip:
     settings: Settings
 
 
-def planned(phrases: Sequence[str], count: int, engines: Sequence[Engine], seed: int, pronunciations: Sequence[str] = ()) -> list[Clip]:
-    """`count` clips of each phrase, by all engines in proportion to their shares, every voice in turn.
+def planned(
+    phrases: Sequence[str],
+    count: int,
+    engines: Sequence[Engine],
+    seed: int,
+    pronunciations: Sequence[str] = (),
+) -> list[Clip]:
+    """`count` clips of each phrase, by all engines in proportion to their shares, every voice
+    in turn.
 
-    Each clip has its own random numbers: one more, of this phrase or another, leaves the others as they were. With pronunciations,
-    only engines that take them speak, each pronunciation as often as the others. Raises SynthError where none of the engines does.
+    Each clip has its own random numbers: one more, of this phrase or another, leaves the others as
+    they were. With pronunciations, only engines that take them speak, each pronunciation as often
+    as the others. Raises SynthError where none of the engines does.
     """
     if pronunciations:
         engines = [engine for engine in engines if engine.phonetic]
         if not engines:
-            raise SynthError("none of the engines that are there takes a pronunciation; kokoro and espeak do.")
-    return [clip for phrase in phrases for clip in _of_phrase(phrase, count, engines, seed, pronunciations)]
+            raise SynthError(
+                "none of the engines that are there takes a pronunciation; kokoro and espeak do."
+            )
+    return [
+        clip
+        for phrase in phrases
+        for clip in _of_phrase(phrase, count, engines, seed, pronunciations)
+    ]
 
 
 def spoken_as(clip: Clip, word: str) -> Clip:
@@ -47,9 +64,13 @@ def spoken_as(clip: Clip, word: str) -> Clip:
     return replace(clip, file=Path(word, f"{clip.file.stem}_{clip.file.parent.name}.wav"))
 
 
-def _of_phrase(phrase: str, count: int, engines: Sequence[Engine], seed: int, pronunciations: Sequence[str]) -> list[Clip]:
+def _of_phrase(
+    phrase: str, count: int, engines: Sequence[Engine], seed: int, pronunciations: Sequence[str]
+) -> list[Clip]:
     clips = []
-    for engine, share in zip(engines, _shared_out(count, [engine.share for engine in engines]), strict=True):
+    for engine, share in zip(
+        engines, _shared_out(count, [engine.share for engine in engines]), strict=True
+    ):
         key = [seed, *hashlib.sha256(f"{phrase}/{engine.name}".encode()).digest()[:8]]
         for number, voice in enumerate(_in_turn(engine.voices(), share, key)):
             settings = engine.settings(voice, np.random.default_rng([*key, number, 0]))
@@ -57,7 +78,11 @@ def _of_phrase(phrase: str, count: int, engines: Sequence[Engine], seed: int, pr
                 settings["phonemes"] = pronunciations[number % len(pronunciations)]
             speaker = shortened(f"{engine.name}-{voice}", _LONGEST_SPEAKER_BYTES)
             name = f"{speaker}_nohash_{seed}_{number:05d}{_mark(settings)}.wav"
-            text = phrase if pronunciations else _paused(phrase, np.random.default_rng([*key, number, 2]))
+            text = (
+                phrase
+                if pronunciations
+                else _paused(phrase, np.random.default_rng([*key, number, 2]))
+            )
             clips.append(Clip(Path(folder_name(phrase), name), engine.name, text, settings))
     return clips
 
@@ -73,17 +98,26 @@ def _paused(phrase: str, rng: np.random.Generator) -> str:
 
 def _mark(settings: Settings) -> str:
     """So that the same clip in another pronunciation is another file."""
-    return f"_{hashlib.sha256(str(settings['phonemes']).encode()).hexdigest()[:6]}" if "phonemes" in settings else ""
+    return (
+        f"_{hashlib.sha256(str(settings['phonemes']).encode()).hexdigest()[:6]}"
+        if "phonemes" in settings
+        else ""
+    )
 
 
 def _in_turn(voices: Sequence[str], count: int, key: Sequence[int]) -> list[str]:
     """So many voices: each once in random order, then all again in another order."""
     rounds = range(-(-count // len(voices)))
-    return [voices[i] for turn in rounds for i in np.random.default_rng([*key, turn, 1]).permutation(len(voices))][:count]
+    return [
+        voices[i]
+        for turn in rounds
+        for i in np.random.default_rng([*key, turn, 1]).permutation(len(voices))
+    ][:count]
 
 
 def _shared_out(count: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to shares that add up to count: one by one to whoever is farthest behind, so more takes from none."""
+    """Whole numbers in proportion to shares that add up to count: one by one to whoever is farthest
+    behind, so more takes from none."""
     wanted, given = np.array(shares) / sum(shares), np.zeros(len(shares), int)
     for number in range(1, count + 1):
         given[np.argmax(wanted * number - given)] += 1
@@ -95,4 +129,8 @@ def pieces(clips: Sequence[Clip]) -> list[list[Clip]]:
     by_engine: dict[str, list[Clip]] = {}
     for clip in clips:
         by_engine.setdefault(clip.engine, []).append(clip)
-    return [some[at : at + MOST_AT_ONCE] for some in by_engine.values() for at in range(0, len(some), MOST_AT_ONCE)]
+    return [
+        some[at : at + MOST_AT_ONCE]
+        for some in by_engine.values()
+        for at in range(0, len(some), MOST_AT_ONCE)
+    ]

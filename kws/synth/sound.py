@@ -18,10 +18,11 @@ _GAP_FRAMES, _CLICK_FRAMES = 15, 4
 
 
 def finished(samples: np.ndarray, rate: int, size: float = 1.0) -> np.ndarray:
-    """Samples [n] at `rate` as a clip: float32 at 16 kHz, without the pauses around it, as loud as every other.
+    """Samples [n] at `rate` as a clip: float32 at 16 kHz, without the pauses around it, as loud as
+    every other.
 
-    `size` > 1 raises formants and pitch together, as of a shorter vocal tract; the clip gets shorter by as much. Of silence, silence
-    comes back.
+    `size` > 1 raises formants and pitch together, as of a shorter vocal tract; the clip gets
+    shorter by as much. Of silence, silence comes back.
     """
     clip = soxr.resample(np.asarray(samples, np.float32).ravel(), rate * size, SAMPLE_RATE)
     first, last = _sounding(clip)
@@ -31,8 +32,11 @@ def finished(samples: np.ndarray, rate: int, size: float = 1.0) -> np.ndarray:
 
 
 def _sounding(clip: np.ndarray) -> tuple[int, int]:
-    """Samples between which something is heard; lone clicks, apart from the rest by more than 0.15 s, are not counted."""
-    level = np.abs(clip[: len(clip) // _FRAME * _FRAME].reshape(-1, _FRAME)).max(axis=1, initial=0.0)
+    """Samples between which something is heard; lone clicks, apart from the rest by more than
+    0.15 s, are not counted."""
+    level = np.abs(clip[: len(clip) // _FRAME * _FRAME].reshape(-1, _FRAME)).max(
+        axis=1, initial=0.0
+    )
     loud = np.flatnonzero(level > _QUIET * level.max(initial=0.0))
     if not len(loud):
         return 0, len(clip)

@@ -1,4 +1,5 @@
-"""Speaks planned clips on all cores, leaves alone what is there, and writes a table of what was spoken by whom."""
+"""Speaks planned clips on all cores, leaves alone what is there, and writes a table of what was
+spoken by whom."""
 
 import csv
 import io
@@ -44,15 +45,24 @@ class Spoken:
         told: dict[tuple[str, str], list[str]] = {}
         for clip, trouble in self.failed:
             told.setdefault((clip.engine, clip.text), []).append(trouble)
-        return [f"{engine} could not say '{text}' {len(each)} times: {each[0]}" for (engine, text), each in told.items()]
+        return [
+            f"{engine} could not say '{text}' {len(each)} times: {each[0]}"
+            for (engine, text), each in told.items()
+        ]
 
 
 def speak(
-    clips: Sequence[Clip], engines: Sequence[Engine], folder: Path, *, progress: Progress = lambda work, _: work, jobs: int = 0
+    clips: Sequence[Clip],
+    engines: Sequence[Engine],
+    folder: Path,
+    *,
+    progress: Progress = lambda work, _: work,
+    jobs: int = 0,
 ) -> Spoken:
     """Speaks what is not there yet, and writes `folder`/clips.csv, also when it is stopped.
 
-    Raises SynthError where nothing could be spoken, or the table that is there is none of ours; KwsError where it cannot be written.
+    Raises SynthError where nothing could be spoken, or the table that is there is none of ours;
+    KwsError where it cannot be written.
     """
     known = read_table(folder)
     missing = [clip for clip in clips if not (folder / clip.file).exists()]
@@ -60,13 +70,19 @@ def speak(
         next(engine for engine in engines if engine.name == name).prepare()
     troubles: dict[Path, str] = {}
     try:
-        for told in progress(_results(pieces(missing), engines, folder, jobs or _cores()), len(pieces(missing))):
+        for told in progress(
+            _results(pieces(missing), engines, folder, jobs or _cores()), len(pieces(missing))
+        ):
             troubles |= told
         failed = tuple((clip, troubles[clip.file]) for clip in clips if clip.file in troubles)
         if failed and len(failed) == len(clips):
-            raise SynthError(f"'{failed[0][0].text}' could not be spoken: {failed[0][0].engine}: {failed[0][1]}")
+            raise SynthError(
+                f"'{failed[0][0].text}' could not be spoken: {failed[0][0].engine}: {failed[0][1]}"
+            )
     finally:
-        _write_table(folder, known, clips, missing, {engine.name: engine.licence for engine in engines})
+        _write_table(
+            folder, known, clips, missing, {engine.name: engine.licence for engine in engines}
+        )
     return Spoken(tuple(clip for clip in clips if clip.file not in troubles), failed)
 
 
@@ -75,26 +91,36 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _results(work: Sequence[list[Clip]], engines: Sequence[Engine], folder: Path, jobs: int) -> Iterator[dict[Path, str]]:
-    """Of each piece of work the clips that failed. Workers are forked, as engines hold functions; where none can be, one by one."""
+def _results(
+    work: Sequence[list[Clip]], engines: Sequence[Engine], folder: Path, jobs: int
+) -> Iterator[dict[Path, str]]:
+    """Of each piece of work the clips that failed. Workers are forked, as engines hold functions;
+    where none can be, one by one."""
     tasks = [(some, folder) for some in work]
     if jobs == 1 or not work or "fork" not in multiprocessing.get_all_start_methods():
         _begin(engines, False)
         yield from map(_speak_some, tasks)
         return
-    pool = ProcessPoolExecutor(min(jobs, len(work)), multiprocessing.get_context("fork"), _begin, (engines, True))
+    pool = ProcessPoolExecutor(
+        min(jobs, len(work)), multiprocessing.get_context("fork"), _begin, (engines, True)
+    )
     try:
         for done in as_completed([pool.submit(_speak_some, task) for task in tasks]):
             yield done.result()
-    except BrokenProcessPool as error:  # engines are native code: they may crash, or be killed where memory runs out
-        raise SynthError("an engine ended its process. What was spoken is kept: give the same command again, it goes on there.") from error
+    except BrokenProcessPool as error:
+        # Engines are native code: they may crash, or be killed where memory runs out.
+        raise SynthError(
+            "an engine ended its process. "
+            "What was spoken is kept: give the same command again, it goes on there."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _begin(engines: Sequence[Engine], in_worker: bool) -> None:
     if in_worker:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the workers too; who waits for them decides
+        # Ctrl-C reaches the workers too; who waits for them decides.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     _engines.update({engine.name: engine for engine in engines})
 
 
@@ -110,7 +136,8 @@ def _speak_some(task: tuple[list[Clip], Path]) -> dict[Path, str]:
             continue
         except KwsError:
             raise
-        except Exception as error:  # engines are other people's programs: one bad clip should not cost the others
+        except Exception as error:
+            # Engines are other people's programs: one bad clip should not cost the others.
             troubles[clip.file] = f"{type(error).__name__}: {error}"
             continue
         if len(spoken) < SHORTEST_SECONDS * SAMPLE_RATE or not np.abs(spoken).max(initial=0.0) > 0:
@@ -120,11 +147,20 @@ def _speak_some(task: tuple[list[Clip], Path]) -> dict[Path, str]:
     return troubles
 
 
-def _write_table(folder: Path, known: list[dict], clips: Sequence[Clip], new: Sequence[Clip], licences: dict[str, str]) -> None:
-    """All clips of the folder, those of earlier calls too, in the order of their names. What was there before keeps its row."""
+def _write_table(
+    folder: Path,
+    known: list[dict],
+    clips: Sequence[Clip],
+    new: Sequence[Clip],
+    licences: dict[str, str],
+) -> None:
+    """All clips of the folder, those of earlier calls too, in the order of their names. What was
+    there before keeps its row."""
     rows, fresh = {row["file"]: row for row in known}, {clip.file for clip in new}
     for clip in clips:
-        if (folder / clip.file).exists() and (clip.file in fresh or clip.file.as_posix() not in rows):
+        if (folder / clip.file).exists() and (
+            clip.file in fresh or clip.file.as_posix() not in rows
+        ):
             rows[clip.file.as_posix()] = _row(folder, clip, licences[clip.engine])
     kept = [rows[file] for file in sorted(rows) if (folder / file).exists()]
     if not kept:
@@ -144,12 +180,15 @@ def _row(folder: Path, clip: Clip, licence: str) -> dict[str, str]:
         "voice": str(clip.settings["voice"]),
         "licence": licence,
         "seconds": f"{_seconds(folder / clip.file):.3f}",
-        "settings": json.dumps({key: value for key, value in clip.settings.items() if key != "voice"}),
+        "settings": json.dumps(
+            {key: value for key, value in clip.settings.items() if key != "voice"}
+        ),
     }
 
 
 def read_table(folder: Path) -> list[dict[str, str]]:
-    """Rows of a folder's table; none where there is no table. Raises SynthError for a table that is none of ours."""
+    """Rows of a folder's table; none where there is no table. Raises SynthError for a table that is
+    none of ours."""
     path = folder / TABLE
     if not path.exists():
         return []
@@ -160,7 +199,9 @@ def read_table(folder: Path) -> list[dict[str, str]]:
             return rows
     except (OSError, UnicodeDecodeError, csv.Error):
         pass
-    raise SynthError(f"{path}: is not the table of kws synth, or was changed by another program. Move it away.")
+    raise SynthError(
+        f"{path}: is not the table of kws synth, or was changed by another program. Move it away."
+    )
 
 
 def _seconds(path: Path) -> float:
@@ -168,4 +209,7 @@ def _seconds(path: Path) -> float:
         with wave.open(str(path)) as file:
             return file.getnframes() / file.getframerate()
     except (OSError, wave.Error, EOFError) as error:
-        raise SynthError(f"{path}: is no clip of kws synth ({error or 'it is empty'}). Delete it; it will be spoken again.") from error
+        raise SynthError(
+            f"{path}: is no clip of kws synth ({error or 'it is empty'}). Delete it; "
+            "it will be spoken again."
+        ) from error

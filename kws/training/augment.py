@@ -1,7 +1,9 @@
-"""What the world does to speech, for a whole batch at once and on its device: rooms and microphones, noise, gain, clipping.
+"""What the world does to speech, for a whole batch at once and on its device: rooms and
+microphones, noise, gain, clipping.
 
-Each function takes audio [B, N] and a torch generator and gives audio [B, N]. Numbers are drawn on the CPU, so that every
-device hears the same. The word stays where it was: impulse responses begin at their direct sound.
+Each function takes audio [B, N] and a torch generator and gives audio [B, N]. Numbers are drawn on
+the CPU, so that every device hears the same. The word stays where it was: impulse responses begin
+at their direct sound.
 """
 
 import math
@@ -16,14 +18,17 @@ from kws.audio import SAMPLE_RATE
 
 PEAK_DB = (-35.0, 0.0)
 RIR_SAMPLES = SAMPLE_RATE // 2
-# How much louder the direct sound is than all that follows it: from across a room to close to the mouth, where a room is still heard
-# after each sound. Spoken clips end at once; without this a network would wait for such an end in vain where people speak.
+# How much louder the direct sound is than all that follows it: from across a room to close to the
+# mouth, where a room is still heard after each sound. Spoken clips end at once; without this a
+# network would wait for such an end in vain where people speak.
 DIRECT_DB = (-3.0, 30.0)
-EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)  # deviation at each knot; one knot an octave
+# Deviation at each knot; one knot an octave.
+EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)
 
 
 def chance(seed: int, index: int) -> torch.Generator:
-    """For all that is drawn for one batch, by the seed of the training and the number of the batch."""
+    """For all that is drawn for one batch, by the seed of the training and the number of
+    the batch."""
     return torch.Generator().manual_seed(seed * 1_000_003 + index)
 
 
@@ -37,15 +42,25 @@ class Noisy(Protocol):
     def noise(self) -> Tensor: ...
 
 
-def augment(batch: Noisy, rooms: Tensor, snr_db: tuple[float, float], generator: torch.Generator, room_fraction: float = 0.9) -> Tensor:
-    """Audio [B, N] of a batch as a microphone might have heard it. Depends on nothing but its arguments."""
+def augment(
+    batch: Noisy,
+    rooms: Tensor,
+    snr_db: tuple[float, float],
+    generator: torch.Generator,
+    room_fraction: float = 0.9,
+) -> Tensor:
+    """Audio [B, N] of a batch as a microphone might have heard it. Depends on nothing but
+    its arguments."""
     audio = reverberated(batch.audio, rooms, generator, room_fraction)
     audio = with_noise(audio, batch.noise, snr_db, generator)
     return with_gain(band_limited(audio, generator), generator)
 
 
-def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
-    """A fraction of the batch heard in a room. rooms [R, K]: impulse responses that begin at their direct sound."""
+def reverberated(
+    audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float
+) -> Tensor:
+    """A fraction of the batch heard in a room. rooms [R, K]: impulse responses that begin at their
+    direct sound."""
     chosen = _chosen(audio, generator, fraction)
     if not len(chosen):
         return audio
@@ -57,9 +72,15 @@ def reverberated(audio: Tensor, rooms: Tensor, generator: torch.Generator, fract
     return audio.index_put((chosen,), wet * level)
 
 
-def with_noise(audio: Tensor, noise: Tensor, snr_db: tuple[float, float], generator: torch.Generator, fraction: float = 0.85) -> Tensor:
-    """Noise [B, N] added to a fraction of the batch, this much below the speech. Where there is only silence the noise stands
-    at the level it would have under ordinary speech."""
+def with_noise(
+    audio: Tensor,
+    noise: Tensor,
+    snr_db: tuple[float, float],
+    generator: torch.Generator,
+    fraction: float = 0.85,
+) -> Tensor:
+    """Noise [B, N] added to a fraction of the batch, this much below the speech. Where there is
+    only silence the noise stands at the level it would have under ordinary speech."""
     drawn_db = torch.empty(len(audio), 1).uniform_(*snr_db, generator=generator)
     drawn_db[torch.rand(len(audio), 1, generator=generator) >= fraction] = torch.inf
     level = speech_level(audio)
@@ -68,30 +89,39 @@ def with_noise(audio: Tensor, noise: Tensor, snr_db: tuple[float, float], genera
 
 
 def speech_level(audio: Tensor) -> Tensor:
-    """Root mean square [B, 1] over the loudest third of the 20 ms frames: of the speech, not of the pauses around it."""
+    """Root mean square [B, 1] over the loudest third of the 20 ms frames: of the speech, not of the
+    pauses around it."""
     frames = audio[:, : audio.shape[1] // 320 * 320].unflatten(1, (-1, 320)).square().mean(-1)
     return frames.topk(max(frames.shape[1] // 3, 1), dim=1).values.mean(1, keepdim=True).sqrt()
 
 
 def band_limited(audio: Tensor, generator: torch.Generator, fraction: float = 0.2) -> Tensor:
-    """A fraction of the batch with nothing above 3 to 7 kHz: telephones, codecs, speech recorded at lower rates."""
+    """A fraction of the batch with nothing above 3 to 7 kHz: telephones, codecs, speech recorded at
+    lower rates."""
     chosen = _chosen(audio, generator, fraction)
     if not len(chosen):
         return audio
-    highest_hz = torch.empty(len(chosen), 1).uniform_(3000, 7000, generator=generator).to(audio.device)
+    highest_hz = (
+        torch.empty(len(chosen), 1).uniform_(3000, 7000, generator=generator).to(audio.device)
+    )
     frequency = torch.fft.rfftfreq(audio.shape[1], 1 / SAMPLE_RATE, device=audio.device)
     spectrum = torch.fft.rfft(audio[chosen]) / (1 + (frequency / highest_hz) ** 24).sqrt()
     return audio.index_put((chosen,), torch.fft.irfft(spectrum, audio.shape[1]))
 
 
 def equalized(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
-    """A fraction of the batch through a smooth random filter, so that no voice is known by its microphone."""
+    """A fraction of the batch through a smooth random filter, so that no voice is known by
+    its microphone."""
     chosen = _chosen(audio, generator, fraction)
     if not len(chosen):
         return audio
     padded = torch.nn.functional.pad(audio[chosen], (0, -audio.shape[1] % 4000))  # as above
-    octaves = (torch.fft.rfftfreq(padded.shape[1], 1 / SAMPLE_RATE) / EQUALIZER_HZ[0]).clamp_min(1).log2()
-    at = (octaves / math.log2(EQUALIZER_HZ[1] / EQUALIZER_HZ[0]) * (EQUALIZER_KNOTS - 1)).clamp_max(EQUALIZER_KNOTS - 1.001)
+    octaves = (
+        (torch.fft.rfftfreq(padded.shape[1], 1 / SAMPLE_RATE) / EQUALIZER_HZ[0]).clamp_min(1).log2()
+    )
+    at = (octaves / math.log2(EQUALIZER_HZ[1] / EQUALIZER_HZ[0]) * (EQUALIZER_KNOTS - 1)).clamp_max(
+        EQUALIZER_KNOTS - 1.001
+    )
     knots = torch.randn(len(chosen), EQUALIZER_KNOTS, generator=generator) * EQUALIZER_DB
     gain_db = torch.lerp(knots[:, at.long()], knots[:, at.long() + 1], at.frac())
     spectrum = torch.fft.rfft(padded) * (10 ** (gain_db / 20)).to(audio.device)
@@ -108,15 +138,20 @@ def with_gain(audio: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def simulated_rooms(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Impulse responses [count, K]: a direct sound, some echoes, an exponentially dying tail, through a random microphone."""
+    """Impulse responses [count, K]: a direct sound, some echoes, an exponentially dying tail,
+    through a random microphone."""
     time = np.arange(RIR_SAMPLES) / SAMPLE_RATE
-    return np.stack([_through_microphone(_room(time, rng), rng) for _ in range(count)]).astype(np.float32)
+    return np.stack([_through_microphone(_room(time, rng), rng) for _ in range(count)]).astype(
+        np.float32
+    )
 
 
 def recorded_rooms(waves: list[np.ndarray]) -> np.ndarray:
     """Recorded impulse responses [n, K], cut to begin at their loudest sample."""
     cut = [wave[np.abs(wave).argmax() :][:RIR_SAMPLES] for wave in waves]
-    return np.stack([np.pad(wave / np.linalg.norm(wave), (0, RIR_SAMPLES - len(wave))) for wave in cut]).astype(np.float32)
+    return np.stack(
+        [np.pad(wave / np.linalg.norm(wave), (0, RIR_SAMPLES - len(wave))) for wave in cut]
+    ).astype(np.float32)
 
 
 def _room(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -146,7 +181,12 @@ def _through_microphone(response: np.ndarray, rng: np.random.Generator) -> np.nd
 
 def _chosen(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
     """Indices of a fraction of the batch."""
-    return (torch.rand(len(audio), generator=generator) < fraction).nonzero().squeeze(1).to(audio.device)
+    return (
+        (torch.rand(len(audio), generator=generator) < fraction)
+        .nonzero()
+        .squeeze(1)
+        .to(audio.device)
+    )
 
 
 def _rms(audio: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""Clips of one second to tell apart: drawn class by class, heard at another time, tempo and level, in rooms and noise, two at once.
+"""Clips of one second to tell apart: drawn class by class, heard at another time, tempo and level,
+in rooms and noise, two at once.
 
-A batch is a pure function of (seed, step). The worker only picks rows; what touches samples is done for the whole batch at once, on
-the device that trains.
+A batch is a pure function of (seed, step). The worker only picks rows; what touches samples is done
+for the whole batch at once, on the device that trains.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,8 @@ class ClassRecipe(Recipe):
     mixup: float = 0.15  # fraction of the batches' clips that are laid over another
     label_smoothing: float = 0.05
     balanced: bool = True  # every class as often, and every word of one, rather than every clip
-    unknown_odds: float = 2.5  # how often an unknown word is drawn, for each time that a known one is
+    # How often an unknown word is drawn, for each time that a known one is.
+    unknown_odds: float = 2.5
     # Of the unknown words, the fractions that are made up:
     reversed_fraction: float = 0.05  # known ones played backwards
     spliced_fraction: float = 0.1  # the beginning of one known word and the end of another
@@ -62,19 +64,24 @@ class ClassRecipe(Recipe):
     elsewhere_fraction: float = 0.15  # known ones said in another data set, where they are
     elsewhere_unknown_fraction: float = 0.4  # and unknown ones
     mended_fraction: float = 0.1  # the beginning of one recording and the end of another
-    settled_fraction: float = 0.8  # of what comes from elsewhere, laid over what is heard before a word of the data set
-    fresh_fraction: float = 0.7  # of the silence, cut from all noise at any place and level, rather than the protocol's own pieces
+    # Of what comes from elsewhere, laid over what is heard before a word of the data set.
+    settled_fraction: float = 0.8
+    # Of the silence, cut from all noise at any place and level, rather than the protocol's
+    # own pieces.
+    fresh_fraction: float = 0.7
     equalized_fraction: float = 0.5  # through a random filter
 
 
 def learning_rate(trunk: Path | None) -> float:
-    """The highest, where none is wished for: lower with a trunk, as what has been learned is to be changed, not made anew."""
+    """The highest, where none is wished for: lower with a trunk, as what has been learned is to be
+    changed, not made anew."""
     return 2e-3 if trunk else ClassRecipe.learning_rate
 
 
 class ClassBatch(NamedTuple):
-    """`clips` int16 [B, 16000], `label` [B], `start` [B]: sample at which a clip begins, `rate` [B]: its speed, `noise` int16 [B, N];
-    `letters` [B, L]: what is said, of which the first `lengths` [B] count; -1 where nobody knows."""
+    """`clips` int16 [B, 16000], `label` [B], `start` [B]: sample at which a clip begins, `rate`
+    [B]: its speed, `noise` int16 [B, N]; `letters` [B, L]: what is said, of which the first
+    `lengths` [B] count; -1 where nobody knows."""
 
     clips: Tensor
     label: Tensor
@@ -100,21 +107,29 @@ class ClassBatches(Dataset):
         lead: int = 0,
         spelled: Mapping[str, Sequence[int]] = MappingProxyType({}),
     ):
-        """speech: pieces in which none of the words is said; there may be none. samples: of an example, of which the first `lead` come
-        before all else. spelled: the numbers of the letters of words."""
+        """speech: pieces in which none of the words is said; there may be none. samples: of an
+        example, of which the first `lead` come before all else. spelled: the numbers of the letters
+        of words."""
         self.part, self.recipe, self.samples, self.lead = part, recipe, samples, lead
         self.spelled, self.longest = {"": (), **spelled}, max(map(len, spelled.values()), default=0)
         self.unknown = classes.index(UNKNOWN) if UNKNOWN in classes else -1
         self.silence = classes.index(SILENCE) if SILENCE in classes else -1
         self.rows = [_rows_by_word(part, label) for label in range(len(classes))]
-        odds = np.array([recipe.unknown_odds if label == self.unknown else 1.0 for label in range(len(classes))])
+        odds = np.array(
+            [recipe.unknown_odds if label == self.unknown else 1.0 for label in range(len(classes))]
+        )
         self.class_odds = odds / odds.sum()
-        words = np.flatnonzero(np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")]))
+        words = np.flatnonzero(
+            np.isin(part.labels, [i for i, name in enumerate(classes) if not name.startswith("_")])
+        )
         self.known = strangers = Strangers(part, words, speech)
         self.spoken = speech.spoken
-        self.elsewhere = {word: np.flatnonzero(np.array(speech.words) == word) for word in sorted({*speech.words})}
+        self.elsewhere = {
+            word: np.flatnonzero(np.array(speech.words) == word) for word in sorted({*speech.words})
+        }
         running, alone = bool(len(speech.running)), bool(len(speech.alone))
-        several = len({*part.labels[words].tolist()}) > 1  # of one word alone, what is spliced is that word
+        # Of one word alone, what is spliced is that word.
+        several = len({*part.labels[words].tolist()}) > 1
         kinds: list[tuple[Callable[[np.random.Generator], np.ndarray], float]] = [
             (strangers.backwards, recipe.reversed_fraction),
             (strangers.spliced, recipe.spliced_fraction * several),
@@ -123,10 +138,23 @@ class ClassBatches(Dataset):
             (partial(self._settled, strangers.snippet), recipe.snippet_fraction * running),
             (partial(self._settled, strangers.alone), recipe.alone_fraction * alone),
         ]
-        self.strangers = list(zip([draw for draw, _ in kinds], np.cumsum([fraction for _, fraction in kinds]), strict=True))
-        coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(recipe.seed)) for slope in np.linspace(0, 2, 8)]
+        self.strangers = list(
+            zip(
+                [draw for draw, _ in kinds],
+                np.cumsum([fraction for _, fraction in kinds]),
+                strict=True,
+            )
+        )
+        coloured = [
+            coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(recipe.seed))
+            for slope in np.linspace(0, 2, 8)
+        ]
         whole = [np.round(wave / np.abs(wave).max() * 32767).astype(np.int16) for wave in coloured]
-        recorded = np.resize(leveled(noise), max(len(noise.samples), samples + 1)) if len(noise.samples) else np.concatenate(whole)
+        recorded = (
+            np.resize(leveled(noise), max(len(noise.samples), samples + 1))
+            if len(noise.samples)
+            else np.concatenate(whole)
+        )
         self.noises = [recorded, np.concatenate(whole)]
 
     def __getitem__(self, step: int) -> ClassBatch:
@@ -144,13 +172,29 @@ class ClassBatches(Dataset):
         shift = rng.uniform(-recipe.shift_seconds, recipe.shift_seconds, len(rows)) * SAMPLE_RATE
         start = self.lead + (self.samples - self.lead - CLIP_SAMPLES) // 2 + shift
         slowest, fastest = np.log(recipe.speeds)
-        rate = np.where(rng.random(len(rows)) < 0.7, np.exp(rng.uniform(slowest, fastest, len(rows))), 1.0)
-        parts = clips, label, start.astype(np.float32), rate.astype(np.float32), self._noise(len(rows), rng), letters, lengths
+        rate = np.where(
+            rng.random(len(rows)) < 0.7, np.exp(rng.uniform(slowest, fastest, len(rows))), 1.0
+        )
+        parts = (
+            clips,
+            label,
+            start.astype(np.float32),
+            rate.astype(np.float32),
+            self._noise(len(rows), rng),
+            letters,
+            lengths,
+        )
         return ClassBatch(*map(torch.from_numpy, parts))
 
     def _made_up(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray | None, str | None]:
-        """A clip to be heard in place of one of the data set, if any, and the word that is heard then, if it is one."""
-        label, word, kind, recipe = int(self.part.labels[row]), self.part.words[row], rng.random(), self.recipe
+        """A clip to be heard in place of one of the data set, if any, and the word that is heard
+        then, if it is one."""
+        label, word, kind, recipe = (
+            int(self.part.labels[row]),
+            self.part.words[row],
+            rng.random(),
+            self.recipe,
+        )
         if label == self.silence:
             return self._silence(rng) if kind < recipe.fresh_fraction else None, word
         if label == self.unknown:
@@ -159,15 +203,23 @@ class ClassBatches(Dataset):
                 return stranger(rng), None
         elif kind < recipe.mended_fraction:
             return self.known.mended(label, rng), word
-        fraction = recipe.elsewhere_unknown_fraction if label == self.unknown else recipe.elsewhere_fraction
+        fraction = (
+            recipe.elsewhere_unknown_fraction
+            if label == self.unknown
+            else recipe.elsewhere_fraction
+        )
         if word in self.elsewhere and rng.random() < fraction:
             return self._settled(partial(self._elsewhere, word), rng), word
         return None, word
 
-    def _settled(self, draw: Callable[[np.random.Generator], np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    def _settled(
+        self, draw: Callable[[np.random.Generator], np.ndarray], rng: np.random.Generator
+    ) -> np.ndarray:
         """What is drawn from elsewhere, mostly as if it had been recorded here."""
         clip = draw(rng)
-        return self.known.settled(clip, rng) if rng.random() < self.recipe.settled_fraction else clip
+        return (
+            self.known.settled(clip, rng) if rng.random() < self.recipe.settled_fraction else clip
+        )
 
     def _elsewhere(self, word: str, rng: np.random.Generator) -> np.ndarray:
         return self.spoken[rng.choice(self.elsewhere[word])]
@@ -189,12 +241,17 @@ class ClassBatches(Dataset):
         """Recorded noise for three clips of four, coloured noise for the rest."""
         chosen = [self.noises[int(rng.random() < 0.25)] for _ in range(count)]
         starts = [int(rng.integers(len(noise) - self.samples)) for noise in chosen]
-        return np.stack([noise[at : at + self.samples] for noise, at in zip(chosen, starts, strict=True)])
+        return np.stack(
+            [noise[at : at + self.samples] for noise, at in zip(chosen, starts, strict=True)]
+        )
 
 
 def leveled(noise: Bank) -> np.ndarray:
     """All recordings one after the other, int16, each at the same level."""
-    waves = (noise.samples[first:last].astype(np.float32) for first, last in zip(noise.starts, noise.starts[1:], strict=False))
+    waves = (
+        noise.samples[first:last].astype(np.float32)
+        for first, last in zip(noise.starts, noise.starts[1:], strict=False)
+    )
     alike = [wave * (NOISE_LEVEL / (np.sqrt(np.mean(wave**2)) + 1)) for wave in waves if len(wave)]
     return np.clip(np.concatenate(alike), -32768, 32767).astype(np.int16)
 
@@ -202,11 +259,15 @@ def leveled(noise: Bank) -> np.ndarray:
 def _rows_by_word(part: Part, label: int) -> list[np.ndarray]:
     """Rows of a class, those of each word apart."""
     words = np.array(part.words)
-    return [np.flatnonzero((part.labels == label) & (words == word)) for word in np.unique(words[part.labels == label])]
+    return [
+        np.flatnonzero((part.labels == label) & (words == word))
+        for word in np.unique(words[part.labels == label])
+    ]
 
 
 def canvas(clips: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:
-    """Clips [B, n] int16 as audio [B, samples] float32 in ±1, begun at sample `start` [B] and played at `rate` [B]; silence elsewhere."""
+    """Clips [B, n] int16 as audio [B, samples] float32 in ±1, begun at sample `start` [B] and
+    played at `rate` [B]; silence elsewhere."""
     at = (torch.arange(samples, device=clips.device) - start[:, None]) * rate[:, None]
     whole = at.floor()
     audio = torch.nn.functional.pad(clips, (1, 2)).float() / 32768
@@ -215,12 +276,17 @@ def canvas(clips: Tensor, start: Tensor, rate: Tensor, samples: int) -> Tensor:
 
 
 def centred(clips: Tensor, samples: int, lead: int = 0) -> Tensor:
-    """Clips [B, n] int16 in the middle of audio [B, samples], of which the first `lead` samples do not count; silence around them."""
-    start = torch.full((len(clips),), float(lead + (samples - lead - clips.shape[1]) // 2), device=clips.device)
+    """Clips [B, n] int16 in the middle of audio [B, samples], of which the first `lead` samples do
+    not count; silence around them."""
+    start = torch.full(
+        (len(clips),), float(lead + (samples - lead - clips.shape[1]) // 2), device=clips.device
+    )
     return canvas(clips, start, torch.ones_like(start), samples)
 
 
-def heard(batch: ClassBatch, rooms: Tensor, samples: int, recipe: ClassRecipe, generator: torch.Generator) -> Tensor:
+def heard(
+    batch: ClassBatch, rooms: Tensor, samples: int, recipe: ClassRecipe, generator: torch.Generator
+) -> Tensor:
     """Audio [B, samples] of a batch as a microphone might have heard it."""
     audio = canvas(batch.clips, batch.start, batch.rate, samples)
     audio = reverberated(audio, rooms, generator, recipe.room_fraction)
@@ -232,8 +298,11 @@ def heard(batch: ClassBatch, rooms: Tensor, samples: int, recipe: ClassRecipe, g
     return torch.where(louder, with_gain(audio, generator), audio.clamp(-1, 1))
 
 
-def masks(batch: int, mels: int, hops: int, recipe: ClassRecipe, generator: torch.Generator) -> Tensor:
-    """SpecAugment without warping (Park et al., arXiv 1904.08779): 0 in random stripes of bands and of time, else 1; [B, mels, hops]."""
+def masks(
+    batch: int, mels: int, hops: int, recipe: ClassRecipe, generator: torch.Generator
+) -> Tensor:
+    """SpecAugment without warping (Park et al., arXiv 1904.08779): 0 in random stripes of bands and
+    of time, else 1; [B, mels, hops]."""
     bands = _stripes(batch, mels, recipe.mel_masks, recipe.widest_mel_mask, generator)
     times = _stripes(batch, hops, recipe.time_masks, recipe.widest_time_mask, generator)
     return bands[:, :, None] * times[:, None]
@@ -246,9 +315,15 @@ def _stripes(batch: int, size: int, count: int, widest: int, generator: torch.Ge
     return (~((place >= first) & (place < first + width))).all(1).float()
 
 
-def mixed(audio: Tensor, targets: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup (Zhang et al., arXiv 1710.09412) of a fraction of the batch. audio [B, N]; targets [B, K]: probabilities."""
+def mixed(
+    audio: Tensor, targets: Tensor, fraction: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al., arXiv 1710.09412) of a fraction of the batch. audio [B, N]; targets
+    [B, K]: probabilities."""
     share = torch.rand(len(audio), 1, generator=generator) * 0.5
     share[torch.rand(len(audio), 1, generator=generator) >= fraction] = 0.0
-    share, other = share.to(audio.device), torch.randperm(len(audio), generator=generator).to(audio.device)
+    share, other = (
+        share.to(audio.device),
+        torch.randperm(len(audio), generator=generator).to(audio.device),
+    )
     return audio + share * (audio[other] - audio), targets + share * (targets[other] - targets)

@@ -1,4 +1,5 @@
-"""What `kws train` does with its options: reads the folders, trains, and tells a person or a program how it goes."""
+"""What `kws train` does with its options: reads the folders, trains, and tells a person or a
+program how it goes."""
 
 import json
 import os
@@ -34,7 +35,8 @@ from kws.training.trunk import with_trunk
 
 @dataclass(frozen=True)
 class Options:
-    """The wishes of one `kws train`. With `speech`, the folder of data is where it is put; `trunk`: checkpoint to begin with."""
+    """The wishes of one `kws train`. With `speech`, the folder of data is where it is put; `trunk`:
+    checkpoint to begin with."""
 
     folders: Folders
     speech: Speech | None
@@ -49,7 +51,8 @@ class Options:
 
 
 def run(options: Options, warn: Callable[[str], None]) -> Path:
-    """Trains a detector as wished, with the other processes if torchrun started several; returns the path of the model file.
+    """Trains a detector as wished, with the other processes if torchrun started several; returns
+    the path of the model file.
 
     Raises KwsError.
     """
@@ -58,20 +61,34 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         device = pick_device(options.device)
         processes.share(options.recipe.shards)  # raises before anything is read
         if options.folders.mine and processes.size() > 1:
-            raise DataError("--mine works in one process only. Train without torchrun, or without --mine.")
+            raise DataError(
+                "--mine works in one process only. Train without torchrun, or without --mine."
+            )
         if options.speech and processes.size() > 1:
             raise DataError("--from-text works in one process only. Train without torchrun.")
-        check(options.config.words, options.folders)  # before minutes of speaking end at a wrong path
-        folders = _mining(options.folders, options.config.words) if options.speech else options.folders
+        # Before minutes of speaking end at a wrong path.
+        check(options.config.words, options.folders)
+        folders = (
+            _mining(options.folders, options.config.words) if options.speech else options.folders
+        )
         rounds = (options.recipe, second(options.recipe)) if folders.mine else (options.recipe,)
-        start = with_trunk(options.config, options.trunk, options.recipe.seed) if options.trunk else None
+        start = (
+            with_trunk(options.config, options.trunk, options.recipe.seed)
+            if options.trunk
+            else None
+        )
         card = trunk.card(options.trunk) if options.trunk else {}
         readings = _readings(options) if options.reader and not options.speech else (None,)
         with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
             if options.speech:
                 folders = spoken(options.speech, folders, say=teller.say, warn=warn)
                 readings = (_reading(options.speech, warn),)
-            material = gather(options.config.words, folders, warn=processes.by_first(warn), progress=teller.reading)
+            material = gather(
+                options.config.words,
+                folders,
+                warn=processes.by_first(warn),
+                progress=teller.reading,
+            )
             place = f"{processes.size()} × {device.type}" if processes.size() > 1 else device.type
             teller.say(f"{_amount(material)}, on {place}")
             learn = train_in_rounds if folders.mine else train
@@ -91,7 +108,10 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
                 for line in _summary(document, path):
                     teller.say(line)
                 if options.speech:
-                    teller.say(f"{_page(path, material, folders, warn)}: what it misses and where it fires, to look at and to listen to")
+                    teller.say(
+                        f"{_page(path, material, folders, warn)}: what it misses and where it "
+                        "fires, to look at and to listen to"
+                    )
     return path
 
 
@@ -113,12 +133,19 @@ def _page(path: Path, material: Material, folders: Folders, warn: Callable[[str]
         html=path.with_suffix(".html"),
     )
     heldout = {clip.path: clip for bank in material.heldout_negatives for clip in bank.clips}
-    evaluating.evaluate(Spotter.load(path), [word.bank for word in material.heldout_words], [*heldout.values()], wishes, warn)
+    evaluating.evaluate(
+        Spotter.load(path),
+        [word.bank for word in material.heldout_words],
+        [*heldout.values()],
+        wishes,
+        warn,
+    )
     return path.with_suffix(".html")
 
 
 def _mining(folders: Folders, words: Sequence[str]) -> Folders:
-    """What fires in the negatives is mined unless other recordings are given for it, if not all of them were held out."""
+    """What fires in the negatives is mined unless other recordings are given for it, if not all of
+    them were held out."""
     if folders.mine:
         return folders
     minable = any(clip.part == "train" for clip in without_words(folders.negatives, words)[0])
@@ -126,7 +153,8 @@ def _mining(folders: Folders, words: Sequence[str]) -> Folders:
 
 
 def _reading(speech: Speech, warn: Callable[[str], None]) -> trunk.Reading | None:
-    """That of a word that is spoken: for certain, as only people's recordings could tell whether it helps."""
+    """That of a word that is spoken: for certain, as only people's recordings could tell whether
+    it helps."""
     try:
         return trunk.reading({speech.name: speech.sounds})
     except SynthError as error:
@@ -135,17 +163,26 @@ def _reading(speech: Speech, warn: Callable[[str], None]) -> trunk.Reading | Non
 
 
 def _readings(options: Options) -> Sequence[trunk.Reading | None]:
-    """Of words that people recorded. Raises SynthError where nobody knows how they are pronounced, DataError where nothing reads."""
-    found = trunk.readings({word: pronunciations(word.replace("_", " ")) for word in options.config.words})
+    """Of words that people recorded. Raises SynthError where nobody knows how they are pronounced,
+    DataError where nothing reads."""
+    found = trunk.readings(
+        {word: pronunciations(word.replace("_", " ")) for word in options.config.words}
+    )
     if len(found) == 1:
-        raise DataError(f"models/{trunk.READER}, which comes with kws, is not there. Install kws anew, or train without --reader.")
+        raise DataError(
+            f"models/{trunk.READER}, which comes with kws, is not there. "
+            "Install kws anew, or train without --reader."
+        )
     return found
 
 
 def sort(options: sorting.Options, as_json: bool, warn: Callable[[str], None]) -> Path:
     """Trains on the clips of a protocol as wished, otherwise like `run`."""
     path = _model_path(options.out)
-    with processes.joined(pick_device(options.device)), _telling((options.recipe,), as_json, path, options.resume, warn) as teller:
+    with (
+        processes.joined(pick_device(options.device)),
+        _telling((options.recipe,), as_json, path, options.resume, warn) as teller,
+    ):
         told = sorting.train(options, teller.hooks, warn, teller.reading)
         for line in told:
             teller.say(line)
@@ -161,7 +198,9 @@ def _model_path(path: Path) -> Path:
 
 
 @contextmanager
-def _telling(rounds: Sequence[Recipe], as_json: bool, path: Path, resume: bool, warn: Callable[[str], None]) -> Iterator["_Teller"]:
+def _telling(
+    rounds: Sequence[Recipe], as_json: bool, path: Path, resume: bool, warn: Callable[[str], None]
+) -> Iterator["_Teller"]:
     """Around a training: Ctrl-C waits for the end of a step, and what was saved is said."""
     teller = _Teller(rounds, as_json, warn)
     try:
@@ -175,7 +214,10 @@ def _telling(rounds: Sequence[Recipe], as_json: bool, path: Path, resume: bool, 
 
 
 def _amount(material: Material) -> str:
-    seconds = sum(word.bank.seconds for word in material.words), sum(source.bank.seconds for source in material.negatives)
+    seconds = (
+        sum(word.bank.seconds for word in material.words),
+        sum(source.bank.seconds for source in material.negatives),
+    )
     return f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds"
 
 
@@ -183,11 +225,15 @@ def _stopped(checkpoint: Path, last_epoch: int, resumed: bool) -> str:
     """A checkpoint that this run did not write may be that of another one."""
     if last_epoch:
         return f"stopped; {checkpoint} holds the last whole epoch, go on with --resume"
-    return f"stopped before the first epoch was saved{f'; {checkpoint} is as it was' if resumed else ''}"
+    return (
+        "stopped before the first epoch was "
+        f"saved{f'; {checkpoint} is as it was' if resumed else ''}"
+    )
 
 
 class _Teller:
-    """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout; of several processes the first alone.
+    """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout; of
+    several processes the first alone.
 
     Ctrl-C waits for the end of a step.
     """
@@ -197,14 +243,31 @@ class _Teller:
         self.last_epoch = 0  # that this run saved
         self._as_json = as_json
         self._steps_per_epoch = rounds[0].steps_per_epoch
-        self._ends = tuple(accumulate(recipe.epochs for recipe in rounds))  # epochs with which a round ends
+        # Epochs with which a round ends.
+        self._ends = tuple(accumulate(recipe.epochs for recipe in rounds))
         self._visible = sys.stderr.isatty() and processes.first()
         steps = self._ends[-1] * self._steps_per_epoch
-        self._bar = tqdm(total=steps, unit="step", file=sys.stderr, disable=not self._visible, leave=False, delay=0.1)
-        self.hooks = Hooks(step=self._step, epoch=self._epoch, say=self.say, warn=warn, listening=self._listening)
+        self._bar = tqdm(
+            total=steps,
+            unit="step",
+            file=sys.stderr,
+            disable=not self._visible,
+            leave=False,
+            delay=0.1,
+        )
+        self.hooks = Hooks(
+            step=self._step, epoch=self._epoch, say=self.say, warn=warn, listening=self._listening
+        )
 
     def reading(self, clips: Iterable) -> Iterable:
-        return tqdm(clips, desc="reading", unit="clip", file=sys.stderr, disable=not self._visible, leave=False)
+        return tqdm(
+            clips,
+            desc="reading",
+            unit="clip",
+            file=sys.stderr,
+            disable=not self._visible,
+            leave=False,
+        )
 
     def say(self, text: str) -> None:
         if processes.first():
@@ -230,12 +293,14 @@ class _Teller:
     def _stopping() -> None:
         if not processes.first():
             return
-        with suppress(OSError):  # from inside a signal handler: Python's own stderr may be in the middle of a line
+        # From inside a signal handler: Python's own stderr may be in the middle of a line.
+        with suppress(OSError):
             os.write(2, b"\nstopping after this step (Ctrl-C again: now)\n")
 
     def _step(self, step: int, loss: float) -> None:
         last = (step + 1) % self._steps_per_epoch == 0
-        self.interrupts.patient = not (last and processes.first())  # then comes validation, for which the other processes wait
+        # Then comes validation, for which the other processes wait.
+        self.interrupts.patient = not (last and processes.first())
         self.interrupts.check()
         self._bar.n = step + 1
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -251,27 +316,44 @@ class _Teller:
         if self._as_json:
             print(json.dumps(entry), flush=True)
             return
-        self.say(f"epoch {entry['epoch']:3d} of {self._ends[-1]}  loss {entry['loss']:.3f}  {_validation(entry)}")
+        self.say(
+            f"epoch {entry['epoch']:3d} of {self._ends[-1]}  loss {entry['loss']:.3f}  "
+            f"{_validation(entry)}"
+        )
 
 
 def _validation(entry: dict) -> str:
     if "accuracy" in entry:
         return f"{entry['accuracy']:.2%} right (mean of the classes)"
     alarms = entry["false_alarms_per_hour"]
-    return f"misses {entry['miss_rate']:.1%}  {'no other speech held out' if alarms is None else f'{alarms:.1f} false alarms/h'}"
+    return (
+        f"misses {entry['miss_rate']:.1%}  "
+        f"{'no other speech held out' if alarms is None else f'{alarms:.1f} false alarms/h'}"
+    )
 
 
 def _summary(document: dict, path: Path) -> list[str]:
     rows = document["calibration"]["rows"]
     table = [
-        f"  {row['word']}: {row['false_alarms_per_hour']:g} false alarms/h at {row['threshold']:.3f}, {row['miss_rate']:.1%} missed"
+        (
+            f"  {row['word']}: {row['false_alarms_per_hour']:g} false alarms/h at "
+            f"{row['threshold']:.3f}, {row['miss_rate']:.1%} missed"
+        )
         for row in rows
     ]
     hours = document["calibration"]["hours"]
     if not table:
-        table = [f"  too little held-out speech ({hours:.2f} h) to say how often it fires for nothing: add --negatives"]
+        table = [
+            (
+                f"  too little held-out speech ({hours:.2f} h) to say how often it fires for "
+                "nothing: add --negatives"
+            )
+        ]
     alike = document.get("neighbours")
     if alike:
         own = document["events"]["threshold"][0]
-        table.append(f"  of {alike['clips']} clips of what sounds like it {alike['fire']} fire at {own:.3f}, its own threshold")
+        table.append(
+            f"  of {alike['clips']} clips of what sounds like it {alike['fire']} fire at "
+            f"{own:.3f}, its own threshold"
+        )
     return [f"{path} (calibrated on {hours:.2f} h)", *table]

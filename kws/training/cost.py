@@ -1,10 +1,12 @@
-"""What a score costs, counted from the architecture: one convolutional pass against a window classifier slid along the recording.
+"""What a score costs, counted from the architecture: one convolutional pass against a window
+classifier slid along the recording.
 
-Both give the same scores. The pass works out each layer's frames once; a slid window works all of its own out anew for every score,
-though it shares most of them with the window before. The ratio of the two is the number of frames a window holds, layer by layer.
+Both give the same scores. The pass works out each layer's frames once; a slid window works all of
+its own out anew for every score, though it shares most of them with the window before. The ratio of
+the two is the number of frames a window holds, layer by layer.
 
-Counted are the multiplications of convolutions and matrix products. Batch norms are folded away, and what is done element by
-element (squares, logarithms, the pooling) is under one percent.
+Counted are the multiplications of convolutions and matrix products. Batch norms are folded away,
+and what is done element by element (squares, logarithms, the pooling) is under one percent.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ from kws.training.network import LogMel, NetworkConfig
 
 @dataclass(frozen=True)
 class Layer:
-    """Multiplications for one of the layer's own frames; how many such frames a new score and a whole window need."""
+    """Multiplications for one of the layer's own frames; how many such frames a new score and a
+    whole window need."""
 
     name: str
     multiplications: int
@@ -37,7 +40,8 @@ class Multiplications:
 
 
 def multiplications_per_second(config: NetworkConfig) -> Multiplications:
-    """What `config` costs in one pass, and as a window of `clip_frame_samples` classified anew for every score."""
+    """What `config` costs in one pass, and as a window of `clip_frame_samples` classified anew for
+    every score."""
     scores = SAMPLE_RATE / config.frame_samples
     one_pass = sum(layer.multiplications * layer.frames_per_score for layer in layers(config))
     window = sum(layer.multiplications * layer.frames_per_window for layer in layers(config))
@@ -45,7 +49,8 @@ def multiplications_per_second(config: NetworkConfig) -> Multiplications:
 
 
 def layers(config: NetworkConfig) -> list[Layer]:
-    """The layers from the scores back to the samples; on the way back each convolution needs kernel - 1 more frames."""
+    """The layers from the scores back to the samples; on the way back each convolution needs kernel
+    - 1 more frames."""
     frames, channels = config.pool_frames, config.channels
     found = [Layer("head", channels * 3 * len(config.words), 1, frames)]
     for kernel in reversed(config.kernels):

@@ -1,4 +1,5 @@
-"""Depthwise convolution over time whose gradients do not cost more than it: torch's own take six times as long on CPUs."""
+"""Depthwise convolution over time whose gradients do not cost more than it: torch's own take six
+times as long on CPUs."""
 
 from typing import Any
 
@@ -37,10 +38,12 @@ class _Depthwise(torch.autograd.Function):
 
 
 def correlated(x: Tensor, y: Tensor, lags: int) -> Tensor:
-    """Sums over b and t of x[b, c, t + lag] · y[b, c, t]; [C, lags], of x [B, C, T + lags - 1] and y [B, C, T].
+    """Sums over b and t of x[b, c, t + lag] · y[b, c, t]; [C, lags], of x [B, C, T + lags - 1] and
+    y [B, C, T].
 
-    In blocks of frames: the products of all frames of a block of y with those of x in the same block and in the next stand in two small
-    matrices, those of one lag on a diagonal. A product of matrices takes half the time of a sum for each lag or less.
+    In blocks of frames: the products of all frames of a block of y with those of x in the same
+    block and in the next stand in two small matrices, those of one lag on a diagonal. A product of
+    matrices takes half the time of a sum for each lag or less.
     """
     size = max(lags, BLOCK_FRAMES)
     count = -(-y.shape[-1] // size)

@@ -1,8 +1,10 @@
-"""Speech Commands, and a few hours of LibriSpeech, fetched, checked and unpacked where torchaudio's dataset classes look for them.
+"""Speech Commands, and a few hours of LibriSpeech, fetched, checked and unpacked where torchaudio's
+dataset classes look for them.
 
-torchaudio's own download starts anew each time, checks only what it fetched itself, and unpacks in place, so that a half
-unpacked data set looks whole. So an archive is fetched here, going on where an earlier call stopped, and checked; it is then
-unpacked beside its place, where it is moved last. A folder that is there is complete and needs no network.
+torchaudio's own download starts anew each time, checks only what it fetched itself, and unpacks in
+place, so that a half unpacked data set looks whole. So an archive is fetched here, going on where
+an earlier call stopped, and checked; it is then unpacked beside its place, where it is moved last.
+A folder that is there is complete and needs no network.
 """
 
 import hashlib
@@ -48,16 +50,28 @@ class Archive:
         return f"{self.server.rstrip('/')}/{self.file}"
 
 
-# Of each version of Speech Commands, the data set and the test set of the 12-word protocols. Sums: torchaudio, TensorFlow Datasets, and
-# SUPERB (v0.01's test set).
+# Of each version of Speech Commands, the data set and the test set of the 12-word protocols. Sums:
+# torchaudio, TensorFlow Datasets, and SUPERB (v0.01's test set).
 SPEECH_COMMANDS = {
     "0.02": (
-        Archive("speech_commands_v0.02", "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"),
-        Archive("speech_commands_test_set_v0.02", "cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df"),
+        Archive(
+            "speech_commands_v0.02",
+            "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+        ),
+        Archive(
+            "speech_commands_test_set_v0.02",
+            "cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df",
+        ),
     ),
     "0.01": (
-        Archive("speech_commands_v0.01", "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d"),
-        Archive("speech_commands_test_set_v0.01", "baa084f6b62c91de660ff0588ae4dfc4e4d534aa99ac0e5f406cba75836cbd00"),
+        Archive(
+            "speech_commands_v0.01",
+            "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
+        ),
+        Archive(
+            "speech_commands_test_set_v0.01",
+            "baa084f6b62c91de660ff0588ae4dfc4e4d534aa99ac0e5f406cba75836cbd00",
+        ),
     ),
 }
 # Of 40 readers, 5.4 hours. Sum: torchaudio.
@@ -67,11 +81,13 @@ LIBRISPEECH = Archive(
     "http://www.openslr.org/resources/12",
     "LibriSpeech",
 )
-Progress = Callable[[int, int | None], None]  # bytes that are there, bytes in all where the server tells
+# Bytes that are there, bytes in all where the server tells.
+Progress = Callable[[int, int | None], None]
 
 
 def run(archives: Sequence[Archive], folder: Path, mirror: str | None = None) -> list[Path]:
-    """What `kws download` does: tells on stderr how it goes, returns the folders. Raises DataError."""
+    """What `kws download` does: tells on stderr how it goes, returns the folders.
+    Raises DataError."""
     places = []
     for archive in archives:
         with _Bar(archive.file) as bar:
@@ -85,12 +101,17 @@ def run(archives: Sequence[Archive], folder: Path, mirror: str | None = None) ->
 
 
 def obtain(
-    archive: Archive, folder: Path, *, say: Callable[[str], None] = lambda text: None, progress: Progress = lambda *bytes_: None
+    archive: Archive,
+    folder: Path,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Progress = lambda *bytes_: None,
 ) -> Path:
-    """FOLDER/SpeechCommands/NAME (or LibriSpeech), fetched and unpacked unless it is there. FOLDER/NAME.tar.gz is used where it is,
-    and kept.
+    """FOLDER/SpeechCommands/NAME (or LibriSpeech), fetched and unpacked unless it is there.
+    FOLDER/NAME.tar.gz is used where it is, and kept.
 
-    Raises DataError where the archive cannot be had, is not what was published, or cannot be written.
+    Raises DataError where the archive cannot be had, is not what was published, or cannot
+    be written.
     """
     place, packed = folder / archive.folder / archive.name, folder / archive.file
     if place.is_dir():
@@ -100,26 +121,35 @@ def obtain(
         if not packed.exists():
             fetch(archive, packed, progress=progress)
         elif _sum(packed) != archive.sha256:
-            raise DataError(f"{packed}: not the published archive, its SHA-256 is another. Remove it and call again.")
+            raise DataError(
+                f"{packed}: not the published archive, its SHA-256 is another. "
+                "Remove it and call again."
+            )
         say(f"{packed}: unpacking")
         _unpack(archive, folder, place)
     except OSError as error:
-        raise DataError(f"{folder}: {error.strerror or error}. Make room there, or choose another folder with --dir.") from error
+        raise DataError(
+            f"{folder}: {error.strerror or error}. "
+            "Make room there, or choose another folder with --dir."
+        ) from error
     return place
 
 
 def fetch(archive: Archive, path: Path, *, progress: Progress = lambda *bytes_: None) -> None:
-    """Fetches an archive into a file. What came is kept in PATH.part until it is whole, and the next call goes on from there.
+    """Fetches an archive into a file. What came is kept in PATH.part until it is whole, and the
+    next call goes on from there.
 
-    Raises DataError where the server cannot be reached, refuses, or falls silent on the way, and where what came has another
-    SHA-256 than it must have; OSError where it cannot be written.
+    Raises DataError where the server cannot be reached, refuses, or falls silent on the way, and
+    where what came has another SHA-256 than it must have; OSError where it cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
-    if part.exists() and _sum(part) == archive.sha256:  # whole, but for its name: it was stopped while this was looked at
+    # Whole, but for its name: it was stopped while this was looked at.
+    if part.exists() and _sum(part) == archive.sha256:
         part.replace(path)
         return
     with _open(archive.url, part.stat().st_size if part.exists() else 0, path) as response:
-        have = part.stat().st_size if response.status == 206 else 0  # 200 brings all of it, whatever was asked for
+        # 200 brings all of it, whatever was asked for.
+        have = part.stat().st_size if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         with part.open("ab" if have else "wb") as file:
@@ -128,26 +158,38 @@ def fetch(archive: Archive, path: Path, *, progress: Progress = lambda *bytes_: 
                 have += len(chunk)
                 progress(have, total)
     if total is not None and have < total:
-        raise DataError(f"{archive.url}: broke off after {have / 1e6:.1f} of {total / 1e6:.1f} MB. The same command goes on from there.")
+        raise DataError(
+            f"{archive.url}: broke off after {have / 1e6:.1f} of {total / 1e6:.1f} MB. "
+            "The same command goes on from there."
+        )
     if _sum(part) != archive.sha256:
         part.unlink()
-        raise DataError(f"{archive.url}: not the published archive, its SHA-256 is another; it was thrown away. Call again.")
+        raise DataError(
+            f"{archive.url}: not the published archive, its SHA-256 is another; "
+            "it was thrown away. Call again."
+        )
     part.replace(path)
 
 
 def _open(url: str, have: int, path: Path) -> HTTPResponse:
-    """The answer to a request for all bytes from `have` on; for all bytes, where there are none from there on."""
-    request = Request(url, headers={"User-Agent": "kws", **({"Range": f"bytes={have}-"} if have else {})})
+    """The answer to a request for all bytes from `have` on; for all bytes, where there are none
+    from there on."""
+    request = Request(
+        url, headers={"User-Agent": "kws", **({"Range": f"bytes={have}-"} if have else {})}
+    )
     try:
         return urlopen(request, timeout=_TIMEOUT_SECONDS)
     except HTTPError as error:
         if error.code == 416 and have:  # as long as the whole, or longer, and another file
             return _open(url, 0, path)
-        raise DataError(f"{url}: the server says {error.code} {error.reason}. Try later.") from error
+        raise DataError(
+            f"{url}: the server says {error.code} {error.reason}. Try later."
+        ) from error
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise DataError(
-            f"{url}: cannot be reached ({reason}). Connect to the network and call again, or put {path.name} into {path.parent} yourself."
+            f"{url}: cannot be reached ({reason}). Connect to the network and call again, or put "
+            f"{path.name} into {path.parent} yourself."
         ) from error
 
 
@@ -174,7 +216,8 @@ def _unpack(archive: Archive, folder: Path, place: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: they name no filter for what they unpack
+            # Python 3.12: they name no filter for what they unpack.
+            warnings.simplefilter("ignore", DeprecationWarning)
             if archive.folder == FOLDER:
                 SPEECHCOMMANDS(folder, archive.url, _UNPACKING, download=True)
                 whole = aside / archive.name
@@ -182,7 +225,9 @@ def _unpack(archive: Archive, folder: Path, place: Path) -> None:
                 shutil.unpack_archive(folder / archive.file, aside)
                 whole = aside / archive.folder / archive.name
     except (tarfile.TarError, shutil.ReadError, EOFError, zlib.error) as error:
-        raise DataError(f"{folder / archive.file}: cannot be unpacked ({error}). Remove it and call again.") from error
+        raise DataError(
+            f"{folder / archive.file}: cannot be unpacked ({error}). Remove it and call again."
+        ) from error
     place.parent.mkdir(exist_ok=True)
     whole.replace(place)
     shutil.rmtree(aside)
@@ -192,7 +237,15 @@ class _Bar:
     """A bar of bytes on stderr where that is a terminal; what is said stands above it."""
 
     def __init__(self, title: str):
-        self._bar = tqdm(desc=title, unit="B", unit_scale=True, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False, delay=0.1)
+        self._bar = tqdm(
+            desc=title,
+            unit="B",
+            unit_scale=True,
+            file=sys.stderr,
+            disable=not sys.stderr.isatty(),
+            leave=False,
+            delay=0.1,
+        )
 
     def __enter__(self) -> "_Bar":
         return self

@@ -1,4 +1,5 @@
-"""What a model makes of streams and of long recordings, heard as `kws detect` hears them: blocks into a stream, silence at the end."""
+"""What a model makes of streams and of long recordings, heard as `kws detect` hears them: blocks
+into a stream, silence at the end."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,7 +45,8 @@ class Heard:
 
 @dataclass(frozen=True)
 class Listened:
-    """One recording without the words: `counts` [W, T] of events at each threshold, and those at the model's own."""
+    """One recording without the words: `counts` [W, T] of events at each threshold, and those at
+    the model's own."""
 
     path: Path
     seconds: float
@@ -70,9 +72,14 @@ def hear_streams(spotter: Spotter, word: int, streams: Streams, progress: Progre
 
 
 def hear_recordings(
-    spotter: Spotter, clips: Sequence[Clip], thresholds: Sequence[float], warn: Callable[[str], None], progress: Progress
+    spotter: Spotter,
+    clips: Sequence[Clip],
+    thresholds: Sequence[float],
+    warn: Callable[[str], None],
+    progress: Progress,
 ) -> list[Listened]:
-    """Hears recordings in which no word is said. Those that cannot be read to the end are named with `warn` and left out."""
+    """Hears recordings in which no word is said. Those that cannot be read to the end are named
+    with `warn` and left out."""
 
     stopped = Event()
 
@@ -89,8 +96,11 @@ def hear_recordings(
     return [result for result in results if isinstance(result, Listened)]
 
 
-def hear_recording(spotter: Spotter, path: Path, thresholds: Sequence[float], stopped: Event | None = None) -> Listened:
-    """Hears one recording without the words. Raises AudioError, also where there is no sound in it: a muted microphone proves nothing."""
+def hear_recording(
+    spotter: Spotter, path: Path, thresholds: Sequence[float], stopped: Event | None = None
+) -> Listened:
+    """Hears one recording without the words. Raises AudioError, also where there is no sound in it:
+    a muted microphone proves nothing."""
     lengths: list[int] = []
     loudest = 0.0
 
@@ -106,12 +116,20 @@ def hear_recording(spotter: Spotter, path: Path, thresholds: Sequence[float], st
         raise AudioError(f"{path}: {NO_SOUND}")
     words = range(len(spotter.words))
     counts = np.stack([alarm_counts(scores, word, thresholds, spotter.events) for word in words])
-    return Listened(path, sum(lengths) / audio.SAMPLE_RATE, counts, tuple(alarms), _near(spotter, scores, alarms))
+    return Listened(
+        path,
+        sum(lengths) / audio.SAMPLE_RATE,
+        counts,
+        tuple(alarms),
+        _near(spotter, scores, alarms),
+    )
 
 
-def side_by_side(work: Callable[[Work], Done], items: Iterable[Work], stopped: Event | None = None) -> Iterator[Done]:
-    """Results in the order of `items`, on all cores. When the reader stops, at most the pieces under way are finished; long ones may
-    look at `stopped`."""
+def side_by_side(
+    work: Callable[[Work], Done], items: Iterable[Work], stopped: Event | None = None
+) -> Iterator[Done]:
+    """Results in the order of `items`, on all cores. When the reader stops, at most the pieces
+    under way are finished; long ones may look at `stopped`."""
     workers = os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers)
     try:
@@ -127,7 +145,8 @@ def side_by_side(work: Callable[[Work], Done], items: Iterable[Work], stopped: E
 
 
 def _until(stopped: Event | None, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The blocks until someone has stopped, as with Ctrl-C: of a long recording nobody waits for the rest."""
+    """The blocks until someone has stopped, as with Ctrl-C: of a long recording nobody waits for
+    the rest."""
     return takewhile(lambda _: not (stopped and stopped.is_set()), blocks)
 
 
@@ -145,7 +164,8 @@ def _heard(spotter: Spotter, word: int, streams: Streams, stream: Stream) -> Hea
         None if matched.hit is None else own[matched.hit],
         None if matched.hit is None else known[matched.hit],
         len(matched.doubles),
-        tuple(event for event in found if event.word != name) + tuple(own[i] for i in matched.outside),
+        tuple(event for event in found if event.word != name)
+        + tuple(own[i] for i in matched.outside),
         best_score(trial, word, settings, audio_seconds=streams.seconds),
     )
 
@@ -156,5 +176,8 @@ def _near(spotter: Spotter, scores: Scores, alarms: Sequence[Detection]) -> tupl
     return tuple(
         event
         for event in events(scores, spotter.words, low)
-        if not any(alarm.word == event.word and abs(alarm.peak - event.peak) < _NEAR_SECONDS for alarm in alarms)
+        if not any(
+            alarm.word == event.word and abs(alarm.peak - event.peak) < _NEAR_SECONDS
+            for alarm in alarms
+        )
     )

@@ -16,10 +16,17 @@ PACKAGES = ("kws", "torchaudio", "numpy", "onnxruntime")
 def command() -> str:
     """What would do it again, from the same folder."""
     name, shared = Path(sys.argv[0]).name, processes.started()
-    begun = [name] if name != "cli.py" else ["kws"] if shared == 1 else ["torchrun", "--nproc-per-node", str(shared), "-m", "cli"]
+    begun = (
+        [name]
+        if name != "cli.py"
+        else ["kws"]
+        if shared == 1
+        else ["torchrun", "--nproc-per-node", str(shared), "-m", "cli"]
+    )
     return shlex.join([*begun, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:
     packages = {name: version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **packages, "torch": str(torch.__version__)}  # which tells the kind of build, too
+    # torch's own version tells the kind of build, too.
+    return {"python": platform.python_version(), **packages, "torch": str(torch.__version__)}

@@ -1,7 +1,8 @@
 """Which events are the word: matched to its place, at one threshold or at many at once.
 
-An event is the word's when its peak lies from EARLY_SECONDS before to LATE_SECONDS after the end of the word (`kws.training.trials`).
-The first such event is the hit; a further one is a double, and what lies outside is a false alarm.
+An event is the word's when its peak lies from EARLY_SECONDS before to LATE_SECONDS after the end of
+the word (`kws.training.trials`). The first such event is the hit; a further one is a double, and
+what lies outside is a false alarm.
 
 A curve needs the events at a hundred thresholds. They are found once, at the lowest; their scores
 tell those at the others.

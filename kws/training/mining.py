@@ -1,9 +1,10 @@
-"""Hard negatives: a trained network listens to long audio without the word, and what fires is written down and cut out, to be
-learned from again.
+"""Hard negatives: a trained network listens to long audio without the word, and what fires is
+written down and cut out, to be learned from again.
 
-Most of what is drawn at random from hours of speech is no longer a lesson after a first round of training; what still fires is.
-(The idea is bootstrapping, Sung and Poggio, "Example-based learning for view-based human face detection", 1998.) The list of what
-fired is for people as well: whoever listens to it finds the places where the word was said after all, and deletes their lines.
+Most of what is drawn at random from hours of speech is no longer a lesson after a first round of
+training; what still fires is. (The idea is bootstrapping, Sung and Poggio, "Example-based learning
+for view-based human face detection", 1998.) The list of what fired is for people as well: whoever
+listens to it finds the places where the word was said after all, and deletes their lines.
 """
 
 import csv
@@ -20,19 +21,31 @@ from kws import audio
 from kws.errors import AudioError, DataError
 from kws.output import csv_row, replace_file
 from kws.spotter import Spotter, Stream
-from kws.training.clips import NO_SOUND, QUIETEST, Bank, Clip, pack, peak, told_of_speakers, without_words
+from kws.training.clips import (
+    NO_SOUND,
+    QUIETEST,
+    Bank,
+    Clip,
+    pack,
+    peak,
+    told_of_speakers,
+    without_words,
+)
 from kws.training.mixing import Source
 
 THRESHOLD = 0.3  # of the score: what comes this near to firing is learned from, too
 APART_SECONDS = 1.0  # what fires closer together is one finding
-BEFORE_SECONDS = 1.8  # of what is cut out, before the highest score: all that the network looked at, and a little more
+# Of what is cut out, before the highest score: all that the network looked at, and a little more.
+BEFORE_SECONDS = 1.8
 AFTER_SECONDS = 0.7
-MOST_PER_HOUR = 200  # one song with a line that sounds like the word must not be all that is learned
+# One song with a line that sounds like the word must not be all that is learned.
+MOST_PER_HOUR = 200
 MOST = 2000  # 160 MB of samples
 HELDOUT_SECONDS = 7200.0
 PIECE_SECONDS = 60.0  # in which what is held out is kept
 SHARE = 0.08  # of the negatives drawn, at most: more of them costs words in noise
-HALF_SHARE = 50  # with so many findings the share is half of it, so that few are not heard thousands of times
+# With so many findings the share is half of it, so that few are not heard thousands of times.
+HALF_SHARE = 50
 
 _COLUMNS = ("file", "seconds", "word", "score")
 
@@ -47,8 +60,11 @@ class Finding:
     score: float
 
 
-def find_audio(folders: Sequence[Path], words: Sequence[str], warn: Callable[[str], None]) -> tuple[list[Clip], list[Clip]]:
-    """Recordings to mine, and those held out to calibrate on; recordings in folders named after a word are left out, and told.
+def find_audio(
+    folders: Sequence[Path], words: Sequence[str], warn: Callable[[str], None]
+) -> tuple[list[Clip], list[Clip]]:
+    """Recordings to mine, and those held out to calibrate on; recordings in folders named after a
+    word are left out, and told.
 
     Raises DataError where nothing is left to mine; AudioError for a folder without recordings.
     """
@@ -58,20 +74,24 @@ def find_audio(folders: Sequence[Path], words: Sequence[str], warn: Callable[[st
     mined = [clip for clip in without if clip.part == "train"]
     if folders and not mined:
         raise DataError(
-            f"{folders[0]}: nothing to mine; its recordings are of the words, or were held out (one in five is, by its name). Add more."
+            f"{folders[0]}: nothing to mine; its recordings are of the words, or were held out "
+            "(one in five is, by its name). Add more."
             f"{told_of_speakers(without)}"
         )
     return mined, [clip for clip in without if clip.part == "validation"]
 
 
 def fingerprint(clips: Sequence[Clip]) -> str:
-    """Changes when one of the files is another, or another is there; to read hours of them would take too long."""
-    return hashlib.sha256("\n".join(f"{clip.path.name} {clip.path.stat().st_size}" for clip in clips).encode()).hexdigest()[:16]
+    """Changes when one of the files is another, or another is there; to read hours of them would
+    take too long."""
+    return hashlib.sha256(
+        "\n".join(f"{clip.path.name} {clip.path.stat().st_size}" for clip in clips).encode()
+    ).hexdigest()[:16]
 
 
 def read_heldout(clips: Sequence[Clip], warn: Callable[[str], None]) -> Bank:
-    """The first minutes of every recording, two hours in all, in pieces. Those that cannot be read, or hold no sound, are named and left
-    out."""
+    """The first minutes of every recording, two hours in all, in pieces. Those that cannot be read,
+    or hold no sound, are named and left out."""
     pieces: list[tuple[Clip, np.ndarray]] = []
     for clip in clips:
         try:
@@ -87,11 +107,17 @@ def read_heldout(clips: Sequence[Clip], warn: Callable[[str], None]) -> Bank:
 
 
 def mine(
-    spotter: Spotter, clips: Sequence[Clip], *, warn: Callable[[str], None], heard: Callable[[float], None] = lambda seconds: None
+    spotter: Spotter,
+    clips: Sequence[Clip],
+    *,
+    warn: Callable[[str], None],
+    heard: Callable[[float], None] = lambda seconds: None,
 ) -> tuple[list[Finding], float]:
-    """What fires in the recordings, highest score first, and how many seconds were heard. `heard` is told of each block's.
+    """What fires in the recordings, highest score first, and how many seconds were heard. `heard`
+    is told of each block's.
 
-    Recordings that cannot be read to the end are named with `warn` and left out. Raises DataError where none can.
+    Recordings that cannot be read to the end are named with `warn` and left out. Raises DataError
+    where none can.
     """
     hours: dict[int, list[Finding]] = defaultdict(list)
     seconds = 0.0
@@ -105,29 +131,43 @@ def mine(
             hours[int((seconds + finding.seconds) // 3600)].append(finding)
         seconds += length
     if not seconds:
-        raise DataError(f"{clips[0].path}: neither this nor any other recording of --mine can be read. Give others.")
-    return _highest((finding for found in hours.values() for finding in _highest(found, MOST_PER_HOUR)), MOST), seconds
+        raise DataError(
+            f"{clips[0].path}: neither this nor any other recording of --mine can be read. "
+            "Give others."
+        )
+    return _highest(
+        (finding for found in hours.values() for finding in _highest(found, MOST_PER_HOUR)), MOST
+    ), seconds
 
 
 def write_findings(findings: Sequence[Finding], path: Path) -> None:
     """A CSV of file, seconds, word, score. Raises KwsError when it cannot be written."""
-    rows = [(str(each.file), f"{each.seconds:.2f}", each.word, f"{each.score:.3f}") for each in findings]
+    rows = [
+        (str(each.file), f"{each.seconds:.2f}", each.word, f"{each.score:.3f}") for each in findings
+    ]
     text = "".join(f"{csv_row(row)}\n" for row in (_COLUMNS, *rows))
     replace_file(path, text.encode("utf-8", "surrogateescape"))
 
 
 def read_findings(path: Path) -> list[Finding]:
-    """What `write_findings` wrote, less the lines that a person deleted. Raises DataError for anything else."""
+    """What `write_findings` wrote, less the lines that a person deleted. Raises DataError for
+    anything else."""
     try:
         rows = csv.DictReader(
             io.StringIO(path.read_bytes().decode("utf-8-sig", "surrogateescape"), newline="")
         )  # spreadsheets add the signature
-        found = [Finding(Path(row["file"]), float(row["seconds"]), row["word"], float(row["score"])) for row in rows]
+        found = [
+            Finding(Path(row["file"]), float(row["seconds"]), row["word"], float(row["score"]))
+            for row in rows
+        ]
         if not all(0 <= each.seconds < np.inf for each in found):
             raise ValueError
         return found
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not a list of mined stretches ({','.join(_COLUMNS)}). Delete it, and they are found anew.") from error
+        raise DataError(
+            f"{path}: not a list of mined stretches ({','.join(_COLUMNS)}). "
+            "Delete it, and they are found anew."
+        ) from error
 
 
 def cut(findings: Sequence[Finding], heard: Callable[[float], None] = lambda seconds: None) -> Bank:
@@ -137,26 +177,43 @@ def cut(findings: Sequence[Finding], heard: Callable[[float], None] = lambda sec
     """
     waves: dict[Finding, np.ndarray] = {}
     for file in dict.fromkeys(finding.file for finding in findings):
-        here = sorted((finding for finding in findings if finding.file == file), key=lambda finding: finding.seconds)
-        waves |= zip(here, _stretches(file, [finding.seconds for finding in here], heard), strict=True)
+        here = sorted(
+            (finding for finding in findings if finding.file == file),
+            key=lambda finding: finding.seconds,
+        )
+        waves |= zip(
+            here, _stretches(file, [finding.seconds for finding in here], heard), strict=True
+        )
     for finding, wave in waves.items():
         if not len(wave):
-            raise DataError(f"{finding.file}: ends before {finding.seconds:.2f} s, where something was mined. Was it exchanged?")
-    return pack([Clip(each.file, each.word, each.file.stem) for each in findings], [waves[each] for each in findings])
+            raise DataError(
+                f"{finding.file}: ends before {finding.seconds:.2f} s, where something was mined. "
+                "Was it exchanged?"
+            )
+    return pack(
+        [Clip(each.file, each.word, each.file.stem) for each in findings],
+        [waves[each] for each in findings],
+    )
 
 
 def with_mined(sources: Sequence[Source], mined: Bank) -> tuple[Source, ...]:
-    """The sources, and the mined stretches: drawn from with a share of SHARE, less if they are few."""
+    """The sources, and the mined stretches: drawn from with a share of SHARE, less if they
+    are few."""
     share = SHARE * len(mined) / (len(mined) + HALF_SHARE)
     return (*sources, Source(mined, share / (1 - share) * sum(source.weight for source in sources)))
 
 
 def _highest(findings: Iterable[Finding], most: int) -> list[Finding]:
-    return sorted(findings, key=lambda each: (-each.score, str(each.file), each.seconds, each.word))[:most]
+    return sorted(
+        findings, key=lambda each: (-each.score, str(each.file), each.seconds, each.word)
+    )[:most]
 
 
-def _fires(spotter: Spotter, path: Path, heard: Callable[[float], None]) -> tuple[list[Finding], float]:
-    """Findings in one recording, and its length in seconds. Of the scores only those that fire are kept."""
+def _fires(
+    spotter: Spotter, path: Path, heard: Callable[[float], None]
+) -> tuple[list[Finding], float]:
+    """Findings in one recording, and its length in seconds. Of the scores only those that fire
+    are kept."""
     words = range(len(spotter.words))
     loud: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in words]
 
@@ -189,9 +246,18 @@ def _peaks(times: np.ndarray, scores: np.ndarray) -> list[tuple[float, float]]:
     return [(float(times[at]), float(scores[at])) for at in best]
 
 
-def _stretches(path: Path, seconds: Sequence[float], heard: Callable[[float], None]) -> list[np.ndarray]:
-    """What is to be cut out around each of these times (ascending), in one pass: finding a place in an MP3 takes a pass by itself."""
-    wanted = [(max(round((at - BEFORE_SECONDS) * audio.SAMPLE_RATE), 0), round((at + AFTER_SECONDS) * audio.SAMPLE_RATE)) for at in seconds]
+def _stretches(
+    path: Path, seconds: Sequence[float], heard: Callable[[float], None]
+) -> list[np.ndarray]:
+    """What is to be cut out around each of these times (ascending), in one pass: finding a place in
+    an MP3 takes a pass by itself."""
+    wanted = [
+        (
+            max(round((at - BEFORE_SECONDS) * audio.SAMPLE_RATE), 0),
+            round((at + AFTER_SECONDS) * audio.SAMPLE_RATE),
+        )
+        for at in seconds
+    ]
     held, begins = np.zeros(0, np.float32), 0
     found: list[np.ndarray] = []
     for block in audio.blocks(path):

@@ -1,8 +1,9 @@
 """Training examples: the word somewhere in a few seconds of other speech, noise or silence.
 
-An example is a pure function of its random generator, a batch of (seed, step). So a run can stop and go on at any step, with
-any number of workers, and see the same examples. Per example numpy only lays clips side by side; all that can be done for a
-whole batch at once (rooms, noise, gain) happens in `augment`.
+An example is a pure function of its random generator, a batch of (seed, step). So a run can stop
+and go on at any step, with any number of workers, and see the same examples. Per example numpy only
+lays clips side by side; all that can be done for a whole batch at once (rooms, noise, gain) happens
+in `augment`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,11 +20,16 @@ from kws.training.clips import Bank, extent
 
 FADE_SAMPLES = 80  # 5 ms: no click where clips meet
 MARGIN_SAMPLES = 800  # 50 ms of a clip are kept before and after its word
-DECOYS = 0.4  # of the examples without the word: one clip stands as a word would, so that standing alone says nothing
+# Of the examples without the word: one clip stands as a word would, so that standing alone
+# says nothing.
+DECOYS = 0.4
 REPEATS = 0.2  # of the examples with the word: it was said shortly before, too
-RECORDED = 0.3  # of what stands alone: its noise begins and ends with it, as that of a recording that is played or cut out does
+# Of what stands alone: its noise begins and ends with it, as that of a recording that is played or
+# cut out does.
+RECORDED = 0.3
 ROOM_TONE_DB = (0.0, 25.0)  # which is so much fainter than other noise
-SWAY, SWAY_SECONDS = 0.15, 0.12  # of the logarithm of the tempo within a clip (standard deviation), at points so far apart
+# Of the logarithm of the tempo within a clip (standard deviation), at points so far apart.
+SWAY, SWAY_SECONDS = 0.15, 0.12
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Word:
-    """Recordings of one word. `placed` [n, 2]: where the word begins and ends in each clip, in seconds; NaN where unknown.
+    """Recordings of one word. `placed` [n, 2]: where the word begins and ends in each clip, in
+    seconds; NaN where unknown.
 
-    Of several, each is drawn from in proportion to its weight; that is the square root of the number of its clips where none is given.
+    Of several, each is drawn from in proportion to its weight; that is the square root of the
+    number of its clips where none is given.
     """
 
     name: str
@@ -65,8 +73,9 @@ Moved = Callable[[np.ndarray], np.ndarray]  # to where times of a clip, in secon
 
 
 class Batch(NamedTuple):
-    """`audio` [B, N]; `word` [B]: index of the word, -1 for none; `places` [B, 2, 2]: seconds from the clip's beginning at which the
-    word begins and ends, once or twice, NaN for what is not there or not known; `noise` [B, N]: what `augment` mixes in."""
+    """`audio` [B, N]; `word` [B]: index of the word, -1 for none; `places` [B, 2, 2]: seconds from
+    the clip's beginning at which the word begins and ends, once or twice, NaN for what is not there
+    or not known; `noise` [B, N]: what `augment` mixes in."""
 
     audio: Tensor
     word: Tensor
@@ -75,7 +84,8 @@ class Batch(NamedTuple):
 
 
 class _Spoken(NamedTuple):
-    """Samples of a clip, the samples at which its word begins and ends, and whether that is known."""
+    """Samples of a clip, the samples at which its word begins and ends, and whether that
+    is known."""
 
     wave: np.ndarray
     first: int
@@ -84,7 +94,8 @@ class _Spoken(NamedTuple):
 
 
 class Mixer(Dataset):
-    """Batch number `step` for every step. Words may stand several times in `words` (placed and unplaced clips)."""
+    """Batch number `step` for every step. Words may stand several times in `words` (placed and
+    unplaced clips)."""
 
     def __init__(
         self,
@@ -103,9 +114,17 @@ class Mixer(Dataset):
         self.names, self.words, self.negatives, self.noises = list(names), words, negatives, noises
         self.samples = round(clip_seconds * SAMPLE_RATE)
         self.earliest_end = round(earliest_end_seconds * SAMPLE_RATE)
-        self.batch, self.positive_fraction, self.speeds, self.seed = batch, positive_fraction, speeds, seed
-        slopes = np.linspace(0, 2, 16)  # 10 s of each, made once: the transform would cost more than all else in a mix
-        self._coloured = [coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed)) for slope in slopes]
+        self.batch, self.positive_fraction, self.speeds, self.seed = (
+            batch,
+            positive_fraction,
+            speeds,
+            seed,
+        )
+        # 10 s of each, made once: the transform would cost more than all else in a mix.
+        slopes = np.linspace(0, 2, 16)
+        self._coloured = [
+            coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed)) for slope in slopes
+        ]
         self._word_odds = _odds([word.odds for word in words])
         self._negative_odds = _odds([source.weight for source in negatives])
 
@@ -134,8 +153,11 @@ class Mixer(Dataset):
             return audio, -1, places, recorded(noise, (start, start + len(wave)), rng)
         return self._speech(self.samples, rng), -1, places, noise
 
-    def _with_word(self, word: Word, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """A clip of the word somewhere in other sounds, its places [2, 2], and the samples at which it begins and ends."""
+    def _with_word(
+        self, word: Word, index: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """A clip of the word somewhere in other sounds, its places [2, 2], and the samples at which
+        it begins and ends."""
         spoken, places = self._spoken(word, index, rng), np.full((2, 2), np.nan)
         audio, start = self._around(spoken, rng)
         if spoken.known:
@@ -143,7 +165,8 @@ class Mixer(Dataset):
             if rng.random() < REPEATS:
                 before = self._spoken(word, index, rng)
                 earlier = start - len(before.wave) - int(rng.integers(SAMPLE_RATE // 2))
-                audio[: max(earlier + len(before.wave), 0)] *= rng.random() < 0.3  # else nothing but silence around it
+                # Else nothing but silence around it.
+                audio[: max(earlier + len(before.wave), 0)] *= rng.random() < 0.3
                 _add(audio, before.wave, earlier)
                 places[1] = earlier + before.first, earlier + before.last
         return audio, places / SAMPLE_RATE, (start + spoken.first, start + spoken.last)
@@ -158,10 +181,12 @@ class Mixer(Dataset):
         return _Spoken(_faded(wave[cut : last + MARGIN_SAMPLES]), first - cut, last - cut, True)
 
     def _around(self, spoken: _Spoken, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """A clip at a random place, and the sample at which it starts; its surroundings end and begin some way off, or are silence."""
+        """A clip at a random place, and the sample at which it starts; its surroundings end and
+        begin some way off, or are silence."""
         last = spoken.last
         latest = self.samples - 3200  # room for the frames that are to fire
-        earliest = min(max(self.earliest_end, last), latest - 1)  # a clip that fits is not cut off at its beginning
+        # A clip that fits is not cut off at its beginning.
+        earliest = min(max(self.earliest_end, last), latest - 1)
         start = int(rng.integers(earliest, latest)) - last if last < latest else latest - last
         audio = self._surroundings(start + spoken.first, start + last, rng)
         _add(audio, spoken.wave, start)
@@ -191,8 +216,8 @@ class Mixer(Dataset):
         return self._at_speed(_cut(bank[int(rng.integers(len(bank)))], self.samples, rng), rng)[0]
 
     def _at_speed(self, wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Moved]:
-        """Half the clips a little faster or slower, and so from a smaller or larger speaker, who lingers on some sounds and hurries over
-        others; and to where a time in the clip moves."""
+        """Half the clips a little faster or slower, and so from a smaller or larger speaker, who
+        lingers on some sounds and hurries over others; and to where a time in the clip moves."""
         if rng.random() < 0.5 or not len(wave):
             return wave, lambda seconds: seconds
         before, after = swaying(len(wave), float(rng.uniform(*self.speeds)), rng)
@@ -204,7 +229,10 @@ class Mixer(Dataset):
         """A stretch of recorded noise, of babble, or of coloured noise, at unit level."""
         kind = rng.random()
         if kind < 0.5 and self.noises:
-            noise = _looped(_cut(self.noises[int(rng.integers(len(self.noises)))], self.samples, rng), self.samples)
+            noise = _looped(
+                _cut(self.noises[int(rng.integers(len(self.noises)))], self.samples, rng),
+                self.samples,
+            )
         elif kind < 0.65:
             speakers = (self._speech(self.samples, rng) for _ in range(int(rng.integers(2, 5))))
             noise = sum(speakers, np.zeros(self.samples, np.float32))
@@ -214,7 +242,8 @@ class Mixer(Dataset):
 
 
 def swaying(samples: int, rate: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of a clip, every 10 ms, and where they come to lie in one that is played at this rate on the whole, but unevenly."""
+    """Samples of a clip, every 10 ms, and where they come to lie in one that is played at this rate
+    on the whole, but unevenly."""
     before = np.linspace(0, samples, max(samples // (SAMPLE_RATE // 100), 1) + 1)
     points = np.arange(0, samples + 2 * SWAY_SECONDS * SAMPLE_RATE, SWAY_SECONDS * SAMPLE_RATE)
     slowness = np.exp(np.interp(before[1:], points, rng.normal(0, SWAY, len(points))))
@@ -223,8 +252,9 @@ def swaying(samples: int, rate: float, rng: np.random.Generator) -> tuple[np.nda
 
 
 def recorded(noise: np.ndarray, span: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Now and then the faint noise of a recording that begins and ends less than a second off a sound. Spoken clips have none, and
-    people's recordings all do: without this it says "no word of ours" where words are spoken clips alone."""
+    """Now and then the faint noise of a recording that begins and ends less than a second off a
+    sound. Spoken clips have none, and people's recordings all do: without this it says "no word of
+    ours" where words are spoken clips alone."""
     if rng.random() >= RECORDED:
         return noise
     before, after = rng.integers(0, SAMPLE_RATE, 2)

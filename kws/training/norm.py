@@ -1,4 +1,5 @@
-"""Batch norm over the clips of all processes, so that a batch that is shared out is normalised as if it were not."""
+"""Batch norm over the clips of all processes, so that a batch that is shared out is normalised as
+if it were not."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +8,8 @@ from kws.training import processes
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """torch's batch norm; where several processes train, mean and variance are of all their values. [B, C, T] → [B, C, T].
+    """torch's batch norm; where several processes train, mean and variance are of all their values.
+    [B, C, T] → [B, C, T].
 
     torch's SyncBatchNorm is for GPUs only. All processes must bring equally many values.
     """
@@ -27,14 +29,16 @@ class BatchNorm(nn.BatchNorm1d):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Moves the running statistics; as in torch the variance they follow is the unbiased one."""
+        """Moves the running statistics; as in torch the variance they follow is the
+        unbiased one."""
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         self.num_batches_tracked += 1
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance [C] over all processes, in one exchange; in double precision, as squares of means cancel."""
+    """Mean and variance [C] over all processes, in one exchange; in double precision, as squares of
+    means cancel."""
     variance, mean = (part.double() for part in torch.var_mean(x, dim=(0, 2), correction=0))
     mean, square = processes.mean(torch.stack([mean, variance + mean**2]))
     return mean.to(x.dtype), (square - mean**2).clamp_min(0).to(x.dtype)

@@ -1,7 +1,7 @@
 """One part of a classification data set: clips of exactly one second, what each is, and who speaks.
 
-Shorter recordings get zeros at their end and longer ones are cut there, the custom of the Speech Commands examples; nothing
-is centred, so the word stays where it was spoken.
+Shorter recordings get zeros at their end and longer ones are cut there, the custom of the Speech
+Commands examples; nothing is centred, so the word stays where it was spoken.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +20,8 @@ UNKNOWN, SILENCE = "_unknown_", "_silence_"
 
 @dataclass(frozen=True)
 class Part:
-    """`samples` int16 [n, 16000]; `labels` int64 [n]: indices of classes; speakers and words truly spoken: one per clip, "" for silence."""
+    """`samples` int16 [n, 16000]; `labels` int64 [n]: indices of classes; speakers and words truly
+    spoken: one per clip, "" for silence."""
 
     samples: np.ndarray
     labels: np.ndarray
@@ -32,7 +33,10 @@ class Part:
 
     def select(self, keep: np.ndarray) -> "Part":
         """The clips for which `keep` [n] holds."""
-        speakers, words = (tuple(name for name, kept in zip(names, keep, strict=True) if kept) for names in (self.speakers, self.words))
+        speakers, words = (
+            tuple(name for name, kept in zip(names, keep, strict=True) if kept)
+            for names in (self.speakers, self.words)
+        )
         return Part(self.samples[keep], self.labels[keep], speakers, words)
 
 
@@ -44,9 +48,11 @@ def read_part(
     warn: Callable[[str], None],
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Part:
-    """Decodes clips, in their order, and appends pieces of silence [k, 16000]. A word that is no class is "_unknown_".
+    """Decodes clips, in their order, and appends pieces of silence [k, 16000]. A word that is no
+    class is "_unknown_".
 
-    Clips that cannot be read are named with `warn` and left out. Raises DataError when more than a tenth are.
+    Clips that cannot be read are named with `warn` and left out. Raises DataError when more than a
+    tenth are.
     """
     samples = np.zeros((len(clips) + len(silence), CLIP_SAMPLES), np.int16)
     samples[len(clips) :] = silence
@@ -60,7 +66,9 @@ def read_part(
                 samples[i, : len(wave)] = wave
     _tell(troubles, len(clips), warn)
     kept = [clip for clip, is_good in zip(clips, good, strict=False) if is_good]
-    names = [clip.label if clip.label in classes else UNKNOWN for clip in kept] + [SILENCE] * len(silence)
+    names = [clip.label if clip.label in classes else UNKNOWN for clip in kept] + [SILENCE] * len(
+        silence
+    )
     return Part(
         samples=samples if good.all() else samples[good],
         labels=np.array([classes.index(name) for name in names], np.int64),
@@ -82,4 +90,7 @@ def _tell(troubles: Sequence[str], clips: int, warn: Callable[[str], None]) -> N
     for trouble in troubles:
         warn(f"left out: {trouble}")
     if len(troubles) > MOST_UNREADABLE * clips:
-        raise DataError(f"{len(troubles)} of {clips} clips cannot be used, the first: {troubles[0]} Repair or remove them.")
+        raise DataError(
+            f"{len(troubles)} of {clips} clips cannot be used, the first: {troubles[0]} Repair or "
+            "remove them."
+        )

@@ -14,7 +14,8 @@ class Past:
     new: list[Tensor] = field(default_factory=list)
 
     def extend(self, x: Tensor, keep: int) -> Tensor:
-        """x [B, C, T] with this layer's past in front; the last `keep` frames become its next past."""
+        """x [B, C, T] with this layer's past in front; the last `keep` frames become its
+        next past."""
         if self.old is not None:
             x = torch.cat([self.old[len(self.new)], x], dim=-1)
         self.new.append(x[..., x.shape[-1] - keep :])

@@ -1,22 +1,27 @@
 """Pooling heads: from frame probabilities to one score per window, in log space.
 
-Each head maps log p [*, T] to log scores [*, T - window + 1]: the score at a frame pools that frame and the window - 1 before
-it. Because the window has a fixed length, a word scores the same wherever it stands and however long the recording is; a
-recording's score is the maximum over its windows. (GeM over a whole file would not do: one hit in T frames scores T^(-1/q).)
+Each head maps log p [*, T] to log scores [*, T - window + 1]: the score at a frame pools that frame
+and the window - 1 before it. Because the window has a fixed length, a word scores the same wherever
+it stands and however long the recording is; a recording's score is the maximum over its windows.
+(GeM over a whole file would not do: one hit in T frames scores T^(-1/q).)
 
 With y the probabilities in a window of n frames:
 
     max     max y
     mean    Σ y / n
-    gem     (Σ y^q / n)^(1/q)      q ≥ 1 learned: q = 1 is the mean, q → ∞ the maximum    Radenović et al., arXiv 1711.02512
-    power   Σ y^(n+1) / Σ y^n      n ≥ 0 learned: n = 0 is the mean, n → ∞ the maximum    Liu et al., arXiv 2010.09985
+    gem     (Σ y^q / n)^(1/q)      q ≥ 1 learned: q = 1 is the mean, q → ∞ the maximum
+                                   Radenović et al., arXiv 1711.02512
+    power   Σ y^(n+1) / Σ y^n      n ≥ 0 learned: n = 0 is the mean, n → ∞ the maximum
+                                   Liu et al., arXiv 2010.09985
     none    the newest y           targets are then asked of every frame by itself
 
 "gem-fixed" is gem with q = 4 for good.
 
-Power pooling is not monotone in y: a window that misses the weaker frames of a hit scores higher than one that holds them all.
+Power pooling is not monotone in y: a window that misses the weaker frames of a hit scores higher
+than one that holds them all.
 
-Working with logsumexp of q · log y keeps values and gradients finite for probabilities down to 1e-30 and q up to 1 000.
+Working with logsumexp of q · log y keeps values and gradients finite for probabilities down to
+1e-30 and q up to 1 000.
 """
 
 import math
@@ -27,7 +32,8 @@ from torch.nn import functional as F  # noqa: N812
 
 
 class Pooling(nn.Module):
-    """Base: slides `pool` along the last axis. Subclasses pool the last axis of log y [*, T', window]."""
+    """Base: slides `pool` along the last axis. Subclasses pool the last axis of log y
+    [*, T', window]."""
 
     def __init__(self, window_frames: int):
         super().__init__()
@@ -107,6 +113,7 @@ POOLINGS: dict[str, type[Pooling]] = {
 
 
 def _inverse_softplus(y: float) -> Tensor:
-    # softplus is never 0: the smallest value stands for it. Above 20 it is the identity to float precision.
+    # softplus is never 0: the smallest value stands for it. Above 20 it is the identity to
+    # float precision.
     y = max(y, 1e-6)
     return torch.tensor(float(y) if y > 20 else math.log(math.expm1(y)))

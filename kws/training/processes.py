@@ -1,7 +1,9 @@
-"""Several processes that train one network, each on a GPU or a core of its own, on one machine or many; `torchrun` starts them.
+"""Several processes that train one network, each on a GPU or a core of its own, on one machine or
+many; `torchrun` starts them.
 
-All do the same steps with different clips, and end every step with the same weights. The first alone speaks, validates and
-writes. Without torchrun, or with one process, nothing here does anything.
+All do the same steps with different clips, and end every step with the same weights. The
+first alone speaks, validates and writes. Without torchrun, or with one process, nothing here
+does anything.
 """
 
 import logging
@@ -16,7 +18,8 @@ from torch import Tensor
 
 from kws.errors import KwsError, ModelError
 
-PATIENCE = timedelta(hours=1)  # longer than the first process ever validates, exports or calibrates while the others wait
+# Longer than the first process ever validates, exports or calibrates while the others wait.
+PATIENCE = timedelta(hours=1)
 
 
 def started() -> int:
@@ -27,28 +30,37 @@ def started() -> int:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Around training: joins the processes that torchrun started; on GPUs "cuda" is from then on this process's own.
+    """Around training: joins the processes that torchrun started; on GPUs "cuda" is from then on
+    this process's own.
 
-    Raises ModelError where this machine has fewer GPUs than processes, or the device cannot be shared.
+    Raises ModelError where this machine has fewer GPUs than processes, or the device cannot
+    be shared.
     """
     if started() == 1:
         yield
         return
     if device.type not in ("cpu", "cuda"):
-        raise ModelError(f"several processes cannot train together on {device.type}. Use --device cpu, or one process.")
+        raise ModelError(
+            f"several processes cannot train together on {device.type}. "
+            "Use --device cpu, or one process."
+        )
     if device.type == "cuda":
         _take_gpu(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     logging.getLogger("kws").disabled = not first()
     yield
-    # Only where all leave together: after an error the others may be anywhere, and a farewell would wait for them.
+    # Only where all leave together: after an error the others may be anywhere, and a farewell would
+    # wait for them.
     dist.destroy_process_group()
 
 
 def _take_gpu(number: int) -> None:
     count = torch.cuda.device_count()
     if number >= count:
-        raise ModelError(f"this machine has {count} GPUs, too few for its processes. Use torchrun --nproc-per-node {count}.")
+        raise ModelError(
+            f"this machine has {count} GPUs, too few for its processes. "
+            f"Use torchrun --nproc-per-node {count}."
+        )
     torch.cuda.set_device(number)
 
 
@@ -73,9 +85,13 @@ def by_first(tell: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def share(shards: int) -> range:
-    """Which shards of a step are this process's. Raises KwsError where the processes cannot share them evenly."""
+    """Which shards of a step are this process's. Raises KwsError where the processes cannot share
+    them evenly."""
     if shards % size():
-        raise KwsError(f"{size()} processes cannot share {shards} shards evenly. Use --shards {size()}, or a multiple of it.")
+        raise KwsError(
+            f"{size()} processes cannot share {shards} shards evenly. "
+            f"Use --shards {size()}, or a multiple of it."
+        )
     each = shards // size()
     return range(rank() * each, (rank() + 1) * each)
 
@@ -86,7 +102,8 @@ def mean(value: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the processes. What each process's loss asks of the sum, it asks of every summand: so gradients are summed too."""
+    """Sum over the processes. What each process's loss asks of the sum, it asks of every summand:
+    so gradients are summed too."""
 
     @staticmethod
     def forward(ctx: object, value: Tensor) -> Tensor:
@@ -101,9 +118,11 @@ class _Sum(torch.autograd.Function):
 
 @contextmanager
 def together() -> Iterator[None]:
-    """What one process raises in here stops all of them, so that none waits for one that is gone. All must come here.
+    """What one process raises in here stops all of them, so that none waits for one that is gone.
+    All must come here.
 
-    Ctrl-C in one is KeyboardInterrupt in all; any other error is a KwsError in those that did not have it.
+    Ctrl-C in one is KeyboardInterrupt in all; any other error is a KwsError in those that did not
+    have it.
     """
     if size() == 1:
         yield

@@ -1,8 +1,10 @@
-"""Learning to read: to write down every sound that is said, so that a network knows all sounds before it learns one word.
+"""Learning to read: to write down every sound that is said, so that a network knows all sounds
+before it learns one word.
 
-A few recordings of a word teach a network whatever tells them from the rest; one that can read them hears what is said. The
-letters are the words of such a network; the loss is connectionist temporal classification (Graves et al., ICML 2006), which needs no
-times. Its layers are then the trunk that others begin with (`kws.training.trunk`).
+A few recordings of a word teach a network whatever tells them from the rest; one that can read them
+hears what is said. The letters are the words of such a network; the loss is connectionist temporal
+classification (Graves et al., ICML 2006), which needs no times. Its layers are then the trunk that
+others begin with (`kws.training.trunk`).
 """
 
 from pathlib import Path
@@ -45,14 +47,16 @@ def reading_task(rooms: Tensor, recipe: Recipe) -> Task:
 
 
 def reading_loss(logits: Tensor, letters: Tensor, count: Tensor) -> Tensor:
-    """Per letter, mean of the batch. logits [B, letters, F]; letters [B, L], of which the first `count` [B] count."""
+    """Per letter, mean of the batch. logits [B, letters, F]; letters [B, L], of which the first
+    `count` [B] count."""
     log_p = logits.float().log_softmax(1).permute(2, 0, 1)  # [F, B, letters]
     frames = torch.full_like(count, len(log_p))
     return F.ctc_loss(log_p, letters, frames, count, zero_infinity=True)
 
 
 def read(output: Output) -> list[str]:
-    """The letters of each clip: the most probable of each frame, repeated ones once, blanks left out."""
+    """The letters of each clip: the most probable of each frame, repeated ones once, blanks
+    left out."""
     names = BLANK + LETTERS
     best = output.logits.argmax(1).cpu().numpy()
     rows = (row[np.flatnonzero(np.diff(row, prepend=-1))] for row in best)
@@ -71,7 +75,8 @@ def train(
     resume: bool = False,
     hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
 ) -> None:
-    """Trains into a checkpoint, `path`, beginning with the weights of `start`; with `resume` goes on from `path`. Raises KwsError."""
+    """Trains into a checkpoint, `path`, beginning with the weights of `start`; with `resume` goes
+    on from `path`. Raises KwsError."""
     run = Run(config, recipe, torch.device("cpu"), batches.fingerprint())
     if start is not None:
         run.begin_with(start)
@@ -81,7 +86,15 @@ def train(
     def validate(network: ScanningCNN) -> dict:
         return {"letters_wrong": round(letters_wrong(network, heldout), 4)}
 
-    fit(run, batches, reading_task(rooms, recipe), path=path, validate=validate, on_step=hooks.step, on_epoch=hooks.epoch)
+    fit(
+        run,
+        batches,
+        reading_task(rooms, recipe),
+        path=path,
+        validate=validate,
+        on_step=hooks.step,
+        on_epoch=hooks.epoch,
+    )
 
 
 @torch.no_grad()
@@ -90,7 +103,9 @@ def letters_wrong(network: ScanningCNN, heldout: Readings) -> float:
     edits = total = 0
     for step in range(VALIDATION_BATCHES):
         batch = heldout[step]
-        for found, row, count in zip(read(network(batch.audio)[0]), batch.letters, batch.lengths, strict=True):
+        for found, row, count in zip(
+            read(network(batch.audio)[0]), batch.letters, batch.lengths, strict=True
+        ):
             said = "".join(LETTERS[i - 1] for i in row[:count])
             edits, total = edits + distance(found, said), total + len(said)
     return edits / max(total, 1)

@@ -1,7 +1,7 @@
 """Silence of a classification data set: pieces of one second from recordings of background noise.
 
-Every recording is cut into three stretches, so that no sample of noise stands in two parts: the first 60 % are for training,
-then 20 % each for validation and test.
+Every recording is cut into three stretches, so that no sample of noise stands in two parts: the
+first 60 % are for training, then 20 % each for validation and test.
 """
 
 from collections.abc import Sequence
@@ -14,29 +14,45 @@ from kws.errors import DataError
 from kws.training.clips import Bank, pack
 from kws.training.part import CLIP_SAMPLES
 
-_STRETCHES = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}  # as shares of a recording
+# As shares of a recording.
+_STRETCHES = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}
 
 
 def stretch(noises: Bank, part: str) -> Bank:
     """The samples of each recording that belong to one part ("train", "validation" or "test")."""
-    waves = [noises.samples[begin:end] for begin, end in zip(noises.starts, noises.starts[1:], strict=False)]
+    waves = [
+        noises.samples[begin:end]
+        for begin, end in zip(noises.starts, noises.starts[1:], strict=False)
+    ]
     cuts = [[round(share * len(wave)) for share in _STRETCHES[part]] for wave in waves]
-    return pack(noises.clips, [wave[begin:end] for wave, (begin, end) in zip(waves, cuts, strict=True)])
+    return pack(
+        noises.clips, [wave[begin:end] for wave, (begin, end) in zip(waves, cuts, strict=True)]
+    )
 
 
 def pieces(noises: Bank, count: int, rng: np.random.Generator, where: Path) -> np.ndarray:
-    """`count` pieces int16 [count, 16000], spread evenly over all recordings; they overlap where there is too little noise for them.
+    """`count` pieces int16 [count, 16000], spread evenly over all recordings; they overlap where
+    there is too little noise for them.
 
     Raises DataError where no recording is as long as one piece; `where` names their folder.
     """
     if not count:
         return np.zeros((0, CLIP_SAMPLES), np.int16)
-    room = np.maximum(np.diff(noises.starts) - CLIP_SAMPLES + 1, 0)  # places at which a piece may begin, per recording
+    # Places at which a piece may begin, per recording.
+    room = np.maximum(np.diff(noises.starts) - CLIP_SAMPLES + 1, 0)
     if not room.sum():
         needed = CLIP_SAMPLES / SAMPLE_RATE / min(end - begin for begin, end in _STRETCHES.values())
-        raise DataError(f"{where}: no noise long enough to cut silence from. Put recordings of at least {needed:.0f} s there.")
+        raise DataError(
+            f"{where}: no noise long enough to cut silence from. "
+            f"Put recordings of at least {needed:.0f} s there."
+        )
     places = ((np.arange(count) + rng.random(count)) / count * room.sum()).astype(np.int64)
-    return np.stack([noises.samples[start : start + CLIP_SAMPLES] for start in _starts(places, room, noises.starts)])
+    return np.stack(
+        [
+            noises.samples[start : start + CLIP_SAMPLES]
+            for start in _starts(places, room, noises.starts)
+        ]
+    )
 
 
 def faded(silence: np.ndarray, gains: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""What `kws train --protocol` and `kws evaluate --protocol` do with their options: train on the clips of a protocol, and judge by them."""
+"""What `kws train --protocol` and `kws evaluate --protocol` do with their options: train on the
+clips of a protocol, and judge by them."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -44,14 +45,29 @@ class Options:
 
 
 def train(options: Options, hooks: Hooks, warn: Warn, progress: Bar) -> list[str]:
-    """Trains as wished; returns lines on what came of it, of several processes in the first alone. Raises KwsError."""
+    """Trains as wished; returns lines on what came of it, of several processes in the first alone.
+    Raises KwsError."""
     _check(options)
     warn = processes.by_first(warn)
-    protocol = protocols.load(options.protocol, options.data, words=options.words, warn=warn, progress=progress)
-    config, sounds = with_sounds(sorting_config(protocol.classes, options.size, options.trunk, options.pooling), protocol, warn)
-    speech = [read_bank(find_clips(folder), warn=warn, progress=progress) for folder in options.other_speech]
-    noises = [read_bank(find_clips(folder), warn=warn, progress=progress) for folder in options.background]
-    hooks.say(f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} to choose by")
+    protocol = protocols.load(
+        options.protocol, options.data, words=options.words, warn=warn, progress=progress
+    )
+    config, sounds = with_sounds(
+        sorting_config(protocol.classes, options.size, options.trunk, options.pooling),
+        protocol,
+        warn,
+    )
+    speech = [
+        read_bank(find_clips(folder), warn=warn, progress=progress)
+        for folder in options.other_speech
+    ]
+    noises = [
+        read_bank(find_clips(folder), warn=warn, progress=progress) for folder in options.background
+    ]
+    hooks.say(
+        f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} "
+        "to choose by"
+    )
     device = pick_device(options.device)
     start = with_trunk(config, options.trunk, options.recipe.seed) if options.trunk else None
     document = classifying.train(
@@ -78,11 +94,18 @@ def _check(options: Options) -> None:
     check_folders("negatives", options.other_speech)
     check_folders("background", options.background)
     if options.trunk:
-        with_trunk(sorting_config((UNKNOWN,), options.size, options.trunk, options.pooling), options.trunk, options.recipe.seed)
+        with_trunk(
+            sorting_config((UNKNOWN,), options.size, options.trunk, options.pooling),
+            options.trunk,
+            options.recipe.seed,
+        )
 
 
-def with_sounds(config: NetworkConfig, protocol: protocols.Protocol, warn: Warn) -> tuple[NetworkConfig, Sounds]:
-    """How the words of a protocol are pronounced, for a network that reads; one that does not, where nobody can tell."""
+def with_sounds(
+    config: NetworkConfig, protocol: protocols.Protocol, warn: Warn
+) -> tuple[NetworkConfig, Sounds]:
+    """How the words of a protocol are pronounced, for a network that reads; one that does not,
+    where nobody can tell."""
     if not config.letters:
         return config, {}
     try:
@@ -96,11 +119,20 @@ def with_sounds(config: NetworkConfig, protocol: protocols.Protocol, warn: Warn)
     return replace(config, letters=""), {}
 
 
-def evaluate(model: str, protocol: str, data: Path, as_json: bool, warn: Warn, progress: Bar) -> None:
+def evaluate(
+    model: str, protocol: str, data: Path, as_json: bool, warn: Warn, progress: Bar
+) -> None:
     """Prints how well a model sorts the test clips of a protocol. Raises KwsError."""
     engine = load(model)
-    words = tuple(word for word in engine.info.words if not word.startswith("_")) if protocol == "words" else ()
-    report = accuracy.judge(engine, protocols.load(protocol, data, words=words, wanted=["test"], warn=warn, progress=progress))
+    words = (
+        tuple(word for word in engine.info.words if not word.startswith("_"))
+        if protocol == "words"
+        else ()
+    )
+    report = accuracy.judge(
+        engine,
+        protocols.load(protocol, data, words=words, wanted=["test"], warn=warn, progress=progress),
+    )
     print(json.dumps(report, ensure_ascii=False) if as_json else accuracy.summary(report))
 
 
@@ -113,9 +145,17 @@ def _told(document: dict, path: Path) -> list[str]:
     right, hours = document["training"]["last_epoch"]["accuracy"], document["calibration"]["hours"]
     used = sorted(threshold for threshold in document["events"]["threshold"] if threshold < NEVER)
     lines = [
-        f"{path}: {document['parameters']} parameters, {right:.2%} right in validation (mean of the classes); judge it with kws evaluate"
+        (
+            f"{path}: {document['parameters']} parameters, {right:.2%} right in validation (mean "
+            "of the classes); judge it with kws evaluate"
+        )
     ]
-    lines.append(f"  in streams its words are reported at thresholds from {used[0]:.3f} to {used[-1]:.3f}")
+    lines.append(
+        f"  in streams its words are reported at thresholds from {used[0]:.3f} to {used[-1]:.3f}"
+    )
     if not supports(hours, 1.0):
-        lines.append(f"  too little held-out speech ({hours:.2f} h) to say how often for nothing: add --negatives, or use kws calibrate")
+        lines.append(
+            f"  too little held-out speech ({hours:.2f} h) to say how often for nothing: add "
+            "--negatives, or use kws calibrate"
+        )
     return lines

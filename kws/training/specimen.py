@@ -1,4 +1,5 @@
-"""Errors to be looked at and listened to: a few seconds of sound around each, as spectrogram (PNG), score track and WAV."""
+"""Errors to be looked at and listened to: a few seconds of sound around each, as spectrogram (PNG),
+score track and WAV."""
 
 import io
 from collections import Counter
@@ -60,7 +61,15 @@ class Specimen:
         decibels = log_mel(self.samples)
         top = float(np.percentile(decibels, 99.8))
         file = io.BytesIO()
-        imsave(file, decibels.T, format="png", origin="lower", cmap="magma", vmin=top - _DYNAMIC_RANGE_DB, vmax=top)
+        imsave(
+            file,
+            decibels.T,
+            format="png",
+            origin="lower",
+            cmap="magma",
+            vmin=top - _DYNAMIC_RANGE_DB,
+            vmax=top,
+        )
         return file.getvalue()
 
 
@@ -73,20 +82,26 @@ class Errors:
 
 
 def specimens(evidence: Evidence, streams: Sequence[Streams | None]) -> list[Errors]:
-    """The worst misses and false alarms of each word; streams: of each word those that `evidence` was heard in."""
+    """The worst misses and false alarms of each word; streams: of each word those that `evidence`
+    was heard in."""
     taker = _Taker(evidence, streams)
     targets = evidence.spotter.events.targets
     most = max(2, MOST // len(targets))
     return [
         Errors(
             [taker.miss(index, each) for each in worst_misses(evidence.heard[index])[:most]],
-            [taker.alarm(index, *each) for each in _varied(worst_alarms(evidence, evidence.spotter.words[index]))][:most],
+            [
+                taker.alarm(index, *each)
+                for each in _varied(worst_alarms(evidence, evidence.spotter.words[index]))
+            ][:most],
         )
         for index in targets
     ]
 
 
-def _varied(alarms: Sequence[tuple[Listened | Heard, Detection, bool]]) -> list[tuple[Listened | Heard, Detection, bool]]:
+def _varied(
+    alarms: Sequence[tuple[Listened | Heard, Detection, bool]],
+) -> list[tuple[Listened | Heard, Detection, bool]]:
     """Alarms, but not of one recording again and again: of each the worst few."""
     seen: Counter[Path] = Counter()
     kept = []
@@ -107,7 +122,12 @@ class _Taker:
         stream = missed.stream
         place = (stream.start, stream.end)
         return self._cut(
-            word, self._audio(missed), place, f"{level(stream.snr_db)}: score {missed.best:.3f}", str(missed.clip.path), word=place
+            word,
+            self._audio(missed),
+            place,
+            f"{level(stream.snr_db)}: score {missed.best:.3f}",
+            str(missed.clip.path),
+            word=place,
         )
 
     def alarm(self, word: int, source: Listened | Heard, event: Detection, fired: bool) -> Specimen:
@@ -115,15 +135,29 @@ class _Taker:
         place = (event.start, event.end)
         if isinstance(source, Heard):
             stream = source.stream
-            where = f"{source.clip.path}, {event.start:.2f} s into its stream, {level(stream.snr_db)}"
-            return self._cut(word, self._audio(source), place, title, where, event=place, word=(stream.start, stream.end))
+            where = (
+                f"{source.clip.path}, {event.start:.2f} s into its stream, {level(stream.snr_db)}"
+            )
+            return self._cut(
+                word,
+                self._audio(source),
+                place,
+                title,
+                where,
+                event=place,
+                word=(stream.start, stream.end),
+            )
         offset = max(0.0, event.start - _BEFORE_SECONDS - _LEAD_SECONDS)
         samples = audio.excerpt(source.path, offset, event.end + _AFTER_SECONDS)
         place = (event.start - offset, event.end - offset)
-        return self._cut(word, samples, place, title, f"{source.path}, {event.start:.2f} s", event=place)
+        return self._cut(
+            word, samples, place, title, f"{source.path}, {event.start:.2f} s", event=place
+        )
 
     def _audio(self, heard: Heard) -> np.ndarray:
-        word = next(i for i, each in enumerate(self.evidence.heard) if any(heard is one for one in each))
+        word = next(
+            i for i, each in enumerate(self.evidence.heard) if any(heard is one for one in each)
+        )
         streams = self.streams[word]
         assert streams is not None  # a word that was heard has some
         return streams.audio(heard.stream)

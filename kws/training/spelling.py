@@ -1,6 +1,7 @@
-"""From a phrase to folders of spoken clips that a detector can learn from: the phrase, alone and within sentences; what sounds like
-it and is not it; ordinary sentences. All are spoken by the same engines (but for a phrase with a pronunciation of its own, which only
-some can say), so that being spoken says nothing.
+"""From a phrase to folders of spoken clips that a detector can learn from: the phrase, alone and
+within sentences; what sounds like it and is not it; ordinary sentences. All are spoken by the same
+engines (but for a phrase with a pronunciation of its own, which only some can say), so that being
+spoken says nothing.
 
     FOLDER/neighbours.txt          what sounds like the phrase; found once, then a user's to edit
     FOLDER/words/PHRASE/*.wav      and words/NEIGHBOUR/*.wav
@@ -35,14 +36,16 @@ WORDS, CARRIED, SENTENCES = "words", "carried", "sentences"
 
 @dataclass(frozen=True)
 class Speech:
-    """What is to be spoken: clips of the phrase, and how it is pronounced (ARPAbet), if not as spelled."""
+    """What is to be spoken: clips of the phrase, and how it is pronounced (ARPAbet), if not
+    as spelled."""
 
     phrase: str
     clips: int = 800
     seed: int = 0
     pronunciations: tuple[str, ...] = ()
     piper_voices: tuple[str, ...] = ()
-    epochs: ClassVar[int] = 12  # of the first round: with the second, and the speaking, within half an hour on two cores
+    # Of the first round: with the second, and the speaking, within half an hour on two cores.
+    epochs: ClassVar[int] = 12
 
     @property
     def name(self) -> str:
@@ -51,13 +54,17 @@ class Speech:
 
     @property
     def sounds(self) -> tuple[str, ...]:
-        """The ways to pronounce it, each a letter for a sound. Raises SynthError where that cannot be found out."""
+        """The ways to pronounce it, each a letter for a sound. Raises SynthError where that cannot
+        be found out."""
         given = [phonemes.to_kokoro(phonemes.checked(each)) for each in self.pronunciations]
         return pronunciations(phrase.checked(self.phrase), given)
 
 
-def spoken(speech: Speech, folders: Folders, *, say: Callable[[str], None], warn: Callable[[str], None]) -> Folders:
-    """The folders, with those of spoken clips below `folders.data`; speaks what is missing there. Clips of other plans are left out.
+def spoken(
+    speech: Speech, folders: Folders, *, say: Callable[[str], None], warn: Callable[[str], None]
+) -> Folders:
+    """The folders, with those of spoken clips below `folders.data`; speaks what is missing there.
+    Clips of other plans are left out.
 
     Raises KwsError where the phrase cannot be spoken.
     """
@@ -72,9 +79,13 @@ def spoken(speech: Speech, folders: Folders, *, say: Callable[[str], None], warn
     for place, what, clips in plans:
         if any(not (folders.data / place / clip.file).exists() for clip in clips):
             say(f"speaking {what}: {len(clips)} clips")
-            for trouble in speak(clips, found.ready, folders.data / place, progress=progress).troubles:
+            for trouble in speak(
+                clips, found.ready, folders.data / place, progress=progress
+            ).troubles:
                 warn(trouble)
-    planned_files = {folders.data / place / clip.file for place, _, clips in plans for clip in clips}
+    planned_files = {
+        folders.data / place / clip.file for place, _, clips in plans for clip in clips
+    }
     places = {place for place, _, clips in plans if clips}
     return replace(
         folders,
@@ -82,18 +93,29 @@ def spoken(speech: Speech, folders: Folders, *, say: Callable[[str], None], warn
         negatives=(folders.data / SENTENCES, *folders.negatives),
         phrases=(*([folders.data / CARRIED] if CARRIED in places else []), *folders.phrases),
         alike=True,
-        left_out=frozenset(path for path in folders.data.rglob("*.wav") if path not in planned_files),
+        left_out=frozenset(
+            path for path in folders.data.rglob("*.wav") if path not in planned_files
+        ),
     )
 
 
 def _plans(
-    speech: Speech, text: str, said: Sequence[str], neighbours: Sequence[str], ready: Sequence[Engine]
+    speech: Speech,
+    text: str,
+    said: Sequence[str],
+    neighbours: Sequence[str],
+    ready: Sequence[Engine],
 ) -> list[tuple[str, str, list[Clip]]]:
     """Where each kind of clips belongs, what it is, and the clips."""
     few, rare = (max(round(speech.clips * share), 1) for share in (NEIGHBOUR_CLIPS, SENTENCE_CLIPS))
-    carriers = [] if said else [carrier.format(text) for carrier in _lines("carriers.txt")]  # engines say these as they are spelled
+    # Engines say these as they are spelled.
+    carriers = [] if said else [carrier.format(text) for carrier in _lines("carriers.txt")]
     each = max(round(speech.clips * CARRIED_CLIPS / max(len(carriers), 1)), 1)
-    sentences = [line for line in _lines("sentences.txt") if f" {text} " not in f" {' '.join(re.findall(r'[a-z]+', line.lower()))} "]
+    sentences = [
+        line
+        for line in _lines("sentences.txt")
+        if f" {text} " not in f" {' '.join(re.findall(r'[a-z]+', line.lower()))} "
+    ]
     carried = [spoken_as(clip, speech.name) for clip in planned(carriers, each, ready, speech.seed)]
     return [
         (WORDS, "the phrase", planned([text], speech.clips, ready, speech.seed, said)),
@@ -103,17 +125,33 @@ def _plans(
     ]
 
 
-def _neighbours(text: str, pronunciations: Sequence[str], folder: Path, say: Callable[[str], None]) -> list[str]:
-    """What the list says; those of which a folder could not be told from the phrase's are passed over."""
+def _neighbours(
+    text: str, pronunciations: Sequence[str], folder: Path, say: Callable[[str], None]
+) -> list[str]:
+    """What the list says; those of which a folder could not be told from the phrase's are
+    passed over."""
     path = folder / "neighbours.txt"
     if not path.exists():
         replace_file(path, (neighbour_lines(text, pronunciations, NEIGHBOURS) + "\n").encode())
-        say(f"{path} lists what sounds like '{text}': edit it, and give the same command again, to have other words told from it")
+        say(
+            f"{path} lists what sounds like '{text}': edit it, and give the same command again, "
+            "to have other words told from it"
+        )
     listed = list(dict.fromkeys(map(phrase.checked, read_list(path))))
     if text in listed:
         raise DataError(f"{path}: lists '{text}' itself. Delete that line.")
-    return list({phrase.folder_name(each): each for each in listed if phrase.folder_name(each) != phrase.folder_name(text)}.values())
+    return list(
+        {
+            phrase.folder_name(each): each
+            for each in listed
+            if phrase.folder_name(each) != phrase.folder_name(text)
+        }.values()
+    )
 
 
 def _lines(name: str) -> list[str]:
-    return [line for line in (files("kws.synth") / name).read_text(encoding="utf-8").splitlines() if line]
+    return [
+        line
+        for line in (files("kws.synth") / name).read_text(encoding="utf-8").splitlines()
+        if line
+    ]

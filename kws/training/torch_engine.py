@@ -1,4 +1,5 @@
-"""The same stateful step, run by torch from the checkpoint beside a model file: for a GPU, or to look inside."""
+"""The same stateful step, run by torch from the checkpoint beside a model file: for a GPU, or to
+look inside."""
 
 from functools import partial
 from pathlib import Path
@@ -22,12 +23,21 @@ class TorchEngine(Portable):
         self._reader = open_reader(session, self.info)  # on the CPU: it is asked seldom
         self.device = pick_device(device)
         network = load_network(path.with_suffix(".pt"))
-        if (network.config.words, network.silence().shape[1]) != (self.info.words, self.info.state_size):
-            raise ModelError(f"{path.with_suffix('.pt')}: is the checkpoint of another model than {path.name}. Keep what belongs together.")
+        if (network.config.words, network.silence().shape[1]) != (
+            self.info.words,
+            self.info.state_size,
+        ):
+            raise ModelError(
+                f"{path.with_suffix('.pt')}: is the checkpoint of another model than {path.name}. "
+                "Keep what belongs together."
+            )
         self._network = fold(network).to(self.device)
 
     def _opening(self) -> Opening:
-        return Opening(partial(TorchEngine, str(self.info.path.absolute()), str(self.device)), self.info.checksum)
+        return Opening(
+            partial(TorchEngine, str(self.info.path.absolute()), str(self.device)),
+            self.info.checksum,
+        )
 
     def silence(self, batch: int = 1) -> State:
         return begin(self._network.silence(batch).cpu().numpy(), self._reader)
@@ -37,9 +47,16 @@ class TorchEngine(Portable):
 
     @torch.inference_mode()
     def _run(self, audio: np.ndarray, memory: np.ndarray) -> tuple[Step, np.ndarray]:
-        output, new_memory = self._network(*(torch.from_numpy(part).to(self.device) for part in (audio, memory)))
+        output, new_memory = self._network(
+            *(torch.from_numpy(part).to(self.device) for part in (audio, memory))
+        )
         letters = output.letters.log_softmax(1).mT
-        scores = (output.pooled.exp().mT, output.logits.sigmoid().mT, output.extents.permute(0, 3, 1, 2), letters)
+        scores = (
+            output.pooled.exp().mT,
+            output.logits.sigmoid().mT,
+            output.extents.permute(0, 3, 1, 2),
+            letters,
+        )
         return Step(*(part.cpu().numpy() for part in scores)), new_memory.cpu().numpy()
 
 

@@ -1,6 +1,8 @@
-"""Trials: what a model scores on words at known places and on hours without the word; events and misses at any threshold.
+"""Trials: what a model scores on words at known places and on hours without the word; events and
+misses at any threshold.
 
-Events come from the same state machine as everywhere, so a threshold chosen here means the same in `kws detect`.
+Events come from the same state machine as everywhere, so a threshold chosen here means the same
+in `kws detect`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +20,8 @@ BLOCK_SAMPLES = 30 * SAMPLE_RATE
 GAP_SAMPLES = SAMPLE_RATE // 4  # between clips that are laid end to end
 LEAD_SECONDS = 2.0
 TAIL_SECONDS = 1.5
-EARLY_SECONDS = 0.35  # an event this much before the word's end, or this much after it, is the word's
+# An event this much before the word's end, or this much after it, is the word's.
+EARLY_SECONDS = 0.35
 LATE_SECONDS = 0.75
 
 
@@ -51,24 +54,44 @@ def place(
     lead_seconds: float = LEAD_SECONDS,
     tail_seconds: float = TAIL_SECONDS,
 ) -> np.ndarray:
-    """A word after some silence and before a little more, in noise at this SNR (pink unless given) or in none.
+    """A word after some silence and before a little more, in noise at this SNR (pink unless given)
+    or in none.
 
     The level of the word is that of its louder half.
     """
-    lead, tail = (np.zeros(round(seconds * SAMPLE_RATE)) for seconds in (lead_seconds, tail_seconds))
+    lead, tail = (
+        np.zeros(round(seconds * SAMPLE_RATE)) for seconds in (lead_seconds, tail_seconds)
+    )
     audio = np.concatenate([lead, wave, tail]).astype(np.float32)
     if snr_db is None:
         return audio
     start, end = (extent * SAMPLE_RATE).astype(int)
     power = np.sort(wave[start:end].astype(np.float64) ** 2)[(end - start) // 2 :].mean()
-    noise = coloured_noise(len(audio), 1.0, np.random.default_rng(seed)) if noise is None else np.resize(noise, len(audio))
+    noise = (
+        coloured_noise(len(audio), 1.0, np.random.default_rng(seed))
+        if noise is None
+        else np.resize(noise, len(audio))
+    )
     return audio + noise * np.float32(np.sqrt(power / np.mean(noise**2) * 10 ** (-snr_db / 10)))
 
 
-def word_trials(engine: Engine, waves: list[np.ndarray], extents: np.ndarray, snr_db: float | None = None, seed: int = 0) -> list[Trial]:
-    """One trial per clip of a word; extents [n, 2]: where the word lies in each clip, in seconds."""
-    placed = (place(wave, extent, snr_db, seed + i) for i, (wave, extent) in enumerate(zip(waves, extents, strict=True)))
-    return [trial(engine, audio, *(LEAD_SECONDS + extent)) for audio, extent in zip(placed, extents, strict=True)]
+def word_trials(
+    engine: Engine,
+    waves: list[np.ndarray],
+    extents: np.ndarray,
+    snr_db: float | None = None,
+    seed: int = 0,
+) -> list[Trial]:
+    """One trial per clip of a word; extents [n, 2]: where the word lies in each clip,
+    in seconds."""
+    placed = (
+        place(wave, extent, snr_db, seed + i)
+        for i, (wave, extent) in enumerate(zip(waves, extents, strict=True))
+    )
+    return [
+        trial(engine, audio, *(LEAD_SECONDS + extent))
+        for audio, extent in zip(placed, extents, strict=True)
+    ]
 
 
 def trial(engine: Engine, audio: np.ndarray, start: float, end: float) -> Trial:
@@ -81,12 +104,20 @@ def events(scores: Scores, words: tuple[str, ...], settings: EventSettings) -> l
     """Events of a whole score track."""
     machine = EventMachine(words, settings)
     portions = range(0, len(scores.times), 500)  # quiet stretches are passed over as a whole
-    return [event for at in portions for event in machine.feed(portion(scores, slice(at, at + 500)))]
+    return [
+        event for at in portions for event in machine.feed(portion(scores, slice(at, at + 500)))
+    ]
 
 
-def found(trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings) -> list[Detection]:
+def found(
+    trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings
+) -> list[Detection]:
     """The events of this word that fall on its place."""
-    return [event for event in events(trial.scores, words, settings) if event.word == words[word] and is_on_word(event.peak, trial.end)]
+    return [
+        event
+        for event in events(trial.scores, words, settings)
+        if event.word == words[word] and is_on_word(event.peak, trial.end)
+    ]
 
 
 def is_on_word(peak: float | np.ndarray, word_end: float) -> bool | np.ndarray:
@@ -107,21 +138,30 @@ def decisions(
     return known
 
 
-def decision(trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings) -> tuple[Detection, float] | None:
-    """The word's event and the time (seconds) at which it became known; None where it was missed."""
+def decision(
+    trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings
+) -> tuple[Detection, float] | None:
+    """The word's event and the time (seconds) at which it became known; None where it
+    was missed."""
     for event, known in decisions(trial.scores, words, settings):
         if event.word == words[word] and is_on_word(event.peak, trial.end):
             return event, known
     return None
 
 
-def miss_rate(trials: list[Trial], word: int, words: tuple[str, ...], settings: EventSettings) -> float:
-    return 1 - sum(bool(found(trial, word, words, settings)) for trial in trials) / max(len(trials), 1)
+def miss_rate(
+    trials: list[Trial], word: int, words: tuple[str, ...], settings: EventSettings
+) -> float:
+    return 1 - sum(bool(found(trial, word, words, settings)) for trial in trials) / max(
+        len(trials), 1
+    )
 
 
 def portion(scores: Scores, part: slice) -> Scores:
     """The scores of some of the frames."""
-    return Scores(scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part])
+    return Scores(
+        scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part]
+    )
 
 
 def end_to_end(waves: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
