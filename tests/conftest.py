@@ -1,4 +1,5 @@
-"""Tones that stand for words: "rise" is a low tone and then a high one, "fall" the reverse, "flat" either of them alone."""
+"""Tones that stand for words: "rise" is a low tone and then a high one, "fall" the reverse, "flat"
+either of them alone."""
 
 import shutil
 import signal
@@ -24,7 +25,8 @@ TOOLS = {
 }
 LEFT_OUT = pytest.StashKey[list[str]]()
 
-# A shell starts `pytest ... &` deaf to Ctrl-C, and the programs that tests start would inherit that.
+# A shell starts `pytest ... &` deaf to Ctrl-C, and the programs that tests start would
+# inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -51,7 +53,9 @@ def pytest_testnodedown(node: Any) -> None:  # xdist.workermanage.WorkerControll
     node.config.stash[LEFT_OUT] = node.workeroutput["left_out"]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     for name in config.stash.get(LEFT_OUT, []):
         terminalreporter.line(f"not run, this machine lacks what it needs: {name}")
 
@@ -59,7 +63,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def tone_word(word: str, rng: np.random.Generator) -> np.ndarray:
     """One utterance of about 0.3 s: pitch, speed and level vary as voices do."""
     low = 600 * rng.uniform(0.9, 1.1)
-    pitches = {"rise": (low, 2 * low), "fall": (2 * low, low), "flat": (low * rng.integers(1, 3),)}[word]
+    pitches = {"rise": (low, 2 * low), "fall": (2 * low, low), "flat": (low * rng.integers(1, 3),)}[
+        word
+    ]
     time = np.arange(int(0.15 * rng.uniform(0.85, 1.15) * RATE)) / RATE
     fade = np.minimum(1, np.minimum(time, time[::-1]) / 0.01)
     tones = [np.sin(2 * np.pi * pitch * time) * fade for pitch in pitches]
@@ -73,9 +79,15 @@ def write_tone_folder(folder: Path, clips: int = 60) -> Path:
         (folder / word).mkdir(parents=True)
         for number in range(clips):
             quiet = np.zeros(800, np.float32)
-            soundfile.write(folder / word / f"s{number:03d}_nohash_0.wav", np.concatenate([quiet, tone_word(word, rng), quiet]), RATE)
+            soundfile.write(
+                folder / word / f"s{number:03d}_nohash_0.wav",
+                np.concatenate([quiet, tone_word(word, rng), quiet]),
+                RATE,
+            )
     (folder / "_background_noise_").mkdir()
-    soundfile.write(folder / "_background_noise_" / "hiss.wav", 0.1 * rng.standard_normal(5 * RATE), RATE)
+    soundfile.write(
+        folder / "_background_noise_" / "hiss.wav", 0.1 * rng.standard_normal(5 * RATE), RATE
+    )
     return folder
 
 
@@ -102,10 +114,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     data = write_tone_folder(folder / "data")
     material = gather(["rise"], Folders(data), warn=lambda text: None)
     config = NetworkConfig(("rise",), channels=16, kernels=(7, 9, 9))
-    recipe = Recipe(epochs=3, steps_per_epoch=120, batch=32, clip_seconds=1.6, learning_rate=6e-3, averaging=0.9)
+    recipe = Recipe(
+        epochs=3, steps_per_epoch=120, batch=32, clip_seconds=1.6, learning_rate=6e-3, averaging=0.9
+    )
     epochs: list[dict] = []
     path = folder / "models" / "rise.onnx"
-    document = train(material, config, recipe, path, device=torch.device("cpu"), hooks=Hooks(epoch=epochs.append), workers=0)
+    document = train(
+        material,
+        config,
+        recipe,
+        path,
+        device=torch.device("cpu"),
+        hooks=Hooks(epoch=epochs.append),
+        workers=0,
+    )
     return TinyModel(path, data, document, epochs)
 
 
@@ -122,9 +144,18 @@ def without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tone_recording() -> Callable[..., Path]:
-    """`tone_recording(path, at_seconds, ...)` writes a recording with the word at these times, and hiss 30 dB below it."""
+    """`tone_recording(path, at_seconds, ...)` writes a recording with the word at these times, and
+    hiss 30 dB below it."""
 
-    def write(path: Path, at_seconds: Sequence[float], *, seconds: float = 5.0, word: str = "rise", rate: int = RATE, **options) -> Path:
+    def write(
+        path: Path,
+        at_seconds: Sequence[float],
+        *,
+        seconds: float = 5.0,
+        word: str = "rise",
+        rate: int = RATE,
+        **options,
+    ) -> Path:
         rng = np.random.default_rng(len(at_seconds))
         audio = 0.005 * rng.standard_normal(int(seconds * RATE)).astype(np.float32)
         for at in at_seconds:

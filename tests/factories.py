@@ -1,4 +1,5 @@
-"""Small networks with random weights and random batch norms, as training might have left them, and their model files."""
+"""Small networks with random weights and random batch norms, as training might have left them, and
+their model files."""
 
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def make_config(words: int = 1, **changes: object) -> NetworkConfig:
 
 
 def make_network(words: int = 1, *, seed: int = 0, **changes: object) -> ScanningCNN:
-    """A network in eval mode whose every number is random; on `make_audio` its scores spread from nearly 0 to nearly 1."""
+    """A network in eval mode whose every number is random; on `make_audio` its scores spread from
+    nearly 0 to nearly 1."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = ScanningCNN(make_config(words, **changes))
@@ -43,14 +45,18 @@ def _spread_scores(network: ScanningCNN) -> None:
     output, _ = network(torch.from_numpy(make_audio(8.0, seed=99)))
     words, head = len(network.config.words), network.head
     channels = torch.cat([output.logits[0], output.extents[0].flatten(0, 1)])
-    deviation, mean = torch.tensor([2.0] * words + [0.1] * 2 * words), torch.tensor([-1.0] * words + [0.3] * 2 * words)
+    deviation, mean = (
+        torch.tensor([2.0] * words + [0.1] * 2 * words),
+        torch.tensor([-1.0] * words + [0.3] * 2 * words),
+    )
     scale = deviation / channels.std(1)
     head.weight *= scale[:, None, None]
     head.bias.copy_((head.bias - channels.mean(1)) * scale + mean)
 
 
 def make_audio(seconds: float = 1.0, *, batch: int = 1, seed: int = 0) -> np.ndarray:
-    """Noise [batch, n] whose level changes every 50 ms, as speech does; a fifth of it is digital silence."""
+    """Noise [batch, n] whose level changes every 50 ms, as speech does; a fifth of it is
+    digital silence."""
     rng = np.random.default_rng(seed)
     level = 10 ** rng.uniform(-3, 0, (batch, int(np.ceil(seconds * 20))))
     level[rng.random(level.shape) < 0.2] = 0

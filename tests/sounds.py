@@ -10,7 +10,9 @@ RATE = 16_000
 
 
 def tone(seconds: float, pitch: float = 1000.0, amplitude: float = 0.5) -> np.ndarray:
-    return (amplitude * np.sin(2 * np.pi * pitch * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+    return (amplitude * np.sin(2 * np.pi * pitch * np.arange(round(seconds * RATE)) / RATE)).astype(
+        np.float32
+    )
 
 
 def quiet(seconds: float) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Every format gives the same model audio, at any block size, in little memory; every bad file gives one clear error."""
+"""Every format gives the same model audio, at any block size, in little memory; every bad file
+gives one clear error."""
 
 import io
 import os
@@ -22,12 +23,16 @@ NOT_SOUND = "not a recording that can be read"
 
 
 def noise(seconds: float, rate: int = RATE, channels: int = 1, *, seed: int = 0) -> np.ndarray:
-    samples = 0.1 * np.random.default_rng(seed).standard_normal((round(seconds * rate), channels)).astype(np.float32)
+    samples = 0.1 * np.random.default_rng(seed).standard_normal(
+        (round(seconds * rate), channels)
+    ).astype(np.float32)
     return samples[:, 0] if channels == 1 else samples
 
 
 def tone(seconds: float, rate: int = RATE) -> np.ndarray:
-    return 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate).astype(np.float32)
+    return 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate).astype(
+        np.float32
+    )
 
 
 def write(path: Path, samples: np.ndarray, rate: int = RATE, **options: str) -> Path:
@@ -46,7 +51,9 @@ def fault(path: Path) -> tuple[np.ndarray, str]:
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 48_000, 192_000])
 @pytest.mark.parametrize("block_seconds", [10.0, 0.08, 0.0137])
-def test_blocks_equal_the_whole_file_resampled(tmp_path: Path, rate: int, block_seconds: float) -> None:
+def test_blocks_equal_the_whole_file_resampled(
+    tmp_path: Path, rate: int, block_seconds: float
+) -> None:
     samples = noise(1.5, rate)
     path = write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
     whole = samples if rate == RATE else soxr.resample(samples, rate, RATE)
@@ -82,7 +89,8 @@ def test_formats(tmp_path: Path, name: str, options: dict[str, str], tolerance: 
     samples = tone(2.0)
     heard = audio.read(write(tmp_path / name, samples, **options))
     assert heard.dtype == np.float32
-    assert len(heard) == pytest.approx(len(samples), abs=256)  # the last block of a Vorbis file of one page is lost
+    # The last block of a Vorbis file of one page is lost.
+    assert len(heard) == pytest.approx(len(samples), abs=256)
     middle = slice(RATE // 4, -RATE // 4)  # lossy formats need a moment at the edges
     np.testing.assert_allclose(heard[middle], samples[: len(heard)][middle], atol=tolerance)
 
@@ -96,14 +104,21 @@ def test_samples_beyond_full_scale_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.m4a", "a.wma", "video.mp4", "a:b.m4a"])
 def test_formats_that_pyav_reads(tmp_path: Path, name: str) -> None:
     source = write(tmp_path / "a.wav", tone(2.0))
-    subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-b:a", "192k", f"file:{tmp_path / name}"], check=True)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", source, "-b:a", "192k", f"file:{tmp_path / name}"],
+        check=True,
+    )
     heard = audio.read(tmp_path / name)
     assert len(heard) == pytest.approx(2 * RATE, abs=RATE // 8)
-    assert np.sqrt(np.mean(heard[RATE // 2 : RATE] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+    assert np.sqrt(np.mean(heard[RATE // 2 : RATE] ** 2)) == pytest.approx(
+        0.5 / np.sqrt(2), rel=0.05
+    )
     assert audio.duration_seconds(tmp_path / name) == pytest.approx(2, abs=0.05)
 
 
-def test_without_pyav_the_error_names_the_command_that_brings_it(tmp_path: Path, without_pyav: None) -> None:
+def test_without_pyav_the_error_names_the_command_that_brings_it(
+    tmp_path: Path, without_pyav: None
+) -> None:
     path = tmp_path / "a.m4a"
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
     assert "pip install av brings one for MP4, M4A, WebM" in fault(path)[1]
@@ -113,9 +128,14 @@ def test_without_pyav_the_error_names_the_command_that_brings_it(tmp_path: Path,
 @pytest.mark.parametrize("name", ["vbr.mp3", "vbr.mpga", "stdin"])
 def test_mp3_without_a_length_tag_is_heard_to_its_end(tmp_path: Path, name: str) -> None:
     """Variable rate without a Xing header: the file's size says little of its length."""
-    source = write(tmp_path / "a.wav", np.concatenate([noise(2.0), np.zeros(10 * RATE, np.float32), tone(3.0)]))
+    source = write(
+        tmp_path / "a.wav", np.concatenate([noise(2.0), np.zeros(10 * RATE, np.float32), tone(3.0)])
+    )
     path = tmp_path / name
-    subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-write_xing", "0", "-q:a", "6", "-f", "mp3", path], check=True)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", source, "-write_xing", "0", "-q:a", "6", "-f", "mp3", path],
+        check=True,
+    )
     heard = audio.read(path)
     assert len(heard) == pytest.approx(15 * RATE, abs=RATE // 4)
     assert np.abs(heard[-RATE:]).max() > 0.3
@@ -125,7 +145,9 @@ def test_mp3_without_a_length_tag_is_heard_to_its_end(tmp_path: Path, name: str)
 @pytest.mark.ffmpeg
 def test_a_truncated_file_that_pyav_reads_is_told(tmp_path: Path) -> None:
     source, path = write(tmp_path / "a.wav", noise(20.0)), tmp_path / "a.m4a"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-movflags", "+faststart", path], check=True)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", source, "-movflags", "+faststart", path], check=True
+    )
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     heard, error = fault(path)
     assert 5 * RATE < len(heard) < 15 * RATE
@@ -168,13 +190,17 @@ def test_a_named_pipe_is_no_recording(tmp_path: Path) -> None:
 @pytest.mark.ffmpeg
 def test_header_of_a_piped_wav_promises_nothing(tmp_path: Path) -> None:
     source = write(tmp_path / "a.wav", tone(1.0))
-    piped = subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-f", "wav", "-"], check=True, capture_output=True).stdout
+    piped = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", source, "-f", "wav", "-"], check=True, capture_output=True
+    ).stdout
     (tmp_path / "piped.wav").write_bytes(piped)
     assert len(audio.read(tmp_path / "piped.wav")) == RATE
 
 
 def test_duration_is_what_the_header_says(tmp_path: Path) -> None:
-    assert audio.duration_seconds(write(tmp_path / "a.flac", noise(1.25, 44_100), 44_100)) == pytest.approx(1.25)
+    assert audio.duration_seconds(
+        write(tmp_path / "a.flac", noise(1.25, 44_100), 44_100)
+    ) == pytest.approx(1.25)
     assert audio.duration_seconds(tmp_path / "none.wav") == 0
 
 
@@ -190,13 +216,26 @@ def test_an_excerpt_is_a_part_of_the_whole(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("rate", [RATE, 44_100])
 @pytest.mark.parametrize(("name", "passes"), [("a.wav", 7), ("a.mp3", 2)])
-def test_excerpts_of_an_mp3_take_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, passes: int, rate: int) -> None:
-    """Later ones, overlapping ones, the same again, beyond the end; and a second pass for one that begins before the last."""
+def test_excerpts_of_an_mp3_take_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, passes: int, rate: int
+) -> None:
+    """Later ones, overlapping ones, the same again, beyond the end; and a second pass for one that
+    begins before the last."""
     path = write(tmp_path / name, noise(3.0, rate), rate)
-    places = [(0.5, 0.7), (1.0, 1.5), (1.2, 1.4), (1.2, 1.9), (2.75, 9.0), (9.0, 10.0), (0.25, 0.75)]
+    places = [
+        (0.5, 0.7),
+        (1.0, 1.5),
+        (1.2, 1.4),
+        (1.2, 1.9),
+        (2.75, 9.0),
+        (9.0, 10.0),
+        (0.25, 0.75),
+    ]
     alone = [audio.excerpt(path, *place) for place in places]
     opened = []
-    monkeypatch.setattr(audio, "open_recording", lambda *args: opened.append(args) or open_recording(*args))
+    monkeypatch.setattr(
+        audio, "open_recording", lambda *args: opened.append(args) or open_recording(*args)
+    )
     excerpts = audio.Excerpts(path)
     for place, one in zip(places, alone, strict=True):
         part = excerpts.cut(*place)
@@ -218,7 +257,10 @@ def test_memory_does_not_grow_with_length(tmp_path: Path, seconds: int) -> None:
     assert count == seconds * RATE and peak_bytes < 8e6
 
 
-@pytest.mark.parametrize(("name", "subtype"), [("a.wav", "GSM610"), ("a.aiff", "GSM610"), ("a.au", "G721_32"), ("a.wav", "NMS_ADPCM_16")])
+@pytest.mark.parametrize(
+    ("name", "subtype"),
+    [("a.wav", "GSM610"), ("a.aiff", "GSM610"), ("a.au", "G721_32"), ("a.wav", "NMS_ADPCM_16")],
+)
 def test_formats_that_cannot_be_sought(tmp_path: Path, name: str, subtype: str) -> None:
     path = write(tmp_path / name, tone(2.0), subtype=subtype)
     whole = audio.read(path)
@@ -231,7 +273,10 @@ def test_formats_that_cannot_be_sought(tmp_path: Path, name: str, subtype: str) 
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    assert fault(tmp_path / "no.wav")[1] == f"{tmp_path / 'no.wav'}: no such file or directory. Check the path."
+    assert (
+        fault(tmp_path / "no.wav")[1]
+        == f"{tmp_path / 'no.wav'}: no such file or directory. Check the path."
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,7 +292,11 @@ def test_files_without_sound(tmp_path: Path, name: str, content: bytes, message:
     path = tmp_path / name
     path.write_bytes(content)
     heard, error = fault(path)
-    assert not len(heard) and re.match(f"{re.escape(str(path))}: ({message})", error) and "\n" not in error
+    assert (
+        not len(heard)
+        and re.match(f"{re.escape(str(path))}: ({message})", error)
+        and "\n" not in error
+    )
 
 
 def test_no_samples(tmp_path: Path) -> None:
@@ -268,18 +317,27 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [(Path.unlink, "it is gone"), (lambda path: path.write_bytes(b"not sound" * 99), "could not open/decode file")],
+    [
+        (Path.unlink, "it is gone"),
+        (lambda path: path.write_bytes(b"not sound" * 99), "could not open/decode file"),
+    ],
     ids=["gone", "replaced"],
 )
-def test_an_mp3_that_changes_before_it_is_heard(tmp_path: Path, without_pyav: None, change: Callable[[Path], object], reason: str) -> None:
+def test_an_mp3_that_changes_before_it_is_heard(
+    tmp_path: Path, without_pyav: None, change: Callable[[Path], object], reason: str
+) -> None:
     path = write(tmp_path / "a.mp3", noise(1.0))
     with open_recording(path, 1.0) as recording:
         change(path)
-        with pytest.raises(AudioError, match=rf"a\.mp3: cannot be decoded \({reason}\)\. Copy or record it again\."):
+        with pytest.raises(
+            AudioError, match=rf"a\.mp3: cannot be decoded \({reason}\)\. Copy or record it again\."
+        ):
             list(recording.chunks)
 
 
-def test_an_mp3_in_a_folder_named_like_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_mp3_in_a_folder_named_like_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "~").mkdir()
     write(tmp_path / "~" / "a.mp3", noise(1.0))
@@ -329,7 +387,9 @@ def test_samples_that_are_no_sound_become_silence(tmp_path: Path, channels: int,
     for at, bad in ((rate, np.nan), (rate + 1, np.inf), (rate + 2, -np.inf), (rate + 3, 1e30)):
         samples[at], clean[at] = bad, 0
     heard, error = fault(write(tmp_path / "bad.wav", samples, rate, subtype="FLOAT"))
-    np.testing.assert_array_equal(heard, audio.read(write(tmp_path / "clean.wav", clean, rate, subtype="FLOAT")))
+    np.testing.assert_array_equal(
+        heard, audio.read(write(tmp_path / "clean.wav", clean, rate, subtype="FLOAT"))
+    )
     assert f"{4 * channels} samples are no sound" in error and "the first at 1.00 s" in error
 
 
@@ -350,7 +410,9 @@ class Dribble(io.BytesIO):
 @pytest.mark.parametrize("pipe", [io.BytesIO, Dribble])
 @pytest.mark.parametrize(("encoding", "scale"), [("s16le", 32767), ("f32le", 1.0)])
 @pytest.mark.parametrize("rate", [RATE, 48_000])
-def test_raw_audio(pipe: Callable[[bytes], io.BytesIO], encoding: str, scale: float, rate: int) -> None:
+def test_raw_audio(
+    pipe: Callable[[bytes], io.BytesIO], encoding: str, scale: float, rate: int
+) -> None:
     samples = (noise(0.5, rate) * scale).astype(audio.RAW_FORMATS[encoding])
     expected = samples.astype(np.float32) / (32768 if encoding == "s16le" else 1)
     expected = expected if rate == RATE else soxr.resample(expected, rate, RATE)
@@ -378,7 +440,9 @@ def test_a_file_is_no_raw_audio(form: str) -> None:
 
 
 @pytest.mark.ffmpeg
-@pytest.mark.parametrize("form", ["mp3", "webm", "matroska", "ipod", "adts", "mpegts", "ac3", "asf"])
+@pytest.mark.parametrize(
+    "form", ["mp3", "webm", "matroska", "ipod", "adts", "mpegts", "ac3", "asf"]
+)
 def test_a_file_that_arrives_bit_by_bit_is_no_raw_audio(tmp_path: Path, form: str) -> None:
     source, target = write(tmp_path / "a.wav", noise(1.0)), tmp_path / "a"
     plain = ["-id3v2_version", "0", "-write_xing", "0"] if form == "mp3" else []
@@ -395,7 +459,10 @@ def test_a_file_that_arrives_bit_by_bit_is_no_raw_audio(tmp_path: Path, form: st
 @pytest.mark.parametrize("seed", range(20))
 def test_raw_audio_is_no_file(seed: int) -> None:
     """Samples may begin with any bytes, such as the two that frames of MP3 begin with."""
-    raw = b"\xff\xfb" + (3000 * np.random.default_rng(seed).standard_normal(RATE)).astype("<i2").tobytes()
+    raw = (
+        b"\xff\xfb"
+        + (3000 * np.random.default_rng(seed).standard_normal(RATE)).astype("<i2").tobytes()
+    )
     assert len(np.concatenate(list(audio.raw_blocks(io.BytesIO(raw))))) == RATE + 1
 
 

@@ -11,7 +11,9 @@ from kws.training.mixing import Batch
 
 
 def make_batch(audio: Tensor, noise: Tensor) -> Batch:
-    return Batch(audio, torch.full((len(audio),), -1), torch.full((len(audio), 2, 2), torch.nan), noise)
+    return Batch(
+        audio, torch.full((len(audio),), -1), torch.full((len(audio), 2, 2), torch.nan), noise
+    )
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -39,7 +41,10 @@ class TestAugment:
     @pytest.mark.parametrize("snr_db", [0.0, 7.0, 30.0])
     def test_signal_to_noise_ratio_is_achieved(self, snr_db):
         audio = bursts()
-        added = augment.with_noise(audio, unit_noise(), (snr_db, snr_db), generator(), fraction=1.0) - audio
+        added = (
+            augment.with_noise(audio, unit_noise(), (snr_db, snr_db), generator(), fraction=1.0)
+            - audio
+        )
         tone_level = audio[:, RATE : 2 * RATE].square().mean(1).sqrt()
         achieved = decibels(tone_level / added.square().mean(1).sqrt())
         torch.testing.assert_close(achieved, torch.full((64,), snr_db), rtol=0, atol=0.1)
@@ -47,7 +52,9 @@ class TestAugment:
     def test_signal_to_noise_ratios_fill_their_range(self):
         audio = bursts(400)
         added = augment.with_noise(audio, unit_noise(400), (0.0, 30.0), generator()) - audio
-        achieved = decibels(audio[:, RATE : 2 * RATE].square().mean(1).sqrt() / added.square().mean(1).sqrt())
+        achieved = decibels(
+            audio[:, RATE : 2 * RATE].square().mean(1).sqrt() / added.square().mean(1).sqrt()
+        )
         noisy = achieved[achieved < 50]
         assert len(noisy) / 400 == pytest.approx(0.85, abs=0.06)
         assert -0.1 < noisy.min() < 1
@@ -55,14 +62,18 @@ class TestAugment:
         assert noisy.mean().item() == pytest.approx(15, abs=1.5)
 
     def test_silence_gets_noise_too(self):
-        added = augment.with_noise(torch.zeros(64, 3 * RATE), unit_noise(), (0.0, 30.0), generator(), fraction=1.0)
+        added = augment.with_noise(
+            torch.zeros(64, 3 * RATE), unit_noise(), (0.0, 30.0), generator(), fraction=1.0
+        )
         level = decibels(added.square().mean(1).sqrt())
         assert (level.min() > -50.1) & (level.max() < -19.9)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_result_is_audio(self, seed):
         audio = torch.cat([bursts(30), torch.zeros(2, 3 * RATE)])
-        result = augment.augment(make_batch(audio, unit_noise(32)), self.rooms, (0.0, 30.0), augment.chance(0, seed))
+        result = augment.augment(
+            make_batch(audio, unit_noise(32)), self.rooms, (0.0, 30.0), augment.chance(0, seed)
+        )
         assert result.shape == audio.shape
         assert result.dtype == torch.float32
         assert result.isfinite().all()
@@ -72,15 +83,24 @@ class TestAugment:
         batch = make_batch(bursts(8), unit_noise(8))
         first = augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 5))
         torch.manual_seed(123)
-        assert torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 5)), first)
-        assert not torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 6)), first)
-        assert not torch.equal(augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(1, 5)), first)
+        assert torch.equal(
+            augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 5)), first
+        )
+        assert not torch.equal(
+            augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 6)), first
+        )
+        assert not torch.equal(
+            augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(1, 5)), first
+        )
 
     def test_leaves_its_arguments_as_they_were(self):
         batch = make_batch(bursts(8), unit_noise(8))
         before = [part.clone() for part in (*batch, self.rooms)]
         augment.augment(batch, self.rooms, (0.0, 30.0), augment.chance(0, 0))
-        assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip((*batch, self.rooms), before, strict=True))
+        assert all(
+            torch.equal(a.nan_to_num(), b.nan_to_num())
+            for a, b in zip((*batch, self.rooms), before, strict=True)
+        )
 
     def test_peaks_lie_in_their_range(self):
         result = augment.with_gain(bursts(400), generator())
@@ -104,7 +124,10 @@ class TestBandLimits:
         return torch.fft.rfft(audio).abs().square()[:, :8000].unflatten(1, (8, 1000)).mean(2)
 
     def test_low_bands_stay_and_the_highest_goes(self):
-        before, after = self.spectrum(self.noise), self.spectrum(augment.band_limited(self.noise, generator(), fraction=1.0))
+        before, after = (
+            self.spectrum(self.noise),
+            self.spectrum(augment.band_limited(self.noise, generator(), fraction=1.0)),
+        )
         torch.testing.assert_close(after[:, :2], before[:, :2], rtol=0.02, atol=0)
         assert (after[:, 7] < 0.2 * before[:, 7]).all()
 
@@ -115,7 +138,13 @@ class TestBandLimits:
 
     @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
     def test_fraction_of_the_batch(self, fraction):
-        changed = (augment.band_limited(self.noise, generator(), fraction=fraction) != self.noise).any(1).float().mean().item()
+        changed = (
+            (augment.band_limited(self.noise, generator(), fraction=fraction) != self.noise)
+            .any(1)
+            .float()
+            .mean()
+            .item()
+        )
         assert changed == pytest.approx(fraction, abs=0.2 if fraction == 0.5 else 0)
 
 
@@ -124,14 +153,25 @@ class TestEqualizer:
 
     def test_bands_differ_and_the_level_stays(self):
         heard = augment.equalized(self.noise, generator(), fraction=1.0)
-        octaves = [torch.fft.rfft(audio).abs().square()[:, [500, 1000, 2000, 4000]] for audio in (self.noise, heard)]
+        octaves = [
+            torch.fft.rfft(audio).abs().square()[:, [500, 1000, 2000, 4000]]
+            for audio in (self.noise, heard)
+        ]
         gain_db = 10 * (octaves[1] / octaves[0]).log10()
         assert gain_db.diff(dim=1).std() == pytest.approx(2**0.5 * augment.EQUALIZER_DB, rel=0.25)
-        torch.testing.assert_close(heard.square().mean(1), self.noise.square().mean(1), rtol=1e-3, atol=0)
+        torch.testing.assert_close(
+            heard.square().mean(1), self.noise.square().mean(1), rtol=1e-3, atol=0
+        )
 
     @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
     def test_fraction_of_the_batch(self, fraction):
-        changed = (augment.equalized(self.noise, generator(), fraction) != self.noise).any(1).float().mean().item()
+        changed = (
+            (augment.equalized(self.noise, generator(), fraction) != self.noise)
+            .any(1)
+            .float()
+            .mean()
+            .item()
+        )
         assert changed == pytest.approx(fraction, abs=0.2 if fraction == 0.5 else 0)
 
 
@@ -139,12 +179,21 @@ class TestRooms:
     @staticmethod
     def recorded() -> np.ndarray:
         rng = np.random.default_rng(1)
-        late = [np.concatenate([np.zeros(700), [1.0], 0.1 * rng.standard_normal(n) * np.exp(-np.arange(n) / 2000)]) for n in (3000, 20_000)]
+        late = [
+            np.concatenate(
+                [np.zeros(700), [1.0], 0.1 * rng.standard_normal(n) * np.exp(-np.arange(n) / 2000)]
+            )
+            for n in (3000, 20_000)
+        ]
         return augment.recorded_rooms([wave.astype(np.float32) for wave in late])
 
     @pytest.mark.parametrize("kind", ["simulated", "recorded"])
     def test_onset_stays_where_it_was(self, kind):
-        rooms = torch.from_numpy(augment.simulated_rooms(40, np.random.default_rng(3)) if kind == "simulated" else self.recorded())
+        rooms = torch.from_numpy(
+            augment.simulated_rooms(40, np.random.default_rng(3))
+            if kind == "simulated"
+            else self.recorded()
+        )
         audio = torch.zeros(64, 2 * RATE)
         audio[:, RATE : RATE + 1600] = torch.randn(64, 1600, generator=generator(2))
         wet = augment.reverberated(audio, rooms, generator(), fraction=1.0)
@@ -156,13 +205,17 @@ class TestRooms:
 
     def test_level_is_kept(self):
         audio = bursts(16)
-        wet = augment.reverberated(audio, torch.from_numpy(self.recorded()), generator(), fraction=1.0)
+        wet = augment.reverberated(
+            audio, torch.from_numpy(self.recorded()), generator(), fraction=1.0
+        )
         torch.testing.assert_close(wet.square().mean(1), audio.square().mean(1), rtol=1e-3, atol=0)
 
     @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
     def test_fraction_of_the_batch(self, fraction):
         audio = bursts(100)
-        wet = augment.reverberated(audio, torch.from_numpy(self.recorded()), generator(), fraction=fraction)
+        wet = augment.reverberated(
+            audio, torch.from_numpy(self.recorded()), generator(), fraction=fraction
+        )
         changed = (wet != audio).any(1).float().mean().item()
         assert changed == pytest.approx(fraction, abs=0.15 if fraction == 0.5 else 0)
 
@@ -170,7 +223,9 @@ class TestRooms:
         room = torch.zeros(1, 8000)
         room[0, 0] = 0.3
         audio = bursts(4)
-        torch.testing.assert_close(augment.reverberated(audio, room, generator(), fraction=1.0), audio, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            augment.reverberated(audio, room, generator(), fraction=1.0), audio, rtol=0, atol=1e-5
+        )
 
     def test_simulated_rooms_differ_and_die_away(self):
         rooms = augment.simulated_rooms(10, np.random.default_rng(0))

@@ -34,13 +34,19 @@ def tone(band: int) -> Tensor:
 def test_what_is_four_bands_higher_is_seen_one_band_higher(higher):
     bands, low = make_bands(), 16
     one, other = heard(bands, tone(low)), heard(bands, tone(low + 4 * higher))
-    inside = slice(3, QUARTER - 3 - higher)  # where no kernel reaches beyond the lowest and the highest band
+    # Where no kernel reaches beyond the lowest and the highest band.
+    inside = slice(3, QUARTER - 3 - higher)
     assert one[:, :, inside].std() > 0.01
-    torch.testing.assert_close(other[:, :, higher:][:, :, inside], one[:, :, inside], rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        other[:, :, higher:][:, :, inside], one[:, :, inside], rtol=0, atol=1e-6
+    )
 
 
 def test_each_band_has_a_norm_of_its_own():
-    bands, mel = make_bands(), torch.randn(1, MELS, FRAMES, generator=torch.Generator().manual_seed(0))
+    bands, mel = (
+        make_bands(),
+        torch.randn(1, MELS, FRAMES, generator=torch.Generator().manual_seed(0)),
+    )
     before = heard(bands, mel)
     last = bands.residual[-1].norm
     last.bias.data.unflatten(0, (CHANNELS, QUARTER))[:, 4] += 1.0

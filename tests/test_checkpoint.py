@@ -20,13 +20,20 @@ def test_everything_comes_back(tmp_path):
     optimiser = torch.optim.AdamW(network.parameters())
     network(torch.randn(1, 8000))[0].logits.sum().backward()
     optimiser.step()
-    saved = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "history": [{"epoch": 1, "loss": 0.25}], "text": "ü"}
+    saved = {
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "history": [{"epoch": 1, "loss": 0.25}],
+        "text": "ü",
+    }
     checkpoint.save(saved, tmp_path / "deep" / "a.pt")
     loaded = checkpoint.load(tmp_path / "deep" / "a.pt")
     assert loaded["format"] == checkpoint.FORMAT
     assert (loaded["history"], loaded["text"]) == (saved["history"], saved["text"])
     assert loaded["network"].keys() == saved["network"].keys()
-    assert all(torch.equal(value, loaded["network"][name]) for name, value in saved["network"].items())
+    assert all(
+        torch.equal(value, loaded["network"][name]) for name, value in saved["network"].items()
+    )
     assert all(
         torch.equal(value, loaded["optimiser"]["state"][i][name])
         for i, state in saved["optimiser"]["state"].items()
@@ -49,10 +56,14 @@ def test_later_save_replaces_the_earlier_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "failure", [OSError(28, "No space left on device"), RuntimeError("file write failed")], ids=["OSError", "RuntimeError"]
+    "failure",
+    [OSError(28, "No space left on device"), RuntimeError("file write failed")],
+    ids=["OSError", "RuntimeError"],
 )
 @pytest.mark.parametrize("earlier", [True, False], ids=["over an earlier one", "new"])
-def test_full_disk_leaves_the_earlier_checkpoint_and_nothing_else(failure, earlier, tmp_path, monkeypatch):
+def test_full_disk_leaves_the_earlier_checkpoint_and_nothing_else(
+    failure, earlier, tmp_path, monkeypatch
+):
     if earlier:
         write(tmp_path / "a.pt", 1)
     stop_midway(monkeypatch, failure)
@@ -62,7 +73,9 @@ def test_full_disk_leaves_the_earlier_checkpoint_and_nothing_else(failure, earli
 
 
 @pytest.mark.parametrize("earlier", [True, False], ids=["over an earlier one", "new"])
-def test_interrupted_write_leaves_the_earlier_checkpoint_and_nothing_else(earlier, tmp_path, monkeypatch):
+def test_interrupted_write_leaves_the_earlier_checkpoint_and_nothing_else(
+    earlier, tmp_path, monkeypatch
+):
     if earlier:
         write(tmp_path / "a.pt", 1)
     stop_midway(monkeypatch, KeyboardInterrupt())
@@ -88,7 +101,11 @@ def assert_only_the_earlier(folder: Path, earlier: bool) -> None:
     assert not earlier or checkpoint.load(folder / "a.pt")["value"] == 1
 
 
-@pytest.mark.parametrize("place", ["file/a.pt", "file/deep/a.pt", "folder.pt"], ids=["under a file", "far under a file", "onto a folder"])
+@pytest.mark.parametrize(
+    "place",
+    ["file/a.pt", "file/deep/a.pt", "folder.pt"],
+    ids=["under a file", "far under a file", "onto a folder"],
+)
 def test_place_that_cannot_be_written(place, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     (tmp_path / "folder.pt").mkdir()
@@ -97,7 +114,8 @@ def test_place_that_cannot_be_written(place, tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder.pt"]
 
 
-# Bytes that an unpickler stumbles over in ways of its own: an unknown memo, an empty stack, half a number, text that is no UTF-8.
+# Bytes that an unpickler stumbles over in ways of its own: an unknown memo, an empty stack, half a
+# number, text that is no UTF-8.
 GARBAGE = {
     "text": b"this is not a checkpoint",
     "empty": b"",
@@ -132,8 +150,26 @@ def test_truncated_file_is_refused(fraction, tmp_path):
 
 @pytest.mark.parametrize(
     "value",
-    [{"format": 0}, {"format": 2}, {"format": "1"}, {"model_state_dict": {}}, {}, [1, 2], torch.zeros(3), 5],
-    ids=["older format", "newer format", "format as text", "other keys", "empty dict", "list", "tensor", "number"],
+    [
+        {"format": 0},
+        {"format": 2},
+        {"format": "1"},
+        {"model_state_dict": {}},
+        {},
+        [1, 2],
+        torch.zeros(3),
+        5,
+    ],
+    ids=[
+        "older format",
+        "newer format",
+        "format as text",
+        "other keys",
+        "empty dict",
+        "list",
+        "tensor",
+        "number",
+    ],
 )
 def test_files_of_others_are_refused(value, tmp_path):
     torch.save(value, tmp_path / "a.pt")

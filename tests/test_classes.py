@@ -14,7 +14,18 @@ from kws.engine import OnnxEngine
 from kws.errors import DataError
 from kws.events import NEVER
 from kws.training import accuracy, checkpoint, classifying, trunk
-from kws.training.classes import NOISE_LEVEL, ClassBatch, ClassBatches, ClassRecipe, canvas, centred, heard, leveled, masks, mixed
+from kws.training.classes import (
+    NOISE_LEVEL,
+    ClassBatch,
+    ClassBatches,
+    ClassRecipe,
+    canvas,
+    centred,
+    heard,
+    leveled,
+    masks,
+    mixed,
+)
 from kws.training.fit import Run
 from kws.training.mixing import coloured_noise
 from kws.training.network import NetworkConfig, ScanningCNN
@@ -31,7 +42,8 @@ PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
 PLAIN = ClassRecipe(
     speeds=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
     mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
-    reversed_fraction=0.0, spliced_fraction=0.0, running_fraction=0.0, snippet_fraction=0.0, alone_fraction=0.0, unknown_odds=1.0,
+    reversed_fraction=0.0, spliced_fraction=0.0, running_fraction=0.0,
+    snippet_fraction=0.0, alone_fraction=0.0, unknown_odds=1.0,
     elsewhere_fraction=0.0, elsewhere_unknown_fraction=0.0, mended_fraction=0.0,
     settled_fraction=0.0, fresh_fraction=0.0, equalized_fraction=0.0, batch=16,
 )  # fmt: skip
@@ -47,12 +59,18 @@ def make_part(each: int, seed: int = 0) -> Part:
     for label, name in enumerate(CLASSES):
         for _ in range(each):
             at, length = rng.uniform(0.1, 0.5), rng.uniform(0.25, 0.4)
-            sound = tone(length, PITCHES.get(name, 0) * rng.uniform(0.95, 1.05), rng.uniform(0.1, 0.5))
-            wave = np.concatenate([quiet(at), sound, quiet(1)])[:RATE] + 1e-3 * rng.standard_normal(RATE)
+            sound = tone(
+                length, PITCHES.get(name, 0) * rng.uniform(0.95, 1.05), rng.uniform(0.1, 0.5)
+            )
+            wave = np.concatenate([quiet(at), sound, quiet(1)])[:RATE] + 1e-3 * rng.standard_normal(
+                RATE
+            )
             waves.append(np.round(wave * 32767).astype(np.int16))
             labels.append(label)
     words = tuple("" if CLASSES[label] == SILENCE else CLASSES[label] for label in labels)
-    return Part(np.stack(waves), np.array(labels), tuple(f"s{i}" for i in range(len(labels))), words)
+    return Part(
+        np.stack(waves), np.array(labels), tuple(f"s{i}" for i in range(len(labels))), words
+    )
 
 
 def noise():
@@ -79,29 +97,53 @@ class TestBatches:
     @pytest.mark.parametrize("balanced", [True, False])
     def test_balance(self, balanced):
         part = make_part(20)
-        rare = Part(part.samples[:61], part.labels[:61], part.speakers[:61], part.words[:61])  # one clip of silence
-        drawn = ClassBatches(rare, CLASSES, noise(), NO_SPEECH, SAMPLES, replace(PLAIN, batch=1000, balanced=balanced))[0]
-        assert (drawn.label == 3).float().mean().item() == pytest.approx(0.25 if balanced else 1 / 61, abs=0.04 if balanced else 0.015)
+        # One clip of silence
+        rare = Part(part.samples[:61], part.labels[:61], part.speakers[:61], part.words[:61])
+        drawn = ClassBatches(
+            rare,
+            CLASSES,
+            noise(),
+            NO_SPEECH,
+            SAMPLES,
+            replace(PLAIN, batch=1000, balanced=balanced),
+        )[0]
+        assert (drawn.label == 3).float().mean().item() == pytest.approx(
+            0.25 if balanced else 1 / 61, abs=0.04 if balanced else 0.015
+        )
 
     def test_every_unknown_word_as_often(self):
         part = make_part(20)
-        words = tuple("rare" if row == 40 else word for row, word in enumerate(part.words))  # one clip of the unknown
-        drawn = ClassBatches(replace(part, words=words), CLASSES, noise(), NO_SPEECH, SAMPLES, replace(PLAIN, batch=2000))[0]
+        # One clip of the unknown.
+        words = tuple("rare" if row == 40 else word for row, word in enumerate(part.words))
+        drawn = ClassBatches(
+            replace(part, words=words),
+            CLASSES,
+            noise(),
+            NO_SPEECH,
+            SAMPLES,
+            replace(PLAIN, batch=2000),
+        )[0]
         rare = (drawn.clips == torch.from_numpy(part.samples[40])).all(1)
         assert rare[drawn.label == 2].float().mean().item() == pytest.approx(0.5, abs=0.07)
 
     @pytest.mark.parametrize("odds", [0.5, 1.0, 3.0])
     def test_odds_of_unknown_words(self, odds):
         drawn = batches(replace(PLAIN, batch=2000, unknown_odds=odds))[0]
-        assert (drawn.label == 2).float().mean().item() == pytest.approx(odds / (odds + 3), abs=0.04)
+        assert (drawn.label == 2).float().mean().item() == pytest.approx(
+            odds / (odds + 3), abs=0.04
+        )
 
     def test_unknown_holds_reversed_words_other_speech_and_other_words(self):
         speech = Pieces(np.full((3, RATE), 77, np.int16), np.full((3, RATE), 55, np.int16))
-        recipe = replace(PLAIN, reversed_fraction=0.3, running_fraction=0.4, alone_fraction=0.2, batch=2000)
+        recipe = replace(
+            PLAIN, reversed_fraction=0.3, running_fraction=0.4, alone_fraction=0.2, batch=2000
+        )
         drawn = batches(recipe, speech)[0]
         unknown = drawn.clips[drawn.label == 2].numpy()
         words = {wave[::-1].tobytes() for wave in make_part(20).samples[:40]}
-        assert np.mean([wave.tobytes() in words for wave in unknown]) == pytest.approx(0.3, abs=0.07)
+        assert np.mean([wave.tobytes() in words for wave in unknown]) == pytest.approx(
+            0.3, abs=0.07
+        )
         for sample, share in ((77, 0.4), (55, 0.2)):
             assert (unknown == sample).all(1).mean() == pytest.approx(share, abs=0.07)
             assert not (drawn.clips[drawn.label != 2] == sample).all(1).any()
@@ -116,7 +158,12 @@ class TestBatches:
         assert {wave.tobytes() for wave in drawn.clips[drawn.label == 1].numpy()} <= theirs
 
     def test_known_words_of_another_data_set_are_that_word(self):
-        speech = Pieces(NOTHING, NOTHING, np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16), ("low", "high"))
+        speech = Pieces(
+            NOTHING,
+            NOTHING,
+            np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16),
+            ("low", "high"),
+        )
         drawn = batches(replace(PLAIN, elsewhere_fraction=0.4, batch=2000), speech)[0]
         for label, sample in ((0, 33), (1, 44)):
             there = (drawn.clips == sample).all(1)
@@ -146,7 +193,9 @@ class TestStrangers:
             wave = strangers.mended(label, rng).astype(float)
             loud = np.flatnonzero(np.abs(wave) > 1000)
             for half in (wave[loud[0] : loud[0] + 1000], wave[loud[-1] - 1000 : loud[-1]]):
-                assert np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 == pytest.approx((500, 2000)[label], rel=0.07)
+                assert np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 == pytest.approx(
+                    (500, 2000)[label], rel=0.07
+                )
 
     def test_spliced_word_begins_as_one_and_ends_as_the_other(self):
         part = make_part(10)
@@ -168,26 +217,41 @@ class TestStrangers:
             wave = strangers.settled(clip, rng).astype(float)
             room = np.concatenate([wave[:6000], wave[10_000:]])
             assert 0.8e-3 < room.std() / 32767 < 1.2e-3  # that of every clip of the part
-            assert 0.1 / 2**0.5 * 0.8 < wave[6000:10_000].std() / 32767 < 0.5 / 2**0.5 * 1.1  # as loud as one of its words
+            # As loud as one of its words.
+            assert 0.1 / 2**0.5 * 0.8 < wave[6000:10_000].std() / 32767 < 0.5 / 2**0.5 * 1.1
 
     @pytest.mark.parametrize(
-        "clip", [np.zeros(RATE), np.eye(1, RATE, 99)[0] * 9000, np.full(RATE, -32768)], ids=["silent", "click", "loudest"]
+        "clip",
+        [np.zeros(RATE), np.eye(1, RATE, 99)[0] * 9000, np.full(RATE, -32768)],
+        ids=["silent", "click", "loudest"],
     )
     def test_anything_can_settle(self, clip):
-        wave = Strangers(make_part(10), np.arange(20), NO_SPEECH).settled(clip.astype(np.int16), np.random.default_rng(0))
+        wave = Strangers(make_part(10), np.arange(20), NO_SPEECH).settled(
+            clip.astype(np.int16), np.random.default_rng(0)
+        )
         assert (wave.shape, wave.dtype) == ((RATE,), np.int16)
         assert 10 < np.abs(wave.astype(float)).mean() < 25_000
 
     def test_batches_can_be_sent_to_workers_that_are_spawned(self):
         sent = pickle.loads(pickle.dumps(batches(ClassRecipe(batch=16))))
-        assert all(torch.equal(*pair) for pair in zip(sent[3], batches(ClassRecipe(batch=16))[3], strict=True))
+        assert all(
+            torch.equal(*pair)
+            for pair in zip(sent[3], batches(ClassRecipe(batch=16))[3], strict=True)
+        )
 
     def test_shuffled_word_is_made_of_pieces_of_known_ones(self):
-        strangers, rng, pitches = Strangers(make_part(10), np.arange(20), NO_SPEECH), np.random.default_rng(0), []
+        strangers, rng, pitches = (
+            Strangers(make_part(10), np.arange(20), NO_SPEECH),
+            np.random.default_rng(0),
+            [],
+        )
         for _ in range(50):
             wave = strangers.shuffled(rng).astype(float)
             loud = np.flatnonzero(np.abs(wave) > 300)
-            pitches += [np.abs(np.fft.rfft(wave[at : at + 1000])).argmax() * RATE / 1000 for at in (loud[0], loud[-1] - 1000)]
+            pitches += [
+                np.abs(np.fft.rfft(wave[at : at + 1000])).argmax() * RATE / 1000
+                for at in (loud[0], loud[-1] - 1000)
+            ]
         assert all(min(abs(pitch - 500), abs(pitch - 2000)) < 150 for pitch in pitches)
         assert 0.3 < np.mean(np.array(pitches) < 1000) < 0.7
 
@@ -198,7 +262,9 @@ class TestStrangers:
 
 
 class TestCanvas:
-    clips = torch.from_numpy(np.stack([np.round(tone(1.0, pitch) * 32767).astype(np.int16) for pitch in (440, 880)]))
+    clips = torch.from_numpy(
+        np.stack([np.round(tone(1.0, pitch) * 32767).astype(np.int16) for pitch in (440, 880)])
+    )
 
     def test_clip_lies_where_it_begins(self):
         audio = canvas(self.clips, torch.tensor([100.0, 3000.0]), torch.ones(2), SAMPLES)
@@ -208,7 +274,10 @@ class TestCanvas:
         assert torch.equal(audio[1, 3000 : 3000 + RATE], self.clips[1].float() / 32768)
 
     def test_shift_is_a_shift(self):
-        first, second = (canvas(self.clips, torch.full((2,), start), torch.ones(2), SAMPLES) for start in (1000.0, 1320.0))
+        first, second = (
+            canvas(self.clips, torch.full((2,), start), torch.ones(2), SAMPLES)
+            for start in (1000.0, 1320.0)
+        )
         assert torch.equal(first[:, : SAMPLES - 320], second[:, 320:])
 
     def test_clip_that_begins_before_the_audio_is_cut(self):
@@ -230,24 +299,34 @@ class TestCanvas:
 
 
 class TestLetters:
-    """What is said in a clip, for a network that reads, too; and the silence before it that such a network needs."""
+    """What is said in a clip, for a network that reads, too; and the silence before it that such a
+    network needs."""
 
     SPELLED = {"low": [1, 2, 3], "high": [4]}  # noqa: RUF012
 
     def drawn(self, recipe: ClassRecipe) -> ClassBatch:
-        return ClassBatches(make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=self.SPELLED)[0]
+        return ClassBatches(
+            make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=self.SPELLED
+        )[0]
 
     def test_words_are_spelled_and_silence_is_nothing(self):
         batch = self.drawn(replace(PLAIN, batch=200))
-        said = [tuple(row[:count].tolist()) if count >= 0 else None for row, count in zip(batch.letters, batch.lengths, strict=True)]
-        assert said == [{0: (1, 2, 3), 1: (4,), 2: None, 3: ()}[label] for label in batch.label.tolist()]
+        said = [
+            tuple(row[:count].tolist()) if count >= 0 else None
+            for row, count in zip(batch.letters, batch.lengths, strict=True)
+        ]
+        assert said == [
+            {0: (1, 2, 3), 1: (4,), 2: None, 3: ()}[label] for label in batch.label.tolist()
+        ]
 
     @pytest.mark.parametrize("kind", ["reversed_fraction", "spliced_fraction", "shuffled_fraction"])
     def test_what_is_made_up_cannot_be_spelled(self, kind):
         spelled = {**self.SPELLED, UNKNOWN: [5]}
         for fraction, expected in ((0.0, 1), (1.0, -1)):
             recipe = replace(PLAIN, batch=100, **{"shuffled_fraction": 0.0, kind: fraction})
-            batch = ClassBatches(make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=spelled)[0]
+            batch = ClassBatches(
+                make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=spelled
+            )[0]
             assert set(batch.lengths[batch.label == 2].tolist()) == {expected}
 
     def test_a_mended_word_is_still_the_word(self):
@@ -256,7 +335,12 @@ class TestLetters:
 
     def test_the_lead_comes_before_all_else(self):
         lead, generator = 8000, torch.Generator()
-        plain, later = (ClassBatches(make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES + some, PLAIN, lead=some)[0] for some in (0, lead))
+        plain, later = (
+            ClassBatches(
+                make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES + some, PLAIN, lead=some
+            )[0]
+            for some in (0, lead)
+        )
         without, with_it = (
             heard(batch, torch.zeros(1, 8000), samples, PLAIN, generator.manual_seed(0))
             for batch, samples in ((plain, SAMPLES), (later, SAMPLES + lead))
@@ -306,16 +390,24 @@ class TestIngredients:
     def test_clips_in_folders_named_after_a_class_are_known(self):
         bank = make_bank(tone(0.5), tone(0.25), tone(2.0))
         bank = replace(
-            bank, clips=tuple(replace(clip, label=label) for clip, label in zip(bank.clips, ("high", "hay", "low"), strict=True))
+            bank,
+            clips=tuple(
+                replace(clip, label=label)
+                for clip, label in zip(bank.clips, ("high", "hay", "low"), strict=True)
+            ),
         )
         found = speech_pieces([bank], CLASSES)
         assert found.words == ("high", "low")
         assert (len(found.running), len(found.alone)) == (0, 1)
-        assert [np.ptp(np.flatnonzero(wave)) for wave in found.spoken] == pytest.approx([RATE / 2, RATE], abs=20)
+        assert [np.ptp(np.flatnonzero(wave)) for wave in found.spoken] == pytest.approx(
+            [RATE / 2, RATE], abs=20
+        )
 
     def test_a_snippet_is_as_long_as_a_word_and_stands_alone(self):
         strangers, rng = (
-            Strangers(make_part(10), np.arange(20), Pieces(np.full((3, RATE), 9000, np.int16), NOTHING)),
+            Strangers(
+                make_part(10), np.arange(20), Pieces(np.full((3, RATE), 9000, np.int16), NOTHING)
+            ),
             np.random.default_rng(0),
         )
         snippets = [np.flatnonzero(strangers.snippet(rng)) for _ in range(200)]
@@ -333,14 +425,33 @@ class TestIngredients:
 def protocol() -> Protocol:
     unseen = make_part(10, seed=5)
     keep = unseen.labels == 2
-    unseen = Part(unseen.samples[keep], unseen.labels[keep], unseen.speakers[:10], unseen.words[:10])
-    return Protocol("tones", CLASSES, make_part(40), make_part(12, 1), make_part(15, 2), {"unseen": unseen}, noise(), "tones of the test")
+    unseen = Part(
+        unseen.samples[keep], unseen.labels[keep], unseen.speakers[:10], unseen.words[:10]
+    )
+    return Protocol(
+        "tones",
+        CLASSES,
+        make_part(40),
+        make_part(12, 1),
+        make_part(15, 2),
+        {"unseen": unseen},
+        noise(),
+        "tones of the test",
+    )
 
 
 @pytest.fixture(scope="module")
 def trained(protocol, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("classes") / "tones.onnx"
-    recipe = replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8, noisy_fraction=0.3, snr_db=(10.0, 30.0))
+    recipe = replace(
+        PLAIN,
+        epochs=6,
+        steps_per_epoch=8,
+        learning_rate=1e-2,
+        averaging=0.8,
+        noisy_fraction=0.3,
+        snr_db=(10.0, 30.0),
+    )
     classifying.train(protocol, TINY, recipe, path, device=torch.device("cpu"), workers=0)
     return path
 
@@ -356,12 +467,21 @@ class TestSorting:
 
     def test_offline_exported_and_streamed_decide_alike(self, trained, protocol):
         network, engine = load_network(trained.with_suffix(".pt")), OnnxEngine(str(trained))
-        offline, whole = classifying.predict(network, protocol.test), classifying.predict_streamed(engine, protocol.test)
-        assert np.array_equal(whole, classifying.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples))
+        offline, whole = (
+            classifying.predict(network, protocol.test),
+            classifying.predict_streamed(engine, protocol.test),
+        )
+        assert np.array_equal(
+            whole,
+            classifying.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples),
+        )
         assert np.array_equal(offline, whole)
         clip = protocol.test.samples[:1]
         audio = centred(torch.from_numpy(clip), engine.info.past_samples).numpy()
-        state, audio = engine.silence(1), np.pad(audio, ((0, 0), (-audio.shape[1] % engine.info.frame_samples, 0)))
+        state, audio = (
+            engine.silence(1),
+            np.pad(audio, ((0, 0), (-audio.shape[1] % engine.info.frame_samples, 0))),
+        )
         for at in range(0, audio.shape[1], 1000):
             step, state = engine.step(audio[:, at : at + 1000], state)
         assert step.pooled[0, -1].argmax() == offline[0]
@@ -371,30 +491,72 @@ class TestSorting:
         for word in "low", "high":
             part = protocol.validation.select(np.array(protocol.validation.words) == word)
             waves = part.samples.astype(np.float32) / 32768
-            found = [word in [event.word for event in spotter.detect(np.pad(wave, RATE))] for wave in waves]
-            assert np.mean(found) > 0.7  # its scores hardly exceed one half, the lowest threshold of its own
+            found = [
+                word in [event.word for event in spotter.detect(np.pad(wave, RATE))]
+                for wave in waves
+            ]
+            # Its scores hardly exceed one half, the lowest threshold of its own.
+            assert np.mean(found) > 0.7
 
     def test_held_out_speech_says_how_often_they_are_for_nothing(self, trained, protocol, tmp_path):
-        speech = make_bank(*(make_part(1, seed).samples[0] / 32768 for seed in range(400)))  # "low", which its folder does not say
-        path, recipe = tmp_path / "a.onnx", replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8)
-        document = classifying.train(protocol, TINY, recipe, path, device=torch.device("cpu"), heldout_speech=[speech], workers=0)
+        # "low", which its folder does not say
+        speech = make_bank(*(make_part(1, seed).samples[0] / 32768 for seed in range(400)))
+        path, recipe = (
+            tmp_path / "a.onnx",
+            replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8),
+        )
+        document = classifying.train(
+            protocol,
+            TINY,
+            recipe,
+            path,
+            device=torch.device("cpu"),
+            heldout_speech=[speech],
+            workers=0,
+        )
         table = document["calibration"]
         assert (table["hours"], table["clips"]) == (round(400 / 3600, 3), [12, 12, 0, 0])
         assert {row["word"] for row in table["rows"]} == {"low", "high"}
         without = OnnxEngine(str(trained)).info
-        assert (without.document["calibration"]["hours"], document["events"]["threshold"][2:]) == (0, (NEVER, NEVER))
-        assert document["events"]["threshold"][0] > without.events.threshold[0]  # or "low" would be heard all the time
-        assert all(row["false_alarms"] <= row["false_alarms_per_hour"] * table["hours"] for row in table["rows"])
+        assert (without.document["calibration"]["hours"], document["events"]["threshold"][2:]) == (
+            0,
+            (NEVER, NEVER),
+        )
+        # Or "low" would be heard all the time.
+        assert document["events"]["threshold"][0] > without.events.threshold[0]
+        assert all(
+            row["false_alarms"] <= row["false_alarms_per_hour"] * table["hours"]
+            for row in table["rows"]
+        )
 
-    def test_a_network_that_reads_decides_alike_everywhere_and_by_what_it_reads(self, protocol, tmp_path):
+    def test_a_network_that_reads_decides_alike_everywhere_and_by_what_it_reads(
+        self, protocol, tmp_path
+    ):
         path, letters = tmp_path / "reads.onnx", BLANK + LETTERS
-        recipe, sounds = replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8), {"low": ("lO",), "high": ("hI",)}
-        classifying.train(protocol, replace(TINY, letters=letters), recipe, path, device=torch.device("cpu"), sounds=sounds, workers=0)
+        recipe, sounds = (
+            replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8),
+            {"low": ("lO",), "high": ("hI",)},
+        )
+        classifying.train(
+            protocol,
+            replace(TINY, letters=letters),
+            recipe,
+            path,
+            device=torch.device("cpu"),
+            sounds=sounds,
+            workers=0,
+        )
         network, engine = load_network(path.with_suffix(".pt")), OnnxEngine(str(path))
         words = classifying.lexicon_of(engine.info)
         assert words.known == {"low": ("lO",), "high": ("hI",), UNKNOWN: (), SILENCE: ()}
-        offline, whole = classifying.predict(network, protocol.test, words), classifying.predict_streamed(engine, protocol.test)
-        assert np.array_equal(whole, classifying.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples))
+        offline, whole = (
+            classifying.predict(network, protocol.test, words),
+            classifying.predict_streamed(engine, protocol.test),
+        )
+        assert np.array_equal(
+            whole,
+            classifying.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples),
+        )
         assert np.array_equal(offline, whole)
         assert (whole == protocol.test.labels).mean() > 0.75
         # The letters count: were the sounds of the two exchanged, so would be some decisions.
@@ -404,10 +566,15 @@ class TestSorting:
     def test_where_no_class_can_be_pronounced_networks_do_not_read(self, protocol):
         warnings: list[str] = []
         config = replace(TINY, letters=BLANK + LETTERS)
-        assert with_sounds(config, protocol, warnings.append) == (config, {"low": ("lO",), "high": ("hI",)})
+        assert with_sounds(config, protocol, warnings.append) == (
+            config,
+            {"low": ("lO",), "high": ("hI",)},
+        )
         others = replace(protocol, classes=("hey_you", "r2d2", UNKNOWN, SILENCE))
         assert with_sounds(config, others, warnings.append) == (replace(config, letters=""), {})
-        assert warnings == ["words are told apart without regard to their sounds: none of them is an English word."]
+        assert warnings == [
+            "words are told apart without regard to their sounds: none of them is an English word."
+        ]
 
     def test_resumed_run_equals_one_that_was_not_stopped(self, protocol, tmp_path):
         recipe = replace(PLAIN, epochs=3, steps_per_epoch=3, mixup=0.5, mel_masks=1)
@@ -420,17 +587,27 @@ class TestSorting:
         options = {"device": torch.device("cpu"), "workers": 0}
         classifying.train(protocol, TINY, recipe, whole, **options)
         with pytest.raises(KeyboardInterrupt):
-            classifying.train(protocol, TINY, recipe, parted, hooks=classifying.Hooks(epoch=stop), **options)
+            classifying.train(
+                protocol, TINY, recipe, parted, hooks=classifying.Hooks(epoch=stop), **options
+            )
         classifying.train(protocol, TINY, recipe, parted, resume=True, **options)
-        first, second = (checkpoint.load(path.with_suffix(".pt"))["average"] for path in (whole, parted))
+        first, second = (
+            checkpoint.load(path.with_suffix(".pt"))["average"] for path in (whole, parted)
+        )
         assert all(torch.equal(first[name], second[name]) for name in first)
 
-    @pytest.mark.parametrize("change", [{"train": make_part(40, seed=9)}, {"noise": make_bank(quiet(1.0))}], ids=["clips", "noise"])
+    @pytest.mark.parametrize(
+        "change",
+        [{"train": make_part(40, seed=9)}, {"noise": make_bank(quiet(1.0))}],
+        ids=["clips", "noise"],
+    )
     def test_other_data_is_noticed_on_resume(self, trained, protocol, change):
         other = replace(protocol, **change)
         recipe = ClassRecipe(**checkpoint.load(trained.with_suffix(".pt"))["recipe"])
         with pytest.raises(DataError, match="other data"):
-            classifying.train(other, TINY, recipe, trained, device=torch.device("cpu"), resume=True, workers=0)
+            classifying.train(
+                other, TINY, recipe, trained, device=torch.device("cpu"), resume=True, workers=0
+            )
 
     def test_model_of_other_classes(self, trained, protocol):
         other = replace(protocol, classes=("low", "middle", UNKNOWN, SILENCE))
@@ -438,10 +615,20 @@ class TestSorting:
             accuracy.judge(OnnxEngine(str(trained)), other)
 
     def test_words_that_were_learned_are_not_unheard(self, trained, protocol):
-        assert "learned by" not in accuracy.summary(accuracy.judge(OnnxEngine(str(trained)), protocol))
-        assert "the model learned by tones" in accuracy.summary(accuracy.judge(OnnxEngine(str(trained)), replace(protocol, name="others")))
+        assert "learned by" not in accuracy.summary(
+            accuracy.judge(OnnxEngine(str(trained)), protocol)
+        )
+        assert "the model learned by tones" in accuracy.summary(
+            accuracy.judge(OnnxEngine(str(trained)), replace(protocol, name="others"))
+        )
         unseen = replace(protocol, name="tones-unseen", held_out=("hum",))
-        with pytest.raises(DataError, match=r"never heard \(hum\); the model learned by tones, where they are among the unknown"):
+        with pytest.raises(
+            DataError,
+            match=(
+                r"never heard \(hum\); the model learned by tones, "
+                "where they are among the unknown"
+            ),
+        ):
             accuracy.judge(OnnxEngine(str(trained)), unseen)
 
 
@@ -449,12 +636,17 @@ class TestSorting:
 @pytest.mark.parametrize("bands", [0, classifying.BAND_CHANNELS], ids=["all at once", "bands"])
 @pytest.mark.parametrize(("size", "most"), [("small", 100_000), ("large", 400_000)])
 def test_sizes_keep_their_promise(size, most, bands, classes):
-    config = replace(classifying.sorting_config(tuple(f"word{i}" for i in range(classes)), size), band_channels=bands)
+    config = replace(
+        classifying.sorting_config(tuple(f"word{i}" for i in range(classes)), size),
+        band_channels=bands,
+    )
     assert 0.7 * most < sum(p.numel() for p in ScanningCNN(config).parameters()) <= most
 
 
 @pytest.mark.parametrize("classes", [9, 12, classifying.MOST_READ, classifying.MOST_READ + 1])
-@pytest.mark.parametrize(("size", "most", "name"), [("small", 100_000, trunk.BANDS), ("large", 400_000, trunk.READER)])
+@pytest.mark.parametrize(
+    ("size", "most", "name"), [("small", 100_000, trunk.BANDS), ("large", 400_000, trunk.READER)]
+)
 def test_sizes_keep_their_promise_where_they_read(size, most, name, classes):
     """And what reads begins with what its trunk can read."""
     path = trunk.shipped(name)
@@ -463,13 +655,17 @@ def test_sizes_keep_their_promise_where_they_read(size, most, name, classes):
     network = with_trunk(config, path, 0)
     assert sum(p.numel() for p in network.parameters()) <= most
     if config.letters:
-        assert torch.equal(network.reading.weight, load_network(path).head.weight[: len(config.letters)])
+        assert torch.equal(
+            network.reading.weight, load_network(path).head.weight[: len(config.letters)]
+        )
 
 
 @pytest.mark.parametrize("bands", [0, 4, classifying.BAND_CHANNELS])
 def test_stem_is_that_of_the_trunk(bands, tmp_path):
     kinds = ("one", "two", "three"), ("yes", "no")
-    of_others, own = (replace(classifying.sorting_config(kind, "small"), band_channels=bands) for kind in kinds)
+    of_others, own = (
+        replace(classifying.sorting_config(kind, "small"), band_channels=bands) for kind in kinds
+    )
     Run(of_others, ClassRecipe(), torch.device("cpu"), "").save(tmp_path / "trunk.pt")
     assert classifying.sorting_config(kinds[1], "small", tmp_path / "trunk.pt") == own
     begun, source = with_trunk(own, tmp_path / "trunk.pt", 0), load_network(tmp_path / "trunk.pt")

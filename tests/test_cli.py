@@ -44,12 +44,18 @@ class Place:
 
     def start(self, command: str, *arguments: object, **options: object) -> subprocess.Popen:
         line = [sys.executable, REPOSITORY / "cli.py", command, *map(str, arguments), *self.model]
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        pipes = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        } | options
         return subprocess.Popen(line, cwd=self.folder, **pipes)
 
 
 @pytest.fixture
-def place(tmp_path: Path, model_path: Path, tone_recording: Callable, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(
+    tmp_path: Path, model_path: Path, tone_recording: Callable, monkeypatch: pytest.MonkeyPatch
+) -> Place:
     monkeypatch.chdir(tmp_path)
     tone_recording(tmp_path / "once.wav", ONCE)
     tone_recording(tmp_path / "twice.flac", TWICE, rate=44_100)
@@ -91,13 +97,24 @@ def test_python_m_kws_is_the_command() -> None:
 
 
 def test_help_needs_no_heavy_import() -> None:
-    code = "import sys, cli; print([m for m in ('numpy', 'onnxruntime', 'soundfile', 'torch', 'tqdm', 'miniaudio') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True).stdout == "[]\n"
+    code = (
+        "import sys, cli; print([m for m in ('numpy', 'onnxruntime', 'soundfile', 'torch', 'tqdm', "
+        "'miniaudio') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_detect_imports_only_what_it_needs(place: Place) -> None:
     heavy = ("torch", "librosa", "matplotlib", "tqdm", "miniaudio", "scipy")
-    code = f"import sys\nfrom cli import main\ntry: main()\nfinally: print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        f"import sys\nfrom cli import main\ntry: main()\nfinally: print([m for m in {heavy} if m "
+        "in sys.modules])"
+    )
     line = [sys.executable, "-c", code, "detect", *place.model, place.folder / "never.wav"]
     assert subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True).stdout == "[]\n"
 
@@ -134,14 +151,24 @@ def test_wrong_usage(arguments: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["detect x.wav", "stream x.wav", "info"])
-@pytest.mark.parametrize("model", ["nobody", "none.onnx", "garbage.onnx", "x" * 300, f"{'x' * 300}.onnx"])
-def test_models_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, model: str) -> None:
+@pytest.mark.parametrize(
+    "model", ["nobody", "none.onnx", "garbage.onnx", "x" * 300, f"{'x' * 300}.onnx"]
+)
+def test_models_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, model: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "garbage.onnx").write_bytes(b"garbage" * 100)
     name, *rest = command.split()
-    result = CliRunner().invoke(main, [name, model] if name == "info" else [name, *rest, "--model", model])
+    result = CliRunner().invoke(
+        main, [name, model] if name == "info" else [name, *rest, "--model", model]
+    )
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: ") and model in result.stderr and result.stderr.count("\n") == 1
+    assert (
+        result.stderr.startswith("Error: ")
+        and model in result.stderr
+        and result.stderr.count("\n") == 1
+    )
 
 
 # Detect
@@ -167,15 +194,26 @@ def test_detect(place: Place, paths: list[str], found: list, jobs: int) -> None:
 def test_text_is_file_word_start_end_score(place: Place) -> None:
     file, word, start, end, score = place.run("detect", "once.wav").stdout.split()
     assert (file, word) == ("once.wav", "rise")
-    assert float(start) == pytest.approx(2.0, abs=0.2) and float(end) == pytest.approx(2.3, abs=0.2) and 0.5 <= float(score) <= 1
+    assert (
+        float(start) == pytest.approx(2.0, abs=0.2)
+        and float(end) == pytest.approx(2.3, abs=0.2)
+        and 0.5 <= float(score) <= 1
+    )
 
 
 def test_the_forms_agree(place: Place) -> None:
-    rows = [json.loads(line) for line in place.run("detect", "--json", "twice.flac").stdout.splitlines()]
+    rows = [
+        json.loads(line) for line in place.run("detect", "--json", "twice.flac").stdout.splitlines()
+    ]
     table = list(csv.DictReader(io.StringIO(place.run("detect", "--csv", "twice.flac").stdout)))
     assert table == [{key: str(value) for key, value in row.items()} for row in rows]
-    labels = [line.split("\t") for line in place.run("detect", "--labels", "twice.flac").stdout.splitlines()]
-    assert [(float(start), float(end), word) for start, end, word in labels] == [(r["start"], r["end"], r["word"]) for r in rows]
+    labels = [
+        line.split("\t")
+        for line in place.run("detect", "--labels", "twice.flac").stdout.splitlines()
+    ]
+    assert [(float(start), float(end), word) for start, end, word in labels] == [
+        (r["start"], r["end"], r["word"]) for r in rows
+    ]
 
 
 @pytest.mark.parametrize("name", ["once.wav", "twice.flac"])
@@ -186,10 +224,19 @@ def test_a_recording_on_standard_input(place: Place, name: str) -> None:
     assert result.stdout.replace('"file": "-"', f'"file": "{name}"') == direct.stdout != ""
 
 
-@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "caf\u00e9 \\udcff"), ("ascii", "caf\\xe9 \\udcff")])
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("utf-8", "caf\u00e9 \\udcff"), ("ascii", "caf\\xe9 \\udcff")]
+)
 def test_names_that_standard_output_cannot_take(place: Place, encoding: str, shown: str) -> None:
     Path("once.wav").rename(os.fsdecode("caf\u00e9 ".encode() + b"\xff.wav"))
-    with place.start("detect", "--json", ".", "--jobs", "2", env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}) as process:
+    with place.start(
+        "detect",
+        "--json",
+        ".",
+        "--jobs",
+        "2",
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},
+    ) as process:
         out, _ = process.communicate(timeout=20)
     assert f"{shown}.wav" in [file for file, _ in events(out.decode(encoding))]
 
@@ -201,7 +248,13 @@ def test_a_threshold_nothing_reaches(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("paths", "status"), [(["once.wav"], 0), (["never.wav"], 1), (["never.wav", "twice.flac", "gone.wav"], 0), (["text.wav"], 1)]
+    ("paths", "status"),
+    [
+        (["once.wav"], 0),
+        (["never.wav"], 1),
+        (["never.wav", "twice.flac", "gone.wav"], 0),
+        (["text.wav"], 1),
+    ],
 )
 def test_quiet_answers_with_its_status(place: Place, paths: list[str], status: int) -> None:
     result = place.run("detect", "-q", *paths)
@@ -215,12 +268,18 @@ def test_quiet_still_saves_all_clips(place: Place) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
-@pytest.mark.parametrize("arguments", ["stream --json caf\udcff.wav", "detect --json caf\udcff.wav", "info"])
-def test_what_the_output_cannot_encode_is_escaped(place: Place, encoding: str, arguments: str) -> None:
+@pytest.mark.parametrize(
+    "arguments", ["stream --json caf\udcff.wav", "detect --json caf\udcff.wav", "info"]
+)
+def test_what_the_output_cannot_encode_is_escaped(
+    place: Place, encoding: str, arguments: str
+) -> None:
     shutil.copy("once.wav", "caf\udcff.wav")
     model = place.model[1:2] if arguments == "info" else place.model
     line = [sys.executable, REPOSITORY / "cli.py", *arguments.split(), *model]
-    done = subprocess.run(line, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=False)
+    done = subprocess.run(
+        line, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=False
+    )
     assert done.returncode == 0, done.stderr
     if arguments == "info":
         assert b"rise" in done.stdout
@@ -229,13 +288,17 @@ def test_what_the_output_cannot_encode_is_escaped(place: Place, encoding: str, a
 
 
 def test_clips_and_plot(place: Place) -> None:
-    result = place.run("detect", "--json", "twice.flac", "--save-clips", "clips", "--plot", "plots/p.png")
+    result = place.run(
+        "detect", "--json", "twice.flac", "--save-clips", "clips", "--plot", "plots/p.png"
+    )
     assert result.exit_code == 0 and len(events(result.stdout)) == 2
     names = sorted(path.name for path in Path("clips").iterdir())
     assert names == sorted(f"twice_{start:.2f}_rise.wav" for _, start in events(result.stdout))
     assert Path("plots/p.png").read_bytes()[:4] == b"\x89PNG"
     for name in names:
-        assert events(place.run("detect", "--json", f"clips/{name}").stdout) == [(f"clips/{name}", pytest.approx(0.25, abs=0.2))]
+        assert events(place.run("detect", "--json", f"clips/{name}").stdout) == [
+            (f"clips/{name}", pytest.approx(0.25, abs=0.2))
+        ]
 
 
 # Bad input: one line each on stderr, the others are still heard
@@ -268,7 +331,9 @@ def test_bad_recordings_stop_no_others(place: Place, path: str, message: str, jo
         "train NAME --data .",
     ],
 )
-def test_names_that_no_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str) -> None:
+def test_names_that_no_file_can_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, arguments.replace("NAME", "x" * 300).split())
     assert (result.exit_code, result.stdout) == (1, "")
@@ -290,11 +355,16 @@ def damaged(place: Place, kind: str) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("truncated", "only the first 5.00 of 10.00 s can be read"), ("nan", "100 samples are no sound")],
+    [
+        ("truncated", "only the first 5.00 of 10.00 s can be read"),
+        ("nan", "100 samples are no sound"),
+    ],
     ids=["truncated", "nan"],
 )
 @pytest.mark.parametrize("command", ["detect", "stream"])
-def test_damaged_recordings_are_heard_first(place: Place, command: str, kind: str, message: str) -> None:
+def test_damaged_recordings_are_heard_first(
+    place: Place, command: str, kind: str, message: str
+) -> None:
     path = damaged(place, kind)
     result = place.run(command, "--json", path)
     assert result.exit_code == 1
@@ -304,28 +374,48 @@ def test_damaged_recordings_are_heard_first(place: Place, command: str, kind: st
 
 def test_errors_about_standard_input_name_it(place: Place) -> None:
     result = place.run("detect", "-", stdin=b"")
-    assert (result.exit_code, result.stderr) == (1, "Error: -: the file is empty (0 bytes). Record or copy it again.\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: -: the file is empty (0 bytes). Record or copy it again.\n",
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--save-clips", "once.wav/clips"], "cannot be written"), (["--plot", "once.wav/p.png"], "once.wav/p.png: cannot be written")],
+    [
+        (["--save-clips", "once.wav/clips"], "cannot be written"),
+        (["--plot", "once.wav/p.png"], "once.wav/p.png: cannot be written"),
+    ],
     ids=["clips", "plot"],
 )
 def test_places_that_cannot_be_written(place: Place, options: list[str], message: str) -> None:
     result = place.run("detect", "twice.flac", *options)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: ") and message in result.stderr and result.stderr.count("\n") == 1
+    assert (
+        result.stderr.startswith("Error: ")
+        and message in result.stderr
+        and result.stderr.count("\n") == 1
+    )
 
 
 def test_a_plot_of_hours_is_refused(place: Place) -> None:
-    soundfile.write("long.wav", np.concatenate([audio.read("once.wav"), np.zeros(RATE * 16 * 60, np.float32)]), RATE)
+    soundfile.write(
+        "long.wav",
+        np.concatenate([audio.read("once.wav"), np.zeros(RATE * 16 * 60, np.float32)]),
+        RATE,
+    )
     result = place.run("detect", "long.wav", "--plot", "p.png")
-    assert result.exit_code == 1 and "longer than 15 minutes" in result.stderr and not Path("p.png").exists()
+    assert (
+        result.exit_code == 1
+        and "longer than 15 minutes" in result.stderr
+        and not Path("p.png").exists()
+    )
     assert result.stdout == ""  # it is told before the recording is heard
 
 
-def test_a_plot_without_matplotlib_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plot_without_matplotlib_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = place.run("detect", "once.wav", "--plot", "p.png")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -336,13 +426,19 @@ def test_a_plot_without_matplotlib_is_refused(place: Place, monkeypatch: pytest.
 def test_what_cannot_be_heard_is_told_once_and_not_drawn(place: Place, name: str) -> None:
     result = place.run("detect", name, "--plot", "p.png")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"Error: {name}: ") and result.stderr.count("\n") == 1 and not Path("p.png").exists()
+    assert (
+        result.stderr.startswith(f"Error: {name}: ")
+        and result.stderr.count("\n") == 1
+        and not Path("p.png").exists()
+    )
 
 
 def test_what_the_light_install_lacks_is_told() -> None:
     code = "import sys\nsys.modules['torch'] = None\nfrom cli import main\nmain()"
     for arguments in (["train", "yes", "--data", "."], ["detect", "x.wav", "--device", "cuda"]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True
+        )
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert done.stderr.startswith("Error: ") and "pip install '.[train]'" in done.stderr
 
@@ -363,9 +459,13 @@ def test_stream_and_detect_hear_the_same(place: Place, name: str) -> None:
 def same(first: str, second: str) -> None:
     """Equal but for the last digits: blocks of other lengths are added up in another order."""
     numbers = ("start", "end", "peak", "score")
-    for one, other in zip(map(json.loads, first.splitlines()), map(json.loads, second.splitlines()), strict=True):
+    for one, other in zip(
+        map(json.loads, first.splitlines()), map(json.loads, second.splitlines()), strict=True
+    ):
         assert (one["file"], one["word"]) == (other["file"], other["word"])
-        assert [one[key] for key in numbers] == pytest.approx([other[key] for key in numbers], abs=1.1e-3)
+        assert [one[key] for key in numbers] == pytest.approx(
+            [other[key] for key in numbers], abs=1.1e-3
+        )
 
 
 def test_raw_audio_of_another_rate(place: Place) -> None:
@@ -406,7 +506,14 @@ def test_events_of_a_live_pipe_come_at_once(place: Place) -> None:
 def test_info(model_path: Path) -> None:
     result = CliRunner().invoke(main, ["info", str(model_path)])
     assert (result.exit_code, result.stderr) == (0, "")
-    for section in ("words", "parameters", "receptive field seconds", "events", "calibration", "training"):
+    for section in (
+        "words",
+        "parameters",
+        "receptive field seconds",
+        "events",
+        "calibration",
+        "training",
+    ):
         assert any(line.strip().startswith(section) for line in result.stdout.splitlines()), section
     assert Spotter.load(model_path).words[0] in result.stdout
 
@@ -415,7 +522,13 @@ def test_info(model_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["detect once.wav long.wav", "detect --jobs 2 once.wav long.wav long.wav", "stream --realtime twice.flac", "stream -"]
+    "arguments",
+    [
+        "detect once.wav long.wav",
+        "detect --jobs 2 once.wav long.wav long.wav",
+        "stream --realtime twice.flac",
+        "stream -",
+    ],
 )
 def test_ctrl_c_ends_quietly(place: Place, arguments: str) -> None:
     soundfile.write("long.wav", np.zeros(8_000 * 3600 * 2, np.int16), 8_000)
@@ -440,10 +553,18 @@ main()
 """
 
 
-@pytest.mark.parametrize("arguments", ["detect once.wav", "detect once.wav never.wav", "stream once.wav"])
+@pytest.mark.parametrize(
+    "arguments", ["detect once.wav", "detect once.wav never.wav", "stream once.wav"]
+)
 def test_ctrl_c_while_a_recording_is_closed_is_not_lost(place: Place, arguments: str) -> None:
     line = [sys.executable, "-c", CTRL_C_IN_A_DESTRUCTOR, *arguments.split(), *place.model]
-    done = subprocess.run(line, cwd=place.folder, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True)
+    done = subprocess.run(
+        line,
+        cwd=place.folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (130, "")
     assert "rise" in done.stdout
 
@@ -490,7 +611,9 @@ def test_the_meter_shows_no_class_that_is_no_word(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "stderr", shown)
     pooled = np.array([[0.9, 0.1, 0.3]])
     scores = Scores(np.array([0.02]), pooled, pooled, np.zeros((1, 3, 2)))
-    Meter(("_silence_", "yes", "no"), EventSettings((NEVER, 0.5, 0.5))).show(1.0, np.zeros(320), scores)
+    Meter(("_silence_", "yes", "no"), EventSettings((NEVER, 0.5, 0.5))).show(
+        1.0, np.zeros(320), scores
+    )
     assert "no " in shown.getvalue() and "0.30" in shown.getvalue()
 
 

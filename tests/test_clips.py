@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from sounds import RATE, make_bank, quiet, tone
 
 from kws.errors import AudioError, DataError
-from kws.training.clips import Clip, extent, find_clips, merged, pack, part_of, read_bank, says, speaker_of, told_of_speakers, without_words
+from kws.training.clips import (
+    Clip,
+    extent,
+    find_clips,
+    merged,
+    pack,
+    part_of,
+    read_bank,
+    says,
+    speaker_of,
+    told_of_speakers,
+    without_words,
+)
 
 NFC, NFD = "gr\u00fcezi", "gru\u0308ezi"
 
@@ -27,7 +39,8 @@ def write_folder(folder: Path, names: list[str], seconds: float = 0.1) -> Path:
 class TestSplit:
     @staticmethod
     def which_set(filename: str) -> str:
-        """The rule as published with the Speech Commands dataset, with a tenth each for validation and test."""
+        """The rule as published with the Speech Commands dataset, with a tenth each for validation
+        and test."""
         most_wavs_per_class = 2**27 - 1
         hash_name = re.sub(r"_nohash_.*$", "", filename)
         hashed = int(hashlib.sha1(hash_name.encode()).hexdigest(), 16)
@@ -70,9 +83,33 @@ class TestSplit:
     @pytest.mark.parametrize(
         "stem",
         [
-            *("2022-01-15", "15-01-2022", "15-10-2022", "1-1-2022", "10-15-2022", "2026-11-01_12-30-00", "2026-11-01T12-30-00", "12-30-00"),
-            *("20240115-120301-001", "20240115-120301-0001", "240115-120301-0001", "2022-0115-0001", "2022-1130-0001", "01-02-0003"),
-            *("REC-20240115-0001", "REC_2022-01-15", "2022-01-15-0001", "12-30-0015", "84-121123-123", "84-121123-00031", "84-121123-1003"),
+            *(
+                "2022-01-15",
+                "15-01-2022",
+                "15-10-2022",
+                "1-1-2022",
+                "10-15-2022",
+                "2026-11-01_12-30-00",
+                "2026-11-01T12-30-00",
+                "12-30-00",
+            ),
+            *(
+                "20240115-120301-001",
+                "20240115-120301-0001",
+                "240115-120301-0001",
+                "2022-0115-0001",
+                "2022-1130-0001",
+                "01-02-0003",
+            ),
+            *(
+                "REC-20240115-0001",
+                "REC_2022-01-15",
+                "2022-01-15-0001",
+                "12-30-0015",
+                "84-121123-123",
+                "84-121123-00031",
+                "84-121123-1003",
+            ),
             "0084-121123-0003",
         ],
     )
@@ -81,8 +118,15 @@ class TestSplit:
 
     def test_no_speaker_stands_in_two_parts(self, tmp_path):
         names = [f"speaker{s}_nohash_{n}.wav" for s in range(40) for n in range(3)]
-        clips = [clip for word in ("yes", "no") for clip in find_clips(write_folder(tmp_path / word, names, 0.01))]
-        parts = {clip.speaker: {other.part for other in clips if other.speaker == clip.speaker} for clip in clips}
+        clips = [
+            clip
+            for word in ("yes", "no")
+            for clip in find_clips(write_folder(tmp_path / word, names, 0.01))
+        ]
+        parts = {
+            clip.speaker: {other.part for other in clips if other.speaker == clip.speaker}
+            for clip in clips
+        }
         assert len(parts) == 40
         assert all(len(found) == 1 for found in parts.values())
         assert set().union(*parts.values()) == {"train", "validation", "test"}
@@ -90,7 +134,11 @@ class TestSplit:
     def test_adding_files_moves_none(self, tmp_path):
         folder = write_folder(tmp_path / "yes", [f"a{i}_nohash_0.wav" for i in range(30)], 0.01)
         before = {clip.path: clip.part for clip in find_clips(tmp_path)}
-        write_folder(folder, [f"b{i}_nohash_0.wav" for i in range(30)] + [f"a{i}_nohash_1.wav" for i in range(30)], 0.01)
+        write_folder(
+            folder,
+            [f"b{i}_nohash_0.wav" for i in range(30)] + [f"a{i}_nohash_1.wav" for i in range(30)],
+            0.01,
+        )
         after = {clip.path: clip.part for clip in find_clips(tmp_path)}
         assert len(after) == 90
         assert before.items() <= after.items()
@@ -102,15 +150,24 @@ class TestSplit:
 
     def test_who_speaks_is_told_with_the_form_of_the_names(self):
         def clips(*stems):
-            return [Clip(Path(f"{stem}.wav"), "yes", speaker_of(Path(f"{stem}.wav"))) for stem in stems]
+            return [
+                Clip(Path(f"{stem}.wav"), "yes", speaker_of(Path(f"{stem}.wav"))) for stem in stems
+            ]
 
         assert told_of_speakers([]) == ""
         assert told_of_speakers(clips("19-198-0001", "19-198-0002")) == (
-            " All 2 are of speaker '19', as their names say (READER-CHAPTER-UTTERANCE: 19-198-0001.wav)."
+            " All 2 are of speaker '19', as their names say (READER-CHAPTER-UTTERANCE: "
+            "19-198-0001.wav)."
         )
-        assert "'anna', as their names say (SPEAKER_nohash_N: anna_nohash_0.wav)" in told_of_speakers(clips("anna_nohash_0"))
+        assert (
+            "'anna', as their names say (SPEAKER_nohash_N: anna_nohash_0.wav)"
+            in told_of_speakers(clips("anna_nohash_0"))
+        )
         many = told_of_speakers(clips("a", "b", "c", "d"))
-        assert many == " Their names tell of 4 speakers: 'a', 'b', 'c', ... (each file its own speaker: a.wav)."
+        assert many == (
+            " Their names tell of 4 speakers: 'a', 'b', 'c', ... "
+            "(each file its own speaker: a.wav)."
+        )
 
 
 class TestLinks:
@@ -120,7 +177,9 @@ class TestLinks:
         write_folder(tmp_path / "elsewhere" / "v2", ["a.wav"])
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "yes").symlink_to("../elsewhere/v2")
-        assert [(clip.label, clip.speaker) for clip in find_clips(tmp_path / "data")] == [("yes", "a")]
+        assert [(clip.label, clip.speaker) for clip in find_clips(tmp_path / "data")] == [
+            ("yes", "a")
+        ]
 
     def test_what_is_reached_twice_is_of_the_word(self, tmp_path):
         write_folder(tmp_path / "yes_v2", ["a.wav"])
@@ -133,7 +192,12 @@ class TestLinks:
 
     @pytest.mark.parametrize(
         ("link", "target"),
-        [("radio/other", "../data/yes"), ("radio/deep/all", "../../data"), ("radio/x.wav", "../data/yes/a.wav"), ("radio/yes", "../v2")],
+        [
+            ("radio/other", "../data/yes"),
+            ("radio/deep/all", "../../data"),
+            ("radio/x.wav", "../data/yes/a.wav"),
+            ("radio/yes", "../v2"),
+        ],
         ids=["folder", "folder above", "file", "named so"],
     )
     def test_links_to_the_word_are_no_other_speech(self, tmp_path, link, target):
@@ -157,7 +221,8 @@ class TestLinks:
 
 @pytest.mark.parametrize(("folder", "word"), [(NFD, NFC), (NFC, NFD), (NFD, NFD)])
 class TestUnicode:
-    """ "ü" may be one character or two; a folder, a word and a speaker are the same in either form."""
+    """ "ü" may be one character or two; a folder, a word and a speaker are the same in either
+    form."""
 
     def test_folder_and_word(self, tmp_path, folder, word):
         write_folder(tmp_path / folder, ["a.wav"])
@@ -177,19 +242,29 @@ class TestExtent:
             (np.concatenate([quiet(0.3), tone(0.4), quiet(0.3)]), (0.3, 0.7)),
             (np.concatenate([tone(0.2), quiet(0.8)]), (0.0, 0.2)),
             (np.concatenate([quiet(0.5), tone(0.5)]), (0.5, 1.0)),
-            (np.concatenate([quiet(0.2), tone(0.2), quiet(0.1), tone(0.2), quiet(0.3)]), (0.2, 0.7)),
-            (np.concatenate([quiet(0.2), tone(0.2), quiet(0.1), tone(0.2, amplitude=0.05), quiet(0.3)]), (0.2, 0.7)),
-            (np.concatenate([quiet(0.2), tone(0.2), quiet(0.1), tone(0.2, amplitude=0.005), quiet(0.3)]), (0.2, 0.4)),
+            (np.concatenate(
+                [quiet(0.2), tone(0.2), quiet(0.1), tone(0.2), quiet(0.3)]
+            ), (0.2, 0.7)),
+            (np.concatenate(
+                [quiet(0.2), tone(0.2), quiet(0.1), tone(0.2, amplitude=0.05), quiet(0.3)]
+            ), (0.2, 0.7)),
+            (np.concatenate(
+                [quiet(0.2), tone(0.2), quiet(0.1), tone(0.2, amplitude=0.005), quiet(0.3)]
+            ), (0.2, 0.4)),
             (np.concatenate([tone(0.02), quiet(0.28), tone(0.4), quiet(0.3)]), (0.3, 0.7)),
             (np.concatenate([tone(0.04), quiet(0.26), tone(0.4), quiet(0.3)]), (0.0, 0.7)),
-            (np.concatenate([quiet(0.3), tone(0.4), quiet(0.08), tone(0.02), quiet(0.2)]), (0.3, 0.8)),
+            (np.concatenate(
+                [quiet(0.3), tone(0.4), quiet(0.08), tone(0.02), quiet(0.2)]
+            ), (0.3, 0.8)),
             (quiet(1.0), (0.0, 1.0)),
             (tone(0.01), (0.0, 0.01)),
             (quiet(0), (0.0, 0.0)),
         ],
         ids=[
-            "in the middle", "at the beginning", "at the end", "with a pause", "20 dB weaker second part", "40 dB weaker second part",
-            "far short blip", "far longer sound", "near short blip", "silence", "shorter than two frames", "nothing",
+            "in the middle", "at the beginning", "at the end", "with a pause",
+            "20 dB weaker second part", "40 dB weaker second part",
+            "far short blip", "far longer sound", "near short blip", "silence",
+            "shorter than two frames", "nothing",
         ],
     )  # fmt: skip
     def test_of_bursts(self, samples, expected):
@@ -228,10 +303,17 @@ class TestBank:
         assert bank.select(lambda clip: True).fingerprint() == bank.fingerprint()
 
     def test_merged_banks_hold_the_clips_of_each(self):
-        banks = [make_bank(tone(0.1)), make_bank(tone(0.2, 500), quiet(0)), pack([], []), make_bank(tone(0.3, 700))]
+        banks = [
+            make_bank(tone(0.1)),
+            make_bank(tone(0.2, 500), quiet(0)),
+            pack([], []),
+            make_bank(tone(0.3, 700)),
+        ]
         both = merged(banks)
         assert [clip.speaker for clip in both.clips] == ["s0", "s0", "s1", "s0"]
-        for mine, theirs in zip(range(4), (banks[0][0], banks[1][0], banks[1][1], banks[3][0]), strict=True):
+        for mine, theirs in zip(
+            range(4), (banks[0][0], banks[1][0], banks[1][1], banks[3][0]), strict=True
+        ):
             assert np.array_equal(both[mine], theirs)
         assert merged(banks[:1]).fingerprint() == banks[0].fingerprint()
         assert len(merged([])) == 0
@@ -246,16 +328,29 @@ class TestBank:
             make_bank(tone(0.1), tone(0.2, 500), label="other"),
             make_bank(np.concatenate([tone(0.1), tone(0.2, 500)[:1]]), tone(0.2, 500)[1:]),
         ],
-        ids=["other samples", "other order", "a clip less", "an empty clip more", "other label", "cut elsewhere"],
+        ids=[
+            "other samples",
+            "other order",
+            "a clip less",
+            "an empty clip more",
+            "other label",
+            "cut elsewhere",
+        ],
     )
     def test_fingerprint_changes(self, other):
         bank = make_bank(tone(0.1), tone(0.2, 500))
-        assert bank.fingerprint() == make_bank(tone(0.1), tone(0.2, 500)).fingerprint() != other.fingerprint()
+        assert (
+            bank.fingerprint()
+            == make_bank(tone(0.1), tone(0.2, 500)).fingerprint()
+            != other.fingerprint()
+        )
 
 
 class TestReading:
     def test_samples_of_16_bit_recordings_are_kept_exactly(self, tmp_path):
-        samples = np.array([-32768, -32767, -20_000, -1, 0, 1, 20_000, 32766, 32767] * 100, np.int16)
+        samples = np.array(
+            [-32768, -32767, -20_000, -1, 0, 1, 20_000, 32766, 32767] * 100, np.int16
+        )
         soundfile.write(tmp_path / "a.wav", samples, RATE)
         bank = read_bank(find_clips(tmp_path), warn=pytest.fail)
         assert np.array_equal(bank.samples, samples)
@@ -274,14 +369,18 @@ class TestReading:
         np.testing.assert_allclose(bank[3], tone(0.1, 330), atol=1e-4)
         assert len(warnings) == 2
         assert all(
-            warning.startswith(f"left out: {tmp_path / name}") for warning, name in zip(warnings, ("bad.wav", "empty.wav"), strict=True)
+            warning.startswith(f"left out: {tmp_path / name}")
+            for warning, name in zip(warnings, ("bad.wav", "empty.wav"), strict=True)
         )
 
     def test_too_many_unreadable_clips_are_an_error(self, tmp_path):
         write_folder(tmp_path, [f"good{i}.wav" for i in range(7)])
         (tmp_path / "bad.wav").write_text("no sound")
         warnings = []
-        with pytest.raises(DataError, match=r"1 of 8 clips cannot be used, the first: .*bad\.wav.*Repair or remove them\."):
+        with pytest.raises(
+            DataError,
+            match=r"1 of 8 clips cannot be used, the first: .*bad\.wav.*Repair or remove them\.",
+        ):
             read_bank(find_clips(tmp_path), warn=warnings.append)
         assert len(warnings) == 1
 
@@ -291,21 +390,34 @@ class TestReading:
         warnings = []
         bank = read_bank(find_clips(tmp_path), longest_seconds=60, warn=warnings.append)
         assert len(bank) == 10
-        assert warnings == [f"left out: {tmp_path / 'long.wav'}: 61.0 s are too long for one word. Cut it, or put it among the negatives."]
+        assert warnings == [
+            (
+                f"left out: {tmp_path / 'long.wav'}: 61.0 s are too long for one word. "
+                "Cut it, or put it among the negatives."
+            )
+        ]
         assert len(read_bank(find_clips(tmp_path), warn=pytest.fail)) == 11
 
     def test_progress_sees_every_clip(self, tmp_path):
         write_folder(tmp_path, [f"{i}.wav" for i in range(5)])
         seen = []
-        read_bank(find_clips(tmp_path), warn=pytest.fail, progress=lambda waves: (seen.append(1) or wave for wave in waves))
+        read_bank(
+            find_clips(tmp_path),
+            warn=pytest.fail,
+            progress=lambda waves: (seen.append(1) or wave for wave in waves),
+        )
         assert len(seen) == 5
 
-    def test_what_lies_in_a_folder_named_after_a_word_however_deep_is_not_without_it(self, tmp_path):
+    def test_what_lies_in_a_folder_named_after_a_word_however_deep_is_not_without_it(
+        self, tmp_path
+    ):
         names = ["yes/a.wav", "yes/anna/b.wav", "anna/c.wav", "anna/yesterday/d.wav"]
         for name in names:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(tmp_path / name, np.zeros(1600, np.int16), 16_000)
-        clips, named = without_words([tmp_path, tmp_path / "anna", tmp_path / "yes" / "anna"], ["yes"])
+        clips, named = without_words(
+            [tmp_path, tmp_path / "anna", tmp_path / "yes" / "anna"], ["yes"]
+        )
         assert (sorted(clip.path.name for clip in clips), named) == (["c.wav", "d.wav"], 2)
 
     @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""Headers that are wrong, files put one after the other, clocks of containers, tracks and channels: all that is there is heard,
-at its time, and what is not is told."""
+"""Headers that are wrong, files put one after the other, clocks of containers, tracks and channels:
+all that is there is heard, at its time, and what is not is told."""
 
 import logging
 import os
@@ -23,11 +23,15 @@ Log = pytest.LogCaptureFixture
 
 
 def noise(seconds: float, rate: int = RATE, *, seed: int = 0) -> np.ndarray:
-    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate))).astype(np.float32)
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate))).astype(
+        np.float32
+    )
 
 
 def tone(seconds: float, rate: int = RATE) -> np.ndarray:
-    return (0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+    return (0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(
+        np.float32
+    )
 
 
 def write(path: Path, samples: np.ndarray, rate: int = RATE, **options: str) -> Path:
@@ -36,7 +40,11 @@ def write(path: Path, samples: np.ndarray, rate: int = RATE, **options: str) -> 
 
 
 def encode(source: Path, target: Path, *options: str) -> Path:
-    subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", source, *options, target], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-y", "-i", source, *options, target],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
     return target
 
 
@@ -49,7 +57,8 @@ def heard(path: Path, selection: audio.Selection = audio.ALL) -> tuple[np.ndarra
     """All that can be heard, and the fault at the end."""
     blocks, fault = [np.zeros(0, np.float32)], ""
     try:
-        blocks += audio.blocks(path, selection=selection)  # a generator that raises keeps what came before
+        # A generator that raises keeps what came before.
+        blocks += audio.blocks(path, selection=selection)
     except AudioError as error:
         fault = str(error)
     return np.concatenate(blocks), fault
@@ -66,7 +75,9 @@ SIZE_FIELDS: dict[str, tuple[str, Callable[[bytes], int]]] = {
     "AU": (">I", lambda content: 8),
     "CAF": (">q", lambda content: content.index(b"data") + 4),
 }
-KINDS = [(form, "PCM_16") for form in SIZE_FIELDS] + [("WAV", subtype) for subtype in ("PCM_U8", "PCM_24", "FLOAT", "ULAW")]
+KINDS = [(form, "PCM_16") for form in SIZE_FIELDS] + [
+    ("WAV", subtype) for subtype in ("PCM_U8", "PCM_24", "FLOAT", "ULAW")
+]
 
 
 def with_size(path: Path, form: str, change: Callable[[int], int]) -> Path:
@@ -81,9 +92,13 @@ def with_size(path: Path, form: str, change: Callable[[int], int]) -> Path:
 
 @pytest.mark.parametrize(("form", "subtype"), KINDS, ids="-".join)
 @pytest.mark.parametrize(
-    "change", [lambda size: size * 3 // 7 // 8 * 8, lambda size: 0, lambda size: size + 44], ids=["less", "zero", "44 more"]
+    "change",
+    [lambda size: size * 3 // 7 // 8 * 8, lambda size: 0, lambda size: size + 44],
+    ids=["less", "zero", "44 more"],
 )
-def test_all_is_heard_whatever_the_header_says(tmp_path: Path, form: str, subtype: str, change: Callable[[int], int]) -> None:
+def test_all_is_heard_whatever_the_header_says(
+    tmp_path: Path, form: str, subtype: str, change: Callable[[int], int]
+) -> None:
     path = write(tmp_path / "a", noise(3.0), format=form, subtype=subtype)
     right, _ = heard(path)
     samples, fault = heard(with_size(path, form, change))
@@ -93,8 +108,12 @@ def test_all_is_heard_whatever_the_header_says(tmp_path: Path, form: str, subtyp
 
 
 @pytest.mark.parametrize(("form", "subtype"), KINDS, ids="-".join)
-def test_what_a_header_promises_and_is_not_there_is_told(tmp_path: Path, form: str, subtype: str) -> None:
-    path = with_size(write(tmp_path / "a", noise(3.0), format=form, subtype=subtype), form, lambda size: 2 * size)
+def test_what_a_header_promises_and_is_not_there_is_told(
+    tmp_path: Path, form: str, subtype: str
+) -> None:
+    path = with_size(
+        write(tmp_path / "a", noise(3.0), format=form, subtype=subtype), form, lambda size: 2 * size
+    )
     samples, fault = heard(path)
     assert len(samples) == 3 * RATE
     assert "only the first 3.00 of 6.0" in fault and "the file ends early" in fault
@@ -108,7 +127,8 @@ def test_packed_samples_behind_what_the_header_knows_are_told(tmp_path: Path) ->
 
 
 def test_a_wav_of_more_than_four_gibibytes(tmp_path: Path) -> None:
-    """Its field of 32 bits holds what is left over. The middle is a hole in the file: it takes no room on the disk."""
+    """Its field of 32 bits holds what is left over. The middle is a hole in the file: it takes no
+    room on the disk."""
     path = write(tmp_path / "long.wav", noise(1.0))
     size = 2**32 + 3 * 2 * RATE
     with path.open("r+b") as file:
@@ -125,7 +145,13 @@ def test_a_wav_of_more_than_four_gibibytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pad", [b"", b"\0"], ids=["even", "odd"])
 @pytest.mark.parametrize(
     "tail",
-    [b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf59.27.100\0", b"ID3\x03" + bytes(5000), b"TAG" + bytes(125), bytes(3000), b"\n"],
+    [
+        b"LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf59.27.100\0",
+        b"ID3\x03" + bytes(5000),
+        b"TAG" + bytes(125),
+        bytes(3000),
+        b"\n",
+    ],
     ids=["chunk", "id3", "tag", "zeros", "stray byte"],
 )
 def test_what_follows_the_samples_is_not_heard(tmp_path: Path, tail: bytes, pad: bytes) -> None:
@@ -138,25 +164,42 @@ def test_what_follows_the_samples_is_not_heard(tmp_path: Path, tail: bytes, pad:
 
 @pytest.mark.parametrize("form", SIZE_FIELDS)
 def test_recordings_one_after_the_other_are_all_heard(tmp_path: Path, form: str) -> None:
-    parts = [write(tmp_path / f"{i}", noise(1.0 + i, seed=i), format=form, subtype="PCM_16") for i in range(3)]
+    parts = [
+        write(tmp_path / f"{i}", noise(1.0 + i, seed=i), format=form, subtype="PCM_16")
+        for i in range(3)
+    ]
     path = joined(tmp_path / "all", *parts)
     samples, fault = heard(path)
     assert not fault
     np.testing.assert_array_equal(samples, np.concatenate([audio.read(part) for part in parts]))
     assert audio.duration_seconds(path) == 6.0
-    np.testing.assert_array_equal(audio.excerpt(path, 2.5, 4.5), samples[RATE * 5 // 2 : RATE * 9 // 2])
+    np.testing.assert_array_equal(
+        audio.excerpt(path, 2.5, 4.5), samples[RATE * 5 // 2 : RATE * 9 // 2]
+    )
 
 
 def test_parts_of_other_rates_and_channels(tmp_path: Path) -> None:
     stereo = np.stack([tone(1.0, 44_100)] * 2, axis=1)
-    path = joined(tmp_path / "all.wav", write(tmp_path / "a.wav", stereo, 44_100), write(tmp_path / "b.wav", tone(1.0, 8_000), 8_000))
+    path = joined(
+        tmp_path / "all.wav",
+        write(tmp_path / "a.wav", stereo, 44_100),
+        write(tmp_path / "b.wav", tone(1.0, 8_000), 8_000),
+    )
     samples, fault = heard(path)
     assert (len(samples), fault) == (2 * RATE, "")
     for middle in (samples[RATE // 4 : RATE * 3 // 4], samples[RATE * 5 // 4 : RATE * 7 // 4]):
         assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
 
 
-@pytest.mark.parametrize("content", [b".snd" + bytes(20), b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVEdata\0\0\0\0" * 9, b"caff" + bytes(60)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b".snd" + bytes(20),
+        b"RIFF\0\0\0\0WAVE",
+        b"RIFF\0\0\0\0WAVEdata\0\0\0\0" * 9,
+        b"caff" + bytes(60),
+    ],
+)
 def test_headers_without_samples_end_the_search(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     with (tmp_path / "a").open("rb") as file:
@@ -166,33 +209,58 @@ def test_headers_without_samples_end_the_search(tmp_path: Path, content: bytes) 
 # Compressed
 
 
-CHAINED = {"mp3": [], "ogg": [], "opus": ["-c:a", "libopus"], "flac": [], "webm": ["-c:a", "libopus"], "mka": [], "aac": [], "m4a": []}
+CHAINED = {
+    "mp3": [],
+    "ogg": [],
+    "opus": ["-c:a", "libopus"],
+    "flac": [],
+    "webm": ["-c:a", "libopus"],
+    "mka": [],
+    "aac": [],
+    "m4a": [],
+}
 
 
 @pytest.mark.ffmpeg
 @pytest.mark.parametrize("ending", CHAINED)
 def test_compressed_files_one_after_the_other_are_all_heard(tmp_path: Path, ending: str) -> None:
-    sources = [write(tmp_path / f"{i}.wav", np.concatenate([noise(1.0), tone(1.0)])) for i in range(3)]
-    parts = [encode(source, source.with_suffix(f".{ending}"), *CHAINED[ending]) for source in sources]
+    sources = [
+        write(tmp_path / f"{i}.wav", np.concatenate([noise(1.0), tone(1.0)])) for i in range(3)
+    ]
+    parts = [
+        encode(source, source.with_suffix(f".{ending}"), *CHAINED[ending]) for source in sources
+    ]
     samples, fault = heard(joined(tmp_path / f"all.{ending}", *parts))
     assert not fault
     assert len(samples) / RATE == pytest.approx(6.0, abs=0.4)  # encoders put some silence around
     for second in (1.5, 3.6, 5.6):
-        assert np.sqrt(np.mean(samples[round((second - 0.1) * RATE) : round((second + 0.1) * RATE)] ** 2)) > 0.2
+        assert (
+            np.sqrt(
+                np.mean(samples[round((second - 0.1) * RATE) : round((second + 0.1) * RATE)] ** 2)
+            )
+            > 0.2
+        )
 
 
 @pytest.mark.parametrize("ending", ["mp3", "ogg", "flac"])
-def test_without_pyav_whole_files_are_heard_and_what_follows_is_told(tmp_path: Path, without_pyav: None, ending: str) -> None:
+def test_without_pyav_whole_files_are_heard_and_what_follows_is_told(
+    tmp_path: Path, without_pyav: None, ending: str
+) -> None:
     part = write(tmp_path / f"a.{ending}", noise(2.0))
     samples, fault = heard(part)
     assert (len(samples), fault) == (2 * RATE, "")
     samples, fault = heard(joined(tmp_path / f"two.{ending}", part, part))
     assert len(samples) == 2 * RATE
-    assert "only the first 2.00 s are heard; another recording follows in the same file. pip install av brings" in fault
+    assert (
+        "only the first 2.00 s are heard; another recording follows in the same file. "
+        "pip install av brings"
+    ) in fault
 
 
 @pytest.mark.parametrize("pyav", ["with", "without"])
-def test_an_ogg_file_that_is_cut_off_is_told(tmp_path: Path, request: pytest.FixtureRequest, pyav: str) -> None:
+def test_an_ogg_file_that_is_cut_off_is_told(
+    tmp_path: Path, request: pytest.FixtureRequest, pyav: str
+) -> None:
     if pyav == "without":
         request.getfixturevalue("without_pyav")
     path = write(tmp_path / "a.ogg", noise(20.0))
@@ -202,33 +270,63 @@ def test_an_ogg_file_that_is_cut_off_is_told(tmp_path: Path, request: pytest.Fix
     assert f"the end is missing after {len(samples) / RATE:.2f} s" in fault
 
 
-@pytest.mark.parametrize("error", [ImportError("libavcodec.so.62: cannot open shared object file"), OSError("bad image")], ids=type)
-def test_a_pyav_that_does_not_load_is_told_and_others_go_on(tmp_path: Path, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("libavcodec.so.62: cannot open shared object file"), OSError("bad image")],
+    ids=type,
+)
+def test_a_pyav_that_does_not_load_is_told_and_others_go_on(
+    tmp_path: Path, error: Exception
+) -> None:
     """In a process of its own: a package that raises on import."""
     (tmp_path / "av").mkdir()
     (tmp_path / "av" / "__init__.py").write_text(f"raise {type(error).__name__}({str(error)!r})\n")
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
     write(tmp_path / "b.mp3", noise(1.0))
-    line = [sys.executable, ROOT / "cli.py", "detect", "a.m4a", "b.mp3", ROOT / "recordings" / "late.wav"]
+    line = [
+        sys.executable,
+        ROOT / "cli.py",
+        "detect",
+        "a.m4a",
+        "b.mp3",
+        ROOT / "recordings" / "late.wav",
+    ]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "welcome" in done.stdout
     assert done.stderr.count("\n") == 1
-    assert f"a.m4a: not a recording that can be read (PyAV is installed but does not load: {error})" in done.stderr
+    assert (
+        f"a.m4a: not a recording that can be read (PyAV is installed but does not load: {error})"
+        in done.stderr
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfb\x90\x64", b"ID3\x03\0\0\0\0\0\x0a" + bytes(10)], ids=["bytes", "sync", "id3"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfb\x90\x64", b"ID3\x03\0\0\0\0\0\x0a" + bytes(10)],
+    ids=["bytes", "sync", "id3"],
+)
 @pytest.mark.parametrize("ending", ["mp3", "wav", "ogg", "m4a"])
 def test_no_library_writes_to_stderr(tmp_path: Path, ending: str, content: bytes) -> None:
     (tmp_path / f"n.{ending}").write_bytes(content + np.random.default_rng(0).bytes(4096))
     line = [sys.executable, ROOT / "cli.py", "detect", f"n.{ending}"]
-    done = subprocess.run(line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        line,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and not done.stdout
     assert done.stderr.startswith(f"Error: n.{ending}: ") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    "text", ["#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{0}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {0}\n"]
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{0}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile {0}\n",
+    ],
 )
 def test_a_playlist_brings_nothing(tmp_path: Path, text: str) -> None:
     write(tmp_path / "secret.flac", noise(1.0))
@@ -245,7 +343,11 @@ def test_a_playlist_brings_nothing(tmp_path: Path, text: str) -> None:
 def test_sound_that_starts_after_the_picture(tmp_path: Path, name: str) -> None:
     source = write(tmp_path / "a.wav", np.concatenate([np.zeros(RATE, np.float32), tone(1.0)]))
     picture = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=5:d=6", "-itsoffset", "2"]
-    subprocess.run(["ffmpeg", "-v", "error", *picture, "-i", source, tmp_path / name], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(
+        ["ffmpeg", "-v", "error", *picture, "-i", source, tmp_path / name],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
     samples, fault = heard(tmp_path / name)
     start = np.flatnonzero(np.abs(samples) > 0.1)[0] / RATE
     assert not fault and start == pytest.approx(3.0, abs=0.05)
@@ -275,8 +377,14 @@ def test_of_two_tracks_the_first_is_heard_and_told(tmp_path: Path, caplog: Log) 
     second, fault = heard(path, audio.Selection(track=2))
     assert not caplog.text and not fault
     assert (len(first) / RATE, len(second) / RATE) == pytest.approx((1.0, 2.0), abs=0.05)
-    assert "no audio track 3 in it; it has 2 audio tracks. Change --track." in heard(path, audio.Selection(track=3))[1]
-    assert "no audio track 2 in it; it has 1 audio track. Change --track." in heard(low, audio.Selection(track=2))[1]
+    assert (
+        "no audio track 3 in it; it has 2 audio tracks. Change --track."
+        in heard(path, audio.Selection(track=3))[1]
+    )
+    assert (
+        "no audio track 2 in it; it has 1 audio track. Change --track."
+        in heard(low, audio.Selection(track=2))[1]
+    )
 
 
 # Channels
@@ -287,27 +395,38 @@ def test_channels_that_cancel_each_other_are_heard(tmp_path: Path) -> None:
     np.testing.assert_array_equal(heard(path)[0], noise(2.0))
 
 
-@pytest.mark.parametrize("second", [noise(2.0), noise(2.0, seed=1), np.zeros(2 * RATE, np.float32), -0.3 * noise(2.0)])
+@pytest.mark.parametrize(
+    "second", [noise(2.0), noise(2.0, seed=1), np.zeros(2 * RATE, np.float32), -0.3 * noise(2.0)]
+)
 def test_other_channels_are_averaged(tmp_path: Path, second: np.ndarray) -> None:
     path = write(tmp_path / "a.wav", np.stack([noise(2.0), second], axis=1), subtype="FLOAT")
     np.testing.assert_allclose(heard(path)[0], (noise(2.0) + second) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("block_seconds", [0.0137, 0.08, 1.0])
-def test_the_choice_of_a_channel_does_not_depend_on_the_blocks(tmp_path: Path, block_seconds: float) -> None:
+def test_the_choice_of_a_channel_does_not_depend_on_the_blocks(
+    tmp_path: Path, block_seconds: float
+) -> None:
     right = noise(3.0) * (np.arange(3 * RATE) // 4000 % 2)
     path = write(tmp_path / "a.wav", np.stack([noise(3.0), -right], axis=1), subtype="FLOAT")
-    np.testing.assert_array_equal(np.concatenate(list(audio.blocks(path, block_seconds))), audio.read(path))
+    np.testing.assert_array_equal(
+        np.concatenate(list(audio.blocks(path, block_seconds))), audio.read(path)
+    )
 
 
 def test_one_channel_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.stack([noise(1.0), tone(1.0)], axis=1), subtype="FLOAT")
     np.testing.assert_array_equal(heard(path, audio.Selection(channel=2))[0], tone(1.0))
-    assert "no channel 3 in it; it has 2 channels. Change --channel." in heard(path, audio.Selection(channel=3))[1]
+    assert (
+        "no channel 3 in it; it has 2 channels. Change --channel."
+        in heard(path, audio.Selection(channel=3))[1]
+    )
 
 
 @pytest.mark.ffmpeg
 def test_channels_of_a_compressed_file(tmp_path: Path) -> None:
     source = write(tmp_path / "a.wav", np.stack([tone(2.0), -tone(2.0)], axis=1))
     samples, _ = heard(encode(source, tmp_path / "a.m4a", "-b:a", "192k"))
-    assert np.sqrt(np.mean(samples[RATE // 2 : RATE] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+    assert np.sqrt(np.mean(samples[RATE // 2 : RATE] ** 2)) == pytest.approx(
+        0.5 / np.sqrt(2), rel=0.05
+    )

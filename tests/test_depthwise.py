@@ -8,7 +8,8 @@ from kws.training.depthwise import DepthwiseConv
 
 
 @pytest.mark.parametrize(
-    ("batch", "channels", "frames", "kernel"), [(1, 1, 5, 5), (2, 3, 20, 1), (4, 8, 33, 7), (3, 5, 16, 15), (2, 3, 60, 21)]
+    ("batch", "channels", "frames", "kernel"),
+    [(1, 1, 5, 5), (2, 3, 20, 1), (4, 8, 33, 7), (3, 5, 16, 15), (2, 3, 60, 21)],
 )
 @pytest.mark.parametrize("bias", [False, True])
 def test_values_and_gradients_are_torch_s(batch, channels, frames, kernel, bias):
@@ -21,7 +22,9 @@ def test_values_and_gradients_are_torch_s(batch, channels, frames, kernel, bias)
     torch.testing.assert_close(ours, theirs)
     wanted = torch.randn_like(theirs)
     inputs = [x, *conv.parameters()]
-    for mine, other in zip(*(torch.autograd.grad((y * wanted).sum(), inputs) for y in (ours, theirs)), strict=True):
+    for mine, other in zip(
+        *(torch.autograd.grad((y * wanted).sum(), inputs) for y in (ours, theirs)), strict=True
+    ):
         torch.testing.assert_close(mine, other)
     with torch.no_grad():
         torch.testing.assert_close(conv(x), theirs)

@@ -109,7 +109,9 @@ def test_the_text_says_what_was_tried_section_by_section(tmp_path: Path) -> None
 
 
 def test_a_line_ends_with_what_brings_it() -> None:
-    missing = checks.Check("packages", "av", False, checks.MISSING, "not installed", "pip install av")
+    missing = checks.Check(
+        "packages", "av", False, checks.MISSING, "not installed", "pip install av"
+    )
     broken = checks.Check("packages", "soxr", True, checks.BROKEN, "OSError: no", "")
     assert doctor.lines([missing, broken]).splitlines() == [
         "packages",

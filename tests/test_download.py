@@ -1,4 +1,5 @@
-"""The data set comes whole or not at all: interrupted, refused or damaged, and from a server next door."""
+"""The data set comes whole or not at all: interrupted, refused or damaged, and from a server
+next door."""
 
 import hashlib
 import io
@@ -25,11 +26,15 @@ from kws.training.download import LIBRISPEECH, SPEECH_COMMANDS, Archive, fetch, 
 
 NAME = "speech_commands_v0.02"
 FILES = {f"yes/{speaker:08x}_nohash_0.wav": bytes([speaker]) * 20_000 for speaker in range(6)}
-LISTS = {"testing_list.txt": b"yes/00000000_nohash_0.wav\n", "validation_list.txt": b"yes/00000001_nohash_0.wav\n"}
+LISTS = {
+    "testing_list.txt": b"yes/00000000_nohash_0.wav\n",
+    "validation_list.txt": b"yes/00000001_nohash_0.wav\n",
+}
 
 
 def packed(files: dict[str, bytes]) -> bytes:
-    """A tar.gz laid out as the published ones, not compressed, so that its length says what it holds."""
+    """A tar.gz laid out as the published ones, not compressed, so that its length says what
+    it holds."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=0) as tar:
         for name, content in files.items():
@@ -40,12 +45,21 @@ def packed(files: dict[str, bytes]) -> bytes:
 
 
 CONTENT = packed(FILES | LISTS)
-READ = {"84/121123/84-121123-0000.flac": bytes(20_000), "84/121123/84-121123.trans.txt": b"84-121123-0000 GO ON\n"}
-READ_CONTENT = packed({"LibriSpeech/README.TXT": b"", **{f"LibriSpeech/dev-clean/{name}": content for name, content in READ.items()}})
+READ = {
+    "84/121123/84-121123-0000.flac": bytes(20_000),
+    "84/121123/84-121123.trans.txt": b"84-121123-0000 GO ON\n",
+}
+READ_CONTENT = packed(
+    {
+        "LibriSpeech/README.TXT": b"",
+        **{f"LibriSpeech/dev-clean/{name}": content for name, content in READ.items()},
+    }
+)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files`; notes the ranges asked for; may break off after some bytes, or know nothing of ranges."""
+    """Serves `files`; notes the ranges asked for; may break off after some bytes, or know nothing
+    of ranges."""
 
     def __init__(self, files: dict[str, bytes]):
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -67,7 +81,11 @@ class _Answer(BaseHTTPRequestHandler):
         self.server.asked.append(wanted)
         if content is None:
             return self.send_error(404)
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.knows_ranges else 0
+        start = (
+            int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
+            if wanted and self.server.knows_ranges
+            else 0
+        )
         if start >= len(content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
@@ -106,7 +124,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def kws(*args: object, dataset: str = "speech-commands") -> Result:
@@ -123,22 +145,37 @@ class TestObtain:
         place = obtain(server.archive(), tmp_path)
         assert place == tmp_path / "SpeechCommands" / NAME
         assert tree(place) == FILES | LISTS
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["SpeechCommands", f"{NAME}.tar.gz"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "SpeechCommands",
+            f"{NAME}.tar.gz",
+        ]
 
     def test_the_class_of_torchaudio_finds_it(self, server, tmp_path):
         from torchaudio.datasets import SPEECHCOMMANDS
 
         obtain(server.archive(), tmp_path)
-        speakers = {part: [item[3] for item in map(SPEECHCOMMANDS(tmp_path, NAME, subset=part).get_metadata, range(n))]
-                    for part, n in (("training", 4), ("validation", 1), ("testing", 1))}  # fmt: skip
-        assert speakers == {"training": [f"{i:08x}" for i in range(2, 6)], "validation": ["00000001"], "testing": ["00000000"]}
+        speakers = {
+            part: [
+                item[3]
+                for item in map(SPEECHCOMMANDS(tmp_path, NAME, subset=part).get_metadata, range(n))
+            ]
+            for part, n in (("training", 4), ("validation", 1), ("testing", 1))
+        }
+        assert speakers == {
+            "training": [f"{i:08x}" for i in range(2, 6)],
+            "validation": ["00000001"],
+            "testing": ["00000000"],
+        }
 
     def test_running_speech_lies_where_its_class_looks(self, server, tmp_path):
         from torchaudio.datasets import LIBRISPEECH as DATA_SET
 
         place = obtain(read_speech(server), tmp_path)
         assert tree(place) == READ
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["LibriSpeech", "dev-clean.tar.gz"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "LibriSpeech",
+            "dev-clean.tar.gz",
+        ]
         assert DATA_SET(tmp_path, "dev-clean").get_metadata(0)[2:] == ("GO ON", 84, 121123, 0)
         assert [clip.speaker for clip in find_clips(place)] == ["84"]
 
@@ -169,7 +206,8 @@ class TestObtain:
         assert tree(tmp_path) == {f"{NAME}.tar.gz": CONTENT[:-1]}
 
     def test_half_unpacked_is_not_there(self, server, tmp_path):
-        """An archive that ends early leaves files, but no data set; what they were is not taken over by the next call."""
+        """An archive that ends early leaves files, but no data set; what they were is not taken
+        over by the next call."""
         half = CONTENT[: len(CONTENT) // 2]
         (tmp_path / f"{NAME}.tar.gz").write_bytes(half)
         with pytest.raises(DataError, match="cannot be unpacked"):
@@ -190,7 +228,9 @@ class TestFetch:
     @pytest.mark.parametrize("breaks_after", [1, 1000, 50_000, len(CONTENT) - 1])
     def test_goes_on_where_it_broke_off(self, server, tmp_path, breaks_after):
         server.breaks_after = breaks_after
-        with pytest.raises(DataError, match=r"broke off after \d+\.\d of 0\.1 MB\. The same command goes on"):
+        with pytest.raises(
+            DataError, match=r"broke off after \d+\.\d of 0\.1 MB\. The same command goes on"
+        ):
             fetch(server.archive(), tmp_path / "a")
         assert tree(tmp_path) == {"a.part": CONTENT[:breaks_after]}
         server.breaks_after = None
@@ -212,8 +252,12 @@ class TestFetch:
         fetch(server.archive(), tmp_path / "a")
         assert tree(tmp_path) == {"a": CONTENT}
 
-    @pytest.mark.parametrize("wrong", [bytes(len(CONTENT)), CONTENT + b"more"], ids=["as long", "longer"])
-    def test_a_part_as_long_as_the_whole_that_is_not_it_is_fetched_again(self, server, tmp_path, wrong):
+    @pytest.mark.parametrize(
+        "wrong", [bytes(len(CONTENT)), CONTENT + b"more"], ids=["as long", "longer"]
+    )
+    def test_a_part_as_long_as_the_whole_that_is_not_it_is_fetched_again(
+        self, server, tmp_path, wrong
+    ):
         (tmp_path / "a.part").write_bytes(wrong)
         fetch(server.archive(), tmp_path / "a")
         assert tree(tmp_path) == {"a": CONTENT}
@@ -224,7 +268,9 @@ class TestFetch:
         fetch(replace(server.archive(), server="http://127.0.0.1:9"), tmp_path / "a")
         assert tree(tmp_path) == {"a": CONTENT}
 
-    @pytest.mark.parametrize("start", [b"", b"other bytes than the server's"], ids=["whole", "resumed"])
+    @pytest.mark.parametrize(
+        "start", [b"", b"other bytes than the server's"], ids=["whole", "resumed"]
+    )
     def test_a_wrong_sum_is_refused_and_leaves_nothing(self, server, tmp_path, start):
         (tmp_path / "a.part").write_bytes(start)
         archive = server.archive() if start else server.archive(b"something else")
@@ -235,20 +281,32 @@ class TestFetch:
     def test_progress_counts_what_was_there(self, server, tmp_path):
         (tmp_path / "a.part").write_bytes(CONTENT[:1000])
         seen = []
-        fetch(server.archive(), tmp_path / "a", progress=lambda have, total: seen.append((have, total)))
+        fetch(
+            server.archive(),
+            tmp_path / "a",
+            progress=lambda have, total: seen.append((have, total)),
+        )
         assert seen[0][0] > 1000 and seen[-1] == (len(CONTENT), len(CONTENT))
         assert {total for _, total in seen} == {len(CONTENT)}
 
     @pytest.mark.parametrize(
         ("archive", "message"),
         [
-            (lambda server: Archive("absent", "", server.url), r"absent\.tar\.gz: the server says 404"),
-            (lambda server: Archive(NAME, "", "http://127.0.0.1:9"), r"cannot be reached \(.*refused.*put a into"),
+            (
+                lambda server: Archive("absent", "", server.url),
+                r"absent\.tar\.gz: the server says 404",
+            ),
+            (
+                lambda server: Archive(NAME, "", "http://127.0.0.1:9"),
+                r"cannot be reached \(.*refused.*put a into",
+            ),
             (lambda server: Archive(NAME, "", "http://nowhere.invalid"), r"cannot be reached"),
         ],
         ids=["not there", "no server", "no network"],
     )
-    def test_what_cannot_be_had_is_told(self, server, tmp_path, archive: Callable[[Server], Archive], message):
+    def test_what_cannot_be_had_is_told(
+        self, server, tmp_path, archive: Callable[[Server], Archive], message
+    ):
         with pytest.raises(DataError, match=message):
             fetch(archive(server), tmp_path / "a")
         assert tree(tmp_path) == {}
@@ -260,11 +318,16 @@ class TestCommand:
         assert result.exit_code == 0
         assert "\n  kws download speech-commands\n" in result.stdout
 
-    @pytest.mark.parametrize(("dataset", "file"), [("speech-commands", "speech_commands_v0.02"), ("librispeech", "dev-clean")])
+    @pytest.mark.parametrize(
+        ("dataset", "file"),
+        [("speech-commands", "speech_commands_v0.02"), ("librispeech", "dev-clean")],
+    )
     def test_no_network_is_one_line(self, tmp_path, dataset, file):
         result = kws("--dir", tmp_path, dataset=dataset)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert re.fullmatch(rf"Error: http://\S+/{re.escape(file)}\.tar\.gz: cannot be reached .*\n", result.stderr)
+        assert re.fullmatch(
+            rf"Error: http://\S+/{re.escape(file)}\.tar\.gz: cannot be reached .*\n", result.stderr
+        )
 
     def test_running_speech_has_no_versions(self, tmp_path):
         result = kws("--dir", tmp_path, "--version", "0.01", dataset="librispeech")
@@ -279,7 +342,10 @@ class TestCommand:
 
     @pytest.mark.parametrize("version", SPEECH_COMMANDS)
     def test_folders_that_are_there_are_named(self, tmp_path, version):
-        places = [tmp_path / "SpeechCommands" / f"speech_commands_{kind}v{version}" for kind in ("", "test_set_")]
+        places = [
+            tmp_path / "SpeechCommands" / f"speech_commands_{kind}v{version}"
+            for kind in ("", "test_set_")
+        ]
         for place in places:
             place.mkdir(parents=True)
         result = kws("--dir", tmp_path, "--version", version)
@@ -312,9 +378,23 @@ class TestCommand:
 
         with serving({}) as server:
             server.RequestHandlerClass = Slow
-            line = [sys.executable, "-m", "cli", "download", "speech-commands", "--dir", str(tmp_path), "--mirror", server.url]
-            environment = os.environ | {"PYTHONPATH": str(Path(main.callback.__code__.co_filename).parent)}
-            process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+            line = [
+                sys.executable,
+                "-m",
+                "cli",
+                "download",
+                "speech-commands",
+                "--dir",
+                str(tmp_path),
+                "--mirror",
+                server.url,
+            ]
+            environment = os.environ | {
+                "PYTHONPATH": str(Path(main.callback.__code__.co_filename).parent)
+            }
+            process = subprocess.Popen(
+                line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            )
             assert sent.wait(60)
             part = tmp_path / "speech_commands_v0.02.tar.gz.part"
             while not part.exists() or part.stat().st_size < 2**18:
@@ -329,6 +409,8 @@ class TestCommand:
     def test_sums_are_those_of_torchaudio(self):
         from torchaudio.datasets import librispeech, speechcommands
 
-        ours = {archive.url: archive.sha256 for pair in SPEECH_COMMANDS.values() for archive in pair}
+        ours = {
+            archive.url: archive.sha256 for pair in SPEECH_COMMANDS.values() for archive in pair
+        }
         assert speechcommands._CHECKSUMS.items() <= ours.items()
         assert librispeech._CHECKSUMS[LIBRISPEECH.url] == LIBRISPEECH.sha256

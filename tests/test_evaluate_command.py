@@ -38,14 +38,22 @@ def kws(*args: str | Path):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Path:
-    """positives/rise, negatives/{fall,flat}: half an hour of tones that are not the word, in two files besides the clips."""
+    """positives/rise, negatives/{fall,flat}: half an hour of tones that are not the word, in two
+    files besides the clips."""
     folder = tmp_path_factory.mktemp("evaluation")
     write_tone_folder(folder / "positives", 12)
     (folder / "negatives").mkdir()
     for word in ("fall", "flat"):
         shutil.move(folder / "positives" / word, folder / "negatives" / word)
-        clips = [soundfile.read(path, dtype="float32")[0] for path in sorted((folder / "negatives" / word).iterdir())]
-        soundfile.write(folder / "negatives" / f"{word}s.wav", np.resize(np.concatenate(clips), 15 * 60 * RATE), RATE)
+        clips = [
+            soundfile.read(path, dtype="float32")[0]
+            for path in sorted((folder / "negatives" / word).iterdir())
+        ]
+        soundfile.write(
+            folder / "negatives" / f"{word}s.wav",
+            np.resize(np.concatenate(clips), 15 * 60 * RATE),
+            RATE,
+        )
     return folder
 
 
@@ -89,7 +97,10 @@ def test_report(evaluated, tiny_model):
 
 def test_same_seed_same_report(evaluated, tiny_model, folders):
     places = ("--positives", folders / "positives", "--negatives", folders / "negatives")
-    assert json.loads(kws("evaluate", tiny_model.path, *places, *FAST, "--json").stdout) == evaluated[0]
+    assert (
+        json.loads(kws("evaluate", tiny_model.path, *places, *FAST, "--json").stdout)
+        == evaluated[0]
+    )
 
 
 def test_text_says_the_same(evaluated, tiny_model, folders):
@@ -101,7 +112,16 @@ def test_text_says_the_same(evaluated, tiny_model, folders):
 
 
 def test_positives_directly_in_the_folder(evaluated, tiny_model, folders):
-    report = json.loads(kws("evaluate", tiny_model.path, "--positives", folders / "positives" / "rise", *FAST, "--json").stdout)
+    report = json.loads(
+        kws(
+            "evaluate",
+            tiny_model.path,
+            "--positives",
+            folders / "positives" / "rise",
+            *FAST,
+            "--json",
+        ).stdout
+    )
     direct, nested = (each["results"][0]["points"][0]["missed"] for each in (report, evaluated[0]))
     assert direct == nested
 
@@ -112,22 +132,45 @@ def test_parts_share_no_speaker(tiny_model, folders, tmp_path):
         path.rename(path.with_name(f"speaker{number}_nohash_0.wav"))
     seen: list[str] = []
     for part in ("train", "validation", "test"):
-        result = kws("evaluate", tiny_model.path, "--positives", tmp_path, *FAST, "--part", part, "--json")
+        result = kws(
+            "evaluate", tiny_model.path, "--positives", tmp_path, *FAST, "--part", part, "--json"
+        )
         if result.exit_code:
             assert f"no usable clips of the {part} part of rise" in result.stderr
         else:
-            seen += [row["speaker"] for row in json.loads(result.stdout)["results"][0]["by_speaker"]]
+            seen += [
+                row["speaker"] for row in json.loads(result.stdout)["results"][0]["by_speaker"]
+            ]
     assert sorted(seen) == sorted(f"speaker{number}" for number in range(12))
 
 
 def test_recorded_noise(tiny_model, folders):
     background = ("--background", folders / "positives" / "_background_noise_")
-    report = json.loads(kws("evaluate", tiny_model.path, "--positives", folders / "positives", *background, *FAST, "--json").stdout)
+    report = json.loads(
+        kws(
+            "evaluate",
+            tiny_model.path,
+            "--positives",
+            folders / "positives",
+            *background,
+            *FAST,
+            "--json",
+        ).stdout
+    )
     assert report["background"] == [str(background[1])]
 
 
 def test_where_in_the_stream(tiny_model, folders):
-    places = ("--positives", folders / "positives", "--position", "0", "--position", "1.5", "--position", "0")
+    places = (
+        "--positives",
+        folders / "positives",
+        "--position",
+        "0",
+        "--position",
+        "1.5",
+        "--position",
+        "0",
+    )
     report = json.loads(kws("evaluate", tiny_model.path, *places, *FAST, "--json").stdout)
     assert report["position_seconds"] == [0.0, 1.5]
     (word,) = report["results"]
@@ -145,8 +188,13 @@ def test_several_words_each_have_their_result(tmp_path, folders):
     result = kws("evaluate", model, *places, *FAST, "--json", "--html", tmp_path / "page.html")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    assert [(each["word"], each["clips"]) for each in report["results"]] == [("word0", 12), ("word1", 12)]
-    assert report["results"][0]["false_alarms_in_streams"]["hours"] == pytest.approx(48 * 3 / 3600, abs=1e-4)
+    assert [(each["word"], each["clips"]) for each in report["results"]] == [
+        ("word0", 12),
+        ("word1", 12),
+    ]
+    assert report["results"][0]["false_alarms_in_streams"]["hours"] == pytest.approx(
+        48 * 3 / 3600, abs=1e-4
+    )
     assert Page((tmp_path / "page.html").read_text()).headings.count("Worst misses") == 2
 
     shutil.rmtree(tmp_path / "positives" / "word1")
@@ -157,9 +205,19 @@ def test_several_words_each_have_their_result(tmp_path, folders):
 
 
 def test_folders_named_after_a_word_are_no_negatives(tiny_model, folders):
-    places = ("--positives", folders / "positives", "--negatives", folders / "positives", "--negatives", folders / "negatives")
+    places = (
+        "--positives",
+        folders / "positives",
+        "--negatives",
+        folders / "positives",
+        "--negatives",
+        folders / "negatives",
+    )
     result = kws("evaluate", tiny_model.path, *places, *FAST, "--json")
-    assert "12 recordings in folders named after a word are not counted as audio without it" in result.stderr
+    assert (
+        "12 recordings in folders named after a word are not counted as audio without it"
+        in result.stderr
+    )
     assert json.loads(result.stdout)["negatives"]["recordings"] == 26 + 1  # and the hiss
 
 
@@ -167,12 +225,29 @@ def test_what_is_given_as_the_word_is_no_negative(tiny_model, folders, tmp_path)
     (tmp_path / "mine").mkdir()
     for path in (folders / "positives" / "rise").iterdir():
         shutil.copy(path, tmp_path / "mine")
-    places = ("--positives", tmp_path / "mine", "--negatives", tmp_path / "mine", "--negatives", folders / "negatives")
+    places = (
+        "--positives",
+        tmp_path / "mine",
+        "--negatives",
+        tmp_path / "mine",
+        "--negatives",
+        folders / "negatives",
+    )
     result = kws("evaluate", tiny_model.path, *places, *FAST, "--json")
-    assert "12 recordings that are among --positives, too, are not counted as audio without it" in result.stderr
+    assert (
+        "12 recordings that are among --positives, too, are not counted as audio without it"
+        in result.stderr
+    )
     assert json.loads(result.stdout)["negatives"]["recordings"] == 26
     shutil.copytree(folders / "positives" / "rise", tmp_path / "rise" / "anna")
-    places = ("--positives", folders / "positives", "--negatives", tmp_path / "rise", "--negatives", folders / "negatives")
+    places = (
+        "--positives",
+        folders / "positives",
+        "--negatives",
+        tmp_path / "rise",
+        "--negatives",
+        folders / "negatives",
+    )
     result = kws("evaluate", tiny_model.path, *places, *FAST, "--json")
     assert "12 recordings in folders named after a word are not counted" in result.stderr
     assert json.loads(result.stdout)["negatives"]["recordings"] == 26
@@ -180,7 +255,17 @@ def test_what_is_given_as_the_word_is_no_negative(tiny_model, folders, tmp_path)
 
 def test_each_recording_counts_once(tiny_model, folders):
     twice = ("--negatives", folders / "negatives", "--negatives", folders / "negatives" / "fall")
-    report = json.loads(kws("evaluate", tiny_model.path, "--positives", folders / "positives", *twice, *FAST, "--json").stdout)
+    report = json.loads(
+        kws(
+            "evaluate",
+            tiny_model.path,
+            "--positives",
+            folders / "positives",
+            *twice,
+            *FAST,
+            "--json",
+        ).stdout
+    )
     assert report["negatives"]["recordings"] == 26
 
 
@@ -215,15 +300,25 @@ class Page(HTMLParser):
 
 def test_page_stands_alone(evaluated):
     page = Page(evaluated[1])
-    assert all(value.startswith(("data:audio/wav;base64,", "data:image/png;base64,")) for value in page.fetched)
+    assert all(
+        value.startswith(("data:audio/wav;base64,", "data:image/png;base64,"))
+        for value in page.fetched
+    )
     assert "@import" not in evaluated[1] and "url(" not in evaluated[1]
-    assert {"Misses against false alarms", "Worst misses", "Worst false alarms"} <= set(page.headings)
+    assert {"Misses against false alarms", "Worst misses", "Worst false alarms"} <= set(
+        page.headings
+    )
 
 
 def test_errors_can_be_heard_and_seen(evaluated):
     report, text = evaluated
     page, (word,) = Page(text), report["results"]
-    assert len(page.sounds) == len(page.pictures) == len(word["worst_misses"][:12]) + min(len(word["worst_false_alarms"]), 12) > 0
+    assert (
+        len(page.sounds)
+        == len(page.pictures)
+        == len(word["worst_misses"][:12]) + min(len(word["worst_false_alarms"]), 12)
+        > 0
+    )
     for sound in page.sounds:
         samples, rate = soundfile.read(io.BytesIO(sound))
         assert rate == RATE and 0.1 < len(samples) / rate <= 4.0 and np.abs(samples).max() > 0.001
@@ -234,7 +329,10 @@ def test_names_cannot_break_the_page(tiny_model, folders, tmp_path):
     folder = tmp_path / "<script>alert('&')"
     shutil.copytree(folders / "negatives" / "flat", folder)
     places = ("--positives", folders / "positives", "--negatives", folder)
-    assert kws("evaluate", tiny_model.path, *places, *FAST, "--html", tmp_path / "page.html").exit_code == 0
+    assert (
+        kws("evaluate", tiny_model.path, *places, *FAST, "--html", tmp_path / "page.html").exit_code
+        == 0
+    )
     text = (tmp_path / "page.html").read_text()
     assert "<script>alert" not in text and "&lt;script&gt;alert" in text
     Page(text)
@@ -250,7 +348,12 @@ def bad(folders, tmp_path) -> Path:
     (tmp_path / "garbage.onnx").write_bytes(b"not a model")
     (tmp_path / "file").write_text("")
     shutil.copytree(folders / "positives" / "rise", tmp_path / "some" / "rise")
-    soundfile.write(tmp_path / "some" / "rise" / "nan.wav", np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
+    soundfile.write(
+        tmp_path / "some" / "rise" / "nan.wav",
+        np.full(RATE, np.nan, np.float32),
+        RATE,
+        subtype="FLOAT",
+    )
     soundfile.write(tmp_path / "some" / "rise" / "nothing.wav", np.zeros(0), RATE)
     soundfile.write(tmp_path / "some" / "rise" / "silent.wav", np.zeros(RATE), RATE)
     soundfile.write(tmp_path / "some" / "rise" / "long.wav", np.ones(4 * RATE), RATE)
@@ -265,32 +368,94 @@ def bad(folders, tmp_path) -> Path:
         ("evaluate {model} --positives {bad}/none", 1, "none: no such folder"),
         ("evaluate {model} --positives {bad}/" + 300 * "n", 1, "no such folder"),
         ("evaluate {model} --positives {bad}/empty", 1, "no recordings in this directory"),
-        ("evaluate {model} --positives {data}/negatives", 1, "no usable clips of rise (folders there: fall, flat, negatives)"),
+        (
+            "evaluate {model} --positives {data}/negatives",
+            1,
+            "no usable clips of rise (folders there: fall, flat, negatives)",
+        ),
         ("evaluate {model} --positives {bad}/quiet", 1, "no usable clips of rise"),
-        ("evaluate {model} --positives {data}/positives --negatives {bad}/empty", 1, "no recordings in this directory"),
-        ("evaluate {model} --positives {data}/positives --negatives {bad}/none", 1, "none: no such folder"),
-        ("evaluate {model} --positives {data}/positives --negatives {data}/positives/rise", 1, "none of the 12 recordings"),
-        ("evaluate {model} --positives {data}/positives --background {bad}/quiet", 1, "nothing but silence"),
-        ("evaluate {bad}/garbage.onnx --positives {data}/positives", 1, "not an ONNX model, or a damaged one"),
+        (
+            "evaluate {model} --positives {data}/positives --negatives {bad}/empty",
+            1,
+            "no recordings in this directory",
+        ),
+        (
+            "evaluate {model} --positives {data}/positives --negatives {bad}/none",
+            1,
+            "none: no such folder",
+        ),
+        (
+            "evaluate {model} --positives {data}/positives --negatives {data}/positives/rise",
+            1,
+            "none of the 12 recordings",
+        ),
+        (
+            "evaluate {model} --positives {data}/positives --background {bad}/quiet",
+            1,
+            "nothing but silence",
+        ),
+        (
+            "evaluate {bad}/garbage.onnx --positives {data}/positives",
+            1,
+            "not an ONNX model, or a damaged one",
+        ),
         ("evaluate nobody --positives {data}/positives", 1, "no model named 'nobody'"),
-        ("evaluate {model} --positives {data}/positives --html {bad}/file/page.html", 1, "page.html: cannot be written"),
-        ("evaluate {model} --positives {data}/positives --snr loud", 2, "'loud' is neither 'clean' nor a number of dB"),
-        ("evaluate {model} --positives {data}/positives --snr nan", 2, "'nan' is neither 'clean' nor a number of dB"),
+        (
+            "evaluate {model} --positives {data}/positives --html {bad}/file/page.html",
+            1,
+            "page.html: cannot be written",
+        ),
+        (
+            "evaluate {model} --positives {data}/positives --snr loud",
+            2,
+            "'loud' is neither 'clean' nor a number of dB",
+        ),
+        (
+            "evaluate {model} --positives {data}/positives --snr nan",
+            2,
+            "'nan' is neither 'clean' nor a number of dB",
+        ),
         ("evaluate {model} --positives {data}/positives --part some", 2, "'some' is not one of"),
-        ("evaluate {model} --positives {data}/positives --position 10", 2, "--position 10: the streams are 10 s long"),
-        ("evaluate {model} --positives {data}/positives --position 9.9", 1, "no usable clips of rise"),
+        (
+            "evaluate {model} --positives {data}/positives --position 10",
+            2,
+            "--position 10: the streams are 10 s long",
+        ),
+        (
+            "evaluate {model} --positives {data}/positives --position 9.9",
+            1,
+            "no usable clips of rise",
+        ),
         ("evaluate {model}", 2, "Give either --positives DIR, or --protocol NAME and --data DIR"),
         ("calibrate {model}", 2, "Missing option '--negatives'"),
         ("calibrate {model} --negatives {bad}/none", 1, "none: no such folder"),
         ("calibrate {model} --negatives {bad}/empty", 1, "no recordings in this directory"),
-        ("calibrate {model} --negatives {data}/negatives/flat --positives {data}/negatives", 1, "no usable clips of rise"),
-        ("calibrate {model} --negatives {data}/negatives/flat --out {bad}/model.bin", 1, "a model file is named NAME.onnx"),
-        ("calibrate {model} --negatives {data}/negatives/flat --out {bad}/file/a.onnx", 1, "a.onnx: cannot be written"),
-        ("calibrate {bad}/garbage.onnx --negatives {data}/negatives", 1, "not an ONNX model, or a damaged one"),
+        (
+            "calibrate {model} --negatives {data}/negatives/flat --positives {data}/negatives",
+            1,
+            "no usable clips of rise",
+        ),
+        (
+            "calibrate {model} --negatives {data}/negatives/flat --out {bad}/model.bin",
+            1,
+            "a model file is named NAME.onnx",
+        ),
+        (
+            "calibrate {model} --negatives {data}/negatives/flat --out {bad}/file/a.onnx",
+            1,
+            "a.onnx: cannot be written",
+        ),
+        (
+            "calibrate {bad}/garbage.onnx --negatives {data}/negatives",
+            1,
+            "not an ONNX model, or a damaged one",
+        ),
     ],
 )
 def test_refusals(tiny_model, folders, bad, args, code, message):
-    result = kws(*(arg.format(model=tiny_model.path, data=folders, bad=bad) for arg in args.split()))
+    result = kws(
+        *(arg.format(model=tiny_model.path, data=folders, bad=bad) for arg in args.split())
+    )
     assert (result.exit_code, result.stdout) == (code, "")
     assert message in result.stderr
     if code == 1:
@@ -308,17 +473,35 @@ def test_clips_that_are_no_word_are_named_and_left_out(tiny_model, bad):
 
 
 def test_what_does_not_fit_is_told_by_the_stream(tiny_model, folders):
-    result = kws("evaluate", tiny_model.path, "--positives", folders / "positives", *FAST, "--position", "2.9")
-    assert "s do not fit into streams of 3 s from 2.9 s on. Cut it, or ask for longer ones (--stream-seconds)." in result.stderr
+    result = kws(
+        "evaluate",
+        tiny_model.path,
+        "--positives",
+        folders / "positives",
+        *FAST,
+        "--position",
+        "2.9",
+    )
+    assert (
+        "s do not fit into streams of 3 s from 2.9 s on. "
+        "Cut it, or ask for longer ones (--stream-seconds)."
+    ) in result.stderr
 
 
 def test_full_disk(tiny_model, folders):
     args = ["evaluate", tiny_model.path, "--positives", folders / "positives", *FAST]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([sys.executable, "-m", "cli", *map(str, args)], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *map(str, args)],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert done.returncode == 1
-    assert (
-        done.stderr == "Error: standard output: the figures cannot be written (No space left on device). Make room, or write elsewhere.\n"
+    assert done.stderr == (
+        "Error: standard output: the figures cannot be written (No space left on device). "
+        "Make room, or write elsewhere.\n"
     )
 
 
@@ -327,7 +510,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("stderr", "shows"), [(Terminal(), True), (io.StringIO(), False)], ids=["terminal", "file"])
+@pytest.mark.parametrize(
+    ("stderr", "shows"), [(Terminal(), True), (io.StringIO(), False)], ids=["terminal", "file"]
+)
 def test_progress_is_shown_on_a_terminal_only(monkeypatch, stderr, shows):
     monkeypatch.setattr(sys, "stderr", stderr)
     slow = (time.sleep(0.2) or number for number in range(5))
@@ -340,13 +525,21 @@ def test_progress_is_shown_on_a_terminal_only(monkeypatch, stderr, shows):
 
 def test_calibration_of_a_room(tiny_model, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = kws("calibrate", tiny_model.path, "--negatives", folders / "negatives", "--positives", folders / "positives")
+    result = kws(
+        "calibrate",
+        tiny_model.path,
+        "--negatives",
+        folders / "negatives",
+        "--positives",
+        folders / "positives",
+    )
     assert (result.exit_code, result.stderr) == (0, "")
     made = tmp_path / "models" / "rise-calibrated.onnx"
     assert f"{made.relative_to(tmp_path)}: calibrated on 0.50 h in 26 recordings" in result.stdout
     before, after = (open_session(path)[1].document for path in (tiny_model.path, made))
     assert after["calibration"]["clips"] == [12]
-    assert after["calibration"]["rows"][0]["false_alarms_per_hour"] == 2.0  # half an hour shows no fewer
+    # Half an hour shows no fewer.
+    assert after["calibration"]["rows"][0]["false_alarms_per_hour"] == 2.0
     changed = {key for key in before if before[key] != after[key]}
     assert changed <= {"calibration", "events"} and "calibration" in changed
     assert "rows" in kws("info", made).stdout
@@ -355,12 +548,22 @@ def test_calibration_of_a_room(tiny_model, folders, tmp_path, monkeypatch):
 
 def test_calibrated_model_hears_as_before(tiny_model, folders, tmp_path):
     out = tmp_path / "room.onnx"
-    assert kws("calibrate", tiny_model.path, "--negatives", folders / "negatives", "--out", out).exit_code == 0
+    assert (
+        kws(
+            "calibrate", tiny_model.path, "--negatives", folders / "negatives", "--out", out
+        ).exit_code
+        == 0
+    )
     audio = (0.1 * np.random.default_rng(0).standard_normal((1, 20_000))).astype(np.float32)
     old, new = (OnnxEngine(str(path)) for path in (tiny_model.path, out))
-    for a, b in zip(old.step(audio, old.silence())[0], new.step(audio, new.silence())[0], strict=True):
+    for a, b in zip(
+        old.step(audio, old.silence())[0], new.step(audio, new.silence())[0], strict=True
+    ):
         np.testing.assert_array_equal(a, b)
-    assert checkpoint.load(out.with_suffix(".pt")).keys() == checkpoint.load(tiny_model.path.with_suffix(".pt")).keys()
+    assert (
+        checkpoint.load(out.with_suffix(".pt")).keys()
+        == checkpoint.load(tiny_model.path.with_suffix(".pt")).keys()
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["room.onnx", "room.pt"]
 
 
@@ -371,9 +574,20 @@ def test_calibration_promises_what_it_heard(tiny_model, folders, tmp_path):
     assert all("miss_rate" not in row for row in rows)
     spotter = Spotter.load(out, false_alarms_per_hour=2)
     assert spotter.events.threshold[0] == rows[0]["threshold"]
-    alarms = [event for path in sorted((folders / "negatives").rglob("*.wav")) for event in spotter.detect(path)]
+    alarms = [
+        event
+        for path in sorted((folders / "negatives").rglob("*.wav"))
+        for event in spotter.detect(path)
+    ]
     assert len(alarms) == rows[0]["false_alarms"] <= 2 * 0.51
-    refused = kws("detect", folders / "negatives" / "falls.wav", "--model", out, "--false-alarms-per-hour", "1")
+    refused = kws(
+        "detect",
+        folders / "negatives" / "falls.wav",
+        "--model",
+        out,
+        "--false-alarms-per-hour",
+        "1",
+    )
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "its lowest row is 2 per hour (0.5 h heard)" in refused.stderr
 
@@ -381,24 +595,49 @@ def test_calibration_promises_what_it_heard(tiny_model, folders, tmp_path):
 def test_what_lies_where_the_checkpoint_would_go_stays(tiny_model, folders, tmp_path):
     mine = tmp_path / "a.pt"
     mine.write_text("precious")
-    result = kws("calibrate", tiny_model.path, "--negatives", folders / "negatives" / "flat", "--out", tmp_path / "a.onnx")
+    result = kws(
+        "calibrate",
+        tiny_model.path,
+        "--negatives",
+        folders / "negatives" / "flat",
+        "--out",
+        tmp_path / "a.onnx",
+    )
     assert (result.exit_code, mine.read_text(), [*tmp_path.glob("*.onnx")]) == (1, "precious", [])
     assert f"{mine}: the checkpoint beside a.onnx would replace it" in result.stderr
 
 
 def test_too_little_to_calibrate_keeps_the_thresholds(tiny_model, folders, tmp_path):
     out = tmp_path / "room.onnx"
-    result = kws("calibrate", tiny_model.path, "--negatives", folders / "negatives" / "flat", "--out", out)
+    result = kws(
+        "calibrate", tiny_model.path, "--negatives", folders / "negatives" / "flat", "--out", out
+    )
     assert result.exit_code == 0
-    assert "as before" in result.stdout and "cannot show it; for 10 per hour it takes 0.1 h" in result.stdout
+    assert (
+        "as before" in result.stdout
+        and "cannot show it; for 10 per hour it takes 0.1 h" in result.stdout
+    )
     assert Spotter.load(out).events == Spotter.load(tiny_model.path).events
 
 
 def test_what_was_measured_at_the_old_threshold_goes_with_it(tiny_model, folders, tmp_path):
     document = open_session(tiny_model.path)[1].document
-    low = {**document, "events": {**document["events"], "threshold": [0.01]}, "neighbours": {"clips": 10, "fire": 9}}
-    rewrite(tiny_model.path, {**low, "calibration": {"hours": 0.0, "rows": []}}, tmp_path / "low.onnx")
-    kws("calibrate", tmp_path / "low.onnx", "--negatives", folders / "negatives", "--out", tmp_path / "room.onnx")
+    low = {
+        **document,
+        "events": {**document["events"], "threshold": [0.01]},
+        "neighbours": {"clips": 10, "fire": 9},
+    }
+    rewrite(
+        tiny_model.path, {**low, "calibration": {"hours": 0.0, "rows": []}}, tmp_path / "low.onnx"
+    )
+    kws(
+        "calibrate",
+        tmp_path / "low.onnx",
+        "--negatives",
+        folders / "negatives",
+        "--out",
+        tmp_path / "room.onnx",
+    )
     after = open_session(tmp_path / "room.onnx")[1].document
     assert after["events"]["threshold"][0] > 0.01
     assert low.keys() - after.keys() == {"neighbours", "latency_seconds"}
@@ -406,9 +645,20 @@ def test_what_was_measured_at_the_old_threshold_goes_with_it(tiny_model, folders
 
 def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_path):
     document = open_session(tiny_model.path)[1].document
-    raised = {**document, "events": {**document["events"], "threshold": [0.995]}, "neighbours": {"clips": 10, "fire": 0}}
+    raised = {
+        **document,
+        "events": {**document["events"], "threshold": [0.995]},
+        "neighbours": {"clips": 10, "fire": 0},
+    }
     rewrite(tiny_model.path, raised, tmp_path / "raised.onnx")
-    result = kws("calibrate", tmp_path / "raised.onnx", "--negatives", folders / "negatives", "--out", tmp_path / "room.onnx")
+    result = kws(
+        "calibrate",
+        tmp_path / "raised.onnx",
+        "--negatives",
+        folders / "negatives",
+        "--out",
+        tmp_path / "room.onnx",
+    )
     assert result.exit_code == 0
     assert "rise: threshold 0.9950, as before" in result.stdout
     assert open_session(tmp_path / "room.onnx")[1].document["neighbours"] == raised["neighbours"]
@@ -416,6 +666,11 @@ def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_p
 
 def test_a_model_can_be_calibrated_in_place(tmp_path, folders):
     model = make_model(tmp_path, make_network())
-    assert kws("calibrate", model, "--negatives", folders / "negatives" / "flat", "--out", model).exit_code == 0
+    assert (
+        kws(
+            "calibrate", model, "--negatives", folders / "negatives" / "flat", "--out", model
+        ).exit_code
+        == 0
+    )
     assert "calibration" in open_session(model)[1].document
     assert make_config().words == Spotter.load(model).words

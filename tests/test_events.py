@@ -17,15 +17,20 @@ FRAME_SECONDS = 0.02
 
 
 def make_scores(*tracks: Sequence[float], extents: Sequence[tuple[float, float]] = ()) -> Scores:
-    """Scores of one track per word; `extents` (of every word alike) has one pair per frame, or is taken as (0.5, 0.1)."""
+    """Scores of one track per word; `extents` (of every word alike) has one pair per frame, or is
+    taken as (0.5, 0.1)."""
     pooled = np.array(tracks, np.float64).T.reshape(-1, len(tracks))
-    places = np.broadcast_to(np.array(extents or [(0.5, 0.1)] * len(pooled)).reshape(-1, 1, 2), (*pooled.shape, 2))
+    places = np.broadcast_to(
+        np.array(extents or [(0.5, 0.1)] * len(pooled)).reshape(-1, 1, 2), (*pooled.shape, 2)
+    )
     return Scores((np.arange(len(pooled)) + 1) * FRAME_SECONDS, pooled, pooled, places)
 
 
 def make_machine(words: int = 1, threshold: float = 0.5, **settings: float) -> EventMachine:
     defaults = {"release_ratio": 0.5, "confirm_frames": 3, "refractory_frames": 10}
-    return EventMachine(tuple("abc"[:words]), EventSettings((threshold,) * words, **{**defaults, **settings}))
+    return EventMachine(
+        tuple("abc"[:words]), EventSettings((threshold,) * words, **{**defaults, **settings})
+    )
 
 
 def peaks(events: list[Detection]) -> list[int]:
@@ -37,7 +42,11 @@ def cut(scores: Scores, portions: list[int]) -> list[Scores]:
     parts, at = [], 0
     for length in [*portions, len(scores.times)]:
         part = slice(at, at + length)
-        parts.append(Scores(scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part]))
+        parts.append(
+            Scores(
+                scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part]
+            )
+        )
         at += length
     return parts
 
@@ -100,7 +109,16 @@ def test_track_gives_events(track, options, expected):
 @pytest.mark.parametrize(("track", "options", "expected"), TRACKS.values(), ids=list(TRACKS))
 def test_track_fed_frame_by_frame_gives_the_same_events(track, options, expected):
     machine = make_machine(**options)
-    assert peaks([event for part in cut(make_scores(track), [1] * len(track)) for event in machine.feed(part)]) == expected
+    assert (
+        peaks(
+            [
+                event
+                for part in cut(make_scores(track), [1] * len(track))
+                for event in machine.feed(part)
+            ]
+        )
+        == expected
+    )
 
 
 SHIPPED = {
@@ -170,7 +188,10 @@ def test_nothing_of_an_event_depends_on_the_threshold(threshold):
 def test_extents_give_start_and_end(extents, start, end):
     track, other = [0.1] * 50 + [0.8] * 3 + REST, [(9.0, 9.0)] * 50
     (event,) = make_machine().feed(make_scores(track, extents=other + extents + other[: len(REST)]))
-    assert (event.start, event.end) == (pytest.approx(start, abs=1e-3), pytest.approx(end, abs=1e-3))
+    assert (event.start, event.end) == (
+        pytest.approx(start, abs=1e-3),
+        pytest.approx(end, abs=1e-3),
+    )
 
 
 @pytest.mark.parametrize("after", [0, 5], ids=["at the peak", "in the rise that leads there"])
@@ -186,7 +207,10 @@ def test_the_first_frames_of_the_rise_tell_the_place_higher_scores_more(after):
 def test_words_do_not_disturb_each_other():
     first, second, third = LOW * 10 + HIGH * 5 + LOW * 25, HIGH * 40, LOW * 40
     events = make_machine(3).feed(make_scores(first, second, third))
-    assert [(event.word, frame) for event, frame in zip(events, peaks(events), strict=True)] == [("b", 3), ("a", 13)]
+    assert [(event.word, frame) for event, frame in zip(events, peaks(events), strict=True)] == [
+        ("b", 3),
+        ("a", 13),
+    ]
 
 
 def test_each_word_has_its_threshold():
@@ -295,7 +319,11 @@ def test_a_threshold_is_a_filter_of_scores_like_those_of_models(seed, threshold)
     assert len(low) > 5
 
 
-@given(both=st.lists(st.tuples(levels, levels), max_size=80), options=event_settings, portions=st.lists(st.integers(0, 20), max_size=20))
+@given(
+    both=st.lists(st.tuples(levels, levels), max_size=80),
+    options=event_settings,
+    portions=st.lists(st.integers(0, 20), max_size=20),
+)
 @settings(deadline=None, max_examples=200)
 def test_any_portions_give_equal_events(both, options, portions):
     scores = make_scores([a for a, _ in both], [b for _, b in both])

@@ -1,4 +1,5 @@
-"""The model file gives torch's scores, whole, in chunks and in batches; one that would not is never left behind."""
+"""The model file gives torch's scores, whole, in chunks and in batches; one that would not is never
+left behind."""
 
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from kws.training.pooling import POOLINGS
 def run(engine: OnnxEngine, audio: np.ndarray, chunk_samples: list[int]) -> tuple[Step, State]:
     """All of audio [B, N] in chunks of these lengths and a last one of the rest."""
     state, steps = engine.silence(len(audio)), []
-    for part in np.split(audio, np.minimum(np.cumsum(chunk_samples, dtype=int), audio.shape[1]), axis=1):
+    for part in np.split(
+        audio, np.minimum(np.cumsum(chunk_samples, dtype=int), audio.shape[1]), axis=1
+    ):
         step, state = engine.step(part, state)
         steps.append(step)
     return Step(*(np.concatenate(parts, axis=1) for parts in zip(*steps, strict=True))), state
@@ -36,7 +39,11 @@ def engine(tmp_path_factory) -> OnnxEngine:
 
 
 @pytest.mark.parametrize("words", [1, 3])
-@pytest.mark.parametrize("changes", [*({"pooling": name} for name in POOLINGS), BANDS, {**BANDS, "mels": 13}, READS], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [*({"pooling": name} for name in POOLINGS), BANDS, {**BANDS, "mels": 13}, READS],
+    ids=str,
+)
 def test_model_file_equals_torch(changes, words, tmp_path):
     network = make_network(words, **changes)
     path = make_model(tmp_path, network)
@@ -44,7 +51,12 @@ def test_model_file_equals_torch(changes, words, tmp_path):
     audio = make_audio(2.0, batch=2, seed=5)
     with torch.no_grad():
         output, _ = network(torch.from_numpy(audio), network.silence(2))
-    parts = output.pooled.exp().mT, output.logits.sigmoid().mT, output.extents.permute(0, 3, 1, 2), output.letters.log_softmax(1).mT
+    parts = (
+        output.pooled.exp().mT,
+        output.logits.sigmoid().mT,
+        output.extents.permute(0, 3, 1, 2),
+        output.letters.log_softmax(1).mT,
+    )
     expected = Step(*(part.numpy() for part in parts))
     engine = OnnxEngine(str(path))
     assert expected.pooled.std() > 0.01  # there is something to compare
@@ -55,7 +67,10 @@ def test_model_file_equals_torch(changes, words, tmp_path):
     np.testing.assert_allclose(last_of_parts.memory, last.memory, rtol=0, atol=1e-5)
 
 
-@given(chunks=st.lists(st.one_of(st.integers(0, 3), st.integers(0, 6000)), max_size=30), samples=st.integers(0, 16_000))
+@given(
+    chunks=st.lists(st.one_of(st.integers(0, 3), st.integers(0, 6000)), max_size=30),
+    samples=st.integers(0, 16_000),
+)
 @settings(deadline=None, max_examples=40)
 def test_any_chunking_equals_the_whole(engine, chunks, samples):
     audio = make_audio(1.0, seed=1)[:, :samples]
@@ -77,16 +92,28 @@ def test_streams_stepped_as_a_batch_equal_single_streams(engine):
     for row in range(5):
         alone, alone_state = run(engine, audio[row : row + 1], [9000])
         assert_same(Step(*(part[row : row + 1] for part in together)), alone)
-        np.testing.assert_allclose(state.memory[row : row + 1], alone_state.memory, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            state.memory[row : row + 1], alone_state.memory, rtol=0, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_samples_short_of_a_frame_wait(engine, batch):
     step, state = engine.step(np.ones((batch, 319), np.float32), engine.silence(batch))
-    assert [part.shape for part in step] == [(batch, 0, 2), (batch, 0, 2), (batch, 0, 2, 2), (batch, 0, 0)]
+    assert [part.shape for part in step] == [
+        (batch, 0, 2),
+        (batch, 0, 2),
+        (batch, 0, 2, 2),
+        (batch, 0, 0),
+    ]
     assert state.waiting.shape == (batch, 319)
     step, state = engine.step(np.ones((batch, 1), np.float32), state)
-    assert [part.shape for part in step] == [(batch, 1, 2), (batch, 1, 2), (batch, 1, 2, 2), (batch, 1, 0)]
+    assert [part.shape for part in step] == [
+        (batch, 1, 2),
+        (batch, 1, 2),
+        (batch, 1, 2, 2),
+        (batch, 1, 0),
+    ]
     assert state.waiting.shape == (batch, 0)
 
 
@@ -138,7 +165,11 @@ def break_logits(network: ScanningCNN) -> None:
     network.head.bias[0] = float("nan")
 
 
-@pytest.mark.parametrize("spoil", [scale_extents, break_extents, break_logits], ids=["beyond precision", "NaN extents", "NaN logits"])
+@pytest.mark.parametrize(
+    "spoil",
+    [scale_extents, break_extents, break_logits],
+    ids=["beyond precision", "NaN extents", "NaN logits"],
+)
 @pytest.mark.parametrize("earlier", [False, True], ids=["new", "over an earlier model"])
 def test_graph_that_differs_is_refused(spoil, earlier, tmp_path):
     path, network = tmp_path / "model.onnx", make_network()
@@ -176,12 +207,16 @@ def test_check_sees_a_change_in_any_layer(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["file/model.onnx", "file/deep/model.onnx", "folder.onnx"], ids=["under a file", "far under a file", "onto a folder"]
+    "place",
+    ["file/model.onnx", "file/deep/model.onnx", "folder.onnx"],
+    ids=["under a file", "far under a file", "onto a folder"],
 )
 def test_place_that_cannot_be_written(place, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     (tmp_path / "folder.onnx").mkdir()
     path: Path = tmp_path / place
-    with pytest.raises(ModelError, match=r"model\.onnx: cannot be written|folder\.onnx: cannot be written"):
+    with pytest.raises(
+        ModelError, match=r"model\.onnx: cannot be written|folder\.onnx: cannot be written"
+    ):
         make_model(path.parent, make_network(), path.stem)
     assert sorted(each.name for each in tmp_path.rglob("*")) == ["file", "folder.onnx"]

@@ -1,4 +1,5 @@
-"""What a folder stands for: every recording in it once, whatever its ending, by links as well; what is not heard is told."""
+"""What a folder stands for: every recording in it once, whatever its ending, by links as well; what
+is not heard is told."""
 
 import errno
 import logging
@@ -49,7 +50,9 @@ def test_a_file_is_found_whatever_its_name(tmp_path: Path) -> None:
     assert find_recordings(tmp_path / f"{'x' * 300}.wav") == [tmp_path / f"{'x' * 300}.wav"]
 
 
-def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("closed", ".closed", "open"):
         (tmp_path / name).mkdir()
     (tmp_path / "open" / "a.wav").touch()
@@ -64,7 +67,10 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_found(tmp_path: Pat
     told: list[AudioError] = []
     assert find_recordings(tmp_path, told.append) == [tmp_path / "open" / "a.wav"]
     assert [str(each) for each in told] == [
-        f"{tmp_path / 'closed'}: this directory cannot be listed (Permission denied). Check its permissions."
+        (
+            f"{tmp_path / 'closed'}: this directory cannot be listed (Permission denied). "
+            "Check its permissions."
+        )
     ]
     with pytest.raises(AudioError, match="cannot be listed"):
         find_recordings(tmp_path)
@@ -84,8 +90,14 @@ def test_a_folder_without_recordings(tmp_path: Path) -> None:
 def test_a_linked_folder_is_entered(tmp_path: Path, target: str) -> None:
     touched(tmp_path, "real/a.wav", "real/deep/b.wav")
     linked(tmp_path / "sl" / "l", target.format(tmp_path))
-    assert find_recordings(tmp_path / "sl") == [tmp_path / "sl/l/a.wav", tmp_path / "sl/l/deep/b.wav"]
-    assert find_recordings(tmp_path / "sl" / "l") == [tmp_path / "sl/l/a.wav", tmp_path / "sl/l/deep/b.wav"]
+    assert find_recordings(tmp_path / "sl") == [
+        tmp_path / "sl/l/a.wav",
+        tmp_path / "sl/l/deep/b.wav",
+    ]
+    assert find_recordings(tmp_path / "sl" / "l") == [
+        tmp_path / "sl/l/a.wav",
+        tmp_path / "sl/l/deep/b.wav",
+    ]
 
 
 def test_links_to_links_are_followed(tmp_path: Path) -> None:
@@ -94,7 +106,10 @@ def test_links_to_links_are_followed(tmp_path: Path) -> None:
     linked(tmp_path / "top" / "first", "../second")
     linked(tmp_path / "real" / "more", "../other")
     touched(tmp_path, "other/b.wav")
-    assert find_recordings(tmp_path / "top") == [tmp_path / "top/first/a.wav", tmp_path / "top/first/more/b.wav"]
+    assert find_recordings(tmp_path / "top") == [
+        tmp_path / "top/first/a.wav",
+        tmp_path / "top/first/more/b.wav",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +117,8 @@ def test_links_to_links_are_followed(tmp_path: Path) -> None:
     [
         ({"top/loop": "."}, ["top/a.wav", "top/sub/b.wav"]),
         ({"top/sub/up": ".."}, ["top/a.wav", "top/sub/b.wav"]),
-        ({"top/parent": ".."}, ["top/a.wav", "top/sub/b.wav"]),  # what lies beside a folder is not in it
+        # What lies beside a folder is not in it.
+        ({"top/parent": ".."}, ["top/a.wav", "top/sub/b.wav"]),
         ({"top/x": "../out", "out/y": "../top"}, ["top/a.wav", "top/sub/b.wav", "top/x/c.wav"]),
         ({"top/x": "../out", "out/y": ".."}, ["top/a.wav", "top/sub/b.wav", "top/x/c.wav"]),
         ({"top/x": "sub"}, ["top/a.wav", "top/sub/b.wav"]),
@@ -110,11 +126,15 @@ def test_links_to_links_are_followed(tmp_path: Path) -> None:
     ],
     ids=["itself", "above", "beyond", "in a ring", "out and beyond", "beside", "two of one"],
 )
-def test_each_real_folder_is_entered_once(tmp_path: Path, links: dict[str, str], found: list[str]) -> None:
+def test_each_real_folder_is_entered_once(
+    tmp_path: Path, links: dict[str, str], found: list[str]
+) -> None:
     touched(tmp_path, "top/a.wav", "top/sub/b.wav", "out/c.wav", "d.wav")
     for link, target in links.items():
         linked(tmp_path / link, target)
-    assert find_recordings(tmp_path / "top", lambda told: None) == [tmp_path / name for name in found]
+    assert find_recordings(tmp_path / "top", lambda told: None) == [
+        tmp_path / name for name in found
+    ]
 
 
 def test_a_linked_file_is_heard_and_each_real_file_once(tmp_path: Path) -> None:
@@ -122,7 +142,10 @@ def test_a_linked_file_is_heard_and_each_real_file_once(tmp_path: Path) -> None:
     linked(tmp_path / "top" / "far.wav", "../far.wav")
     linked(tmp_path / "top" / "latest.wav", "real.wav")
     linked(tmp_path / "top" / "again.wav", "far.wav")
-    assert find_recordings(tmp_path / "top") == [tmp_path / "top/again.wav", tmp_path / "top/real.wav"]
+    assert find_recordings(tmp_path / "top") == [
+        tmp_path / "top/again.wav",
+        tmp_path / "top/real.wav",
+    ]
 
 
 def test_hard_links_are_files_of_their_own(tmp_path: Path) -> None:
@@ -132,11 +155,14 @@ def test_hard_links_are_files_of_their_own(tmp_path: Path) -> None:
 
 
 def test_folders_to_be_entered_first_give_the_names(tmp_path: Path) -> None:
-    """As in training: DATA/WORD may be a link to a folder, or hold links to files, that stand in DATA under another name."""
+    """As in training: DATA/WORD may be a link to a folder, or hold links to files, that stand in
+    DATA under another name."""
     touched(tmp_path, "pool/a.wav", "pool/b.wav", "version_2/c.wav")
     linked(tmp_path / "word", "version_2")
     linked(tmp_path / "other" / "b.wav", "../pool/b.wav")
-    assert find_recordings(tmp_path) == [tmp_path / name for name in ("pool/a.wav", "pool/b.wav", "version_2/c.wav")]
+    assert find_recordings(tmp_path) == [
+        tmp_path / name for name in ("pool/a.wav", "pool/b.wav", "version_2/c.wav")
+    ]
     assert find_recordings(tmp_path, first=["word", "other", "..", "none"]) == [
         tmp_path / name for name in ("other/b.wav", "pool/a.wav", "word/c.wav")
     ]
@@ -147,13 +173,17 @@ def test_links_that_lead_nowhere_are_told(tmp_path: Path, caplog: pytest.LogCapt
     linked(tmp_path / "gone.wav", "../gone.wav")
     told: list[AudioError] = []
     assert find_recordings(tmp_path, told.append) == found
-    assert list(map(str, told)) == [f"{tmp_path}: a link leads nowhere (gone.wav to ../gone.wav). Mend or remove it."]
+    assert list(map(str, told)) == [
+        f"{tmp_path}: a link leads nowhere (gone.wav to ../gone.wav). Mend or remove it."
+    ]
     linked(tmp_path / "sub" / "folder", "/nowhere")
     linked(tmp_path / "sub" / "itself", "itself")
     linked(tmp_path / "notes.txt", "nowhere")
     assert not caplog.messages
     assert find_recordings(tmp_path) == found  # nobody is to be told, as in training
-    assert [message.split(" (")[0] for message in caplog.messages] == [f"{tmp_path}: 3 links lead nowhere"]
+    assert [message.split(" (")[0] for message in caplog.messages] == [
+        f"{tmp_path}: 3 links lead nowhere"
+    ]
 
 
 # Names
@@ -171,7 +201,10 @@ def test_a_path_in_another_form_of_unicode(tmp_path: Path, there: str, given: st
     assert on_disk(tmp_path / "gone" / given) == tmp_path / "gone" / given
 
 
-@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=300), st.integers(8, 255))
+@given(
+    st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=300),
+    st.integers(8, 255),
+)
 def test_a_shortened_name_fits_in_whole_characters(name: str, most_bytes: int) -> None:
     short = shortened(name, most_bytes)
     assert len(short.encode()) <= most_bytes
@@ -198,16 +231,73 @@ def test_files_beside_another_can_be_written(tmp_path: Path, letter: str) -> Non
 
 
 SOUND_FORMATS = {
-    **{"wav": "WAV", "aiff": "AIFF", "au": "AU", "caf": "CAF", "w64": "W64", "flac": "FLAC", "ogg": "OGG", "voc": "VOC", "nist": "NIST"},
+    **{
+        "wav": "WAV",
+        "aiff": "AIFF",
+        "au": "AU",
+        "caf": "CAF",
+        "w64": "W64",
+        "flac": "FLAC",
+        "ogg": "OGG",
+        "voc": "VOC",
+        "nist": "NIST",
+    },
     **{"svx": "SVX", "ircam": "IRCAM", "pvf": "PVF", "avr": "AVR", "rf64": "RF64", "mp3": "MP3"},
 }
 FFMPEG_FORMATS = (
-    *("mp2", "mp3", "3gp", "3g2", "m4a", "m4v", "mov", "avi", "mkv", "mka", "webm", "ts", "mts", "m2ts", "wv", "tta", "ac3", "eac3"),
-    *("aac", "asf", "wma", "wmv", "flv", "mpg", "vob", "rm", "ra", "dts", "spx", "oga", "ogv", "latm", "aifc", "thd", "gxf"),
+    *(
+        "mp2",
+        "mp3",
+        "3gp",
+        "3g2",
+        "m4a",
+        "m4v",
+        "mov",
+        "avi",
+        "mkv",
+        "mka",
+        "webm",
+        "ts",
+        "mts",
+        "m2ts",
+        "wv",
+        "tta",
+        "ac3",
+        "eac3",
+    ),
+    *(
+        "aac",
+        "asf",
+        "wma",
+        "wmv",
+        "flv",
+        "mpg",
+        "vob",
+        "rm",
+        "ra",
+        "dts",
+        "spx",
+        "oga",
+        "ogv",
+        "latm",
+        "aifc",
+        "thd",
+        "gxf",
+    ),
 )
 FFMPEG_OPTIONS = {
-    **{"3gp": ["-c:a", "aac"], "3g2": ["-c:a", "aac"], "dts": ["-ac", "2"], "spx": ["-c:a", "libspeex", "-ar", "16000"]},
-    **{"rm": ["-c:a", "ac3"], "ra": ["-c:a", "ac3"], "thd": ["-f", "truehd"], "flv": ["-ar", "44100"]},
+    **{
+        "3gp": ["-c:a", "aac"],
+        "3g2": ["-c:a", "aac"],
+        "dts": ["-ac", "2"],
+        "spx": ["-c:a", "libspeex", "-ar", "16000"],
+    },
+    **{
+        "rm": ["-c:a", "ac3"],
+        "ra": ["-c:a", "ac3"],
+        "thd": ["-f", "truehd"],
+        "flv": ["-ar", "44100"],
+    },
 }
 
 
@@ -233,7 +323,15 @@ def test_first_bytes_tell_what_ffmpeg_writes(tmp_path: Path, ending: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "head", [b"#!AMR\n", b"#!AMR-WB\n", b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", b"DSD \x1c", b"ID3\x04", b"MPCKSH"]
+    "head",
+    [
+        b"#!AMR\n",
+        b"#!AMR-WB\n",
+        b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02",
+        b"DSD \x1c",
+        b"ID3\x04",
+        b"MPCKSH",
+    ],
 )
 def test_first_bytes_of_other_recordings(head: bytes) -> None:
     assert looks_like_a_recording(head + bytes(100))
@@ -279,23 +377,47 @@ def test_raw_samples_are_hardly_ever_taken_for_a_file() -> None:
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (["a.xyz", "b.XYZ", "sub/c.abc"], "3 files are not heard, their kind is unknown (.xyz, .abc). Name them to hear them."),
+        (
+            ["a.xyz", "b.XYZ", "sub/c.abc"],
+            "3 files are not heard, their kind is unknown (.xyz, .abc). Name them to hear them.",
+        ),
         (["noending"], "1 file is not heard, its kind is unknown (noending). Name it to hear it."),
-        (["d.r2", "a.q", "b.w", "c.e"], "4 files are not heard, their kind is unknown (.q, .w, .e, ...). Name them to hear them."),
+        (
+            ["d.r2", "a.q", "b.w", "c.e"],
+            (
+                "4 files are not heard, their kind is unknown (.q, .w, .e, ...). "
+                "Name them to hear them."
+            ),
+        ),
         (["program.ts"], "1 file is not heard, its kind is unknown (.ts). Name it to hear it."),
     ],
 )
-def test_files_of_no_known_kind_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], told: str) -> None:
+def test_files_of_no_known_kind_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], told: str
+) -> None:
     found = touched(tmp_path, "a.wav")
     touched(tmp_path, *names)
     assert find_recordings(tmp_path) == found
     assert caplog.record_tuples == [("kws", logging.WARNING, f"{tmp_path}: {told}")]
 
 
-def test_what_is_known_to_be_no_recording_is_not_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_known_to_be_no_recording_is_not_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     found = touched(tmp_path, "a.wav")
     touched(
-        tmp_path, "a.txt", "a.CSV", "a.TextGrid", "a.lab", "cover.JPG", "LICENSE", "README", "README.md", ".DS_Store", "x.json", "m.onnx"
+        tmp_path,
+        "a.txt",
+        "a.CSV",
+        "a.TextGrid",
+        "a.lab",
+        "cover.JPG",
+        "LICENSE",
+        "README",
+        "README.md",
+        ".DS_Store",
+        "x.json",
+        "m.onnx",
     )
     assert find_recordings(tmp_path) == found and not caplog.messages
 
@@ -307,5 +429,8 @@ def test_special_files_are_passed_over(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_many_files_are_found_at_once(tmp_path: Path) -> None:
-    found = touched(tmp_path, *(f"{folder:02d}/{number:03d}.wav" for folder in range(20) for number in range(50)))
+    found = touched(
+        tmp_path,
+        *(f"{folder:02d}/{number:03d}.wav" for folder in range(20) for number in range(50)),
+    )
     assert find_recordings(tmp_path) == found

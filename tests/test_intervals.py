@@ -26,7 +26,13 @@ def test_wilson_of_the_literature(count, total, expected):
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(0, (0.0, 2.9957)), (1, (0.0253, 5.5716)), (2, (0.2422, 7.2247)), (10, (4.7954, 18.3904)), (100, (81.364, 121.627))],
+    [
+        (0, (0.0, 2.9957)),
+        (1, (0.0253, 5.5716)),
+        (2, (0.2422, 7.2247)),
+        (10, (4.7954, 18.3904)),
+        (100, (81.364, 121.627)),
+    ],
 )
 def test_poisson_of_the_literature(count, expected):
     """Garwood 1936; nothing heard: -log 0.05, the rule of three."""
@@ -48,12 +54,20 @@ def test_rates_scale_with_the_hours():
 
 @pytest.mark.parametrize("rate", [0.05, 0.5, 1.0, 2.0, 3.3, 5.0, 12.0])
 def test_poisson_holds_the_true_rate_as_often_as_it_says(rate):
-    held = sum(math.exp(-rate) * rate**k / math.factorial(k) for k in range(60) if poisson(k, 1.0)[0] <= rate <= poisson(k, 1.0)[1])
+    held = sum(
+        math.exp(-rate) * rate**k / math.factorial(k)
+        for k in range(60)
+        if poisson(k, 1.0)[0] <= rate <= poisson(k, 1.0)[1]
+    )
     assert held >= (0.94 if 3.0 < rate < 3.7 else 0.95)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9])
 def test_wilson_holds_the_true_share_about_as_often_as_it_says(share):
     chances = [math.comb(150, k) * share**k * (1 - share) ** (150 - k) for k in range(151)]
-    held = sum(chance for k, chance in enumerate(chances) if wilson(k, 150)[0] <= share <= wilson(k, 150)[1])
+    held = sum(
+        chance
+        for k, chance in enumerate(chances)
+        if wilson(k, 150)[0] <= share <= wilson(k, 150)[1]
+    )
     assert held == pytest.approx(0.95, abs=0.025)

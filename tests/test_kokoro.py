@@ -1,4 +1,5 @@
-"""Kokoro as far as it goes without its network: which voices there are, how they are blended, what is damaged."""
+"""Kokoro as far as it goes without its network: which voices there are, how they are blended, what
+is damaged."""
 
 import numpy as np
 import pytest
@@ -27,10 +28,14 @@ def test_english_voices_speak_more_often_than_others(voices):
 
 
 def test_half_of_the_clips_are_of_one_voice_and_blends_add_up(voices):
-    settings = [kokoro.ENGINE.settings("af_bella", np.random.default_rng(seed)) for seed in range(300)]
+    settings = [
+        kokoro.ENGINE.settings("af_bella", np.random.default_rng(seed)) for seed in range(300)
+    ]
     parts = [[part.split(":") for part in str(each["voice"]).split("+")] for each in settings]
     assert all(each[0][0] == "af_bella" for each in parts)
-    assert all(sum(float(share) for _, share in each) == pytest.approx(1, abs=2e-3) for each in parts)
+    assert all(
+        sum(float(share) for _, share in each) == pytest.approx(1, abs=2e-3) for each in parts
+    )
     assert np.mean([len(each) == 1 for each in parts]) == pytest.approx(0.5, abs=0.1)
     assert {name for each in parts for name, _ in each} == {"af_bella", "bm_lewis", "jf_alpha"}
 
@@ -38,7 +43,10 @@ def test_half_of_the_clips_are_of_one_voice_and_blends_add_up(voices):
 def test_a_voice_alone_is_not_blended(voices):
     for name in ("bm_lewis", "jf_alpha"):
         (voices / f"{name}.bin").unlink()
-    assert {str(kokoro.ENGINE.settings("af_bella", np.random.default_rng(seed))["voice"]) for seed in range(20)} == {"af_bella:1"}
+    assert {
+        str(kokoro.ENGINE.settings("af_bella", np.random.default_rng(seed))["voice"])
+        for seed in range(20)
+    } == {"af_bella:1"}
 
 
 def test_a_damaged_voice(voices):

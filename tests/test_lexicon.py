@@ -1,4 +1,5 @@
-"""Words told apart by their letters: probabilities against all paths one by one; margins; which words are listed."""
+"""Words told apart by their letters: probabilities against all paths one by one; margins; which
+words are listed."""
 
 import itertools
 
@@ -14,11 +15,16 @@ from kws.training.utterances import LETTERS
 def random_letters(frames: int, clips: int = 3, seed: int = 0) -> np.ndarray:
     """log p [clips, frames, letters]."""
     generator = torch.Generator().manual_seed(seed)
-    return (2 * torch.randn(clips, frames, 1 + len(LETTERS), generator=generator)).log_softmax(-1).numpy()
+    return (
+        (2 * torch.randn(clips, frames, 1 + len(LETTERS), generator=generator))
+        .log_softmax(-1)
+        .numpy()
+    )
 
 
 def written(text: str, frames: int, sure: float = 8.0) -> np.ndarray:
-    """log p [1, frames, letters] of what was clearly read: its letters in their order, two frames each, blanks around."""
+    """log p [1, frames, letters] of what was clearly read: its letters in their order, two frames
+    each, blanks around."""
     logits = torch.zeros(1, frames, 1 + len(LETTERS))
     logits[:, :, 0] = sure
     for first, letter in zip(range(frames - 40, frames, 3), encoded(text), strict=False):
@@ -36,7 +42,9 @@ def test_probabilities_are_the_sum_over_all_paths(said):
         return [letter for letter, _ in itertools.groupby(path) if letter]
 
     paths = [path for path in itertools.product(range(3), repeat=5) if read(path) == encoded(said)]
-    expected = np.logaddexp.reduce([sum(log_p[0, frame, letter] for frame, letter in enumerate(path)) for path in paths])
+    expected = np.logaddexp.reduce(
+        [sum(log_p[0, frame, letter] for frame, letter in enumerate(path)) for path in paths]
+    )
     assert log_probabilities(log_p, [said])[0, 0] == pytest.approx(expected, abs=1e-5)
 
 
@@ -47,16 +55,21 @@ def test_a_word_too_long_for_the_frames_is_impossible():
 def test_the_margin_is_what_a_word_is_ahead_of_the_best_other():
     words = Lexicon({"no": ("nO",), "yes": ("jɛs", "jæs"), "_unknown_": ()}, ("ɡO", "nW"))
     log_p = random_letters(lexicon.FRAMES)
-    single = {said: log_probabilities(log_p, [said])[:, 0] for said in ("nO", "jɛs", "jæs", "ɡO", "nW")}
+    single = {
+        said: log_probabilities(log_p, [said])[:, 0] for said in ("nO", "jɛs", "jæs", "ɡO", "nW")
+    }
     no, yes = single["nO"], np.maximum(single["jɛs"], single["jæs"])
     others = np.maximum(single["ɡO"], single["nW"])
-    expected = np.stack([no - np.maximum(yes, others), yes - np.maximum(no, others), np.zeros(3)], axis=1)
+    expected = np.stack(
+        [no - np.maximum(yes, others), yes - np.maximum(no, others), np.zeros(3)], axis=1
+    )
     np.testing.assert_allclose(words.margins(log_p), np.clip(expected, *lexicon.MARGIN), atol=1e-4)
 
 
 @pytest.mark.parametrize(("said", "winner"), [("nO", 0), ("jɛs", 1), ("ɡO", 2), ("kwɪk", 2)])
 def test_what_is_read_decides_where_scores_cannot(said, winner):
-    """Of equal logits: the word that is read, and unknown where it is another word, or nothing like any of them."""
+    """Of equal logits: the word that is read, and unknown where it is another word, or nothing like
+    any of them."""
     words = Lexicon({"no": ("nO",), "yes": ("jɛs",), "_unknown_": ()}, ("ɡO", "kɪk"))
     logits = words.weighed(np.zeros((1, 3)), written(said, 80))
     assert logits.argmax() == winner
@@ -65,11 +78,17 @@ def test_what_is_read_decides_where_scores_cannot(said, winner):
 def test_only_the_last_frames_are_read():
     words, log_p = Lexicon({"no": ("nO",), "yes": ("jɛs",)}, ()), random_letters(lexicon.FRAMES)
     before = np.concatenate([random_letters(30, seed=1), log_p], axis=1)
-    assert np.array_equal(words.weighed(np.zeros((3, 2)), before), words.weighed(np.zeros((3, 2)), log_p))
+    assert np.array_equal(
+        words.weighed(np.zeros((3, 2)), before), words.weighed(np.zeros((3, 2)), log_p)
+    )
 
 
 def test_a_single_word_has_no_other_to_be_ahead_of():
-    assert not Lexicon({"no": ("nO",), "_unknown_": ()}, ()).margins(random_letters(lexicon.FRAMES)).any()
+    assert (
+        not Lexicon({"no": ("nO",), "_unknown_": ()}, ())
+        .margins(random_letters(lexicon.FRAMES))
+        .any()
+    )
 
 
 def test_what_sounds_like_a_class_is_no_other_word():

@@ -18,12 +18,19 @@ def output(*fired: tuple[float, float], word: int = 0, sure: float = 12.0) -> Ou
     logits = torch.full((1, 2, FRAMES), -sure)
     for start, end in fired:
         logits[0, word, (ends >= start) & (ends <= end)] = sure
-    return Output(logits, torch.nn.functional.logsigmoid(logits), torch.zeros(1, 2, 2, FRAMES), torch.zeros(1, 0, FRAMES))
+    return Output(
+        logits,
+        torch.nn.functional.logsigmoid(logits),
+        torch.zeros(1, 2, 2, FRAMES),
+        torch.zeros(1, 0, FRAMES),
+    )
 
 
 def loss(made: Output, *places: list[float], word: int = 0, extent_weight: float = 0.0) -> float:
     targets = Targets(extent_weight=extent_weight)
-    return detection_loss(made, torch.tensor([word]), torch.tensor([[*places]]), CONFIG, targets).item()
+    return detection_loss(
+        made, torch.tensor([word]), torch.tensor([[*places]]), CONFIG, targets
+    ).item()
 
 
 def after(end: float) -> tuple[float, float]:
@@ -80,11 +87,16 @@ def test_extents_are_asked_of_the_frames_that_fire_for_the_word_they_fire_for():
     truth = torch.zeros(1, 2, 2, FRAMES)
     for start, end in TWICE:
         fires = (ends > after(end)[0]) & (ends < after(end)[1])
-        truth[0, 0, 0, fires], truth[0, 0, 1, fires] = (ends - start).float()[fires], (ends - end).float()[fires]
+        truth[0, 0, 0, fires], truth[0, 0, 1, fires] = (
+            (ends - start).float()[fires],
+            (ends - end).float()[fires],
+        )
     assert loss(made._replace(extents=truth), *TWICE, extent_weight=1.0) < 1e-3
     assert loss(made, *TWICE, extent_weight=1.0) > 0.5
 
 
 def test_order_of_places_does_not_matter():
     made = output(after(2.0), (2.6, 2.7), sure=2.0)
-    assert loss(made, *TWICE, extent_weight=1.0) == pytest.approx(loss(made, *reversed(TWICE), extent_weight=1.0))
+    assert loss(made, *TWICE, extent_weight=1.0) == pytest.approx(
+        loss(made, *reversed(TWICE), extent_weight=1.0)
+    )

@@ -15,13 +15,17 @@ MACHINE = EventSettings((0.5,))
 
 def make_scores(pooled) -> Scores:
     pooled = np.asarray(pooled, np.float32)[:, None]
-    return Scores(np.arange(1, len(pooled) + 1) * 0.02, pooled, pooled, np.full((*pooled.shape, 2), 0.1))
+    return Scores(
+        np.arange(1, len(pooled) + 1) * 0.02, pooled, pooled, np.full((*pooled.shape, 2), 0.1)
+    )
 
 
 def wandering(frames: int, seed: int) -> np.ndarray:
     """A score that rises and falls as those of models do, with long stretches near nothing."""
     rng = np.random.default_rng(seed)
-    logits = np.convolve(rng.standard_normal(frames + 10) * 9, np.hanning(11) / 3, "valid")[:frames] - 2
+    logits = (
+        np.convolve(rng.standard_normal(frames + 10) * 9, np.hanning(11) / 3, "valid")[:frames] - 2
+    )
     return (1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
@@ -49,7 +53,9 @@ def test_hits_are_those_of_the_machine():
         trial = trials.Trial(make_scores(wandering(300, seed)), 2.0, 2.6)
         expected = [bool(trials.found(trial, 0, ("word",), MACHINE.at([t]))) for t in THRESHOLDS]
         assert matching.hits(trial, 0, THRESHOLDS, MACHINE).tolist() == expected
-        assert [trials.decision(trial, 0, ("word",), MACHINE.at([t])) is not None for t in THRESHOLDS] == expected
+        assert [
+            trials.decision(trial, 0, ("word",), MACHINE.at([t])) is not None for t in THRESHOLDS
+        ] == expected
 
 
 def test_decisions_are_the_events_in_their_order():

@@ -1,4 +1,5 @@
-"""Hard negatives: what fires in long audio is found at its place, listed, cut out, and fires less after a second round."""
+"""Hard negatives: what fires in long audio is found at its place, listed, cut out, and fires less
+after a second round."""
 
 import csv
 import shutil
@@ -31,8 +32,10 @@ from kws.training.trunk import Reading, reading
 RATE = 16_000
 CPU = torch.device("cpu")
 SMALL = NetworkConfig(("rise",), channels=8, kernels=(5, 5))
-SHORT = Recipe(epochs=4, steps_per_epoch=1, batch=8, clip_seconds=1.2)  # and two epochs in the second round
-PLACES = {"train0": [3.0, 15.0, 24.0], "train1": [8.0, 19.5], "train2": []}  # seconds at which something like the word begins
+# The second round has two epochs.
+SHORT = Recipe(epochs=4, steps_per_epoch=1, batch=8, clip_seconds=1.2)
+# Seconds at which something like the word begins.
+PLACES = {"train0": [3.0, 15.0, 24.0], "train1": [8.0, 19.5], "train2": []}
 
 
 def stem(part: str, number: int = 0) -> str:
@@ -44,10 +47,17 @@ def like_the_word(rng: np.random.Generator) -> np.ndarray:
     """A low tone and then one a fifth above, where the word has an octave; 0.3 s."""
     time = np.arange(int(0.15 * RATE)) / RATE
     fade = np.minimum(1, np.minimum(time, time[::-1]) / 0.01)
-    return np.concatenate([0.4 * np.sin(2 * np.pi * 600 * rng.uniform(0.97, 1.03) * ratio * time) * fade for ratio in (1, 1.5)])
+    return np.concatenate(
+        [
+            0.4 * np.sin(2 * np.pi * 600 * rng.uniform(0.97, 1.03) * ratio * time) * fade
+            for ratio in (1, 1.5)
+        ]
+    )
 
 
-def write_radio(path: Path, at_seconds: list[float], seconds: float = 30.0, rate: int = RATE) -> Path:
+def write_radio(
+    path: Path, at_seconds: list[float], seconds: float = 30.0, rate: int = RATE
+) -> Path:
     rng = np.random.default_rng(len(at_seconds))
     wave = 0.005 * rng.standard_normal(int(seconds * RATE))
     for at in at_seconds:
@@ -63,22 +73,34 @@ def radio(tmp_path_factory) -> Path:
     """Some recordings to mine, one at another rate, and one that is held out."""
     folder = tmp_path_factory.mktemp("radio")
     for number, (name, places) in enumerate(PLACES.items()):
-        write_radio(folder / f"{stem('train', int(name[-1]))}.{('wav', 'flac', 'ogg')[number]}", places, rate=(RATE, 44_100, RATE)[number])
+        write_radio(
+            folder / f"{stem('train', int(name[-1]))}.{('wav', 'flac', 'ogg')[number]}",
+            places,
+            rate=(RATE, 44_100, RATE)[number],
+        )
     write_radio(folder / f"{stem('validation')}.wav", [5.0], 90.0)
     return folder
 
 
 @pytest.fixture(scope="module")
 def findings(tiny_model, radio) -> list[Finding]:
-    return mine(Spotter.load(tiny_model.path), mining.find_audio([radio], ["rise"], print)[0], warn=pytest.fail)[0]
+    return mine(
+        Spotter.load(tiny_model.path),
+        mining.find_audio([radio], ["rise"], print)[0],
+        warn=pytest.fail,
+    )[0]
 
 
 def test_what_sounds_like_the_word_is_found_at_its_place(radio, findings):
-    expected = [(stem("train", int(name[-1])), at + 0.3) for name, places in PLACES.items() for at in places]
+    expected = [
+        (stem("train", int(name[-1])), at + 0.3) for name, places in PLACES.items() for at in places
+    ]
     found = sorted((finding.file.stem, finding.seconds) for finding in findings)
     assert [name for name, _ in found] == [name for name, _ in sorted(expected)]
     assert [at for _, at in found] == pytest.approx([at for _, at in sorted(expected)], abs=0.25)
-    assert [finding.score for finding in findings] == sorted((finding.score for finding in findings), reverse=True)
+    assert [finding.score for finding in findings] == sorted(
+        (finding.score for finding in findings), reverse=True
+    )
 
 
 def test_stretches_are_cut_where_the_findings_are(radio, findings):
@@ -86,12 +108,16 @@ def test_stretches_are_cut_where_the_findings_are(radio, findings):
     for number, finding in enumerate(findings):
         whole = audio.read(finding.file)
         start = round((finding.seconds - mining.BEFORE_SECONDS) * RATE)
-        np.testing.assert_allclose(bank[number], whole[start : start + len(bank[number])], atol=1 / 32768)
+        np.testing.assert_allclose(
+            bank[number], whole[start : start + len(bank[number])], atol=1 / 32768
+        )
         assert len(bank[number]) == pytest.approx(2.5 * RATE, abs=1)
         assert np.abs(bank[number]).max() > 0.3
 
 
-@pytest.mark.parametrize(("at", "seconds"), [(0.5, 1.2), (29.9, 1.9)], ids=["at the beginning", "at the end"])
+@pytest.mark.parametrize(
+    ("at", "seconds"), [(0.5, 1.2), (29.9, 1.9)], ids=["at the beginning", "at the end"]
+)
 def test_stretches_end_where_the_recording_does(tmp_path, at, seconds):
     path = write_radio(tmp_path / "a.wav", [at] if at < 20 else [])
     assert len(cut([Finding(path, at, "rise", 0.9)])[0]) == pytest.approx(seconds * RATE, abs=1)
@@ -106,14 +132,22 @@ def test_only_the_highest_of_an_hour_are_kept(tiny_model, radio, findings, monke
 
 
 def test_list_reads_as_it_was_written(tmp_path):
-    findings = [Finding(Path("a, b.wav"), 1.25, "rise", 0.987), Finding(Path("ü/b.wav"), 0.0, "fall", 0.3)]
+    findings = [
+        Finding(Path("a, b.wav"), 1.25, "rise", 0.987),
+        Finding(Path("ü/b.wav"), 0.0, "fall", 0.3),
+    ]
     findings.append(Finding(Path("a\rb\nc.wav"), 2.0, "rise", 0.5))
     write_findings(findings, tmp_path / "a.mined.csv")
     assert read_findings(tmp_path / "a.mined.csv") == findings
-    assert (tmp_path / "a.mined.csv").read_text("utf-8").splitlines()[0] == "file,seconds,word,score"
+    assert (tmp_path / "a.mined.csv").read_text("utf-8").splitlines()[
+        0
+    ] == "file,seconds,word,score"
 
 
-@pytest.mark.parametrize("text", ["file;seconds;word;score\na;1;rise;1", "file,seconds,word,score\na.wav,soon,rise,1", "\0\n\0"])
+@pytest.mark.parametrize(
+    "text",
+    ["file;seconds;word;score\na;1;rise;1", "file,seconds,word,score\na.wav,soon,rise,1", "\0\n\0"],
+)
 def test_foreign_list_is_told(tmp_path, text):
     (tmp_path / "a.mined.csv").write_text(text)
     with pytest.raises(DataError, match="not a list of mined stretches"):
@@ -123,7 +157,9 @@ def test_foreign_list_is_told(tmp_path, text):
 def test_few_findings_are_drawn_less_often(findings):
     bank = cut(findings)
     few = with_mined([Source(bank, 1.0), Source(bank, 3.0)], bank)
-    assert few[-1].weight / sum(source.weight for source in few) == pytest.approx(mining.SHARE * 5 / (5 + mining.HALF_SHARE))
+    assert few[-1].weight / sum(source.weight for source in few) == pytest.approx(
+        mining.SHARE * 5 / (5 + mining.HALF_SHARE)
+    )
 
 
 def test_second_round_is_shorter_and_slower():
@@ -143,7 +179,13 @@ def train_rounds(
     readings: Sequence[Reading | None] = (None,),
 ) -> dict:
     material = gather(["rise"], Folders(tiny_model.data, mine=(radio,)), warn=lambda text: None)
-    how = {"device": CPU, "hooks": hooks or Hooks(), "resume": resume, "readings": readings, "workers": 0}
+    how = {
+        "device": CPU,
+        "hooks": hooks or Hooks(),
+        "resume": resume,
+        "readings": readings,
+        "workers": 0,
+    }
     return train_in_rounds(material, SMALL, recipe, path, **how)
 
 
@@ -193,7 +235,9 @@ def test_second_run_gives_the_same(tiny_model, radio, whole, nearly_all_fires, t
     assert_same(tmp_path / "rise.onnx", whole)
 
 
-def test_what_a_reader_would_have_refused_is_mined_all_the_same(tiny_model, radio, whole, nearly_all_fires, tmp_path):
+def test_what_a_reader_would_have_refused_is_mined_all_the_same(
+    tiny_model, radio, whole, nearly_all_fires, tmp_path
+):
     path = tmp_path / "rise.onnx"
     train_rounds(tiny_model, radio, path, readings=[reading({"rise": ("ɹIz",)})])
     assert_same(path, whole)
@@ -219,7 +263,9 @@ def stop_listening(text: str) -> None:
     [Hooks(epoch=stop_after(2)), Hooks(say=stop_listening), Hooks(epoch=stop_after(5))],
     ids=["first round", "before mining", "second round"],
 )
-def test_resumed_run_equals_uninterrupted_run(tiny_model, radio, whole, nearly_all_fires, tmp_path, hooks):
+def test_resumed_run_equals_uninterrupted_run(
+    tiny_model, radio, whole, nearly_all_fires, tmp_path, hooks
+):
     path = tmp_path / "rise.onnx"
     list_path(path).write_text("of an earlier run")
     with pytest.raises(KeyboardInterrupt):
@@ -228,11 +274,15 @@ def test_resumed_run_equals_uninterrupted_run(tiny_model, radio, whole, nearly_a
     assert_same(path, whole)
 
 
-def test_second_round_goes_on_with_the_precision_it_began_with(tiny_model, radio, whole, nearly_all_fires, tmp_path):
+def test_second_round_goes_on_with_the_precision_it_began_with(
+    tiny_model, radio, whole, nearly_all_fires, tmp_path
+):
     path = tmp_path / "rise.onnx"
     with pytest.raises(KeyboardInterrupt):
         train_rounds(tiny_model, radio, path, hooks=Hooks(epoch=stop_after(5)))
-    train_rounds(tiny_model, radio, path, resume=True, recipe=replace(SHORT, mixed_precision=("cpu",)))
+    train_rounds(
+        tiny_model, radio, path, resume=True, recipe=replace(SHORT, mixed_precision=("cpu",))
+    )
     assert_same(path, whole)
 
 
@@ -243,7 +293,9 @@ def test_another_recording_to_mine_is_noticed(tiny_model, radio, whole, tmp_path
     more = tmp_path / "more" / radio.name
     shutil.copytree(radio, more)
     write_radio(more / f"{stem('train', 50)}.wav", [])
-    with pytest.raises(DataError, match=r"rise\.mined\.csv: is of other recordings than those of --mine now"):
+    with pytest.raises(
+        DataError, match=r"rise\.mined\.csv: is of other recordings than those of --mine now"
+    ):
         train_rounds(tiny_model, more, path, resume=True)
     list_path(path).unlink()
     train_rounds(tiny_model, more, path, resume=True)
@@ -257,7 +309,13 @@ def test_deleted_lines_are_not_learned_from(tiny_model, radio, whole, nearly_all
     lines = list_path(path).read_text().splitlines()
     list_path(path).write_text("\n".join([lines[0], *lines[2:]]))
     epochs: list[int] = []
-    document = train_rounds(tiny_model, radio, path, resume=True, hooks=Hooks(epoch=lambda entry: epochs.append(entry["epoch"])))
+    document = train_rounds(
+        tiny_model,
+        radio,
+        path,
+        resume=True,
+        hooks=Hooks(epoch=lambda entry: epochs.append(entry["epoch"])),
+    )
     assert epochs == [5, 6]  # the second round alone
     assert document["mined"]["stretches"] == len(lines) - 2
     assert list_path(path).read_text().splitlines() == [lines[0], *lines[2:]]
@@ -271,7 +329,9 @@ def test_nothing_found_leaves_the_first_model(tiny_model, tmp_path, monkeypatch)
     monkeypatch.setattr(mining, "THRESHOLD", 1.1)
     write_radio(tmp_path / "radio" / f"{stem('train')}.wav", [])
     said: list[str] = []
-    train_rounds(tiny_model, tmp_path / "radio", tmp_path / "rise.onnx", hooks=Hooks(say=said.append))
+    train_rounds(
+        tiny_model, tmp_path / "radio", tmp_path / "rise.onnx", hooks=Hooks(say=said.append)
+    )
     assert "nothing to learn from in a second round" in said[-1]
     assert (tmp_path / "rise.onnx").read_bytes() == first_path(tmp_path / "rise.onnx").read_bytes()
     assert list_path(tmp_path / "rise.onnx").read_text() == "file,seconds,word,score\n"
@@ -280,7 +340,9 @@ def test_nothing_found_leaves_the_first_model(tiny_model, tmp_path, monkeypatch)
 def highest(model: Path, recording: Path, at_seconds: list[float]) -> np.ndarray:
     """The highest score just after each of these times."""
     scores = Spotter.load(model).scores(audio.read(recording))
-    return np.array([scores.pooled[(scores.times > at) & (scores.times < at + 0.8)].max() for at in at_seconds])
+    return np.array(
+        [scores.pooled[(scores.times > at) & (scores.times < at + 0.8)].max() for at in at_seconds]
+    )
 
 
 def test_what_was_mined_fires_less(tiny_model, findings, tone_recording, tmp_path, monkeypatch):
@@ -289,12 +351,19 @@ def test_what_was_mined_fires_less(tiny_model, findings, tone_recording, tmp_pat
     path = tmp_path / "models" / "rise.onnx"
     path.parent.mkdir()
     for suffix in (".pt", ".onnx"):
-        first_path(path).with_suffix(suffix).write_bytes(tiny_model.path.with_suffix(suffix).read_bytes())
+        first_path(path).with_suffix(suffix).write_bytes(
+            tiny_model.path.with_suffix(suffix).read_bytes()
+        )
     saved = checkpoint.load(tiny_model.path.with_suffix(".pt"))
     config, recipe = NetworkConfig.from_dict(saved["config"]), Recipe(**saved["recipe"])
     material = gather(["rise"], Folders(tiny_model.data), warn=pytest.fail)
-    material = replace(material, mined=tuple(Clip(finding.file, "radio", finding.file.stem) for finding in findings))
-    document = train_in_rounds(material, config, recipe, path, device=CPU, hooks=Hooks(), resume=True, workers=0)
+    material = replace(
+        material,
+        mined=tuple(Clip(finding.file, "radio", finding.file.stem) for finding in findings),
+    )
+    document = train_in_rounds(
+        material, config, recipe, path, device=CPU, hooks=Hooks(), resume=True, workers=0
+    )
     assert document["mined"]["stretches"] == len(read_findings(list_path(path)))
     places = [2.0, 5.0, 8.0, 11.0]
     new = write_radio(tmp_path / "new.wav", places, 15.0)
@@ -307,11 +376,18 @@ def test_what_was_mined_fires_less(tiny_model, findings, tone_recording, tmp_pat
 def test_mined_recordings_are_split_as_all_are(tiny_model, radio, tmp_path):
     without = gather(["rise"], Folders(tiny_model.data), warn=pytest.fail)
     material = gather(["rise"], Folders(tiny_model.data, mine=(radio, radio)), warn=pytest.fail)
-    assert sorted(clip.path.stem for clip in material.mined) == sorted(stem("train", number) for number in range(3))
+    assert sorted(clip.path.stem for clip in material.mined) == sorted(
+        stem("train", number) for number in range(3)
+    )
     assert (material.heldout_hours - without.heldout_hours) * 3600 == pytest.approx(90)
-    assert [len(bank) for bank in material.heldout_negatives[len(without.heldout_negatives) :]] == [2]  # a minute and the rest
+    # A minute and the rest.
+    assert [len(bank) for bank in material.heldout_negatives[len(without.heldout_negatives) :]] == [
+        2
+    ]
     assert material.sources[-1] == {"folder": str(radio)}
-    both = gather(["rise"], Folders(tiny_model.data, negatives=(radio,), mine=(radio,)), warn=pytest.fail)
+    both = gather(
+        ["rise"], Folders(tiny_model.data, negatives=(radio,), mine=(radio,)), warn=pytest.fail
+    )
     assert both.heldout_hours == pytest.approx(material.heldout_hours)  # not counted twice
 
 
@@ -355,7 +431,9 @@ def test_recordings_that_cannot_be_read_are_named_and_left_out(tiny_model, tmp_p
     good, bad = (tmp_path / "radio" / f"{stem('train', number)}.wav" for number in range(2))
     write_radio(good, [2.0], 5.0)
     bad.write_bytes(good.read_bytes()[:50_000])
-    result = kws_train(tiny_model, "--mine", tmp_path / "radio", "--out", tmp_path / "rise.onnx", "--json")
+    result = kws_train(
+        tiny_model, "--mine", tmp_path / "radio", "--out", tmp_path / "rise.onnx", "--json"
+    )
     assert result.exit_code == 0, result.stderr
     assert f"left out: {bad}: only the first" in result.stderr
     assert "delete the line and run the same command with --resume" in result.stderr

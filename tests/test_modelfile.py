@@ -1,4 +1,5 @@
-"""Model files: found by name or path, refused with one clear line when they are anything else, and never pickled."""
+"""Model files: found by name or path, refused with one clear line when they are anything else, and
+never pickled."""
 
 import ast
 import json
@@ -21,7 +22,9 @@ ROOT = Path(__file__).parent.parent
 def onnx_model(metadata: dict[str, str]) -> bytes:
     """A model that is not ours: its output is its input."""
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "other", values[:1], values[1:])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "other", values[:1], values[1:]
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     helper.set_model_props(model, metadata)
     return model.SerializeToString()
@@ -32,8 +35,14 @@ BAD_FILES = {
     "text": (b"this is not a model", "not an ONNX model, or a damaged one"),
     "empty": (b"", "not an ONNX model, or a damaged one"),
     "truncated": (onnx_model({})[:40], "not an ONNX model, or a damaged one"),
-    "another program's": (onnx_model({}), "an ONNX model of another program; kws needs a file made by 'kws train'"),
-    "another program's with metadata": (onnx_model({"stride": "32"}), "an ONNX model of another program"),
+    "another program's": (
+        onnx_model({}),
+        "an ONNX model of another program; kws needs a file made by 'kws train'",
+    ),
+    "another program's with metadata": (
+        onnx_model({"stride": "32"}),
+        "an ONNX model of another program",
+    ),
     "newer format": (
         onnx_model({METADATA_KEY: json.dumps({"format": WITH_READER + 1})}),
         f"model format {WITH_READER + 1}, this kws reads formats {FORMAT}, 3, {WITH_READER}",
@@ -66,17 +75,39 @@ def test_truncated_model_of_ours_is_refused(fraction, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda document: document["events"].update(patience=3), "its event settings are not those that this kws knows"),
-        (lambda document: document["events"].pop("threshold"), "its event settings are not those that this kws knows"),
-        (lambda document: document.update(events=[0.5]), "its event settings are not those that this kws knows"),
-        (lambda document: document["words"].append("another"), "1 thresholds for 2 words"),
-        (lambda document: document.update(state_size=7), "its graph is not the one that its description tells of"),
         (
-            lambda document: (document["words"].append("another"), document["events"]["threshold"].append(0.5)),
+            lambda document: document["events"].update(patience=3),
+            "its event settings are not those that this kws knows",
+        ),
+        (
+            lambda document: document["events"].pop("threshold"),
+            "its event settings are not those that this kws knows",
+        ),
+        (
+            lambda document: document.update(events=[0.5]),
+            "its event settings are not those that this kws knows",
+        ),
+        (lambda document: document["words"].append("another"), "1 thresholds for 2 words"),
+        (
+            lambda document: document.update(state_size=7),
+            "its graph is not the one that its description tells of",
+        ),
+        (
+            lambda document: (
+                document["words"].append("another"),
+                document["events"]["threshold"].append(0.5),
+            ),
             "its graph is not the one that its description tells of",
         ),
     ],
-    ids=["unknown setting", "no threshold", "settings are a list", "words without threshold", "state", "words"],
+    ids=[
+        "unknown setting",
+        "no threshold",
+        "settings are a list",
+        "words without threshold",
+        "state",
+        "words",
+    ],
 )
 def test_document_that_does_not_fit_is_refused(change, message, tmp_path):
     path = make_model(tmp_path, make_network())
@@ -89,7 +120,10 @@ def test_document_that_does_not_fit_is_refused(change, message, tmp_path):
         open_session(path)
 
 
-@pytest.mark.parametrize("name", ["missing.onnx", "missing/model", "folder.onnx", "./missing", "x" * 300, f"{'x' * 300}.onnx"])
+@pytest.mark.parametrize(
+    "name",
+    ["missing.onnx", "missing/model", "folder.onnx", "./missing", "x" * 300, f"{'x' * 300}.onnx"],
+)
 def test_path_without_a_model_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.onnx").mkdir()
@@ -108,7 +142,10 @@ def test_unknown_name_lists_the_known_ones(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     for name in ("zebra", "apple"):
         (tmp_path / "models" / f"{name}.onnx").touch()
-    with pytest.raises(ModelError, match=r"no model named 'nothing'. Known: .*Train one with: kws train nothing --data DIR") as caught:
+    with pytest.raises(
+        ModelError,
+        match=r"no model named 'nothing'. Known: .*Train one with: kws train nothing --data DIR",
+    ) as caught:
         find("nothing")
     known = re.search(r"Known: (.*?)\. ", str(caught.value))[1].split(", ")
     assert {"apple", "zebra"} <= set(known)
@@ -128,9 +165,19 @@ def test_name_is_looked_up_in_the_models_of_this_folder(tmp_path, monkeypatch):
 def test_graph_takes_any_batch_and_length(tmp_path):
     session, info = open_session(make_model(tmp_path, make_network(2)))
     for batch, frames in ((1, 1), (3, 7)):
-        inputs = {"audio": np.zeros((batch, 320 * frames), np.float32), "state": np.zeros((batch, info.state_size), np.float32)}
-        shapes = [part.shape for part in session.run(["pooled", "frames", "extents", "new_state"], inputs)]
-        assert shapes == [(batch, frames, 2), (batch, frames, 2), (batch, frames, 2, 2), (batch, info.state_size)]
+        inputs = {
+            "audio": np.zeros((batch, 320 * frames), np.float32),
+            "state": np.zeros((batch, info.state_size), np.float32),
+        }
+        shapes = [
+            part.shape for part in session.run(["pooled", "frames", "extents", "new_state"], inputs)
+        ]
+        assert shapes == [
+            (batch, frames, 2),
+            (batch, frames, 2),
+            (batch, frames, 2, 2),
+            (batch, info.state_size),
+        ]
 
 
 def test_file_holds_nothing_but_standard_operators(tmp_path):
@@ -139,28 +186,63 @@ def test_file_holds_nothing_but_standard_operators(tmp_path):
     assert [each.key for each in model.metadata_props] == [METADATA_KEY]
 
 
-def make_info(*rows: tuple[str, float, float], words: tuple[str, ...] = ("yes",), hours: float = 2.5) -> ModelInfo:
-    table = [{"word": word, "false_alarms_per_hour": rate, "threshold": threshold} for word, rate, threshold in rows]
+def make_info(
+    *rows: tuple[str, float, float], words: tuple[str, ...] = ("yes",), hours: float = 2.5
+) -> ModelInfo:
+    table = [
+        {"word": word, "false_alarms_per_hour": rate, "threshold": threshold}
+        for word, rate, threshold in rows
+    ]
     document = make_document(make_network())
-    events = {**document["events"], "threshold": [NEVER if word.startswith("_") else 0.5 for word in words]}
+    events = {
+        **document["events"],
+        "threshold": [NEVER if word.startswith("_") else 0.5 for word in words],
+    }
     calibration = {"hours": hours, "rows": table}
-    return ModelInfo(Path("yes.onnx"), {**document, "words": list(words), "events": events, "calibration": calibration})
+    return ModelInfo(
+        Path("yes.onnx"),
+        {**document, "words": list(words), "events": events, "calibration": calibration},
+    )
 
 
-ROWS = [("yes", 5.0, 0.6), ("yes", 0.5, 0.9), ("yes", 1.0, 0.8), ("no", 0.2, 0.7), ("no", 10.0, 0.4)]
+ROWS = [
+    ("yes", 5.0, 0.6),
+    ("yes", 0.5, 0.9),
+    ("yes", 1.0, 0.8),
+    ("no", 0.2, 0.7),
+    ("no", 10.0, 0.4),
+]
 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
-    [(0.5, (0.9, 0.7)), (0.99, (0.9, 0.7)), (1.0, (0.8, 0.7)), (4.9, (0.8, 0.7)), (5.0, (0.6, 0.7)), (1000.0, (0.6, 0.4))],
-    ids=["lowest row", "just below a row", "a row", "between rows", "highest row", "above all rows"],
+    [
+        (0.5, (0.9, 0.7)),
+        (0.99, (0.9, 0.7)),
+        (1.0, (0.8, 0.7)),
+        (4.9, (0.8, 0.7)),
+        (5.0, (0.6, 0.7)),
+        (1000.0, (0.6, 0.4)),
+    ],
+    ids=[
+        "lowest row",
+        "just below a row",
+        "a row",
+        "between rows",
+        "highest row",
+        "above all rows",
+    ],
 )
 def test_threshold_is_of_the_row_that_keeps_the_promise(wanted, expected):
     assert make_info(*ROWS, words=("yes", "no")).thresholds_for(wanted) == expected
 
 
 def test_what_never_fires_needs_no_promise():
-    assert make_info(*ROWS, words=("yes", "_unknown_", "no")).thresholds_for(1.0) == (0.8, NEVER, 0.7)
+    assert make_info(*ROWS, words=("yes", "_unknown_", "no")).thresholds_for(1.0) == (
+        0.8,
+        NEVER,
+        0.7,
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,14 +250,26 @@ def test_what_never_fires_needs_no_promise():
     [
         (
             make_info(*ROWS),
-            r"yes\.onnx: cannot promise 0\.1 false alarms per hour for 'yes': its lowest row is 0\.5 per hour \(2\.5 h heard\)",
+            (
+                r"yes\.onnx: cannot promise 0\.1 false alarms per hour for 'yes': its lowest row "
+                r"is 0\.5 per hour \(2\.5 h heard\)"
+            ),
         ),
         (make_info(*ROWS, words=("no", "yes")), "for 'no': its lowest row is 0.2 per hour"),
         (make_info(hours=0.05), r"its calibration could promise nothing \(0\.1 h heard\)"),
         (make_info(*ROWS, words=("maybe",)), "for 'maybe': its calibration could promise nothing"),
-        (ModelInfo(Path("yes.onnx"), make_document(make_network())), r"never calibrated \(0\.0 h heard\)"),
+        (
+            ModelInfo(Path("yes.onnx"), make_document(make_network())),
+            r"never calibrated \(0\.0 h heard\)",
+        ),
     ],
-    ids=["below the lowest row", "of another word", "no rows", "no rows of this word", "no calibration"],
+    ids=[
+        "below the lowest row",
+        "of another word",
+        "no rows",
+        "no rows of this word",
+        "no calibration",
+    ],
 )
 def test_promise_that_the_calibration_does_not_bear_is_refused(info, message):
     with pytest.raises(ModelError, match=f"{message}.*Ask for more, or set --threshold"):
@@ -188,11 +282,26 @@ SOURCES = sorted([*ROOT.glob("kws/**/*.py"), *ROOT.glob("*.py")])
 @pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
 def test_nothing_is_ever_unpickled(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not imported & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    assert not imported & {
+        "pickle",
+        "cPickle",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "shelve",
+        "marshal",
+    }
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         assert options.get("allow_pickle", "False") == "False", f"line {call.lineno}: allow_pickle"
         if ast.unparse(call.func) in ("torch.load", "load_state_dict_from_url"):
-            assert options.get("weights_only") == "True", f"line {call.lineno}: torch.load without weights_only=True"
+            assert options.get("weights_only") == "True", (
+                f"line {call.lineno}: torch.load without weights_only=True"
+            )

@@ -1,4 +1,5 @@
-"""What sounds like a phrase: distances against brute force, and words that must and must not be listed."""
+"""What sounds like a phrase: distances against brute force, and words that must and must not
+be listed."""
 
 import subprocess
 import sys
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 from kws.synth.command import read_list
 from kws.synth.dictionary import common, sounds
 from kws.synth.engine import SynthError
-from kws.synth.neighbours import CONTAINING, NEAR, PART, REPLACED, SWAPPED, _cost, _edit_distances, guesses, neighbours
+from kws.synth.neighbours import (
+    CONTAINING,
+    NEAR,
+    PART,
+    REPLACED,
+    SWAPPED,
+    _cost,
+    _edit_distances,
+    guesses,
+    neighbours,
+)
 
 ROOT = Path(__file__).parent.parent
 said = st.text("wɛlkəmbpiɪ", min_size=1, max_size=6)
@@ -34,7 +45,9 @@ def distance(a: str, b: str) -> float:
 @given(said, st.lists(said, min_size=1, max_size=5))
 @settings(deadline=None)
 def test_distances_equal_brute_force(phrase, words):
-    np.testing.assert_allclose(_edit_distances(phrase, words), [distance(phrase, word) for word in words])
+    np.testing.assert_allclose(
+        _edit_distances(phrase, words), [distance(phrase, word) for word in words]
+    )
 
 
 @pytest.mark.parametrize(("nearer", "farther"), [("pb", "pz"), ("iɪ", "iɔ"), ("sz", "sm")])
@@ -52,7 +65,12 @@ def test_sounds_that_are_taken_for_each_other_are_nearer(nearer, farther):
         ("snowboy", PART, {"snow", "boy"}, set()),
         ("hey you", PART, {"hey", "you"}, {"hae", "ewe"}),  # which sound the same
         ("hey you", SWAPPED, {"you hey"}, {"hey you"}),
-        ("smart mirror", REPLACED, {"start mirror", "smart miller"}, {"smart mirror", "smart mirrored"}),
+        (
+            "smart mirror",
+            REPLACED,
+            {"start mirror", "smart miller"},
+            {"smart mirror", "smart mirrored"},
+        ),
     ],
 )
 def test_what_is_listed(phrase, kind, listed, not_listed):
@@ -61,7 +79,9 @@ def test_what_is_listed(phrase, kind, listed, not_listed):
     assert not not_listed & found
 
 
-@pytest.mark.parametrize(("phrase", "orders"), [("no no no no", []), ("yes yes no", ["yes no yes", "no yes yes"])])
+@pytest.mark.parametrize(
+    ("phrase", "orders"), [("no no no no", []), ("yes yes no", ["yes no yes", "no yes yes"])]
+)
 def test_an_order_is_listed_once_and_never_the_phrase_s_own(phrase, orders):
     assert [each.text for each in neighbours(phrase) if each.kind == SWAPPED] == orders
 
@@ -77,13 +97,21 @@ def test_nothing_listed_sounds_like_the_phrase_and_nothing_twice():
 
 
 def test_a_pronunciation_takes_the_place_of_the_spelling():
-    assert {each.text for each in neighbours("qzx", ["wˈɛlkəm"])} >= {"well", "welcome"} - {"welcome"}
+    assert {each.text for each in neighbours("qzx", ["wˈɛlkəm"])} >= {"well", "welcome"} - {
+        "welcome"
+    }
     assert len([each for each in neighbours("welcome", most_near=5) if each.kind == NEAR]) == 5
 
 
 @pytest.mark.parametrize(
     ("phrase", "unknown"),
-    [("welcome", []), ("don't stop", []), ("alexa", []), ("hey snowboy", ["snowboy"]), ("xzqrtbl kws", ["xzqrtbl", "kws"])],
+    [
+        ("welcome", []),
+        ("don't stop", []),
+        ("alexa", []),
+        ("hey snowboy", ["snowboy"]),
+        ("xzqrtbl kws", ["xzqrtbl", "kws"]),
+    ],
 )
 def test_words_that_are_not_in_the_dictionary_are_told(phrase, unknown):
     assert [remark.split("'")[1] for remark in guesses(phrase)] == unknown
@@ -92,7 +120,10 @@ def test_words_that_are_not_in_the_dictionary_are_told(phrase, unknown):
 class TestList:
     def test_kinds_and_remarks_are_no_phrases(self, tmp_path):
         path = tmp_path / "list.txt"
-        path.write_text("\ufeff# a remark\nnear\twebcam\n\nwell come\n # containing\twelcoming\n", encoding="utf-8")
+        path.write_text(
+            "\ufeff# a remark\nnear\twebcam\n\nwell come\n # containing\twelcoming\n",
+            encoding="utf-8",
+        )
         assert read_list(path) == ["webcam", "well come"]
 
     @pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe\x00"])
@@ -107,10 +138,31 @@ class TestList:
     def test_from_the_command_to_clips(self, tmp_path):
         path = tmp_path / "list.txt"
         command = [sys.executable, "cli.py"]
-        listed = subprocess.run([*command, "neighbours", "Hey, you", "--most", "2"], cwd=ROOT, capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            [*command, "neighbours", "Hey, you", "--most", "2"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         path.write_text(listed.stdout)
         count = len(read_list(path))
         assert count == listed.stdout.count("\t") - listed.stdout.count("# containing\t")
-        options = ["--list", path, "--count", "1", "--engine", "hibari", "--out", tmp_path / "spoken"]
-        subprocess.run([*command, "synth", "hey you", *options], cwd=ROOT, capture_output=True, text=True, check=True)
+        options = [
+            "--list",
+            path,
+            "--count",
+            "1",
+            "--engine",
+            "hibari",
+            "--out",
+            tmp_path / "spoken",
+        ]
+        subprocess.run(
+            [*command, "synth", "hey you", *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert len([*(tmp_path / "spoken").rglob("*.wav")]) == count + 1

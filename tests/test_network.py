@@ -15,7 +15,8 @@ from kws.training.network import LogMel, NetworkConfig, Output, ScanningCNN, fol
 
 FRAMES = 60
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
-ROUNDING = {"rtol": 32 * torch.finfo(torch.float32).eps, "atol": 1e-5}  # of a state, which holds activations of any size, here up to 15
+# Of a state, which holds activations of any size, here up to 15.
+ROUNDING = {"rtol": 32 * torch.finfo(torch.float32).eps, "atol": 1e-5}
 
 
 def tensor_audio(frames: int = FRAMES, *, batch: int = 1, seed: int = 0) -> Tensor:
@@ -24,13 +25,17 @@ def tensor_audio(frames: int = FRAMES, *, batch: int = 1, seed: int = 0) -> Tens
 
 @torch.no_grad()
 def streamed(network: ScanningCNN, audio: Tensor, chunk_frames: list[int]) -> tuple[Output, Tensor]:
-    """The whole audio in chunks of these numbers of frames; what they leave comes as one last chunk."""
+    """The whole audio in chunks of these numbers of frames; what they leave comes as one
+    last chunk."""
     state, outputs, at = network.silence(len(audio)), [], 0
     total = audio.shape[1] // network.config.frame_samples
     for frames in [*chunk_frames, total]:
         end = min(at + frames, total)
         if end > at:
-            output, state = network(audio[:, at * network.config.frame_samples : end * network.config.frame_samples], state)
+            output, state = network(
+                audio[:, at * network.config.frame_samples : end * network.config.frame_samples],
+                state,
+            )
             outputs.append(output)
         at = end
     return Output(*(torch.cat(parts, dim=-1) for parts in zip(*outputs, strict=True))), state
@@ -41,21 +46,36 @@ def of_clip(network: ScanningCNN, audio: Tensor) -> Output:
     return network(audio)[0]
 
 
-def assert_same(actual: Output, expected: Output, frames: slice = slice(None), **tolerance: float) -> None:
+def assert_same(
+    actual: Output, expected: Output, frames: slice = slice(None), **tolerance: float
+) -> None:
     for name, a, b in zip(Output._fields, actual, expected, strict=True):
-        torch.testing.assert_close(a, b[..., frames], **(tolerance or TOLERANCE), msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            a,
+            b[..., frames],
+            **(tolerance or TOLERANCE),
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
 class TestLogMel:
     @pytest.mark.parametrize(
         "changes",
-        [{}, {"mels": 40}, {"mels": 24, "low_hz": 0.0, "high_hz": 8000.0}, {"mels": 64, "low_hz": 20.0, "high_hz": 7600.0}],
+        [
+            {},
+            {"mels": 40},
+            {"mels": 24, "low_hz": 0.0, "high_hz": 8000.0},
+            {"mels": 64, "low_hz": 20.0, "high_hz": 7600.0},
+        ],
         ids=["12 mels", "40 mels", "whole band", "64 mels"],
     )
     @pytest.mark.filterwarnings("ignore:Empty filters:UserWarning")
     def test_energies_are_those_of_librosa(self, changes):
         config = make_config(**changes)
-        audio = np.random.default_rng(0).standard_normal((2, 16_000)).astype(np.float32) * [[0.5], [0.02]]
+        audio = np.random.default_rng(0).standard_normal((2, 16_000)).astype(np.float32) * [
+            [0.5],
+            [0.02],
+        ]
         audio += 0.1 * np.sin(2 * np.pi * 1234.5 * np.arange(16_000) / 16_000)
         expected = librosa.feature.melspectrogram(
             y=audio, sr=16_000, n_fft=400, hop_length=160, window="hann", center=False, power=2.0,
@@ -63,7 +83,9 @@ class TestLogMel:
         )  # fmt: skip
         for training in (True, False):  # the fast transform and the folded product
             features = LogMel(config).train(training)
-            energies = features(torch.from_numpy(audio).float()).double().exp().numpy() - config.log_floor
+            energies = (
+                features(torch.from_numpy(audio).float()).double().exp().numpy() - config.log_floor
+            )
             np.testing.assert_allclose(energies, expected, rtol=1e-4, atol=1e-7)
 
     @pytest.mark.parametrize("gain", [0.25, 2.0, 3.0, 100.0])
@@ -73,16 +95,25 @@ class TestLogMel:
         quiet, loud = features(audio), features(gain * audio)
         above = torch.minimum(quiet, loud) > np.log(1e6 * features.floor)
         assert above.float().mean() > 0.3
-        torch.testing.assert_close((loud - quiet)[above], torch.full((int(above.sum()),), 2 * np.log(gain)), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            (loud - quiet)[above],
+            torch.full((int(above.sum()),), 2 * np.log(gain)),
+            rtol=0,
+            atol=1e-5,
+        )
 
     def test_silence_is_the_floor_at_any_gain(self):
         features = LogMel(make_config())
-        assert torch.equal(features(torch.zeros(1, 1000)), torch.full((1, 12, 4), features.floor).log())
+        assert torch.equal(
+            features(torch.zeros(1, 1000)), torch.full((1, 12, 4), features.floor).log()
+        )
 
     @pytest.mark.parametrize("hops", [1, 2, 7])
     def test_a_shift_by_hops_shifts_the_frames(self, hops):
         features, audio = LogMel(make_config()), tensor_audio()
-        torch.testing.assert_close(features(audio[:, hops * 160 :]), features(audio)[..., hops:], **TOLERANCE)
+        torch.testing.assert_close(
+            features(audio[:, hops * 160 :]), features(audio)[..., hops:], **TOLERANCE
+        )
 
     @pytest.mark.parametrize(("samples", "frames"), [(400, 1), (559, 1), (560, 2), (16_000, 98)])
     def test_number_of_frames(self, samples, frames):
@@ -91,7 +122,15 @@ class TestLogMel:
 
 class TestStreaming:
     @pytest.mark.parametrize(
-        ("seed", "changes"), [(0, {"pooling": "gem"}), (1, {"pooling": "power"}), (2, {"pooling": "max"}), (0, BANDS), (0, READS)], ids=str
+        ("seed", "changes"),
+        [
+            (0, {"pooling": "gem"}),
+            (1, {"pooling": "power"}),
+            (2, {"pooling": "max"}),
+            (0, BANDS),
+            (0, READS),
+        ],
+        ids=str,
     )
     @given(chunks=st.lists(st.integers(1, 25), max_size=30))
     @settings(deadline=None, max_examples=15)
@@ -135,22 +174,35 @@ class TestStreaming:
 
     @pytest.mark.parametrize(
         "changes",
-        [{}, {"kernels": (5, 3, 9), "pool_frames": 7, "stem_kernel": 3}, BANDS, {"band_channels": 4, "mels": 13, "stem_kernel": 3}],
+        [
+            {},
+            {"kernels": (5, 3, 9), "pool_frames": 7, "stem_kernel": 3},
+            BANDS,
+            {"band_channels": 4, "mels": 13, "stem_kernel": 3},
+        ],
         ids=["small", "other sizes", "bands", "an odd number of bands"],
     )
     @pytest.mark.parametrize("later", [0, 5])
     def test_frames_of_a_clip_are_those_of_the_stream_at_the_documented_place(self, changes, later):
         network, audio = make_network(2, **changes), tensor_audio(100)
         expected, _ = streamed(network, audio, [])
-        first = -(-network.config.clip_frame_samples // 320) - 1 + later  # of the stream's frames that a clip could give
+        # Of the stream's frames that a clip could give.
+        first = -(-network.config.clip_frame_samples // 320) - 1 + later
         start = (first + 1) * 320 - network.config.clip_frame_samples
         assert start >= 0
         assert_same(of_clip(network, audio[:, start:]), expected, slice(first, None))
 
-    @pytest.mark.parametrize("changes", [{}, BANDS, {"band_channels": 4, "mels": 13}], ids=["small", "bands", "an odd number of bands"])
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, BANDS, {"band_channels": 4, "mels": 13}],
+        ids=["small", "bands", "an odd number of bands"],
+    )
     def test_shares_of_the_state_are_as_announced(self, changes):
         network = make_network(3, **changes)
-        assert network.silence(2).shape == (2, sum(channels * length for channels, length in network.state_shapes))
+        assert network.silence(2).shape == (
+            2,
+            sum(channels * length for channels, length in network.state_shapes),
+        )
 
     @pytest.mark.parametrize("seconds", [0.2449, 0.245, 0.265, 1.0])
     def test_number_of_frames_of_a_clip(self, seconds):
@@ -171,7 +223,12 @@ class TestFolding:
         network, audio = make_network(2, seed=seed, **changes), tensor_audio(batch=2, seed=seed)
         folded = fold(network)
         assert_same(of_clip(folded, audio), of_clip(network, audio), rtol=1e-4, atol=1e-4)
-        assert_same(streamed(folded, audio, [1, 20, 3])[0], streamed(network, audio, [])[0], rtol=1e-4, atol=1e-4)
+        assert_same(
+            streamed(folded, audio, [1, 20, 3])[0],
+            streamed(network, audio, [])[0],
+            rtol=1e-4,
+            atol=1e-4,
+        )
 
     def test_nothing_is_left_to_fold_and_the_original_is_untouched(self):
         network = make_network()
@@ -191,23 +248,41 @@ class TestFolding:
 class TestReceptiveField:
     @pytest.mark.parametrize(
         "changes",
-        [{}, {"kernels": (7, 3)}, {"stem_kernel": 3, "kernels": (3,), "pool_frames": 2}, {"band_channels": 8}],
+        [
+            {},
+            {"kernels": (7, 3)},
+            {"stem_kernel": 3, "kernels": (3,), "pool_frames": 2},
+            {"band_channels": 8},
+        ],
         ids=["small", "long kernels", "short", "bands"],
     )
     @pytest.mark.parametrize("frame", [0, 2])
     def test_a_score_depends_on_exactly_the_samples_it_should(self, changes, frame):
         network = make_network(channels=32, **changes)
         config = network.config
-        audio = torch.randn(1, 80 * 320, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        audio = torch.randn(
+            1, 80 * 320, generator=torch.Generator().manual_seed(0)
+        ).requires_grad_()
         output, _ = network(audio)
         end = config.clip_frame_samples + frame * config.frame_samples
         # The first sample of a window weighs nothing: there the Hann window is 0.
-        assert support(output.logits[..., frame], audio) == (end - config.receptive_field_samples + 1, end - 1)
-        assert support(output.extents[..., frame], audio) == (end - config.receptive_field_samples + 1, end - 1)
-        assert support(output.pooled[..., frame], audio) == (end - config.clip_frame_samples + 1, end - 1)
+        assert support(output.logits[..., frame], audio) == (
+            end - config.receptive_field_samples + 1,
+            end - 1,
+        )
+        assert support(output.extents[..., frame], audio) == (
+            end - config.receptive_field_samples + 1,
+            end - 1,
+        )
+        assert support(output.pooled[..., frame], audio) == (
+            end - config.clip_frame_samples + 1,
+            end - 1,
+        )
 
     @pytest.mark.parametrize(
-        ("offset", "changes"), [(-1, False), (1, True), (-2 + 2960, True), (2960, False)], ids=["before", "first", "last", "after"]
+        ("offset", "changes"),
+        [(-1, False), (1, True), (-2 + 2960, True), (2960, False)],
+        ids=["before", "first", "last", "after"],
     )
     def test_a_changed_sample_changes_the_score_only_from_inside(self, offset, changes):
         network, audio = make_network(channels=32), tensor_audio(80)
@@ -215,7 +290,9 @@ class TestReceptiveField:
         first = network.config.clip_frame_samples - 2960
         changed = audio.clone()
         changed[:, first + offset] += 100.0
-        same = torch.equal(of_clip(network, changed).logits[..., 0], of_clip(network, audio).logits[..., 0])
+        same = torch.equal(
+            of_clip(network, changed).logits[..., 0], of_clip(network, audio).logits[..., 0]
+        )
         assert same is not changes
 
 
@@ -241,7 +318,11 @@ class TestConfig:
         assert NetworkConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
     def test_one_that_names_no_bands_has_none(self):
-        older = {name: value for name, value in make_config().to_dict().items() if name != "band_channels"}
+        older = {
+            name: value
+            for name, value in make_config().to_dict().items()
+            if name != "band_channels"
+        }
         assert NetworkConfig.from_dict(older) == make_config()
 
     def test_words_are_rare_at_first(self):
@@ -250,5 +331,10 @@ class TestConfig:
 
     def test_output_shapes(self):
         output, state = streamed(make_network(3), tensor_audio(20, batch=2), [])
-        assert [tuple(part.shape) for part in output] == [(2, 3, 20), (2, 3, 20), (2, 3, 2, 20), (2, 0, 20)]
+        assert [tuple(part.shape) for part in output] == [
+            (2, 3, 20),
+            (2, 3, 20),
+            (2, 3, 2, 20),
+            (2, 0, 20),
+        ]
         assert state.shape[0] == 2

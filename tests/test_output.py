@@ -44,7 +44,10 @@ def test_text_is_aligned() -> None:
 
 def test_json_lines() -> None:
     rows = [json.loads(line) for line in written("json").splitlines()]
-    assert rows == [dict(zip(FIELDS, (f, e.word, e.start, e.end, e.peak, e.score), strict=True)) for f, e in EVENTS]
+    assert rows == [
+        dict(zip(FIELDS, (f, e.word, e.start, e.end, e.peak, e.score), strict=True))
+        for f, e in EVENTS
+    ]
     assert list(rows[0]) == ["file", "word", "start", "end", "peak", "score"]
 
 
@@ -52,7 +55,16 @@ def test_csv_has_a_header_and_quotes() -> None:
     odd = [(name, EVENTS[0][1]) for name in ('say "hi", twice\n.wav', "a\nb.wav", "a\rb.wav")]
     rows = list(csv.DictReader(io.StringIO(written("csv", odd), newline="")))
     assert [row["file"] for row in rows] == [name for name, _ in odd]
-    assert rows[:1] == [{"file": odd[0][0], "word": "yes", "start": "0.5", "end": "0.984", "peak": "1.02", "score": "0.9312"}]
+    assert rows[:1] == [
+        {
+            "file": odd[0][0],
+            "word": "yes",
+            "start": "0.5",
+            "end": "0.984",
+            "peak": "1.02",
+            "score": "0.9312",
+        }
+    ]
     assert written("csv", []) == "file,word,start,end,peak,score\n"
 
 
@@ -85,7 +97,9 @@ class Broken(io.StringIO):
         raise OSError(self.number, "No space left on device")
 
 
-@pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, KwsError), (errno.EPIPE, BrokenPipeError)])
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.ENOSPC, KwsError), (errno.EPIPE, BrokenPipeError)]
+)
 def test_output_that_cannot_be_written(number: int, error: type[Exception]) -> None:
     with pytest.raises(error):
         EventWriter(Broken(number), "text", FILES, ["yes"]).write(*EVENTS[0])
@@ -97,8 +111,14 @@ def test_output_that_cannot_be_written(number: int, error: type[Exception]) -> N
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_a_clip_is_the_audio_around_the_event(tmp_path: Path, rate: int) -> None:
     times = np.arange(5 * rate) / rate
-    soundfile.write(tmp_path / "talk.flac", 0.5 * np.sin(2 * np.pi * 300 * times) * ((times > 2) & (times < 3)), rate)
-    target = ClipFolder(tmp_path / "clips", ALL).save(tmp_path / "talk.flac", Detection("hey you", 2.0, 3.0, 3.1, 0.9))
+    soundfile.write(
+        tmp_path / "talk.flac",
+        0.5 * np.sin(2 * np.pi * 300 * times) * ((times > 2) & (times < 3)),
+        rate,
+    )
+    target = ClipFolder(tmp_path / "clips", ALL).save(
+        tmp_path / "talk.flac", Detection("hey you", 2.0, 3.0, 3.1, 0.9)
+    )
     assert target == tmp_path / "clips" / "talk_2.00_hey-you.wav"
     clip, clip_rate = soundfile.read(target)
     assert clip_rate == 16_000 and len(clip) == round(1.5 * 16_000)
@@ -120,7 +140,10 @@ def test_recordings_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> N
         (tmp_path / folder).mkdir()
         soundfile.write(tmp_path / folder / "a.wav", np.zeros(16_000), 16_000)
         clips.save(tmp_path / folder / "a.wav", EVENTS[0][1])
-    assert sorted(path.name for path in (tmp_path / "clips").iterdir()) == ["a_0.50_yes.wav", "a_0.50_yes_2.wav"]
+    assert sorted(path.name for path in (tmp_path / "clips").iterdir()) == [
+        "a_0.50_yes.wav",
+        "a_0.50_yes_2.wav",
+    ]
 
 
 @pytest.mark.parametrize("name", ["new.wav", "old.wav", "folder", "new/folder/x.wav"])
@@ -132,16 +155,22 @@ def test_trying_a_place_leaves_nothing(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "old.wav").read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("name", ["old.wav/x.wav", "old.wav/new/x.wav", f"{300 * 'n'}/x.wav", f"new/{300 * 'n'}x.wav"])
+@pytest.mark.parametrize(
+    "name", ["old.wav/x.wav", "old.wav/new/x.wav", f"{300 * 'n'}/x.wav", f"new/{300 * 'n'}x.wav"]
+)
 def test_places_that_cannot_be_are_told(tmp_path: Path, name: str) -> None:
     (tmp_path / "old.wav").touch()
-    with pytest.raises(KwsError, match=r"x\.wav: cannot be written \(.*\)\. Make room, or write elsewhere"):
+    with pytest.raises(
+        KwsError, match=r"x\.wav: cannot be written \(.*\)\. Make room, or write elsewhere"
+    ):
         check_place(tmp_path / name)
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(KwsError, match=r"file/x\.wav: cannot be written \(.*\)\. Make room, or write elsewhere"):
+    with pytest.raises(
+        KwsError, match=r"file/x\.wav: cannot be written \(.*\)\. Make room, or write elsewhere"
+    ):
         replace_file(tmp_path / "file" / "x.wav", b"new")
 
 
@@ -160,12 +189,17 @@ def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "there" / "real.html").write_bytes(b"old")
     (tmp_path / "link.html").symlink_to(tmp_path / "there" / "real.html")
     replace_file(tmp_path / "link.html", b"new")
-    assert (tmp_path / "link.html").is_symlink() and (tmp_path / "there" / "real.html").read_bytes() == b"new"
+    assert (tmp_path / "link.html").is_symlink() and (
+        tmp_path / "there" / "real.html"
+    ).read_bytes() == b"new"
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["real.html"]
 
 
 def test_standard_output_can_be_named(tmp_path: Path) -> None:
-    code = "from pathlib import Path; from kws.output import *; p = Path('/dev/stdout'); check_place(p); replace_file(p, b'page')"
+    code = (
+        "from pathlib import Path; from kws.output import *; p = Path('/dev/stdout'); "
+        "check_place(p); replace_file(p, b'page')"
+    )
     write = [sys.executable, "-c", code]
     assert subprocess.run(write, stdout=subprocess.PIPE, check=True).stdout == b"page"
     with (tmp_path / "out").open("wb") as out:
@@ -200,10 +234,16 @@ def scores(seconds: float, words: int) -> Scores:
 
 @pytest.mark.parametrize(
     ("seconds", "words", "events"),
-    [(3.0, {"yes": 0.5}, [EVENTS[0][1]]), (2.0, {"yes": 0.5, "no": 0.9}, []), (0.001, {"yes": 0.5}, [])],
+    [
+        (3.0, {"yes": 0.5}, [EVENTS[0][1]]),
+        (2.0, {"yes": 0.5, "no": 0.9}, []),
+        (0.001, {"yes": 0.5}, []),
+    ],
     ids=["one event", "two words", "next to nothing"],
 )
-def test_a_plot_is_a_png(tmp_path: Path, seconds: float, words: dict[str, float], events: list[Detection]) -> None:
+def test_a_plot_is_a_png(
+    tmp_path: Path, seconds: float, words: dict[str, float], events: list[Detection]
+) -> None:
     samples = np.random.default_rng(0).standard_normal(int(seconds * 16_000)).astype(np.float32)
     plot(tmp_path / "p.png", samples, scores(seconds, len(words)), events, words)
     head = (tmp_path / "p.png").read_bytes()[:24]
@@ -218,7 +258,9 @@ def test_a_plot_marks_its_events(tmp_path: Path) -> None:
     assert pictures[0] != pictures[1]
 
 
-def test_without_matplotlib_the_error_tells_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_error_tells_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"pip install '\.\[plot\]'"):
         plot(tmp_path / "p.png", np.zeros(16_000, np.float32), scores(1.0, 1), [], {"yes": 0.5})
@@ -226,4 +268,9 @@ def test_without_matplotlib_the_error_tells_what_to_install(tmp_path: Path, monk
 
 def test_importing_the_plot_does_not_import_matplotlib() -> None:
     code = "import sys, kws.plot; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[1]).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[1]
+        ).returncode
+        == 0
+    )

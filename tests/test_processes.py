@@ -1,4 +1,5 @@
-"""Training by two processes: what one process would have learned from the same shards, and no one left waiting when one stops."""
+"""Training by two processes: what one process would have learned from the same shards, and no one
+left waiting when one stops."""
 
 import json
 import os
@@ -21,14 +22,26 @@ ROOT = Path(main.callback.__code__.co_filename).parent
 
 def torchrun(*args: str | Path) -> subprocess.CompletedProcess:
     """Two processes on this machine; what they print together."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *map(str, args)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        *map(str, args),
+    ]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What two processes left: their checkpoints, and for each process its weights and what became of its attempts."""
+    """What two processes left: their checkpoints, and for each process its weights and what became
+    of its attempts."""
 
     folder: Path
     ranks: list[dict]
@@ -45,7 +58,13 @@ def shared(tmp_path_factory) -> Shared:
 def assert_same(ours: dict, theirs: dict) -> None:
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[name], atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            tensor,
+            theirs[name],
+            atol=1e-5,
+            rtol=1e-5,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
 class TestTwoProcesses:
@@ -55,10 +74,13 @@ class TestTwoProcesses:
         two = checkpoint.load(shared.folder / f"{lesson}.pt")
         assert_same(one.network.state_dict(), two["network"])  # batch norms' running statistics too
         assert_same(one.trained.state_dict(), two["average"])
-        assert [entry["loss"] for entry in one.history] == pytest.approx([entry["loss"] for entry in two["history"]], abs=2e-5)
+        assert [entry["loss"] for entry in one.history] == pytest.approx(
+            [entry["loss"] for entry in two["history"]], abs=2e-5
+        )
 
     def test_a_network_of_full_size_loses_as_much_in_its_first_step(self, shared, tmp_path):
-        """After that AdamW makes steps of what is nothing but rounding in so many weights (docs/training.md)."""
+        """After that AdamW makes steps of what is nothing but rounding in so many
+        weights (docs/training.md)."""
         one, two = small().run(tmp_path / "one.pt"), checkpoint.load(shared.folder / "small.pt")
         assert one.history[0]["loss"] == pytest.approx(two["history"][0]["loss"], abs=1e-4)
 
@@ -72,14 +94,32 @@ class TestTwoProcesses:
         assert len(stopped["history"]) == 1
         del stopped["format"]
         checkpoint.save(stopped, tmp_path / "stopped.pt")
-        assert_same(detection().run(tmp_path / "stopped.pt").network.state_dict(), shared.ranks[0]["weights"]["detection"])
+        assert_same(
+            detection().run(tmp_path / "stopped.pt").network.state_dict(),
+            shared.ranks[0]["weights"]["detection"],
+        )
 
     @pytest.mark.parametrize(
         ("attempt", "first", "second"),
         [
             ("interrupted", "KeyboardInterrupt: ", "KeyboardInterrupt: "),
-            ("failed", "DataError: the disk is full", "KwsError: process 1 stopped because another one did, which tells why."),
-            *[("uneven", *["KwsError: 2 processes cannot share 3 shards evenly. Use --shards 2, or a multiple of it."] * 2)],
+            (
+                "failed",
+                "DataError: the disk is full",
+                "KwsError: process 1 stopped because another one did, which tells why.",
+            ),
+            *[
+                (
+                    "uneven",
+                    *[
+                        (
+                            "KwsError: 2 processes cannot share 3 shards evenly. "
+                            "Use --shards 2, or a multiple of it."
+                        )
+                    ]
+                    * 2,
+                )
+            ],
         ],
     )
     def test_when_one_stops_all_stop(self, shared, attempt, first, second):
@@ -89,7 +129,19 @@ class TestTwoProcesses:
 def test_command(tmp_path):
     """One of the two speaks and writes."""
     data = write_tone_folder(tmp_path / "data", 12)
-    options = ("--data", data, "--out", tmp_path / "rise.onnx", "--epochs", "2", "--steps", "1", "--json", "--device", "cpu")
+    options = (
+        "--data",
+        data,
+        "--out",
+        tmp_path / "rise.onnx",
+        "--epochs",
+        "2",
+        "--steps",
+        "1",
+        "--json",
+        "--device",
+        "cpu",
+    )
     done = torchrun("-m", "cli", "train", "rise", *options)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["epoch"] for line in done.stdout.splitlines()] == [1, 2]
@@ -97,7 +149,9 @@ def test_command(tmp_path):
     assert done.stderr.count("calibrated on") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "rise.onnx", "rise.pt"]
     assert checkpoint.load(tmp_path / "rise.pt")["recipe"]["shards"] == 2
-    assert checkpoint.load(tmp_path / "rise.pt")["made"]["command"].startswith("torchrun --nproc-per-node 2 -m cli train rise --data ")
+    assert checkpoint.load(tmp_path / "rise.pt")["made"]["command"].startswith(
+        "torchrun --nproc-per-node 2 -m cli train rise --data "
+    )
 
 
 class Watched(torch.utils.data.Dataset):
@@ -131,7 +185,12 @@ def test_older_checkpoint_is_of_one_shard(tmp_path):
 class TestOneProcess:
     def test_nothing_is_joined_without_torchrun(self):
         with processes.joined(torch.device("cpu")):
-            assert (processes.started(), processes.size(), processes.rank(), processes.first()) == (1, 1, 0, True)
+            assert (processes.started(), processes.size(), processes.rank(), processes.first()) == (
+                1,
+                1,
+                0,
+                True,
+            )
             assert processes.share(3) == range(3)
 
     def test_error_passes_as_it_is(self):
@@ -139,10 +198,18 @@ class TestOneProcess:
             raise KeyboardInterrupt
 
     @pytest.mark.parametrize(
-        ("device", "message"), [("mps", "cannot train together on mps"), ("cuda", "this machine has 0 GPUs, too few")], ids=["mps", "cuda"]
+        ("device", "message"),
+        [("mps", "cannot train together on mps"), ("cuda", "this machine has 0 GPUs, too few")],
+        ids=["mps", "cuda"],
     )
     def test_devices_that_cannot_be_shared(self, monkeypatch, device, message):
-        for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        for name, value in {
+            "RANK": "1",
+            "LOCAL_RANK": "1",
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": "1",
+        }.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
         with pytest.raises(ModelError, match=message), processes.joined(torch.device(device)):
@@ -158,7 +225,8 @@ class TestOneProcess:
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_mixed_precision_learns_nearly_the_same(device):
-    """Only training, only the blocks: scores are float32, and a network in eval mode is not touched."""
+    """Only training, only the blocks: scores are float32, and a network in eval mode is
+    not touched."""
     torch.manual_seed(3)
     lesson = detection(replace(DETECTION, seed=1))
     learner = network.ScanningCNN(lesson.config).to(device)
@@ -172,5 +240,8 @@ def test_mixed_precision_learns_nearly_the_same(device):
     assert mixed.dtype == torch.float32
     assert 0 < (mixed - exact).abs().max() < 0.05 * exact.std()
     mixed.sum().backward()
-    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in learner.parameters())
+    assert all(
+        parameter.grad is None or parameter.grad.isfinite().all()
+        for parameter in learner.parameters()
+    )
     assert torch.equal(heard((), False), heard((device,), False))

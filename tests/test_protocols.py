@@ -1,6 +1,7 @@
 """Protocols: which clip stands in which part, and that no part can leak into another.
 
-Every recording of these folders holds one value that no other has, so that clips are known again by their first sample.
+Every recording of these folders holds one value that no other has, so that clips are known again by
+their first sample.
 """
 
 from collections import Counter
@@ -34,7 +35,9 @@ def write_clip(path: Path, samples: int = 500) -> None:
 def write_noise(folder: Path, seconds: Sequence[float] = (6.0, 8.0)) -> None:
     (folder / BACKGROUND).mkdir(parents=True)
     for i, length in enumerate(seconds):
-        noise = np.random.default_rng(i).integers(-3000, 3000, round(length * RATE)).astype(np.int16)
+        noise = (
+            np.random.default_rng(i).integers(-3000, 3000, round(length * RATE)).astype(np.int16)
+        )
         soundfile.write(folder / BACKGROUND / f"noise{i}.wav", noise, RATE)
 
 
@@ -52,10 +55,15 @@ def fourth(speaker: str) -> int:
 
 
 def write_lists(folder: Path) -> dict[str, list[str]]:
-    """Lists that are not those of the hash: of every four speakers one each for validation and test."""
+    """Lists that are not those of the hash: of every four speakers one each for validation
+    and test."""
     paths = sorted(folder.glob("[a-z]*/*.wav"))
     listed = {
-        part: [f"{path.parent.name}/{path.name}" for path in paths if fourth(path.stem.split("_")[0]) == number]
+        part: [
+            f"{path.parent.name}/{path.name}"
+            for path in paths
+            if fourth(path.stem.split("_")[0]) == number
+        ]
         for part, number in (("validation", 0), ("test", 1))
     }
     (folder / "validation_list.txt").write_text("\n".join(listed["validation"]))
@@ -85,7 +93,9 @@ def pack9(pack_folder) -> Protocol:
 
 @pytest.fixture(scope="module")
 def v2_folder(tmp_path_factory) -> Path:
-    folder = write_folder(tmp_path_factory.mktemp("v2") / "speech_commands_v0.02", WORDS["0.02"], speakers=16)
+    folder = write_folder(
+        tmp_path_factory.mktemp("v2") / "speech_commands_v0.02", WORDS["0.02"], speakers=16
+    )
     write_lists(folder)
     return folder
 
@@ -102,11 +112,17 @@ def parts(protocol: Protocol) -> dict[str, Part]:
 def spoken(part: Part) -> dict[int, str]:
     """Value of each spoken clip → its word."""
     chosen = np.array(part.words) != ""
-    return dict(zip(part.samples[chosen, 0].tolist(), np.array(part.words)[chosen].tolist(), strict=True))
+    return dict(
+        zip(part.samples[chosen, 0].tolist(), np.array(part.words)[chosen].tolist(), strict=True)
+    )
 
 
 def on_disk(folder: Path, words: Sequence[str]) -> dict[int, Clip]:
-    return {int(soundfile.read(c.path, dtype="int16")[0][0]): c for c in find_clips(folder) if c.label in words}
+    return {
+        int(soundfile.read(c.path, dtype="int16")[0][0]): c
+        for c in find_clips(folder)
+        if c.label in words
+    }
 
 
 def silent(part: Part) -> np.ndarray:
@@ -118,7 +134,10 @@ def noise_of(*waves: np.ndarray) -> set[bytes]:
 
 
 def same(one: Protocol, other: Protocol) -> bool:
-    return all(np.array_equal(a.samples, b.samples) and a.words == b.words for a, b in zip(*map(_all, (one, other)), strict=True))
+    return all(
+        np.array_equal(a.samples, b.samples) and a.words == b.words
+        for a, b in zip(*map(_all, (one, other)), strict=True)
+    )
 
 
 def _all(protocol: Protocol) -> list[Part]:
@@ -137,8 +156,15 @@ class TestEveryProtocol:
 
     def test_every_clip_of_a_target_stands_in_one_part_once(self, protocol, pack_folder, v2_folder):
         targets = protocol.classes[:-2]
-        found = Counter(value for part in parts(protocol).values() for value, word in spoken(part).items() if word in targets)
-        assert found == Counter(list(on_disk(pack_folder if protocol.name == "pack-9" else v2_folder, targets)))
+        found = Counter(
+            value
+            for part in parts(protocol).values()
+            for value, word in spoken(part).items()
+            if word in targets
+        )
+        assert found == Counter(
+            list(on_disk(pack_folder if protocol.name == "pack-9" else v2_folder, targets))
+        )
 
     def test_no_clip_stands_in_a_part_twice(self, protocol):
         for part in _all(protocol):
@@ -147,9 +173,13 @@ class TestEveryProtocol:
     def test_labels_are_those_of_the_words(self, protocol):
         assert protocol.classes == (*PROTOCOLS[protocol.name].words, UNKNOWN, SILENCE)
         for part in _all(protocol):
-            assert part.samples.shape == (len(part), CLIP_SAMPLES) and part.samples.dtype == np.int16
+            assert (
+                part.samples.shape == (len(part), CLIP_SAMPLES) and part.samples.dtype == np.int16
+            )
             assert part.labels.dtype == np.int64
-            for label, word, speaker in zip(part.labels.tolist(), part.words, part.speakers, strict=True):
+            for label, word, speaker in zip(
+                part.labels.tolist(), part.words, part.speakers, strict=True
+            ):
                 expected = SILENCE if not word else word if word in protocol.classes else UNKNOWN
                 assert protocol.classes[label] == expected
                 assert bool(word) == bool(speaker)
@@ -163,7 +193,10 @@ class TestEveryProtocol:
 class TestPack9:
     def test_noise_of_one_part_is_in_no_other(self, pack9):
         """Random noise: no eight samples of it come twice."""
-        noises = [noise_of(pack9.noise.samples), *(noise_of(*silent(part)) for part in (pack9.validation, pack9.test))]
+        noises = [
+            noise_of(pack9.noise.samples),
+            *(noise_of(*silent(part)) for part in (pack9.validation, pack9.test)),
+        ]
         assert all(noises)
         assert not any(one & other for one, other in combinations(noises, 2))
         assert noise_of(*silent(pack9.train)) <= noises[0]
@@ -183,8 +216,14 @@ class TestPack9:
         assert counts[7] == round(counts[:7].mean())
 
     def test_training_holds_all_other_words(self, pack9, pack_folder):
-        expected = {value for value, clip in on_disk(pack_folder, (*HELD_OUT, *OTHERS)).items() if clip.part == "train"}
-        assert {value for value, word in spoken(pack9.train).items() if word not in SEVEN} == expected
+        expected = {
+            value
+            for value, clip in on_disk(pack_folder, (*HELD_OUT, *OTHERS)).items()
+            if clip.part == "train"
+        }
+        assert {
+            value for value, word in spoken(pack9.train).items() if word not in SEVEN
+        } == expected
         assert pack9.tests == {}
 
     def test_words_held_out_are_in_the_test_alone(self, pack_folder):
@@ -192,7 +231,11 @@ class TestPack9:
         assert unseen.held_out == HELD_OUT
         assert {word for word in unseen.train.words if word not in SEVEN} == {*OTHERS, ""}
         assert not set(HELD_OUT) & {*unseen.validation.words}
-        expected = {value: clip.label for value, clip in on_disk(pack_folder, HELD_OUT).items() if clip.part == "test"}
+        expected = {
+            value: clip.label
+            for value, clip in on_disk(pack_folder, HELD_OUT).items()
+            if clip.part == "test"
+        }
         assert spoken(unseen.tests["unseen"]) == expected
         assert set(unseen.tests["unseen"].labels.tolist()) == {7}
 
@@ -218,13 +261,21 @@ class TestPack9:
         warnings = []
         protocol = load("pack-9-unseen", folder, warn=warnings.append)
         wished = round(np.bincount(protocol.validation.labels)[:7].mean())
-        assert warnings == [f"{folder}: 0 clips of other words in the validation part, {wished} wished for."]
+        assert warnings == [
+            f"{folder}: 0 clips of other words in the validation part, {wished} wished for."
+        ]
 
     @pytest.mark.parametrize(
         ("part", "speakers"),
         [
-            ("test", "bb05582b 97f4c236 f2e59fea fdb5155e dc75148d 3f170018 18f8afd5 e1469561 893705bb"),
-            ("validation", "538e1856 67c7fecb 099d52ad 31f01a8d d107dc42 ad63d93c d3831f6a 3c4aa5ef c6389ab0"),
+            (
+                "test",
+                "bb05582b 97f4c236 f2e59fea fdb5155e dc75148d 3f170018 18f8afd5 e1469561 893705bb",
+            ),
+            (
+                "validation",
+                "538e1856 67c7fecb 099d52ad 31f01a8d d107dc42 ad63d93c d3831f6a 3c4aa5ef c6389ab0",
+            ),
         ],
     )
     def test_hash_agrees_with_the_published_lists(self, part, speakers):
@@ -253,7 +304,9 @@ class TestPublished:
     def test_parts_are_those_of_the_lists(self, name, v2_folder, v2_12):
         protocol = v2_12 if name == "v2-12" else load(name, v2_folder, warn=pytest.fail)
         for part, numbers in (("validation", {0}), ("test", {1}), ("train", {2, 3})):
-            assert {fourth(speaker) for speaker in parts(protocol)[part].speakers if speaker} == numbers
+            assert {
+                fourth(speaker) for speaker in parts(protocol)[part].speakers if speaker
+            } == numbers
 
     def test_twelve_add_a_tenth_of_the_targets(self, v2_12):
         for part in (v2_12.validation, v2_12.test):
@@ -281,7 +334,10 @@ class TestPublished:
 
     def test_to_judge_the_test_alone_is_read(self, v2_folder, v2_12, tmp_path):
         archive = write_archive(tmp_path / "archive")
-        whole, alone = (load("v2-12", v2_folder, test_archive=archive, wanted=each, warn=pytest.fail) for each in (PARTS, ["test"]))
+        whole, alone = (
+            load("v2-12", v2_folder, test_archive=archive, wanted=each, warn=pytest.fail)
+            for each in (PARTS, ["test"])
+        )
         assert (len(alone.train), len(alone.validation)) == (0, 0)
         assert np.array_equal(alone.test.samples, whole.test.samples)
         assert np.array_equal(alone.tests["list"].samples, whole.tests["list"].samples)
@@ -319,10 +375,22 @@ class TestErrors:
             ("v3-12", {}, r"'v3-12' is no protocol\. Take one of v2-12, .*words"),
             ("words", {}, "no words given"),
             ("pack-9", {"words": ["yes"]}, "pack-9 has words of its own"),
-            ("words", {"words": ["yes", "hello"]}, r"needs clips of hello\. Words there: bed, .*yes\. Give another"),
+            (
+                "words",
+                {"words": ["yes", "hello"]},
+                r"needs clips of hello\. Words there: bed, .*yes\. Give another",
+            ),
             ("v2-12", {}, "needs clips of zero, one, .*visual"),
-            ("pack-9", {"test_archive": Path("a")}, "a: the official test archive has no place in protocol pack-9"),
-            ("words", {"words": [*SEVEN, *HELD_OUT, *OTHERS]}, "nothing but yes, .*other words are needed.*Add some"),
+            (
+                "pack-9",
+                {"test_archive": Path("a")},
+                "a: the official test archive has no place in protocol pack-9",
+            ),
+            (
+                "words",
+                {"words": [*SEVEN, *HELD_OUT, *OTHERS]},
+                "nothing but yes, .*other words are needed.*Add some",
+            ),
         ],
     )
     def test_of_wishes(self, pack_folder, name, options, message):
@@ -330,7 +398,9 @@ class TestErrors:
             load(name, pack_folder, warn=pytest.fail, **options)
 
     def test_of_version(self, v2_folder):
-        with pytest.raises(DataError, match=r"backward, .*visual not in version 0\.01, on which v1-12 is defined"):
+        with pytest.raises(
+            DataError, match=r"backward, .*visual not in version 0\.01, on which v1-12 is defined"
+        ):
             load("v1-12", v2_folder, warn=pytest.fail)
 
     def test_of_folders(self, tmp_path):
@@ -339,7 +409,9 @@ class TestErrors:
         with pytest.raises(DataError, match="no recordings"):
             load("pack-9", tmp_path, warn=pytest.fail)
         write_clip(tmp_path / "outer" / "yes" / "a.wav")
-        with pytest.raises(DataError, match=rf"no folders of words in it\. Give .* perhaps {tmp_path / 'outer'}"):
+        with pytest.raises(
+            DataError, match=rf"no folders of words in it\. Give .* perhaps {tmp_path / 'outer'}"
+        ):
             load("pack-9", tmp_path, warn=pytest.fail)
 
     def test_of_lists(self, tmp_path):
@@ -349,7 +421,9 @@ class TestErrors:
 
     def test_of_the_archive(self, v2_folder, tmp_path):
         (tmp_path / "yes").mkdir()
-        with pytest.raises(DataError, match="no folder no, so this is not the official test archive"):
+        with pytest.raises(
+            DataError, match="no folder no, so this is not the official test archive"
+        ):
             load("v2-12", v2_folder, test_archive=tmp_path, warn=pytest.fail)
 
     @pytest.mark.parametrize("seconds", [None, 4.0], ids=["missing", "too short"])
@@ -359,23 +433,40 @@ class TestErrors:
                 write_clip(tmp_path / word / f"{speaker:08x}_nohash_0.wav")
         if seconds:
             write_noise(tmp_path, [seconds])
-        expected = r"no noise long enough.*at least 5 s" if seconds else r"_background_noise_: no such folder; silence is cut from"
+        expected = (
+            r"no noise long enough.*at least 5 s"
+            if seconds
+            else r"_background_noise_: no such folder; silence is cut from"
+        )
         with pytest.raises(DataError, match=expected):
             load("words", tmp_path, words=["ja"], warn=str)
 
 
 class TestPart:
     def test_short_clips_get_zeros_and_long_ones_are_cut_at_their_end(self, tmp_path):
-        waves = [np.arange(1, length + 1).astype(np.int16) for length in (100, CLIP_SAMPLES, CLIP_SAMPLES + 900)]
+        waves = [
+            np.arange(1, length + 1).astype(np.int16)
+            for length in (100, CLIP_SAMPLES, CLIP_SAMPLES + 900)
+        ]
         for i, wave in enumerate(waves):
             soundfile.write(tmp_path / f"{i}.wav", wave, RATE)
-        part = read_part(find_clips(tmp_path), np.zeros((0, CLIP_SAMPLES), np.int16), [tmp_path.name], warn=pytest.fail)
+        part = read_part(
+            find_clips(tmp_path),
+            np.zeros((0, CLIP_SAMPLES), np.int16),
+            [tmp_path.name],
+            warn=pytest.fail,
+        )
         for row, wave in zip(part.samples, waves, strict=True):
             assert np.array_equal(row[: len(wave)], wave[:CLIP_SAMPLES])
             assert not row[len(wave) :].any()
 
     def test_selected_clips_keep_what_is_known_of_them(self):
-        part = Part(np.arange(3 * CLIP_SAMPLES).reshape(3, -1).astype(np.int16), np.array([0, 1, 2]), ("a", "b", ""), ("yes", "no", ""))
+        part = Part(
+            np.arange(3 * CLIP_SAMPLES).reshape(3, -1).astype(np.int16),
+            np.array([0, 1, 2]),
+            ("a", "b", ""),
+            ("yes", "no", ""),
+        )
         some = part.select(part.labels != 1)
         assert np.array_equal(some.samples, part.samples[[0, 2]])
         assert (some.labels.tolist(), some.speakers, some.words) == ([0, 2], ("a", ""), ("yes", ""))
@@ -390,18 +481,30 @@ class TestPart:
         assert part.speakers == (*(f"{i:02d}" for i in range(18)), "", "")
         assert part.labels.tolist() == [0] * 18 + [1] * 2
         assert part.samples[:, 0].all() and np.array_equal(part.samples[18:], silence)
-        assert len(warnings) == 1 and warnings[0].startswith(f"left out: {tmp_path / 'yes' / '05x.wav'}")
+        assert len(warnings) == 1 and warnings[0].startswith(
+            f"left out: {tmp_path / 'yes' / '05x.wav'}"
+        )
 
     def test_too_many_unreadable_clips_are_an_error(self, tmp_path):
         write_clip(tmp_path / "good.wav")
         (tmp_path / "bad.wav").write_text("no sound")
         with pytest.raises(DataError, match=r"1 of 2 clips cannot be used, the first: .*bad\.wav"):
-            read_part(find_clips(tmp_path), np.zeros((0, CLIP_SAMPLES), np.int16), [tmp_path.name], warn=str)
+            read_part(
+                find_clips(tmp_path),
+                np.zeros((0, CLIP_SAMPLES), np.int16),
+                [tmp_path.name],
+                warn=str,
+            )
 
 
 class TestSilence:
-    ramp = pack([Clip(Path(f"{i}.wav"), BACKGROUND, str(i)) for i in range(2)],
-                [np.arange(-32_000, 32_000).astype(np.int16), np.arange(-32_000, -32_000 + 17_000).astype(np.int16)])  # fmt: skip
+    ramp = pack(
+        [Clip(Path(f"{i}.wav"), BACKGROUND, str(i)) for i in range(2)],
+        [
+            np.arange(-32_000, 32_000).astype(np.int16),
+            np.arange(-32_000, -32_000 + 17_000).astype(np.int16),
+        ],
+    )
 
     def test_stretches_are_the_whole_in_three(self, tmp_path):
         write_noise(tmp_path, (5.0, 7.3))
@@ -409,7 +512,9 @@ class TestSilence:
         cut = [stretch(noises, part) for part in ("train", "validation", "test")]
         for i in range(2):
             assert np.array_equal(np.concatenate([bank[i] for bank in cut]), noises[i])
-            np.testing.assert_allclose([len(bank[i]) / len(noises[i]) for bank in cut], [0.6, 0.2, 0.2], atol=1e-4)
+            np.testing.assert_allclose(
+                [len(bank[i]) / len(noises[i]) for bank in cut], [0.6, 0.2, 0.2], atol=1e-4
+            )
 
     @pytest.mark.parametrize("number", [0, 1, 5, 400])
     def test_pieces_are_one_second_of_one_recording(self, number):

@@ -25,11 +25,20 @@ def make_readings(seed: int = 0, batch: int = 8) -> Readings:
     """Low tones are read "b", high ones "d", both one after the other "bd"."""
     low, high = tone(0.15, 500), tone(0.15, 2000)
     bank = make_bank(low, high, np.concatenate([low, quiet(0.05), high]))
-    return Readings([Utterances(bank, ("b", "d", "bd"), 1.0)], pack([], []), samples=SAMPLES, lead_samples=LEAD, batch=batch, seed=seed)
+    return Readings(
+        [Utterances(bank, ("b", "d", "bd"), 1.0)],
+        pack([], []),
+        samples=SAMPLES,
+        lead_samples=LEAD,
+        batch=batch,
+        seed=seed,
+    )
 
 
 @pytest.mark.parametrize(
-    ("sounds", "expected"), [("wɔTəɹ", "wɔɾəɹ"), ("hæˈpi", "hæpi"), ("ʔ1 ?", ""), ("", "")], ids=["flap", "stress", "none", "empty"]
+    ("sounds", "expected"),
+    [("wɔTəɹ", "wɔɾəɹ"), ("hæˈpi", "hæpi"), ("ʔ1 ?", ""), ("", "")],
+    ids=["flap", "stress", "none", "empty"],
 )
 def test_letters(sounds, expected):
     assert lettered(sounds) == expected
@@ -50,9 +59,16 @@ def test_what_is_said_is_what_is_asked_for():
     batch = make_readings(batch=32)[0]
     for audio, letters, count in zip(batch.audio, batch.letters, batch.lengths, strict=True):
         assert not audio[:LEAD].any()
-        spectra = torch.stft(audio, 400, 160, window=torch.hann_window(400), return_complex=True).abs()
-        bins = torch.where(spectra.amax(0) > 1, spectra.argmax(0), 0).tolist()  # of 40 Hz; tones lie at 500 ± 18 % and 2000 ± 18 %
-        tones = [letter for letter in ("b" if 8 < top < 17 else "d" if 38 < top < 62 else "" for top in bins) if letter]
+        spectra = torch.stft(
+            audio, 400, 160, window=torch.hann_window(400), return_complex=True
+        ).abs()
+        # Of 40 Hz; tones lie at 500 ± 18 % and 2000 ± 18 %.
+        bins = torch.where(spectra.amax(0) > 1, spectra.argmax(0), 0).tolist()
+        tones = [
+            letter
+            for letter in ("b" if 8 < top < 17 else "d" if 38 < top < 62 else "" for top in bins)
+            if letter
+        ]
         assert without_repeats(tones) == without_repeats([LETTERS[i - 1] for i in letters[:count]])
 
 
@@ -71,7 +87,12 @@ def test_loss_is_that_of_all_alignments():
     logits = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(0))
     output = Output(logits, logits, logits, logits[:, :0])
     log_p = logits[0].log_softmax(0)
-    total = torch.stack([sum(log_p[letter, frame] for frame, letter in enumerate(path)) for path in alignments(4, (1, 2))]).logsumexp(0)
+    total = torch.stack(
+        [
+            sum(log_p[letter, frame] for frame, letter in enumerate(path))
+            for path in alignments(4, (1, 2))
+        ]
+    ).logsumexp(0)
     loss = reading.reading_loss(output.logits, torch.tensor([[1, 2]]), torch.tensor([2]))
     torch.testing.assert_close(loss, -total / 2)
 
@@ -79,7 +100,9 @@ def test_loss_is_that_of_all_alignments():
 def test_repeated_frames_are_one_letter():
     best = [0, 1, 1, 0, 1, 2, 2, 0]
     logits = torch.nn.functional.one_hot(torch.tensor(best), 3).T[None].float()
-    assert reading.read(Output(logits, logits, logits, logits[:, :0])) == [LETTERS[0] * 2 + LETTERS[1]]
+    assert reading.read(Output(logits, logits, logits, logits[:, :0])) == [
+        LETTERS[0] * 2 + LETTERS[1]
+    ]
 
 
 @cache
@@ -90,12 +113,22 @@ def edits(a: str, b: str) -> int:
     return min(edits(a[1:], b) + 1, edits(a, b[1:]) + 1, edits(a[1:], b[1:]) + (a[0] != b[0]))
 
 
-@pytest.mark.parametrize(("a", "b"), [("", "abc"), ("abc", ""), ("kitten", "sitting"), ("abcd", "badc"), ("aab", "aab")])
+@pytest.mark.parametrize(
+    ("a", "b"), [("", "abc"), ("abc", ""), ("kitten", "sitting"), ("abcd", "badc"), ("aab", "aab")]
+)
 def test_distance(a, b):
     assert reading.distance(a, b) == edits(a, b)
 
 
-def train(path, *, epochs: int = 2, steps: int = 2, resume: bool = False, stop_after: int | None = None, start=None) -> list[dict]:
+def train(
+    path,
+    *,
+    epochs: int = 2,
+    steps: int = 2,
+    resume: bool = False,
+    stop_after: int | None = None,
+    start=None,
+) -> list[dict]:
     told = []
 
     def tell(entry: dict) -> None:
@@ -103,11 +136,28 @@ def train(path, *, epochs: int = 2, steps: int = 2, resume: bool = False, stop_a
         if entry["epoch"] == stop_after:
             raise KeyboardInterrupt
 
-    recipe = Recipe(epochs=epochs, steps_per_epoch=steps, batch=8, learning_rate=2e-2, averaging=0.9, snr_db=(20.0, 40.0))
+    recipe = Recipe(
+        epochs=epochs,
+        steps_per_epoch=steps,
+        batch=8,
+        learning_rate=2e-2,
+        averaging=0.9,
+        snr_db=(20.0, 40.0),
+    )
     rooms = torch.from_numpy(simulated_rooms(2, np.random.default_rng(0)))
     config = reading.reading_config(**{key: SMALL[key] for key in ("mels", "channels", "kernels")})
     hooks = reading.Hooks(epoch=tell)
-    reading.train(make_readings(seed=9), make_readings(), rooms, recipe, config, path, start=start, resume=resume, hooks=hooks)
+    reading.train(
+        make_readings(seed=9),
+        make_readings(),
+        rooms,
+        recipe,
+        config,
+        path,
+        start=start,
+        resume=resume,
+        hooks=hooks,
+    )
     return told
 
 
@@ -121,7 +171,9 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "parts.pt", stop_after=1)
     train(tmp_path / "parts.pt", resume=True)
-    whole, parts = (checkpoint.load(tmp_path / name)["average"] for name in ("whole.pt", "parts.pt"))
+    whole, parts = (
+        checkpoint.load(tmp_path / name)["average"] for name in ("whole.pt", "parts.pt")
+    )
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert load_network(tmp_path / "whole.pt").config.words == (BLANK, *LETTERS)
 
@@ -130,29 +182,45 @@ def test_another_network_to_begin_with_is_learned_on_from(tmp_path):
     """From one that reads, few steps lead to fewer wrong letters than from nothing."""
     train(tmp_path / "a.pt", epochs=1, steps=180)
     begun = train(tmp_path / "b.pt", epochs=1, steps=4, start=load_network(tmp_path / "a.pt"))
-    assert begun[-1]["letters_wrong"] < train(tmp_path / "c.pt", epochs=1, steps=4)[-1]["letters_wrong"]
+    assert (
+        begun[-1]["letters_wrong"]
+        < train(tmp_path / "c.pt", epochs=1, steps=4)[-1]["letters_wrong"]
+    )
 
 
 def test_a_finished_training_without_its_optimiser_is_not_resumed(tmp_path):
     train(tmp_path / "a.pt")
     saved = checkpoint.load(tmp_path / "a.pt")
-    checkpoint.save({name: saved[name] for name in saved if name not in ("network", "optimiser")}, tmp_path / "a.pt")
+    checkpoint.save(
+        {name: saved[name] for name in saved if name not in ("network", "optimiser")},
+        tmp_path / "a.pt",
+    )
     with pytest.raises(DataError, match="finished training"):
         train(tmp_path / "a.pt", resume=True)
 
 
 def test_filters_and_rooms_are_drawn_apart():
-    """A click heard in a room has an echo; through a filter its spectrum is not flat. There are clips with both, either and none."""
+    """A click heard in a room has an echo; through a filter its spectrum is not flat. There are
+    clips with both, either and none."""
     room = torch.zeros(1, RATE // 2)
     room[0, 0], room[0, 4000] = 1.0, 0.5
     clicks = torch.zeros(128, 2 * RATE)
     clicks[:, RATE] = 1.0
-    batch = Batch(clicks, torch.zeros(128, 1, dtype=torch.long), torch.ones(128, dtype=torch.long), torch.zeros_like(clicks))
+    batch = Batch(
+        clicks,
+        torch.zeros(128, 1, dtype=torch.long),
+        torch.ones(128, dtype=torch.long),
+        torch.zeros_like(clicks),
+    )
     heard = reading.reading_task(room, Recipe(snr_db=(60.0, 60.0))).hear(batch, 0)[0]
     direct, echo = (heard[:, at - 1500 : at + 1500] for at in (RATE, RATE + 4000))
     echoes = echo.abs().amax(1) > 0.2 * direct.abs().amax(1)
     spectrum = torch.fft.rfft(direct).abs()
     low, high = (spectrum[:, round(hz * 3000 / RATE)] for hz in (300, 1500))
     filtered = (low / high).log().abs() > 0.02
-    counts = [int(((echoes == roomy) & (filtered == dull)).sum()) for roomy in (True, False) for dull in (True, False)]
+    counts = [
+        int(((echoes == roomy) & (filtered == dull)).sum())
+        for roomy in (True, False)
+        for dull in (True, False)
+    ]
     assert min(counts) > 10, counts

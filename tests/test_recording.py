@@ -14,10 +14,14 @@ from kws.recording import MARGIN_SECONDS, Options, judged
 
 
 def hiss(seconds: float, level: float = 1e-3) -> np.ndarray:
-    return (level * np.random.default_rng(0).standard_normal(round(seconds * RATE))).astype(np.float32)
+    return (level * np.random.default_rng(0).standard_normal(round(seconds * RATE))).astype(
+        np.float32
+    )
 
 
-def around(word: np.ndarray, before: float = 0.8, after: float = 0.9, level: float = 1e-3) -> np.ndarray:
+def around(
+    word: np.ndarray, before: float = 0.8, after: float = 0.9, level: float = 1e-3
+) -> np.ndarray:
     clean = np.concatenate([quiet(before), word, quiet(after)])
     return clean + hiss(len(clean) / RATE, level)
 
@@ -67,7 +71,14 @@ def person(monkeypatch):
 
 
 def options(folder, **changes: object) -> Options:
-    usual = {"phrase": "hey you", "folder": folder / "hey_you", "count": 2, "seconds": 2.5, "speaker": "anna", "device": None}
+    usual = {
+        "phrase": "hey you",
+        "folder": folder / "hey_you",
+        "count": 2,
+        "seconds": 2.5,
+        "speaker": "anna",
+        "device": None,
+    }
     return Options(**{**usual, **changes})
 
 
@@ -78,9 +89,14 @@ class TestAnswers:
     def test_without_a_terminal_the_good_ones_are_kept(self, person, tmp_path, capsys):
         person(BAD, GOOD, BAD, GOOD)
         kept = recording.run(options(tmp_path), None)
-        assert [path.relative_to(tmp_path).as_posix() for path in kept] == ["hey_you/anna_nohash_0.wav", "hey_you/anna_nohash_1.wav"]
+        assert [path.relative_to(tmp_path).as_posix() for path in kept] == [
+            "hey_you/anna_nohash_0.wav",
+            "hey_you/anna_nohash_1.wav",
+        ]
         assert capsys.readouterr().err.count("nothing was heard") == 2
-        assert {(info.samplerate, info.channels) for info in map(soundfile.info, kept)} == {(RATE, 1)}
+        assert {(info.samplerate, info.channels) for info in map(soundfile.info, kept)} == {
+            (RATE, 1)
+        }
 
     def test_more_are_added_to_those_that_are_there(self, person, tmp_path):
         for speaker, number in (("anna", 0), ("anna", 1), ("bob", 0)):
@@ -102,7 +118,10 @@ class TestAnswers:
         heard = person(*[GOOD] * takes)
         answering = iter(answers)
         count = kept if "q" not in answers else 2
-        assert len(recording.run(options(tmp_path, count=count), lambda question: next(answering))) == kept
+        assert (
+            len(recording.run(options(tmp_path, count=count), lambda question: next(answering)))
+            == kept
+        )
         assert len(heard) == played
 
     def test_a_bad_one_is_repeated_unless_a_person_wants_it(self, person, tmp_path):
@@ -113,7 +132,9 @@ class TestAnswers:
 
 def test_a_muted_microphone_is_not_asked_forever(person, tmp_path):
     person(*[BAD] * 5)
-    with pytest.raises(AudioError, match="5 recordings one after the other cannot be used: nothing was heard"):
+    with pytest.raises(
+        AudioError, match="5 recordings one after the other cannot be used: nothing was heard"
+    ):
         recording.run(options(tmp_path), None)
 
 
@@ -129,10 +150,16 @@ def test_without_a_loudspeaker_the_take_is_not_lost(person, tmp_path, monkeypatc
     assert "it cannot be played" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [("..",), ("",), ("42/43",), ("word", "--speaker", "../x"), ("word", "--speaker", " ")], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [("..",), ("",), ("42/43",), ("word", "--speaker", "../x"), ("word", "--speaker", " ")],
+    ids=str,
+)
 def test_names_that_are_no_files(arguments, tmp_path):
     command = [sys.executable, "cli.py", "record", "--out", tmp_path / "mine", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     assert (done.returncode, "become names of files" in done.stderr) == (2, True)
 
 

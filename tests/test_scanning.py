@@ -1,4 +1,5 @@
-"""The argument for scanning: one pass is a window classifier slid along, cheaper; and it finds a word wherever it stands."""
+"""The argument for scanning: one pass is a window classifier slid along, cheaper; and it finds a
+word wherever it stands."""
 
 import importlib.util
 from collections.abc import Callable
@@ -21,7 +22,9 @@ LARGER = {"mels": 40, "channels": 48, "kernels": (7, 9, 11)}
 
 def load_page() -> ModuleType:
     """The script behind docs/scanning.md."""
-    spec = importlib.util.spec_from_file_location("scanning", Path(__file__).parent.parent / "docs" / "scanning.py")
+    spec = importlib.util.spec_from_file_location(
+        "scanning", Path(__file__).parent.parent / "docs" / "scanning.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -41,11 +44,17 @@ def probabilities(output: Output) -> tuple[Tensor, Tensor]:
 
 
 class TestOnePass:
-    @pytest.mark.parametrize("changes", [{}, {"pooling": "max"}, {"pooling": "mean"}, {"pooling": "power"}, LARGER], ids=str)
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"pooling": "max"}, {"pooling": "mean"}, {"pooling": "power"}, LARGER],
+        ids=str,
+    )
     def test_equals_the_slid_window_classifier(self, changes):
         network, audio = make_network(2, **changes), make_audio(3.0)
         frames, pooled = scores(network, audio)
-        slid_frames, slid_pooled = probabilities(scanning.slide(network, torch.from_numpy(audio), batch=50))
+        slid_frames, slid_pooled = probabilities(
+            scanning.slide(network, torch.from_numpy(audio), batch=50)
+        )
         assert pooled.std() > 0.05
         torch.testing.assert_close(slid_frames, frames, **EXACT)
         torch.testing.assert_close(slid_pooled, pooled, **EXACT)
@@ -53,7 +62,9 @@ class TestOnePass:
     @pytest.mark.parametrize("frames", [1, 2, 9, 40])
     def test_shifted_input_gives_shifted_scores(self, frames):
         network, audio = make_network(2), make_audio(3.0)
-        for later, expected in zip(scores(network, audio[:, frames * 320 :]), scores(network, audio), strict=True):
+        for later, expected in zip(
+            scores(network, audio[:, frames * 320 :]), scores(network, audio), strict=True
+        ):
             torch.testing.assert_close(later, expected[..., frames:], **EXACT)
 
     @pytest.mark.parametrize("now", [1, 20, 99])
@@ -79,14 +90,21 @@ class TestOnePass:
 
         nothing = scores(network, np.zeros((1, 64_000), np.float32))[1].max().item()
         assert clip_score(0) > nothing + 0.1
-        assert [clip_score(at) for at in (1, 30, 77, 150)] == pytest.approx([clip_score(0)] * 4, abs=1e-6)
+        assert [clip_score(at) for at in (1, 30, 77, 150)] == pytest.approx(
+            [clip_score(0)] * 4, abs=1e-6
+        )
         assert clip_score(5, seconds=9.0) == pytest.approx(clip_score(5), abs=1e-6)
 
 
 class TestCost:
     @pytest.mark.parametrize(
         "config",
-        [NetworkConfig(("word",)), make_config(3), make_config(1, stem_kernel=3, pool_frames=9), make_config(mels=13, **BANDS)],
+        [
+            NetworkConfig(("word",)),
+            make_config(3),
+            make_config(1, stem_kernel=3, pool_frames=9),
+            make_config(mels=13, **BANDS),
+        ],
         ids=["default", "small", "other", "bands"],
     )
     def test_multiplications_are_those_torch_counts(self, config):
@@ -107,9 +125,15 @@ def counted(network: ScanningCNN, samples: int, state: Tensor | None = None) -> 
     return counter.get_total_flops() // 2  # torch counts the additions too
 
 
-# The word stands near the middle of the clip in training, and then elsewhere. Small, to be learned in seconds.
+# The word stands near the middle of the clip in training, and then elsewhere. Small, to be learned
+# in seconds.
 EXPERIMENT = scanning.Experiment(
-    clip_seconds=2.6, trained_starts=(1.2, 1.4), starts=(0.75, 0.9, 1.05, 1.25, 1.35, 1.55, 1.7, 1.9), trials=12, steps=100, batch=16
+    clip_seconds=2.6,
+    trained_starts=(1.2, 1.4),
+    starts=(0.75, 0.9, 1.05, 1.25, 1.35, 1.55, 1.7, 1.9),
+    trials=12,
+    steps=100,
+    batch=16,
 )
 CONFIG = NetworkConfig(("word",), mels=24, channels=24, kernels=(7, 9, 11), pooling="max")
 

@@ -1,4 +1,5 @@
-"""One spotter, however the audio reaches it: whole, in any chunks, in several streams, as floats or integers, from a file."""
+"""One spotter, however the audio reaches it: whole, in any chunks, in several streams, as floats or
+integers, from a file."""
 
 import array
 import copy
@@ -36,7 +37,8 @@ CALIBRATION = {
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two words with random weights, which is quiet in silence and fires now and then in `make_audio`."""
+    """A model of two words with random weights, which is quiet in silence and fires now and then
+    in `make_audio`."""
     path = tmp_path_factory.mktemp("spotter") / "random.onnx"
     network = make_network(2, seed=4)
     export(network, {**make_document(network, THRESHOLD), "calibration": CALIBRATION}, path)
@@ -55,7 +57,9 @@ def audio() -> np.ndarray:
     return (np.round(np.clip(samples, -1, 1) * 32767) / 32768).astype(np.float32)
 
 
-def run(spotter: Spotter, audio: np.ndarray, chunk_samples: list[int]) -> tuple[list[Detection], Scores]:
+def run(
+    spotter: Spotter, audio: np.ndarray, chunk_samples: list[int]
+) -> tuple[list[Detection], Scores]:
     """All of the audio in chunks of these lengths, and a last one of the rest."""
     stream, events, parts = spotter.stream(), [], []
     for part in np.split(audio, np.minimum(np.cumsum(chunk_samples, dtype=int), len(audio))):
@@ -74,7 +78,9 @@ def assert_same_events(actual: list[Detection], expected: list[Detection]) -> No
 
 def assert_same_scores(actual: Scores, expected: Scores) -> None:
     for name in ("times", "pooled", "frames", "extents"):
-        np.testing.assert_allclose(getattr(actual, name), getattr(expected, name), rtol=0, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(actual, name), getattr(expected, name), rtol=0, atol=1e-5, err_msg=name
+        )
 
 
 def test_the_other_tests_have_events_and_scores_away_from_the_threshold(spotter, audio):
@@ -95,12 +101,16 @@ def test_any_chunking_equals_detect_and_scores(spotter, audio, chunks):
 @pytest.mark.parametrize("chunk", [1, 319, 320, 1280, 16_000])
 def test_equal_chunks_equal_detect(spotter, audio, chunk):
     audio = audio[: 2 * 16_000] if chunk == 1 else audio
-    assert_same_events(run(spotter, audio, [chunk] * (len(audio) // chunk))[0], list(spotter.detect(audio)))
+    assert_same_events(
+        run(spotter, audio, [chunk] * (len(audio) // chunk))[0], list(spotter.detect(audio))
+    )
 
 
 @pytest.mark.parametrize("cut", range(16_000, 48_000, 3_210))
 def test_stream_in_small_chunks_equals_detect_wherever_the_audio_ends(spotter, audio, cut):
-    assert_same_events(run(spotter, audio[:cut], [160] * (cut // 160))[0], list(spotter.detect(audio[:cut])))
+    assert_same_events(
+        run(spotter, audio[:cut], [160] * (cut // 160))[0], list(spotter.detect(audio[:cut]))
+    )
 
 
 def test_audio_longer_than_a_block_equals_one_feed(spotter):
@@ -125,7 +135,9 @@ def test_a_second_stream_begins_anew(spotter, audio):
 
 
 @pytest.mark.parametrize(
-    "convert", [lambda x: np.round(x * 32768).astype(np.int16), lambda x: x.astype(np.float64)], ids=["int16", "float64"]
+    "convert",
+    [lambda x: np.round(x * 32768).astype(np.int16), lambda x: x.astype(np.float64)],
+    ids=["int16", "float64"],
 )
 def test_samples_of_other_types_equal_float32(spotter, audio, convert):
     assert list(spotter.detect(convert(audio))) == list(spotter.detect(audio)) != []
@@ -139,7 +151,10 @@ def test_file_equals_samples(spotter, audio, tmp_path):
 
 
 def test_channels_are_averaged(spotter, audio):
-    assert_same_events(list(spotter.detect(np.stack([1.5 * audio, 0.5 * audio], axis=1))), list(spotter.detect(audio)))
+    assert_same_events(
+        list(spotter.detect(np.stack([1.5 * audio, 0.5 * audio], axis=1))),
+        list(spotter.detect(audio)),
+    )
 
 
 def test_of_channels_that_cancel_one_is_heard(spotter, audio):
@@ -151,13 +166,18 @@ def test_of_channels_that_cancel_one_is_heard(spotter, audio):
 def test_one_channel_is_heard_alone(spotter, audio):
     both = np.stack([make_audio(SECONDS, seed=2)[0, : len(audio)], audio], axis=1)
     assert_same_events(list(spotter.detect(both, channel=2)), list(spotter.detect(audio)))
-    with pytest.raises(AudioError, match=r"samples: no channel 3 in it; it has 2 channels\. Change --channel"):
+    with pytest.raises(
+        AudioError, match=r"samples: no channel 3 in it; it has 2 channels\. Change --channel"
+    ):
         list(spotter.detect(both, channel=3))
 
 
 @pytest.mark.parametrize("shape", [(2, 16_000), (1, 2), (100, 0), (10, 2, 2), ()], ids=str)
 def test_shapes_that_are_no_audio_are_refused(spotter, shape):
-    with pytest.raises(AudioError, match=r"shape \[N\] or \[N, channels\], not \[.*\]\. Transpose them if channels come first"):
+    with pytest.raises(
+        AudioError,
+        match=r"shape \[N\] or \[N, channels\], not \[.*\]\. Transpose them if channels come first",
+    ):
         list(spotter.detect(np.zeros(shape, np.float32)))
     with pytest.raises(AudioError, match="Transpose"):
         spotter.scores(np.zeros(shape, np.float32))
@@ -168,7 +188,9 @@ def test_samples_that_are_no_numbers_are_silence_and_told_at_the_end(spotter, au
     damaged, silent = audio.astype(np.float64), audio.copy()
     damaged[20_000:20_400], silent[20_000:20_400] = bad, 0
     events = []
-    with pytest.raises(AudioError, match=r"samples: 400 samples are no sound .*the first at 1\.25 s"):
+    with pytest.raises(
+        AudioError, match=r"samples: 400 samples are no sound .*the first at 1\.25 s"
+    ):
         for event in spotter.detect(damaged):
             events.append(event)
     assert_same_events(events, list(spotter.detect(silent)))
@@ -180,7 +202,9 @@ def test_a_stream_takes_samples_that_are_no_numbers_for_silence_and_counts_them(
     damaged, silent = audio.copy(), audio.copy()
     damaged[20_000:20_400], silent[20_000:20_400] = np.nan, 0
     stream = spotter.stream()
-    events = [event for part in np.array_split(damaged, 50) for event in stream.feed(part)] + stream.finish()
+    events = [
+        event for part in np.array_split(damaged, 50) for event in stream.feed(part)
+    ] + stream.finish()
     assert_same_events(events, list(spotter.detect(silent)))
     assert stream.bad_samples == 400
 
@@ -188,13 +212,17 @@ def test_a_stream_takes_samples_that_are_no_numbers_for_silence_and_counts_them(
 def test_sample_rate_is_converted(spotter):
     time = np.arange(48_000) / 48_000
     sound = (np.sin(2 * np.pi * 700 * time) * np.sin(2 * np.pi * 3 * time)).astype(np.float32)
-    assert_same_events(list(spotter.detect(sound, 48_000)), list(spotter.detect(sound[::3].copy(), 16_000)))
+    assert_same_events(
+        list(spotter.detect(sound, 48_000)), list(spotter.detect(sound[::3].copy(), 16_000))
+    )
 
 
 def test_finished_stream_takes_no_more(spotter):
     stream = spotter.stream()
     stream.finish()
-    with pytest.raises(KwsError, match=r"this stream is finished; start a new one with Spotter\.stream\(\)"):
+    with pytest.raises(
+        KwsError, match=r"this stream is finished; start a new one with Spotter\.stream\(\)"
+    ):
         stream.feed(np.zeros(10, np.float32))
 
 
@@ -238,7 +266,11 @@ def test_times_are_the_ends_of_the_frames(spotter, samples):
     scores = spotter.scores(make_audio(1)[0, :samples])
     frames = samples // 320
     np.testing.assert_allclose(scores.times, 0.02 * np.arange(1, frames + 1))
-    assert (scores.pooled.shape, scores.frames.shape, scores.extents.shape) == ((frames, 2), (frames, 2), (frames, 2, 2))
+    assert (scores.pooled.shape, scores.frames.shape, scores.extents.shape) == (
+        (frames, 2),
+        (frames, 2),
+        (frames, 2, 2),
+    )
 
 
 def test_times_go_on_from_feed_to_feed(spotter):
@@ -289,7 +321,10 @@ def test_no_sound_has_such_a_sample_rate(spotter, audio, rate):
 
 
 def test_fewer_false_alarms_than_the_calibration_heard_are_not_promised(model):
-    with pytest.raises(ModelError, match=r"cannot promise 0\.1 false alarms per hour for 'word0': its lowest row is 0\.5"):
+    with pytest.raises(
+        ModelError,
+        match=r"cannot promise 0\.1 false alarms per hour for 'word0': its lowest row is 0\.5",
+    ):
         Spotter.load(model, false_alarms_per_hour=0.1)
 
 
@@ -393,15 +428,22 @@ def test_what_is_neither_a_path_nor_samples_is_named(spotter, recording, message
 
 
 def test_an_address_is_no_path(spotter):
-    with pytest.raises(KwsError, match=r"^https://example\.org/a\.mp3: an address, and kws reads and writes files\."):
+    with pytest.raises(
+        KwsError,
+        match=r"^https://example\.org/a\.mp3: an address, and kws reads and writes files\.",
+    ):
         list(spotter.detect("https://example.org/a.mp3"))
 
 
 def test_an_open_file_is_named_and_its_samples_are_taken(spotter, audio, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.round(audio * 32768).astype(np.int16), 16_000)
-    with (tmp_path / "a.wav").open("rb") as file, pytest.raises(AudioError, match="BufferedReader is neither a path nor samples"):
+    with (
+        (tmp_path / "a.wav").open("rb") as file,
+        pytest.raises(AudioError, match="BufferedReader is neither a path nor samples"),
+    ):
         list(spotter.detect(file))
-    samples, rate = soundfile.read(io.BytesIO((tmp_path / "a.wav").read_bytes()))  # as the message says
+    # As the message says.
+    samples, rate = soundfile.read(io.BytesIO((tmp_path / "a.wav").read_bytes()))
     assert_same_events(list(spotter.detect(samples, rate)), list(spotter.detect(audio)))
 
 
@@ -422,4 +464,9 @@ def test_any_path_will_do(spotter, audio, tmp_path):
 
 def test_sequences_of_samples_equal_arrays(spotter, audio):
     integers = array.array("h", np.round(audio * 32768).astype(np.int16))
-    assert list(spotter.detect(audio.tolist())) == list(spotter.detect(integers)) == list(spotter.detect(audio)) != []
+    assert (
+        list(spotter.detect(audio.tolist()))
+        == list(spotter.detect(integers))
+        == list(spotter.detect(audio))
+        != []
+    )

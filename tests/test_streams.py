@@ -12,14 +12,30 @@ HISS = 0.1 * np.random.default_rng(0).standard_normal(30 * RATE).astype(np.float
 
 
 def make_streams(
-    *, clips: int = 1, wave: np.ndarray = WORD, snrs_db=(None, 10.0), noises=(HISS,), seconds: float = 4.0, seed: int = 0, positions=()
+    *,
+    clips: int = 1,
+    wave: np.ndarray = WORD,
+    snrs_db=(None, 10.0),
+    noises=(HISS,),
+    seconds: float = 4.0,
+    seed: int = 0,
+    positions=(),
 ):
-    return Streams(make_bank(*[wave] * clips), noises, snrs_db=snrs_db, seconds=seconds, seed=seed, positions=positions)
+    return Streams(
+        make_bank(*[wave] * clips),
+        noises,
+        snrs_db=snrs_db,
+        seconds=seconds,
+        seed=seed,
+        positions=positions,
+    )
 
 
 def test_one_stream_per_clip_and_noise_level():
     made = make_streams(clips=3, snrs_db=(None, 20.0, 0.0)).all
-    assert [(each.clip, each.snr_db) for each in made] == [(clip, snr) for clip in range(3) for snr in (None, 20.0, 0.0)]
+    assert [(each.clip, each.snr_db) for each in made] == [
+        (clip, snr) for clip in range(3) for snr in (None, 20.0, 0.0)
+    ]
 
 
 def test_the_word_is_where_it_is_said_to_be():
@@ -28,7 +44,9 @@ def test_the_word_is_where_it_is_said_to_be():
         audio = streams.audio(stream)
         loud = np.flatnonzero(np.abs(audio) > 0.01)
         assert len(audio) == 4 * RATE
-        assert (loud[0] / RATE, loud[-1] / RATE) == pytest.approx((stream.start, stream.end), abs=0.011)
+        assert (loud[0] / RATE, loud[-1] / RATE) == pytest.approx(
+            (stream.start, stream.end), abs=0.011
+        )
 
 
 def test_places_are_anywhere_in_the_stream():
@@ -40,8 +58,15 @@ def test_places_are_anywhere_in_the_stream():
 def test_clips_begin_where_wished():
     streams = make_streams(clips=2, snrs_db=(None, 10.0), positions=(0.0, 1.5, 3.3))
     placed = [(each.clip, each.snr_db, each.lead_seconds) for each in streams.all]
-    assert placed == [(clip, snr, position) for clip in range(2) for snr in (None, 10.0) for position in (0.0, 1.5, 3.3)]
-    assert [each.start - each.lead_seconds for each in streams.all] == pytest.approx([streams.all[0].start] * 12)
+    assert placed == [
+        (clip, snr, position)
+        for clip in range(2)
+        for snr in (None, 10.0)
+        for position in (0.0, 1.5, 3.3)
+    ]
+    assert [each.start - each.lead_seconds for each in streams.all] == pytest.approx(
+        [streams.all[0].start] * 12
+    )
     assert {len(streams.audio(each)) for each in streams.all} == {4 * RATE}
 
 
@@ -54,7 +79,9 @@ def test_noise_is_as_loud_as_wished(snr_db):
     start, end = (round(time * RATE) for time in (streams.all[1].start, streams.all[1].end))
     noise = np.concatenate([noisy[:start], noisy[end:]])
     louder_half = np.sort(word.astype(float) ** 2)[len(word) // 2 :].mean()
-    assert 10 * np.log10(louder_half / np.mean(noise.astype(float) ** 2)) == pytest.approx(snr_db, abs=0.5)
+    assert 10 * np.log10(louder_half / np.mean(noise.astype(float) ** 2)) == pytest.approx(
+        snr_db, abs=0.5
+    )
 
 
 def test_the_same_seed_gives_the_same_streams():
@@ -96,5 +123,9 @@ def test_silence_is_no_noise():
 def test_pink_noise_falls_by_three_decibels_per_octave():
     (noise,) = pink_noise(0)
     power = np.abs(np.fft.rfft(noise)) ** 2
-    octaves = [power[len(noise) // 2 // 2 ** (k + 1) : len(noise) // 2 // 2**k].mean() for k in range(6)]
-    assert 10 * np.log10(np.divide(octaves[1:], octaves[:-1])) == pytest.approx(np.full(5, 3.01), abs=0.4)
+    octaves = [
+        power[len(noise) // 2 // 2 ** (k + 1) : len(noise) // 2 // 2**k].mean() for k in range(6)
+    ]
+    assert 10 * np.log10(np.divide(octaves[1:], octaves[:-1])) == pytest.approx(
+        np.full(5, 3.01), abs=0.4
+    )

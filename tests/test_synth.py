@@ -1,4 +1,5 @@
-"""Words from text: what can be asked for, who is to say it, and what comes out; with real engines where they are installed."""
+"""Words from text: what can be asked for, who is to say it, and what comes out; with real engines
+where they are installed."""
 
 import json
 import os
@@ -33,14 +34,23 @@ from kws.training.clips import speaker_of
 
 KWS = [sys.executable, "cli.py"]
 ROOT = Path(__file__).parent.parent
-VOICE = '{"num_speakers": 10, "num_symbols": 256, "phoneme_id_map": {}, "audio": {"sample_rate": 22050}}'
+VOICE = (
+    '{"num_speakers": 10, "num_symbols": 256, "phoneme_id_map": {}, '
+    '"audio": {"sample_rate": 22050}}'
+)
 
 
 def write_model(path: Path, *inputs: str) -> None:
     """A model of these inputs that adds up all of them."""
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in (*inputs, "output")]
-    graph = helper.make_graph([helper.make_node("Sum", inputs, ["output"])], "sum", values[:-1], values[-1:])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in (*inputs, "output")
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("Sum", inputs, ["output"])], "sum", values[:-1], values[-1:]
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
 
 
 def hum(text: str, settings: Settings) -> tuple[np.ndarray, int]:
@@ -61,7 +71,11 @@ HUMMER = Engine(
     install="",
     missing=lambda: None,
     voices=lambda: ("low", "high", "odd"),
-    settings=lambda voice, rng: {"voice": voice, "pitch_hz": int(rng.integers(200, 400)), "size": spread(rng, 0.9, 1.1)},
+    settings=lambda voice, rng: {
+        "voice": voice,
+        "pitch_hz": int(rng.integers(200, 400)),
+        "size": spread(rng, 0.9, 1.1),
+    },
     speak=hum,
     phonetic=True,
 )
@@ -127,10 +141,27 @@ class TestPhrase:
             ("hey you", []),
             ("Hey You", []),
             ("hey A.I.", []),
-            ("hey AI", ["'AI' is spoken letter by letter. For a word write ai, or give --phonemes."]),
-            ("LED", ["'LED' is spoken like any word. For letters write L.E.D., or give --phonemes."]),
-            ("NASA", ["'NASA' is spoken like any word. For letters write N.A.S.A., or give --phonemes."]),
-            ("HEY YOU", ["'HEY', 'YOU' are spoken like any word. For letters write H.E.Y. Y.O.U., or give --phonemes."]),
+            (
+                "hey AI",
+                ["'AI' is spoken letter by letter. For a word write ai, or give --phonemes."],
+            ),
+            (
+                "LED",
+                ["'LED' is spoken like any word. For letters write L.E.D., or give --phonemes."],
+            ),
+            (
+                "NASA",
+                ["'NASA' is spoken like any word. For letters write N.A.S.A., or give --phonemes."],
+            ),
+            (
+                "HEY YOU",
+                [
+                    (
+                        "'HEY', 'YOU' are spoken like any word. For letters write H.E.Y. "
+                        "Y.O.U., or give --phonemes."
+                    )
+                ],
+            ),
         ],
     )
     def test_capitals_are_remarked(self, text, told):
@@ -145,11 +176,20 @@ class TestPhrase:
 
     def test_without_a_dictionary_capitals_are_letters_within_a_phrase(self, monkeypatch):
         monkeypatch.setattr(dictionary, "is_there", lambda: False)
-        assert [phrase.checked(text) for text in ("hey AI", "the US", "BBC", "STOP")] == ["hey A.I.", "the U.S.", "B.B.C.", "stop"]
+        assert [phrase.checked(text) for text in ("hey AI", "the US", "BBC", "STOP")] == [
+            "hey A.I.",
+            "the U.S.",
+            "B.B.C.",
+            "stop",
+        ]
 
     def test_folder_names_have_no_blanks(self):
         assert phrase.folder_name("don't stop me") == "dont_stop_me"
-        assert phrase.folder_name(phrase.checked("hey AI")) == phrase.folder_name(phrase.checked("hey a.i.")) == "hey_ai"
+        assert (
+            phrase.folder_name(phrase.checked("hey AI"))
+            == phrase.folder_name(phrase.checked("hey a.i."))
+            == "hey_ai"
+        )
 
 
 class TestPhonemes:
@@ -189,7 +229,11 @@ class TestSound:
     @pytest.mark.parametrize("size", [0.85, 1.0, 1.2])
     def test_pauses_go_and_pitch_and_length_follow_the_size(self, rate, size):
         time = np.arange(round(0.4 * rate)) / rate
-        made = finished(np.concatenate([np.zeros(rate), 0.1 * np.sin(2 * np.pi * 500 * time), np.zeros(rate)]), rate, size)
+        made = finished(
+            np.concatenate([np.zeros(rate), 0.1 * np.sin(2 * np.pi * 500 * time), np.zeros(rate)]),
+            rate,
+            size,
+        )
         assert len(made) / SAMPLE_RATE == pytest.approx(0.4 / size + 2 * MARGIN_SECONDS, abs=0.03)
         assert np.abs(made).max() == pytest.approx(PEAK, abs=1e-4)
         spectrum = np.abs(np.fft.rfft(made))
@@ -213,7 +257,10 @@ class TestPlan:
     def test_shares_and_voices(self):
         clips = planned(["hey you"], 400, [HUMMER, OTHER], seed=0)
         assert Counter(clip.engine for clip in clips) == {"hummer": 300, "other": 100}
-        assert {Counter(clip.settings["voice"] for clip in clips)[voice] for voice in ("low", "high", "odd")} == {100}
+        assert {
+            Counter(clip.settings["voice"] for clip in clips)[voice]
+            for voice in ("low", "high", "odd")
+        } == {100}
         assert len({clip.file for clip in clips}) == 400
         assert {clip.file.parent for clip in clips} == {Path("hey_you")}
 
@@ -232,12 +279,19 @@ class TestPlan:
     def test_more_clips_and_more_phrases_leave_the_others_as_they_were(self):
         few = planned(["word"], 40, [HUMMER, OTHER], 0)
         assert set(map(str, few)) < set(map(str, planned(["word"], 80, [HUMMER, OTHER], 0)))
-        assert set(map(str, few)) < set(map(str, planned(["before", "word"], 40, [HUMMER, OTHER], 0)))
+        assert set(map(str, few)) < set(
+            map(str, planned(["before", "word"], 40, [HUMMER, OTHER], 0))
+        )
 
     def test_pronunciations_take_turns_by_engines_that_take_them(self):
         clips = planned(["word"], 40, [HUMMER, OTHER], 0, ["W ER1 D", "W AO1 D"])
-        assert Counter(clip.settings["phonemes"] for clip in clips) == {"W ER1 D": 20, "W AO1 D": 20}
-        assert not {clip.file for clip in clips} & {clip.file for clip in planned(["word"], 40, [HUMMER], 0)}
+        assert Counter(clip.settings["phonemes"] for clip in clips) == {
+            "W ER1 D": 20,
+            "W AO1 D": 20,
+        }
+        assert not {clip.file for clip in clips} & {
+            clip.file for clip in planned(["word"], 40, [HUMMER], 0)
+        }
         with pytest.raises(SynthError, match="takes a pronunciation"):
             planned(["word"], 40, [OTHER], 0, ["W ER1 D"])
 
@@ -278,7 +332,9 @@ class TestSpeaking:
         spoken = speak(clips_of("word", "longer", count=20), [HUMMER], tmp_path, jobs=jobs)
         assert len(spoken.clips) == 40
         rows = read_table(tmp_path)
-        assert [row["file"] for row in rows] == sorted(clip.file.as_posix() for clip in spoken.clips)
+        assert [row["file"] for row in rows] == sorted(
+            clip.file.as_posix() for clip in spoken.clips
+        )
         for row in rows:
             info = soundfile.info(tmp_path / row["file"])
             assert (info.samplerate, info.channels, info.subtype) == (SAMPLE_RATE, 1, "PCM_16")
@@ -303,7 +359,10 @@ class TestSpeaking:
         speak(clips_of("other"), [HUMMER], tmp_path)
         assert Counter(row["text"] for row in read_table(tmp_path)) == {"word": 3, "other": 3}
 
-    @pytest.mark.parametrize(("text", "trouble"), [("fox", "cannot say x"), ("quit", "no sound"), ("crash", "ValueError: a bug")])
+    @pytest.mark.parametrize(
+        ("text", "trouble"),
+        [("fox", "cannot say x"), ("quit", "no sound"), ("crash", "ValueError: a bug")],
+    )
     def test_what_an_engine_cannot_say_costs_nothing_else(self, tmp_path, text, trouble):
         spoken = speak(clips_of("word", text), [HUMMER], tmp_path)
         assert len(spoken.clips) == 3
@@ -393,25 +452,40 @@ class TestEngines:
         ],
         ids=["no program", "library missing", "silent", "no interpreter"],
     )
-    @pytest.mark.parametrize(("engine", "program"), [("espeak", "espeak-ng"), ("flite", "flite"), ("festival", "festival")])
-    def test_a_program_that_does_not_run_is_named(self, tmp_path, monkeypatch, engine, program, content, reason):
+    @pytest.mark.parametrize(
+        ("engine", "program"),
+        [("espeak", "espeak-ng"), ("flite", "flite"), ("festival", "festival")],
+    )
+    def test_a_program_that_does_not_run_is_named(
+        self, tmp_path, monkeypatch, engine, program, content, reason
+    ):
         (tmp_path / program).write_bytes(content)
         (tmp_path / program).chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(SynthError) as raised:
             found([engine])
-        assert str(raised.value).startswith(f"{engine} needs a program {program} that works ({program} ") and reason in str(raised.value)
+        assert str(raised.value).startswith(
+            f"{engine} needs a program {program} that works ({program} "
+        ) and reason in str(raised.value)
         assert "\n" not in str(raised.value)
         assert engine in [each.name for each, _ in found().lacking]
         with pytest.raises(SynthError, match=program):
-            ENGINES[engine].speak("word", ENGINES[engine].settings(ENGINES[engine].voices()[0], np.random.default_rng(0)))
+            ENGINES[engine].speak(
+                "word",
+                ENGINES[engine].settings(ENGINES[engine].voices()[0], np.random.default_rng(0)),
+            )
 
     def test_none_installed_says_how_to_get_each(self, monkeypatch):
-        lacking = {name: replace(engine, missing=lambda: "something") for name, engine in ENGINES.items()}
+        lacking = {
+            name: replace(engine, missing=lambda: "something") for name, engine in ENGINES.items()
+        }
         monkeypatch.setattr("kws.synth.engines.ENGINES", lacking)
         with pytest.raises(SynthError, match="no speech engine") as raised:
             found()
-        assert all(f"{name} needs something: {engine.install}" in str(raised.value) for name, engine in ENGINES.items())
+        assert all(
+            f"{name} needs something: {engine.install}" in str(raised.value)
+            for name, engine in ENGINES.items()
+        )
         with pytest.raises(SynthError, match="flite needs something"):
             found(["flite"])
 
@@ -437,7 +511,9 @@ class TestEngines:
         with pytest.raises(SynthError, match=complaint):
             from_file(str(tmp_path / wish))
 
-    @pytest.mark.parametrize(("wish", "voices"), [("v.onnx", 10), ("v.onnx#7", 1), ("v.onnx#2-5", 4)])
+    @pytest.mark.parametrize(
+        ("wish", "voices"), [("v.onnx", 10), ("v.onnx#7", 1), ("v.onnx#2-5", 4)]
+    )
     def test_speakers_of_a_piper_voice(self, tmp_path, wish, voices):
         write_model(tmp_path / "v.onnx", "input", "input_lengths", "scales", "sid")
         (tmp_path / "v.onnx.json").write_text(VOICE)
@@ -450,7 +526,12 @@ class TestEngines:
             from_file(str(tmp_path / "v.onnx"))
 
 
-REAL = ["hibari", "pico", pytest.param("flite", marks=pytest.mark.flite), pytest.param("espeak", marks=pytest.mark.espeak)]
+REAL = [
+    "hibari",
+    "pico",
+    pytest.param("flite", marks=pytest.mark.flite),
+    pytest.param("espeak", marks=pytest.mark.espeak),
+]
 
 
 class TestRealEngines:
@@ -467,7 +548,9 @@ class TestRealEngines:
         engine = ENGINES["hibari"]
         spoken = speak(planned(["welcome", "become"], 6, [engine], 1), [engine], tmp_path, jobs=1)
         spotter = Spotter.load("welcome")
-        heard = Counter(clip.text for clip in spoken.clips if any(spotter.detect(tmp_path / clip.file)))
+        heard = Counter(
+            clip.text for clip in spoken.clips if any(spotter.detect(tmp_path / clip.file))
+        )
         assert heard["welcome"] >= 5
         assert heard["become"] == 0
 
@@ -475,14 +558,19 @@ class TestRealEngines:
     def test_a_pronunciation_is_another_sound_than_the_spelling(self):
         engine = ENGINES["espeak"]
         settings = {"voice": "en-us", "words_per_minute": 160, "pitch": 50}
-        spelled, wrong = (engine.speak("welcome", {**settings, **more})[0] for more in ({}, {"phonemes": "T AH0 M AA1 T OW0"}))
+        spelled, wrong = (
+            engine.speak("welcome", {**settings, **more})[0]
+            for more in ({}, {"phonemes": "T AH0 M AA1 T OW0"})
+        )
         same = engine.speak("tomato", {**settings, "phonemes": "T AH0 M AA1 T OW0"})[0]
         assert np.array_equal(wrong, same)
         assert not np.array_equal(spelled, wrong)
 
 
 def kws(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([*KWS, "synth", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*KWS, "synth", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 class TestCommand:
@@ -508,7 +596,11 @@ class TestCommand:
             (("welcome", "--out", "OUT", "--phonemes", "welcome"), 1, "no phoneme of ARPAbet"),
             (("one", "two", "--out", "OUT", "--phonemes", "W AH1 N"), 2, "one phrase at a time"),
             (("its", "it's", "--out", "OUT"), 1, "would share a folder"),
-            (("welcome", "--out", "OUT", "--engine", "pico", "--phonemes", "W AH1 N"), 1, "takes a pronunciation"),
+            (
+                ("welcome", "--out", "OUT", "--engine", "pico", "--phonemes", "W AH1 N"),
+                1,
+                "takes a pronunciation",
+            ),
             (("welcome", "--out", "OUT", "--piper-voice", "absent.onnx"), 1, "no such file"),
         ],
     )
@@ -523,12 +615,15 @@ class TestCommand:
         done = kws("--list-engines")
         assert [line.split(":")[0] for line in done.stdout.splitlines()] == [*ENGINES]
         told = json.loads(kws("--list-engines", "--json").stdout)
-        assert {name: each["lacks"] for name, each in told.items()} == {name: engine.missing() for name, engine in ENGINES.items()}
+        assert {name: each["lacks"] for name, each in told.items()} == {
+            name: engine.missing() for name, engine in ENGINES.items()
+        }
 
     def test_ctrl_c_leaves_whole_clips_and_no_process(self, tmp_path):
         running = subprocess.Popen(
             [*KWS, "synth", "welcome", "--out", tmp_path, "--count", "4000", "--engine", "hibari"],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True,
         )  # fmt: skip
         for _ in range(600):
             if len([*tmp_path.rglob("*.wav")]) > 3:

@@ -20,7 +20,8 @@ from kws.training.fit import Recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = ("--epochs", "1", "--steps", "1")
-ALONE = os.environ | {"OMP_NUM_THREADS": "1"}  # the networks are tiny: more threads only wait for one another
+# The networks are tiny: more threads only wait for one another.
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def kws(*args: str | Path):
@@ -47,10 +48,28 @@ def test_epochs_are_told_on_stderr(tiny_model, tmp_path):
 
 def test_a_trunk_whose_stem_looks_at_bands(tiny_model, tmp_path):
     reader, out = trunk.shipped(trunk.READER), tmp_path / "a.onnx"
-    result = kws("train", "rise", "--data", tiny_model.data, "--out", out, "--size", "large", "--trunk", reader, *QUICK)
+    result = kws(
+        "train",
+        "rise",
+        "--data",
+        tiny_model.data,
+        "--out",
+        out,
+        "--size",
+        "large",
+        "--trunk",
+        reader,
+        *QUICK,
+    )
     assert result.exit_code == 0, result.stderr
-    assert Spotter.load(out).info.document["training"]["config"]["band_channels"] == trunk.band_channels(reader) > 0
-    result = kws("train", "rise", "--data", tiny_model.data, "--out", out, "--trunk", __file__, *QUICK)
+    assert (
+        Spotter.load(out).info.document["training"]["config"]["band_channels"]
+        == trunk.band_channels(reader)
+        > 0
+    )
+    result = kws(
+        "train", "rise", "--data", tiny_model.data, "--out", out, "--trunk", __file__, *QUICK
+    )
     assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
     assert "not a checkpoint" in result.stderr
 
@@ -67,15 +86,35 @@ def test_what_is_left_out_is_a_warning(tmp_path):
 
 def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):
     out = tmp_path / "a model.onnx"
-    command = [sys.executable, "-m", "cli", "train", "rise", "--data", str(tiny_model.data), "--out", str(out), "--steps", "1", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "train",
+        "rise",
+        "--data",
+        str(tiny_model.data),
+        "--out",
+        str(out),
+        "--steps",
+        "1",
+        "--json",
+    ]
     environment = ALONE | {"PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen([*command, "--epochs", "500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [*command, "--epochs", "500"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "go on with --resume" in complaints
-    assert complaints.count("stopping after this step (Ctrl-C again: now)") <= 1  # none where it came between two steps
+    # None where it came between two steps.
+    assert complaints.count("stopping after this step (Ctrl-C again: now)") <= 1
     assert "Traceback" not in complaints
     done = len(checkpoint.load(out.with_suffix(".pt"))["history"])
     assert 1 <= done < 500
@@ -88,11 +127,26 @@ def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):
 
 @pytest.fixture
 def interrupted(tiny_model, tmp_path) -> Callable[..., tuple[int, str]]:
-    """Trains to `tmp_path`, with Ctrl-C (or another signal) as soon as a line on stderr holds `until`: exit status and stderr."""
+    """Trains to `tmp_path`, with Ctrl-C (or another signal) as soon as a line on stderr holds
+    `until`: exit status and stderr."""
 
-    def run(until: str, *args: str, by: signal.Signals = signal.SIGINT, **options: object) -> tuple[int, str]:
-        line = [sys.executable, REPOSITORY / "cli.py", "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *args]
-        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=ALONE, **options) as process:
+    def run(
+        until: str, *args: str, by: signal.Signals = signal.SIGINT, **options: object
+    ) -> tuple[int, str]:
+        line = [
+            sys.executable,
+            REPOSITORY / "cli.py",
+            "train",
+            "rise",
+            "--data",
+            tiny_model.data,
+            "--out",
+            tmp_path / "a.onnx",
+            *args,
+        ]
+        with subprocess.Popen(
+            line, stderr=subprocess.PIPE, text=True, env=ALONE, **options
+        ) as process:
             told = []
             while not told or until not in told[-1]:
                 told.append(process.stderr.readline())
@@ -107,26 +161,38 @@ def interrupted(tiny_model, tmp_path) -> Callable[..., tuple[int, str]]:
 def test_interrupted_before_the_first_epoch_there_is_nothing_to_go_on_from(interrupted, tmp_path):
     status, told = interrupted("min of the word", "--steps", "100000")
     assert status == 130
-    assert told.endswith("stopped before the first epoch was saved\n") and "--resume" not in told and "Traceback" not in told
+    assert (
+        told.endswith("stopped before the first epoch was saved\n")
+        and "--resume" not in told
+        and "Traceback" not in told
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_resumed_where_nothing_was_saved_it_begins_anew_and_says_so(tiny_model, tmp_path):
-    result = kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *QUICK, "--resume")
+    result = kws(
+        "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *QUICK, "--resume"
+    )
     assert result.exit_code == 0, result.stderr
-    assert f"{tmp_path / 'a.pt'}: nothing was saved there yet; training begins anew\n" in result.stderr
+    assert (
+        f"{tmp_path / 'a.pt'}: nothing was saved there yet; training begins anew\n" in result.stderr
+    )
     kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "b.onnx", *QUICK)
     a, b = (checkpoint.load(tmp_path / name)["average"] for name in ("a.pt", "b.pt"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("until", ["min of the word", "epoch   1 of 4"], ids=["in the first epoch", "later"])
+@pytest.mark.parametrize(
+    "until", ["min of the word", "epoch   1 of 4"], ids=["in the first epoch", "later"]
+)
 def test_killed_it_goes_on_to_the_same_weights(interrupted, tiny_model, tmp_path, until):
     """SIGKILL, at no moment in particular: nothing can be tidied up."""
     wish = ("--steps", "2", "--epochs", "4")
     assert interrupted(until, *wish, by=signal.SIGKILL)[0] == -signal.SIGKILL
     for name, more in (("a.onnx", ["--resume"]), ("b.onnx", [])):
-        result = kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / name, *wish, *more)
+        result = kws(
+            "train", "rise", "--data", tiny_model.data, "--out", tmp_path / name, *wish, *more
+        )
         assert result.exit_code == 0, result.stderr
     a, b = (checkpoint.load(tmp_path / name) for name in ("a.pt", "b.pt"))
     assert all(torch.equal(a["average"][name], b["average"][name]) for name in a["average"])
@@ -138,19 +204,26 @@ def test_interrupted_again_before_an_epoch_the_checkpoint_is_as_it_was(interrupt
     before = (tmp_path / "a.pt").read_bytes()
     status, told = interrupted("resuming after", "--steps", "2", "--epochs", "3", "--resume")
     assert status == 130
-    assert told.endswith(f"stopped before the first epoch was saved; {tmp_path / 'a.pt'} is as it was\n")
+    assert told.endswith(
+        f"stopped before the first epoch was saved; {tmp_path / 'a.pt'} is as it was\n"
+    )
     assert (tmp_path / "a.pt").read_bytes() == before
 
 
 def test_interrupted_while_it_calibrates(interrupted, tmp_path):
     status, told = interrupted("exporting and calibrating", *QUICK)
     assert status == 130
-    assert told.endswith("a.pt holds the last whole epoch, go on with --resume\n") and "Traceback" not in told
+    assert (
+        told.endswith("a.pt holds the last whole epoch, go on with --resume\n")
+        and "Traceback" not in told
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_started_deaf_to_interrupts_it_stays_deaf(interrupted):
-    status, _ = interrupted("min of the word", *QUICK, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    status, _ = interrupted(
+        "min of the word", *QUICK, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    )
     assert status == 0
 
 
@@ -160,13 +233,19 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
         "first step": [],
         "second step": [("step", 0, 0.1)],
         "validation": [("step", 0, 0.1), ("step", 1, 0.1)],
-        "second epoch of a round": [("step", 2, 0.1), ("step", 3, 0.1), ("epoch", {**entry, "epoch": 2})],
+        "second epoch of a round": [
+            ("step", 2, 0.1),
+            ("step", 3, 0.1),
+            ("epoch", {**entry, "epoch": 2}),
+        ],
         "calibration of the first round": [("step", 1, 0.1), ("epoch", entry)],
         "calibration": [("step", 5, 0.1), ("epoch", {**entry, "epoch": 3})],
     }
     waited = {}
     for place, calls in places.items():
-        teller = command._Teller([Recipe(epochs=epochs, steps_per_epoch=2) for epochs in (1, 2)], True, warn=print)
+        teller = command._Teller(
+            [Recipe(epochs=epochs, steps_per_epoch=2) for epochs in (1, 2)], True, warn=print
+        )
         with pytest.raises(KeyboardInterrupt), teller.interrupts:
             for name, *values in calls:
                 getattr(teller.hooks, name)(*values)
@@ -176,18 +255,29 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
             teller.hooks.step(1, 0.1)
             pytest.fail("it was not stopped at the end of the step")
         teller.close()
-    assert [place for place, it_did in waited.items() if it_did] == ["second step", "second epoch of a round"]
+    assert [place for place, it_did in waited.items() if it_did] == [
+        "second step",
+        "second epoch of a round",
+    ]
     assert capfd.readouterr().err.count("stopping after this step (Ctrl-C again: now)") == 2
 
 
 @pytest.mark.parametrize(
     ("epochs", "told", "checkpoint"),
-    [((3,), [1], "a.pt"), ((2, 1), [1], "a.first.pt"), ((2, 1), [1, 2], "a.first.pt"), ((2, 1), [1, 2, 3], "a.pt"), ((2, 1), [3], "a.pt")],
+    [
+        ((3,), [1], "a.pt"),
+        ((2, 1), [1], "a.first.pt"),
+        ((2, 1), [1, 2], "a.first.pt"),
+        ((2, 1), [1, 2, 3], "a.pt"),
+        ((2, 1), [3], "a.pt"),
+    ],
 )
 def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
     teller = command._Teller([Recipe(epochs=each) for each in epochs], True, warn=print)
     for epoch in told:
-        teller.hooks.epoch({"epoch": epoch, "loss": 0.1, "miss_rate": 0.5, "false_alarms_per_hour": 1.0})
+        teller.hooks.epoch(
+            {"epoch": epoch, "loss": 0.1, "miss_rate": 0.5, "false_alarms_per_hour": 1.0}
+        )
     assert teller.checkpoint(Path("a.onnx")).name == checkpoint
     teller.close()
 
@@ -197,9 +287,21 @@ def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
     [
         (["hello", "--data", "{data}"], 1, "no clips of 'hello'. Words there: fall, flat, rise"),
         (["rise", "--data", "{empty}"], 1, "no recordings in this directory"),
-        (["rise", "--data", "{data}", "--negatives", "{empty}"], 1, "no recordings in this directory"),
-        (["rise", "--data", "{data}", "--phrases", "{data}/fall"], 1, "no folder named after a word"),
-        (["rise", "--data", "{data}", "--out", "{empty}/model.bin"], 1, "a model file is named NAME.onnx"),
+        (
+            ["rise", "--data", "{data}", "--negatives", "{empty}"],
+            1,
+            "no recordings in this directory",
+        ),
+        (
+            ["rise", "--data", "{data}", "--phrases", "{data}/fall"],
+            1,
+            "no folder named after a word",
+        ),
+        (
+            ["rise", "--data", "{data}", "--out", "{empty}/model.bin"],
+            1,
+            "a model file is named NAME.onnx",
+        ),
         (["rise"], 2, "Give either --data DIR, or --from-text"),
         (["--data", "{data}"], 2, "Name the words: kws train WORD... --data DIR"),
         (["rise", "--data", "{data}", "--learning-rate", "2"], 2, "is not in the range 0<x<=1"),
@@ -218,7 +320,9 @@ def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
     ],
 )
 def test_refusals(tiny_model, tmp_path, args, code, message):
-    result = kws("train", *(arg.format(data=tiny_model.data, empty=tmp_path) for arg in args), *QUICK)
+    result = kws(
+        "train", *(arg.format(data=tiny_model.data, empty=tmp_path) for arg in args), *QUICK
+    )
     assert result.exit_code == code
     assert message in result.stderr
     assert "Traceback" not in result.stderr
@@ -240,7 +344,9 @@ def test_full_disk_takes_no_lines_of_json(tiny_model, tmp_path):
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, env=ALONE)
     assert done.returncode == 1
-    assert done.stderr.endswith("\nError: cannot write (No space left on device). Make room, or write elsewhere.\n")
+    assert done.stderr.endswith(
+        "\nError: cannot write (No space left on device). Make room, or write elsewhere.\n"
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -253,6 +359,14 @@ def test_full_disk_leaves_no_partial_file(tiny_model, tmp_path):
 
 
 def test_refused_trainings_leave_no_folder(tmp_path):
-    result = kws("train", "rise", "--data", tmp_path / "none", "--out", tmp_path / "new" / "models" / "a.onnx", *QUICK)
+    result = kws(
+        "train",
+        "rise",
+        "--data",
+        tmp_path / "none",
+        "--out",
+        tmp_path / "new" / "models" / "a.onnx",
+        *QUICK,
+    )
     assert result.exit_code == 1
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,5 @@
-"""Training end to end on tones: it learns, it resumes bit for bit, it says what is wrong with its data."""
+"""Training end to end on tones: it learns, it resumes bit for bit, it says what is wrong with
+its data."""
 
 import contextlib
 import itertools
@@ -38,7 +39,8 @@ def mixer(material: Material, recipe: Recipe) -> Mixer:
     earliest = SMALL.clip_frame_samples / 16_000
     return Mixer(
         material.names, material.words, material.negatives, material.noises,
-        clip_seconds=recipe.clip_seconds, earliest_end_seconds=earliest, batch=recipe.batch, seed=recipe.seed,
+        clip_seconds=recipe.clip_seconds, earliest_end_seconds=earliest,
+        batch=recipe.batch, seed=recipe.seed,
     )  # fmt: skip
 
 
@@ -46,7 +48,9 @@ def task(material: Material) -> Task:
     return detection_task(material.rooms, SHORT, SMALL)
 
 
-def run_to(epochs: int, material: Material, path: Path, resume: bool = False, recipe: Recipe = SHORT) -> Run:
+def run_to(
+    epochs: int, material: Material, path: Path, resume: bool = False, recipe: Recipe = SHORT
+) -> Run:
     """Trains until this many epochs are done, of a run planned for all of them."""
 
     def stop(entry: dict) -> None:
@@ -57,7 +61,15 @@ def run_to(epochs: int, material: Material, path: Path, resume: bool = False, re
     if resume:
         run.restore(path)
     with contextlib.suppress(KeyboardInterrupt):
-        fit(run, mixer(material, SHORT), task(material), path=path, validate=lambda network: {}, on_epoch=stop, workers=0)
+        fit(
+            run,
+            mixer(material, SHORT),
+            task(material),
+            path=path,
+            validate=lambda network: {},
+            on_epoch=stop,
+            workers=0,
+        )
     return run
 
 
@@ -66,7 +78,9 @@ def test_tones_are_learnt(tiny_model, tone_recording, tmp_path):
     times = [1.0, 2.0, 3.5]
     events = list(spotter.detect(tone_recording(tmp_path / "a.wav", times)))
     assert [event.start for event in events] == pytest.approx(times, abs=0.12)
-    assert [event.end for event in events] == pytest.approx([time + 0.3 for time in times], abs=0.12)
+    assert [event.end for event in events] == pytest.approx(
+        [time + 0.3 for time in times], abs=0.12
+    )
 
 
 @pytest.mark.parametrize("word", ["fall", "flat"])
@@ -85,7 +99,11 @@ def test_document_tells_all(tiny_model):
     document = tiny_model.document
     assert document["words"] == ["rise"]
     assert document["parameters"] == sum(
-        p.numel() for p in torch.load(tiny_model.path.with_suffix(".pt"), weights_only=True)["average"].values() if p.is_floating_point()
+        p.numel()
+        for p in torch.load(tiny_model.path.with_suffix(".pt"), weights_only=True)[
+            "average"
+        ].values()
+        if p.is_floating_point()
     ) - norms(document)
     assert 0 < document["latency_seconds"] < 0.4
     assert document["sources"] == [{"folder": str(tiny_model.data)}]
@@ -113,18 +131,25 @@ def test_the_checkpoint_of_another_model_is_refused(tiny_model, tmp_path):
         shutil.copy(tiny_model.path.with_suffix(suffix), tmp_path / f"a{suffix}")
     saved = checkpoint.load(tmp_path / "a.pt")
     other = ScanningCNN(NetworkConfig.from_dict({**saved["config"], "words": ["other"]}))
-    checkpoint.save({**saved, "config": other.config.to_dict(), "average": other.state_dict()}, tmp_path / "a.pt")
+    checkpoint.save(
+        {**saved, "config": other.config.to_dict(), "average": other.state_dict()},
+        tmp_path / "a.pt",
+    )
     with pytest.raises(ModelError, match=r"the checkpoint of another model than a\.onnx"):
         TorchEngine(str(tmp_path / "a.onnx"), "cpu")
 
 
-@pytest.mark.parametrize(("device", "tolerance"), [("cpu", 1e-5), pytest.param("cuda", 1e-4, marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    ("device", "tolerance"), [("cpu", 1e-5), pytest.param("cuda", 1e-4, marks=pytest.mark.gpu)]
+)
 def test_torch_engine_gives_the_same_scores(tiny_model, device, tolerance):
     audio = (0.1 * np.random.default_rng(0).standard_normal((2, 20_000))).astype(np.float32)
     onnx = Spotter.load(tiny_model.path).engine
     torch_engine = TorchEngine(str(tiny_model.path), device)
     sent = pickle.loads(pickle.dumps(torch_engine))
-    ours, theirs, there = (engine.step(audio, engine.silence(2))[0] for engine in (onnx, torch_engine, sent))
+    ours, theirs, there = (
+        engine.step(audio, engine.silence(2))[0] for engine in (onnx, torch_engine, sent)
+    )
     for mine, other, again in zip(ours, theirs, there, strict=True):
         np.testing.assert_allclose(mine, other, atol=tolerance)
         np.testing.assert_array_equal(other, again)
@@ -147,7 +172,11 @@ def test_resumed_run_equals_uninterrupted_run(material, tmp_path, precision):
 
 @pytest.mark.parametrize(
     ("capabilities", "devices"),
-    [({"avx512_bf16": True}, ("cuda", "cpu")), ({"avx512_bf16": False}, ("cuda",)), ({"neon": True}, ("cuda",))],
+    [
+        ({"avx512_bf16": True}, ("cuda", "cpu")),
+        ({"avx512_bf16": False}, ("cuda",)),
+        ({"neon": True}, ("cuda",)),
+    ],
     ids=["with bfloat16", "without", "another kind of CPU"],
 )
 def test_bfloat16_where_it_is_faster(monkeypatch, capabilities, devices):
@@ -158,8 +187,14 @@ def test_bfloat16_where_it_is_faster(monkeypatch, capabilities, devices):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda config, recipe, data: (replace(config, channels=16), recipe, data), r"another network \(channels \d+, now 16\)"),
-        (lambda config, recipe, data: (config, replace(recipe, seed=1), data), r"other training settings \(seed 0, now 1\)"),
+        (
+            lambda config, recipe, data: (replace(config, channels=16), recipe, data),
+            r"another network \(channels \d+, now 16\)",
+        ),
+        (
+            lambda config, recipe, data: (config, replace(recipe, seed=1), data),
+            r"other training settings \(seed 0, now 1\)",
+        ),
         (lambda config, recipe, data: (config, recipe, "changed"), "other data"),
     ],
     ids=["network", "recipe", "data"],
@@ -167,9 +202,11 @@ def test_bfloat16_where_it_is_faster(monkeypatch, capabilities, devices):
 def test_resume_refuses_what_would_not_go_on_as_it_began(material, tmp_path, change, what):
     run_to(1, material, tmp_path / "a.pt")
     with pytest.raises(DataError, match=what):
-        Run(*change(SMALL, SHORT, material.fingerprint())[:2], CPU, change(SMALL, SHORT, material.fingerprint())[2]).restore(
-            tmp_path / "a.pt"
-        )
+        Run(
+            *change(SMALL, SHORT, material.fingerprint())[:2],
+            CPU,
+            change(SMALL, SHORT, material.fingerprint())[2],
+        ).restore(tmp_path / "a.pt")
 
 
 def test_a_checkpoint_from_before_there_were_bands_goes_on(tmp_path):
@@ -189,24 +226,47 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_pa
     run = run_to(1, material, tmp_path / "a.pt")
     with torch.no_grad():
         run.network.head.weight.fill_(float("nan"))
-    with pytest.raises(KwsError, match="the loss became nan at step 3; the checkpoint of epoch 1 was saved before"):
-        fit(run, mixer(material, SHORT), task(material), path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
+    with pytest.raises(
+        KwsError, match="the loss became nan at step 3; the checkpoint of epoch 1 was saved before"
+    ):
+        fit(
+            run,
+            mixer(material, SHORT),
+            task(material),
+            path=tmp_path / "a.pt",
+            validate=lambda network: {},
+            workers=0,
+        )
     assert len(checkpoint.load(tmp_path / "a.pt")["history"]) == 1
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
-def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(material, tmp_path, epochs):
-    run = run_to(epochs, material, tmp_path / "a.pt") if epochs else Run(SMALL, SHORT, CPU, material.fingerprint())
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(
+    material, tmp_path, epochs
+):
+    run = (
+        run_to(epochs, material, tmp_path / "a.pt")
+        if epochs
+        else Run(SMALL, SHORT, CPU, material.fingerprint())
+    )
     before = {name: tensor.clone() for name, tensor in run.network.named_parameters()}
 
     def broken(network, heard):
         weight = network.head.weight
-        return detection.loss(network, heard) + (weight - weight.detach()).abs().sqrt().sum()  # no slope at zero
+        # No slope at zero
+        return detection.loss(network, heard) + (weight - weight.detach()).abs().sqrt().sum()
 
     detection = task(material)
     kept = "the checkpoint of epoch 1 was saved before" if epochs else "nothing was saved yet"
     with pytest.raises(KwsError, match=f"the gradient became nan at step {3 * epochs}; {kept}"):
-        fit(run, mixer(material, SHORT), Task(detection.hear, broken), path=tmp_path / "a.pt", validate=lambda network: {}, workers=0)
+        fit(
+            run,
+            mixer(material, SHORT),
+            Task(detection.hear, broken),
+            path=tmp_path / "a.pt",
+            validate=lambda network: {},
+            workers=0,
+        )
     assert all(torch.equal(before[name], tensor) for name, tensor in run.network.named_parameters())
 
 
@@ -215,21 +275,36 @@ def test_a_checkpoint_says_how_it_was_made(material, tmp_path, monkeypatch):
     run_to(1, material, tmp_path / "a.pt")
     made = checkpoint.load(tmp_path / "a.pt")["made"]
     assert made["command"] == "kws train 'two words'"
-    assert made["versions"]["torch"] == torch.__version__ and made["versions"].keys() >= {"kws", "python", "numpy"}
+    assert made["versions"]["torch"] == torch.__version__ and made["versions"].keys() >= {
+        "kws",
+        "python",
+        "numpy",
+    }
 
 
 def test_a_model_without_thresholds_of_its_own_is_never_there(material, tmp_path):
-    """Calibration takes minutes: whatever stops it, the model of this name is the one before, or none."""
+    """Calibration takes minutes: whatever stops it, the model of this name is the one before,
+    or none."""
     card = {"notes": object()}  # what no document can hold stops it at its very end
     with pytest.raises(TypeError):
-        train(material, SMALL, replace(SHORT, epochs=1), tmp_path / "a.onnx", device=CPU, workers=0, card=card)
+        train(
+            material,
+            SMALL,
+            replace(SHORT, epochs=1),
+            tmp_path / "a.onnx",
+            device=CPU,
+            workers=0,
+            card=card,
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_several_words_in_one_model(tiny_model, tmp_path):
     material = gather(["rise", "fall"], Folders(tiny_model.data), warn=lambda text: None)
     config = replace(SMALL, words=("rise", "fall"))
-    document = train(material, config, replace(SHORT, epochs=1), tmp_path / "both.onnx", device=CPU, workers=0)
+    document = train(
+        material, config, replace(SHORT, epochs=1), tmp_path / "both.onnx", device=CPU, workers=0
+    )
     assert document["words"] == ["rise", "fall"]
     assert len(document["events"]["threshold"]) == 2
     assert Spotter.load(tmp_path / "both.onnx").words == ("rise", "fall")
@@ -245,7 +320,10 @@ def test_learning_rate_warms_up_and_falls_to_nothing():
 
 @pytest.mark.parametrize(
     ("names", "clips", "message"),
-    [(["hello"], 12, "no clips of 'hello'. Words there: fall, flat, rise"), (["rise"], 5, "5 clips, need at least 10")],
+    [
+        (["hello"], 12, "no clips of 'hello'. Words there: fall, flat, rise"),
+        (["rise"], 5, "5 clips, need at least 10"),
+    ],
     ids=["word without clips", "too few clips"],
 )
 def test_unusable_data(tmp_path, names, clips, message):
@@ -262,16 +340,24 @@ def test_one_speaker_is_learned_from_and_said_so(tmp_path, part):
     notes: list[str] = []
     material = gather(["rise"], Folders(data), warn=notes.append)
     assert [len(word.bank) for word in (*material.words, *material.heldout_words)] == [12, 12]
-    assert material.notes == ("'rise' has too few speakers to hold some out: its miss rates are of clips it learned from.",)
+    assert material.notes == (
+        "'rise' has too few speakers to hold some out: its miss rates are of clips "
+        "it learned from.",
+    )
     assert notes == [
-        f"{material.notes[0]} All 12 are of speaker '{speaker}', as their names say (SPEAKER_nohash_N: {speaker}_nohash_0.wav)."
+        (
+            f"{material.notes[0]} All 12 are of speaker '{speaker}', as their names say "
+            f"(SPEAKER_nohash_N: {speaker}_nohash_0.wav)."
+        )
     ]
 
 
 def test_negatives_that_are_all_held_out(tmp_path):
     data = write_tone_folder(tmp_path / "data", 12)
     heldout = next(name for name in map(str, range(1000)) if part_of(name) == "test")
-    for number, path in enumerate(path for word in ("fall", "flat") for path in sorted((data / word).iterdir())):
+    for number, path in enumerate(
+        path for word in ("fall", "flat") for path in sorted((data / word).iterdir())
+    ):
         path.rename(path.with_name(f"{heldout}_nohash_{number}.wav"))
     with pytest.raises(DataError, match="were held out"):
         gather(["rise"], Folders(data), warn=lambda text: None)

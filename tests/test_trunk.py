@@ -30,7 +30,9 @@ def trained(tmp_path):
 def features(network, audio):
     """What the head is given."""
     given = []
-    handle = network.head.register_forward_hook(lambda module, inputs, output: given.append(inputs[0]))
+    handle = network.head.register_forward_hook(
+        lambda module, inputs, output: given.append(inputs[0])
+    )
     with torch.no_grad():
         network(audio)
     handle.remove()
@@ -43,8 +45,14 @@ def test_layers_are_taken_over_and_the_head_is_new(trained):
     audio = torch.from_numpy(make_audio(2.0))
     torch.testing.assert_close(features(network, audio), features(source, audio))
     assert network.head.weight.shape[0] == 3
-    assert torch.equal(network.head.weight, with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=0).head.weight)
-    assert not torch.equal(network.head.weight, with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=1).head.weight)
+    assert torch.equal(
+        network.head.weight,
+        with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=0).head.weight,
+    )
+    assert not torch.equal(
+        network.head.weight,
+        with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=1).head.weight,
+    )
 
 
 def test_torch_s_own_random_numbers_are_left_alone(trained):
@@ -56,7 +64,15 @@ def test_torch_s_own_random_numbers_are_left_alone(trained):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"channels": 16}, {"kernels": (3, 7)}, {"kernels": (3,)}, {"kernels": (3, 5, 3)}, {"mels": 16}], ids=str
+    "changes",
+    [
+        {"channels": 16},
+        {"kernels": (3, 7)},
+        {"kernels": (3,)},
+        {"kernels": (3, 5, 3)},
+        {"mels": 16},
+    ],
+    ids=str,
 )
 def test_another_size_is_refused(trained, changes):
     with pytest.raises(DataError, match="another size"):
@@ -93,7 +109,9 @@ def test_a_shipped_trunk_fits_small_networks(name):
 
 
 def test_what_is_shipped_tells_its_sources():
-    trunks = [trunk.card(trunk.shipped(name))["trunk"]["sources"] for name in (trunk.TRUNK, trunk.BANDS)]
+    trunks = [
+        trunk.card(trunk.shipped(name))["trunk"]["sources"] for name in (trunk.TRUNK, trunk.BANDS)
+    ]
     for sources in (*trunks, trunk.reading({"word": ["wɜɹd"]}).sources):
         assert sources
         assert all(source["name"] and source["licence"] for source in sources)
@@ -108,7 +126,8 @@ def test_the_shipped_reader_reads_what_is_said(name):
         logits = network(torch.from_numpy(np.pad(audio, (2 * rate, rate)))[None])[0].logits[0]
     letters = logits.log_softmax(0).T.numpy()
     welcome, *others = (
-        likenesses(letters, [LETTERS.index(letter) + 1 for letter in said]).max() for said in ("wɛlkəm", "snObY", "vjuɡlæs", "smɑɹtmɪɹəɹ")
+        likenesses(letters, [LETTERS.index(letter) + 1 for letter in said]).max()
+        for said in ("wɛlkəm", "snObY", "vjuɡlæs", "smɑɹtmɪɹəɹ")
     )
     assert welcome > trunk.WEIGHING.enough
     assert welcome > max(others) + 1
