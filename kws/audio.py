@@ -12,12 +12,14 @@ from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
-import soxr
 
 from kws.channels import Downmix
 from kws.decoders import Chunk, open_recording
 from kws.errors import AudioError
 from kws.signatures import HEAD_BYTES, looks_like_a_recording
+
+if TYPE_CHECKING:
+    import soxr
 
 SAMPLE_RATE = 16_000
 RAW_FORMATS: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
@@ -211,6 +213,12 @@ def _arrived(stream: BufferedIOBase, most_bytes: int) -> bytes:
         ) from error
 
 
+def _resampler(rate: int) -> "soxr.ResampleStream":
+    import soxr  # takes 3 ms to load, of which audio at the model's rate needs nothing
+
+    return soxr.ResampleStream(rate, SAMPLE_RATE, 1)
+
+
 class _Intake:
     """Cleans, mixes and resamples the chunks of one source, and remembers what was wrong with them.
     Where their rate or the number of their channels changes, as in files put one after the other,
@@ -260,7 +268,7 @@ class _Intake:
                 "Check the file, or convert it."
             )
         self._downmix = Downmix(rate, self._channel, self._where)
-        self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1)
+        self._resampler = None if rate == SAMPLE_RATE else _resampler(rate)
 
     def _resampled(self, mono: np.ndarray, *, last: bool = False) -> Iterator[np.ndarray]:
         if self._resampler is not None and (len(mono) or last):
