@@ -396,6 +396,28 @@ def test_channels_that_cancel_each_other_are_heard(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [(1.0, -0.8, 0), (0.95, -1.0, 0), (0.7, -1.0, 1)],
+    ids=["louder", "as loud", "weaker"],
+)
+def test_of_channels_that_nearly_cancel_the_first_is_heard_unless_it_is_weaker(
+    tmp_path: Path, first: float, second: float, chosen: int
+) -> None:
+    both = noise(2.0)[:, None] * np.array([first, second], np.float32)
+    path = write(tmp_path / "a.wav", both, subtype="FLOAT")
+    np.testing.assert_array_equal(heard(path)[0], both[:, chosen])
+
+
+def test_channels_that_cancel_each_other_now_and_then_are_heard_all_the_time(
+    tmp_path: Path,
+) -> None:
+    turned = np.where(np.arange(2 * RATE) // (RATE // 10) % 2, np.float32(-1), np.float32(1))
+    both = np.stack([noise(2.0), turned * noise(2.0)], axis=1)
+    path = write(tmp_path / "a.wav", both, subtype="FLOAT")
+    np.testing.assert_array_equal(heard(path)[0], noise(2.0))
+
+
+@pytest.mark.parametrize(
     "second", [noise(2.0), noise(2.0, seed=1), np.zeros(2 * RATE, np.float32), -0.3 * noise(2.0)]
 )
 def test_other_channels_are_averaged(tmp_path: Path, second: np.ndarray) -> None:

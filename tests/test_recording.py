@@ -49,6 +49,44 @@ def test_what_is_wrong(samples, problem):
     assert found is None if problem is None else problem in found
 
 
+def with_peaks(count: int) -> np.ndarray:
+    """A word of which so many samples are as loud as can be."""
+    word = tone(0.5)
+    word[100 : 100 + count] = 1.0
+    return word
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "problem"),
+    [
+        (
+            around(tone(0.5, amplitude=0.02)),
+            around(tone(0.5, amplitude=0.006), level=1e-4),
+            "quiet",
+        ),
+        (
+            around(tone(0.5, amplitude=0.95)),
+            around(np.clip(tone(0.5, amplitude=3), -0.99, 0.99)),
+            "clip",
+        ),
+        (around(with_peaks(4)), around(with_peaks(20)), "clipped"),
+        (
+            around(tone(0.5, amplitude=0.2), level=0.03),
+            around(tone(0.5, amplitude=0.2), level=0.06),
+            "noise",
+        ),
+        (around(tone(0.5), before=0.1), around(tone(0.5), before=0.03), "cut off"),
+        (around(tone(0.5), after=0.1), around(tone(0.5), after=0.03), "cut off"),
+        (around(tone(0.25)), around(tone(0.12)), "too short"),
+        (around(tone(2.1)), around(tone(2.28)), "too long"),
+    ],
+    ids=["quiet", "loud", "peaks", "noise", "beginning", "end", "short", "long"],
+)
+def test_where_the_limits_are(good, bad, problem):
+    assert judged(good).problem is None
+    assert problem in judged(bad).problem
+
+
 @pytest.mark.parametrize("before", [0.3, 0.8, 1.2])
 def test_trimmed_to_the_word_wherever_it_was_said(before):
     take = judged(around(tone(0.5), before=before))
