@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from cli import main
 from kws import Detection, Spotter
+from kws.engine import OnnxEngine
 
 FOLDER = Path(__file__).resolve().parents[1] / "recordings"
 FILES = ("absent.wav", "early.wav", "late.wav", "noise.wav", "twice.wav")
@@ -27,6 +28,11 @@ SCORES = {
 }
 # "well, come in" is not the word and fires all the same: a false event, until a model knows better.
 FALSE_EVENT = ("absent.wav", 0.57, 1.23, 0.968)
+FASTER = 1.15
+LOW_THRESHOLD = 0.1
+# Starts and scores of absent.wav played faster. Here scores lie between 0 and 1, so they tell what
+# the reader takes away: for other weights, or another time in which sounds are read, they differ.
+OF_FASTER = [(0.5, 0.986), (2.93, 0.26), (2.98, 0.985), (8.65, 0.763)]
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,25 @@ def test_a_threshold_on_the_command_line_is_a_filter():
     for percent in range(5, 100, 5):
         expected = [event for event in everything if event["score"] >= percent / 100]
         assert command("--threshold", percent / 100) == expected
+
+
+def test_the_reader_takes_away_a_false_event(spotter):
+    """ "become" resembles the word, and cannot be read as the word."""
+    scanned = Spotter(OnnxEngine("welcome", alone=True), spotter.events)
+    without, with_reader = (list(each.detect(read("absent.wav"))) for each in (scanned, spotter))
+    assert [event.start for event in without] == pytest.approx([0.59, 3.41], abs=PLACE_SECONDS)
+    assert [event.start for event in with_reader] == pytest.approx([0.57], abs=PLACE_SECONDS)
+
+
+def test_neighbours_said_faster_have_their_scores(spotter):
+    samples = read("absent.wav")
+    at = np.arange(0, len(samples) - 1, FASTER)
+    faster = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    patient = Spotter(spotter.engine, spotter.events.at((LOW_THRESHOLD,)))
+    starts, scores = zip(*OF_FASTER, strict=True)
+    found = list(patient.detect(faster))
+    assert [event.start for event in found] == pytest.approx(starts, abs=PLACE_SECONDS)
+    assert [event.score for event in found] == pytest.approx(scores, abs=0.02)
 
 
 @pytest.mark.parametrize("number", range(5))
