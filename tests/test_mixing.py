@@ -214,6 +214,22 @@ class TestMixer:
             .all()
         )
 
+    def test_noise_is_recorded_or_babble_or_coloured(self):
+        """Each kind often enough to be learned from. Here it is known by its pitch: babble is made
+        of the other speech."""
+        pitches = {"recorded": 6000.0, "babble": 2000.0}
+        banks = {kind: make_bank(tone(1.0, pitch)) for kind, pitch in pitches.items()}
+        word, others = placed_word("word", make_bank(tone(0.3))), Source(banks["babble"], 1.0)
+        seconds = {"clip_seconds": 1.2, "earliest_end_seconds": 0.5}
+        noise = Mixer(["word"], [word], [others], banks["recorded"], batch=400, **seconds)[0].noise
+        power = torch.fft.rfft(noise).abs().square()
+        hertz = torch.fft.rfftfreq(noise.shape[1], 1 / RATE)
+        near = {kind: ((hertz / pitch).log2().abs() < 0.5) for kind, pitch in pitches.items()}
+        shares = {kind: power[:, band].sum(1) / power.sum(1) for kind, band in near.items()}
+        drawn = {kind: (share > 0.9).float().mean().item() for kind, share in shares.items()}
+        drawn["coloured"] = 1 - sum(drawn.values())
+        assert all(0.1 < fraction < 0.6 for fraction in drawn.values()), drawn
+
     @pytest.mark.parametrize("slope", [0.0, 1.0, 2.0], ids=["white", "pink", "brown"])
     def test_colour_of_noise(self, slope):
         power = np.abs(np.fft.rfft(coloured_noise(2**17, slope, np.random.default_rng(0)))) ** 2

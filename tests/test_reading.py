@@ -72,6 +72,24 @@ def test_what_is_said_is_what_is_asked_for():
         assert without_repeats(tones) == without_repeats([LETTERS[i - 1] for i in letters[:count]])
 
 
+def test_a_reader_hears_many_rooms_and_microphones():
+    """Of what is read, some in a room (here one with an echo) and some through a filter."""
+    burst = torch.randn(200, RATE // 4, generator=torch.Generator().manual_seed(0))
+    audio = torch.nn.functional.pad(burst, (0, RATE // 2))
+    room = torch.zeros(1, RATE // 2)
+    room[0, 0], room[0, RATE // 3] = 1.0, 0.5
+    nothing = torch.zeros(200, 1, dtype=torch.long)
+    batch = Batch(audio, nothing, nothing[:, 0], torch.zeros_like(audio))
+    heard = reading.reading_task(room, Recipe()).hear(batch, 0)[0]
+    echoes = heard[:, RATE // 3 :].square().mean(1) > 0.01 * heard[:, : RATE // 4].square().mean(1)
+    low, high = slice(100, 150), slice(400, 600)  # of 4 Hz, below what telephones leave out
+    power = [torch.fft.rfft(each[:, : RATE // 4]).abs().square() for each in (audio, heard)]
+    tilt_db = [10 * (each[:, high].mean(1) / each[:, low].mean(1)).log10() for each in power]
+    filtered = (tilt_db[1] - tilt_db[0]).abs() > 1
+    assert 0.3 < echoes.float().mean() < 0.7
+    assert 0.35 < filtered.float().mean() < 0.75
+
+
 def without_repeats(letters: list[str]) -> list[str]:
     return [letter for letter, _ in itertools.groupby(letters)]
 
