@@ -369,6 +369,15 @@ def test_a_truncated_file_is_heard_as_far_as_it_goes(tmp_path: Path, name: str) 
         np.testing.assert_allclose(heard, samples[: len(heard)], atol=2**-14)
 
 
+def test_a_little_that_is_missing_is_no_fault(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(3.0))
+    whole, fiftieth_bytes, fifth_bytes = path.read_bytes(), 2 * RATE // 50, 2 * RATE // 5
+    path.write_bytes(whole[:-fiftieth_bytes])
+    assert len(audio.read(path)) == 3 * RATE - RATE // 50
+    path.write_bytes(whole[:-fifth_bytes])
+    assert "only the first 2.80 of 3.00 s can be read" in fault(path)[1]
+
+
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(60.0))
     blocks = audio.blocks(path, 1.0)

@@ -49,6 +49,9 @@ def test_what_is_wrong(samples, problem):
     assert found is None if problem is None else problem in found
 
 
+MODERATE = tone(0.5, amplitude=0.2)
+
+
 def with_peaks(count: int) -> np.ndarray:
     """A word of which so many samples are as loud as can be."""
     word = tone(0.5)
@@ -70,11 +73,7 @@ def with_peaks(count: int) -> np.ndarray:
             "clip",
         ),
         (around(with_peaks(4)), around(with_peaks(20)), "clipped"),
-        (
-            around(tone(0.5, amplitude=0.2), level=0.03),
-            around(tone(0.5, amplitude=0.2), level=0.06),
-            "noise",
-        ),
+        (around(MODERATE, level=0.03), around(MODERATE, level=0.045), "noise"),
         (around(tone(0.5), before=0.1), around(tone(0.5), before=0.03), "cut off"),
         (around(tone(0.5), after=0.1), around(tone(0.5), after=0.03), "cut off"),
         (around(tone(0.25)), around(tone(0.12)), "too short"),
