@@ -356,6 +356,29 @@ class TestIngredients:
         audio = heard(batch, torch.zeros(1, 8000), SAMPLES, PLAIN, torch.Generator().manual_seed(0))
         assert torch.equal(audio, centred(batch.clips, SAMPLES))
 
+    def test_some_clips_are_heard_in_rooms_through_microphones_and_in_noise(self):
+        """Of the recipe that is used where nobody wishes otherwise; here a room has one echo."""
+        burst = torch.randn(400, RATE // 4, generator=torch.Generator().manual_seed(0))
+        clips = torch.nn.functional.pad((3000 * burst).short(), (0, RATE * 3 // 4))
+        room = torch.zeros(1, RATE // 2)
+        room[0, 0], room[0, RATE // 3] = 1.0, 0.5
+        hum = torch.ones(400, RATE, dtype=torch.int16)
+        made = batches()[0]._replace(clips=clips, start=torch.zeros(400), rate=torch.ones(400))
+        chance, recipe = torch.Generator(), ClassRecipe()
+        both = [made._replace(noise=noise) for noise in (0 * hum, 1000 * hum)]
+        clean, noisy = (heard(each, room, RATE, recipe, chance.manual_seed(0)) for each in both)
+        sound, echo, rest = slice(RATE // 4), slice(RATE // 3, RATE // 2), slice(-RATE // 4, None)
+        level = clean[:, sound].square().mean(1)
+        in_room = clean[:, echo].square().mean(1) > 0.01 * level
+        in_noise = noisy[:, rest].square().mean(1) > 3e-4 * level
+        low, high = slice(100, 150), slice(400, 600)  # of 4 Hz
+        power = [torch.fft.rfft(audio[:, sound]).abs().square() for audio in (clips.float(), clean)]
+        tilt_db = [10 * (each[:, high].mean(1) / each[:, low].mean(1)).log10() for each in power]
+        filtered = (tilt_db[1] - tilt_db[0]).abs() > 1
+        assert 0.05 < in_room.float().mean() < 0.3
+        assert 0.2 < in_noise.float().mean() < 0.6
+        assert 0.25 < filtered.float().mean() < 0.65
+
     def test_masks_are_stripes(self):
         recipe = ClassRecipe(mel_masks=1, widest_mel_mask=5, time_masks=1, widest_time_mask=10)
         made = masks(200, 40, 100, recipe, torch.Generator().manual_seed(0))
