@@ -408,9 +408,7 @@ def test_of_channels_that_nearly_cancel_the_first_is_heard_unless_it_is_weaker(
     np.testing.assert_array_equal(heard(path)[0], both[:, chosen])
 
 
-def test_channels_that_cancel_each_other_now_and_then_are_heard_all_the_time(
-    tmp_path: Path,
-) -> None:
+def test_channels_that_cancel_each_other_now_and_then_are_heard(tmp_path: Path) -> None:
     turned = np.where(np.arange(2 * RATE) // (RATE // 10) % 2, np.float32(-1), np.float32(1))
     both = np.stack([noise(2.0), turned * noise(2.0)], axis=1)
     path = write(tmp_path / "a.wav", both, subtype="FLOAT")

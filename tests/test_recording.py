@@ -49,7 +49,8 @@ def test_what_is_wrong(samples, problem):
     assert found is None if problem is None else problem in found
 
 
-MODERATE = tone(0.5, amplitude=0.2)
+FAINT, MODERATE = tone(0.5, amplitude=0.006), tone(0.5, amplitude=0.2)
+FLATTENED = np.clip(tone(0.5, amplitude=3), -0.99, 0.99)
 
 
 def with_peaks(count: int) -> np.ndarray:
@@ -62,16 +63,8 @@ def with_peaks(count: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("good", "bad", "problem"),
     [
-        (
-            around(tone(0.5, amplitude=0.02)),
-            around(tone(0.5, amplitude=0.006), level=1e-4),
-            "quiet",
-        ),
-        (
-            around(tone(0.5, amplitude=0.95)),
-            around(np.clip(tone(0.5, amplitude=3), -0.99, 0.99)),
-            "clip",
-        ),
+        (around(tone(0.5, amplitude=0.02)), around(FAINT, level=1e-4), "quiet"),
+        (around(tone(0.5, amplitude=0.95)), around(FLATTENED), "clip"),
         (around(with_peaks(4)), around(with_peaks(20)), "clipped"),
         (around(MODERATE, level=0.03), around(MODERATE, level=0.045), "noise"),
         (around(tone(0.5), before=0.1), around(tone(0.5), before=0.03), "cut off"),
