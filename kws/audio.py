@@ -38,6 +38,11 @@ class Selection:
     channel: int | None = None
     track: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, number in (("channel", self.channel), ("track", self.track)):
+            if number is not None and not (isinstance(number, int) and number >= 1):
+                raise AudioError(f"{name} {number!r}: give a whole number, counted from 1.")
+
 
 ALL = Selection()
 

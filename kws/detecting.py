@@ -75,11 +75,19 @@ def run(
         recordings, faults = gather(names, scratch)
         if options.plot:
             check_drawable(recordings)
+            _check_apart(options.plot, recordings)
         outcome = Outcome(faults=len(faults))
         for fault in faults:
             complain(fault)
         _hear(spotter, recordings, options, outcome, complain, interrupts)
     return outcome
+
+
+def _check_apart(plot: Path, recordings: Sequence[Recording]) -> None:
+    """Raises KwsError where the picture would take the place of a recording."""
+    for recording in recordings:
+        if plot.exists() and recording.path.exists() and plot.samefile(recording.path):
+            raise KwsError(f"{plot}: is the recording itself. Choose another file for --plot.")
 
 
 @contextmanager
@@ -136,6 +144,8 @@ def _from_standard_input(scratch: Path) -> Recording:
 
 def _below(name: str, lost: Callable[[KwsError], None]) -> list[Recording]:
     check_file(name, "kws detect -")
+    if not name:
+        raise AudioError("'': an empty name is no recording. Is a variable unset?")
     return [
         Recording(printable(str(path)), path) for path in find_recordings(on_disk(Path(name)), lost)
     ]

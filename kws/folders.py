@@ -198,7 +198,7 @@ class _Search:
         """Takes what lies below a folder without following links to folders; gives these."""
         links, linked_files = [], []
         for folder, folders, names in os.walk(start, onerror=self.closed.append):
-            real = os.path.realpath(folder)
+            real = _real(folder)
             if real in self._entered:
                 folders.clear()
                 continue
@@ -214,16 +214,13 @@ class _Search:
                 else:
                     self._take(file, os.path.join(real, file.name))
         for file in sorted(linked_files):
-            self._take(file, os.path.realpath(file))
+            self._take(file, _real(file))
         return links
 
     def _leads_back(self, link: Path) -> bool:
         """Whether a link leads to a folder above itself, or above all that is searched."""
-        target = os.path.realpath(link)
-        return any(
-            Path(os.path.realpath(folder)).is_relative_to(target)
-            for folder in (link.parent, self.top)
-        )
+        target = _real(link)
+        return any(Path(_real(folder)).is_relative_to(target) for folder in (link.parent, self.top))
 
     def _take(self, file: Path, real: str) -> None:
         if _is_other(file):
@@ -238,6 +235,14 @@ class _Search:
             self.found.append(file)
         else:
             self.unknown.append(file)
+
+
+def _real(path: str | Path) -> str:
+    """Where a path leads; the path itself where that may not be known."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return str(Path(path).absolute())
 
 
 def _is_other(file: Path) -> bool:

@@ -27,6 +27,7 @@ _CLIP_MARGIN_SECONDS = 0.25  # kept before and after the word
 _LONGEST_WORD_BYTES = 100  # in the name of a clip
 
 # The names are an interface: scripts rely on them.
+_STREAMS = (Path("/dev/stdout"), Path("/dev/stderr"))
 FIELDS = ("file", "word", "start", "end", "peak", "score")
 
 
@@ -191,6 +192,5 @@ def replace_file(path: Path, content: bytes) -> None:
 def _takes_bytes(path: Path) -> bool:
     """Whether this is a pipe or a device, which must not be put aside for a file; /dev/stdout is
     one, wherever it leads."""
-    return path.is_relative_to("/dev") or (
-        path.exists() and not path.is_file() and not path.is_dir()
-    )
+    is_stream = path in _STREAMS or path.is_relative_to("/dev/fd")
+    return is_stream or (path.exists() and not path.is_file() and not path.is_dir())

@@ -159,6 +159,24 @@ def mpeg_frame_bytes(head: bytes) -> int:
     ] + padding
 
 
+def mpeg_tagged_seconds(head: bytes) -> float | None:
+    """Length that the first frame of an MP3 tells of, less the encoder's delay; None where it tells
+    of none. The tag stands behind the side information, which is shorter for mono. 256 bytes of the
+    frame tell all."""
+    if not mpeg_frame_bytes(head):
+        return None
+    version, is_mono = head[1] >> 3 & 3, head[3] >> 6 == 3
+    at = 4 + (17 if is_mono else 32) if version == 3 else 4 + (9 if is_mono else 17)
+    tag, flags = head[at : at + 4], head[at + 4 : at + 8]
+    if tag not in (b"Xing", b"Info") or len(flags) < 4 or not flags[3] & 1:
+        return None
+    samples = int.from_bytes(head[at + 8 : at + 12], "big") * (1152 if version == 3 else 576)
+    if flags[3] == 15 and any(head[at + 120 : at + 124]):  # with the encoder's name and delays
+        delays = int.from_bytes(head[at + 141 : at + 144], "big")
+        samples -= (delays >> 12) + (delays & 4095)
+    return samples / _MPEG_RATES[version][head[2] >> 2 & 3]
+
+
 def _adts_bytes(head: bytes) -> int:
     """AAC as it is broadcast."""
     if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 > 12:

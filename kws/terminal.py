@@ -6,7 +6,7 @@ Neither shows anything when stderr is not a terminal.
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
@@ -37,7 +37,7 @@ def aside() -> Iterator[None]:
 
 def tell(text: str) -> None:
     """A line on stderr, above the bars; control characters of names are written out."""
-    with aside():
+    with aside(), suppress(OSError):  # where stderr is full or gone, the work goes on
         print(escaped(text), file=sys.stderr, flush=True)
 
 

@@ -59,7 +59,7 @@ def _file(path: Path) -> SafeFile:
                 "Save the recording first, or give it on standard input as '-'."
             )
         file = SafeFile(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # of a name with a null byte
         raise AudioError(f"{path}: no such file or directory. Check the path.") from None
     except OSError as error:
         raise AudioError(

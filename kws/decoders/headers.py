@@ -181,5 +181,4 @@ def _is_name(name: bytes) -> bool:
 
 
 def _read(file: BinaryIO, at: int, count: int) -> bytes:
-    file.seek(at)
-    return file.read(count)
+    return file.read(count) if file.seek(at) == at else b""

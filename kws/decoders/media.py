@@ -10,9 +10,11 @@ where it ends before its container says.
 """
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -21,11 +23,12 @@ import numpy as np
 from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source, logger
 from kws.decoders.files import Window
 from kws.decoders.ogg import lacks_end
-from kws.decoders.signatures import beginnings, begins_again, has_length_tag, read_behind_tags
+from kws.decoders.signatures import beginnings, read_behind_tags
 from kws.errors import AudioError
-from kws.signatures import mpeg_frame_bytes
+from kws.signatures import mpeg_frame_bytes, mpeg_tagged_seconds
 
 if TYPE_CHECKING:
+    from io import FileIO
     from types import ModuleType
 
     from av import AudioFrame, Packet
@@ -39,7 +42,8 @@ _COMPLAINT_SECONDS = 2.0  # frames still come after the packet in which damage w
 _ROUNDING_SECONDS = 0.005  # of time stamps: all that is forgiven them after damage
 _CUT_OFF = ("ended prematurely", "partial file")  # what the libraries say of a file without its end
 # Of formats that store it roughly, or in whole blocks.
-_LENGTH_SLACK_SECONDS = {"asf": 0.25, "caf": 0.3}
+_OLDEST_VERSION = 16  # of PyAV: with older ones MP3 files seem to end early
+_LENGTH_SLACK_SECONDS = {"asf": 0.25, "caf": 0.3, "mp3": 0.25}
 # These do not store their length.
 _LENGTH_ESTIMATED = ("aac", "ac3", "amr", "avi", "dts", "eac3", "gsm", "loas", "mp3")
 # The usual ones do not know the pauses of telephones.
@@ -69,12 +73,14 @@ class Media:
         av = _library()
         starts = beginnings(source.file)
         with ExitStack() as stack:
-            readings = [
-                _open(av, source, start, end, stack)
-                for start, end in zip(starts, [*starts[1:], None], strict=True)
-            ]
-            seconds = readings[0].promised_seconds if len(readings) == 1 else None
-            yield Decoded(seconds, _chunks(source, readings), seeks=False)
+            ends = [*starts[1:], None]
+            first = _open(av, source, starts[0], ends[0], stack)
+            others = (
+                partial(_open, av, source, *place, stack)
+                for place in zip(starts[1:], ends[1:], strict=True)
+            )
+            seconds = first.promised_seconds if len(starts) == 1 else None
+            yield Decoded(seconds, _chunks(source, first, others), seeks=False)
 
 
 @dataclass
@@ -128,12 +134,14 @@ class _Reading:
 
     av: "ModuleType"
     source: Source
+    file: "FileIO | Window"
     container: "InputContainer"
     stream: "AudioStream"
     decoder: "AudioCodecContext"
     promised_seconds: float | None
     start: float  # what the container's clock shows at its beginning
     last_packet: "Packet | None" = None
+    rate: int = 0  # of the first frame
     clock: _Clock = field(default_factory=_Clock)
     losses: _Losses = field(default_factory=_Losses)
     pauses: list[tuple[float, float]] = field(default_factory=list)  # from and to, in seconds
@@ -152,15 +160,11 @@ class _Reading:
             self._tell_of_pauses()
         heard = self.clock.end
         slack = _LENGTH_SLACK_SECONDS.get(self.container.format.name, TOLERANCE_SECONDS)
-        if (
-            self.promised_seconds
-            and self.promised_seconds - heard >= slack
-            and not self._is_joined_mp3()
-        ):
+        if self.promised_seconds and self.promised_seconds - heard >= slack:
             raise self.source.ended_early(heard, self.promised_seconds, "the file ends early")
         if self._is_cut_off():
             raise self.source.lost_end(heard)
-        if self.losses.first is not None:
+        if self.losses.first is not None and not self._is_trailing_tag():
             raise AudioError(
                 f"{self.source.path}: damaged from {self.losses.first:.2f} s on, "
                 f"{self.losses.seconds:.2f} s of it cannot be decoded "
@@ -176,11 +180,6 @@ class _Reading:
             first,
             others,
         )
-
-    def _is_joined_mp3(self) -> bool:
-        """Whether several MP3 files lie in this one: then the libraries only guess how long
-        it is."""
-        return self.container.format.name == "mp3" and begins_again(self.source.file)
 
     def _timed(self) -> Iterator[Chunk]:
         """All frames, each at its time: with silence before it where some is missing, less what was
@@ -204,7 +203,10 @@ class _Reading:
             yield _chunk(run)
 
     def _gap_before(self, frame: "AudioFrame") -> float:
-        if frame.time is None:
+        self.rate = self.rate or frame.sample_rate
+        if (
+            frame.time is None or frame.sample_rate != self.rate
+        ):  # times are counted at the first rate
             return 0.0
         tolerance = (
             _ROUNDING_SECONDS if self.losses.is_likely_at(self.clock.end) else TOLERANCE_SECONDS
@@ -255,11 +257,16 @@ class _Reading:
                 self.losses.add(0.0, self.clock.end)
         return packet
 
+    def _is_trailing_tag(self) -> bool:
+        """Whether what cannot be decoded lies behind the last frame of an MP3, as many tags do."""
+        is_behind = self.losses.first == self.clock.end and not self.losses.seconds
+        return self.container.format.name == "mp3" and is_behind
+
     def _is_cut_off(self) -> bool:
         """Whether the end is missing, though nobody knows how much."""
         if self.container.format.name == "mp3" and self.last_packet:
             return self.last_packet.size < mpeg_frame_bytes(bytes(self.last_packet))
-        return self.losses.cut_off or lacks_end(self.source.file)
+        return self.losses.cut_off or lacks_end(self.file)
 
     def _decoded(self, packet: "Packet") -> "list[AudioFrame]":
         try:
@@ -278,6 +285,9 @@ def _library() -> "ModuleType":
     except Exception as error:  # a broken package raises whatever it likes
         raise RefusedError(f"PyAV is installed but does not load: {error}") from error
     logging.getLogger("libav").addHandler(logging.NullHandler())
+    version = str(getattr(av, "__version__", "0"))
+    if int(version.split(".")[0]) < _OLDEST_VERSION:
+        raise RefusedError(f"PyAV {version} is too old; pip install -U av brings {_OLDEST_VERSION}")
     av.logging.set_level(av.logging.ERROR)  # or nobody could capture what the libraries complain of
     av.logging.set_skip_repeated(False)
     return av
@@ -306,6 +316,7 @@ def _open(
     return _Reading(
         av,
         source,
+        file,
         container,
         stream,
         _decoder(av, stream),
@@ -314,21 +325,32 @@ def _open(
     )
 
 
-def _chunks(source: Source, readings: list[_Reading]) -> Iterator[Chunk]:
-    """The sound of several recordings from `start_seconds` on. Raises the first fault at the end
-    of all."""
+def _chunks(
+    source: Source, first: _Reading, others: Iterable[Callable[[], _Reading]]
+) -> Iterator[Chunk]:
+    """The sound of several recordings from `start_seconds` on; the others are opened in their turn.
+    Raises the first fault at the end of all."""
     faults: list[AudioError] = []
-    yield from _from(source.start_seconds, _all_chunks(readings, faults))
+    yield from _from(source.start_seconds, _all_chunks(source, first, others, faults))
     if faults:
         raise faults[0]
 
 
-def _all_chunks(readings: list[_Reading], faults: list[AudioError]) -> Iterator[Chunk]:
-    for reading in readings:
+def _all_chunks(
+    source: Source,
+    first: _Reading,
+    others: Iterable[Callable[[], _Reading]],
+    faults: list[AudioError],
+) -> Iterator[Chunk]:
+    for open_reading in (lambda: first, *others):
         try:
-            yield from reading.chunks()
+            yield from open_reading().chunks()
         except AudioError as fault:
             faults.append(fault)
+        except RefusedError as refusal:
+            faults.append(
+                AudioError(f"{source.path}: a recording behind the first is not heard ({refusal}).")
+            )
 
 
 def _is_tag(packet: "Packet | None") -> bool:
@@ -366,21 +388,22 @@ def _promised_seconds(
 ) -> float | None:
     """When the sound ends by what the container says; None where it only guesses."""
     formats = container.format.name.split(",")
-    if any(name in _LENGTH_ESTIMATED for name in formats) and not has_length_tag(
-        read_behind_tags(source.file)
-    ):
+    if "mp3" in formats:
+        return mpeg_tagged_seconds(read_behind_tags(source.file))
+    is_shared = "asf" in formats and len(container.streams) > 1  # one length for all streams
+    if is_shared or any(name in _LENGTH_ESTIMATED for name in formats):
         return None
-    if "DURATION" in stream.metadata:  # Matroska: the time of the end
-        return _clock_seconds(stream.metadata["DURATION"]) - max(start, 0.0)
+    if "matroska" in formats and (end := _clock_seconds(stream.metadata.get("DURATION", ""))):
+        return end - max(start, 0.0)
     if stream.duration and stream.time_base:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - start
     return container.duration * 1e-6 if container.duration and len(container.streams) == 1 else None
 
 
-def _clock_seconds(text: str) -> float:
-    """Seconds of "HH:MM:SS.fraction"."""
-    hours, minutes, seconds = text.split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+def _clock_seconds(text: str) -> float | None:
+    """Seconds of "HH:MM:SS.fraction"; None for anything else."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return found and int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
 
 
 def _chunk(frames: "list[AudioFrame]", dropped: int = 0) -> Chunk:

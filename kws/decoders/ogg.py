@@ -1,14 +1,14 @@
 """Ogg files: whether one is whole. An Ogg stream says in its last page that it is the last (RFC
 3533, section 6)."""
 
-from typing import BinaryIO
+from io import RawIOBase
 
 _LARGEST_PAGE_BYTES = 65_307
 _HEADER_BYTES = 27
 _END_OF_STREAM = 4
 
 
-def lacks_end(file: BinaryIO) -> bool:
+def lacks_end(file: RawIOBase) -> bool:
     """Whether a file that begins like Ogg does not end with the last page of a stream. Leaves the
     file at its end."""
     file.seek(0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import dropwhile
 from typing import BinaryIO
 
-_HEAD_BYTES = 64
+_HEAD_BYTES = 256
 _ID3 = b"ID3"
 _EBML = b"\x1aE\xdf\xa3"
 # Compiled when they are needed: most recordings need none of them.
@@ -50,11 +50,6 @@ def is_packed(head: bytes) -> bool:
     return is_mpeg(head) or head.startswith((b"fLaC", b"OggS"))
 
 
-def has_length_tag(head: bytes) -> bool:
-    """Whether the first frame of an MP3 tells how many there are."""
-    return b"VBRI" in head or bool(re.match(_MP3_LENGTH_TAG, head, re.DOTALL))
-
-
 def begins_again(file: BinaryIO) -> bool:
     """Whether behind a FLAC, Ogg or MP3 file in the same file another one begins."""
     head = read_behind_tags(file)
@@ -70,14 +65,28 @@ def begins_again(file: BinaryIO) -> bool:
 
 def beginnings(file: BinaryIO) -> list[int]:
     """Where in a file the recordings begin that lie in it one after the other, as far as that is
-    seen in MP4 and Matroska (WebM)."""
+    seen: in MP4, Matroska (WebM), Ogg and FLAC."""
     head = _read(file, 0)
     if head[4:8] == b"ftyp":
-        return [at for at, name in _mp4_boxes(file) if name == b"ftyp"]
-    if head.startswith(_EBML):
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return [header.start() for header in re.finditer(_MATROSKA_START, data, re.DOTALL)] or [0]
-    return [0]
+        return [at for at, name in _mp4_boxes(file) if name == b"ftyp"] or [0]
+    if not head.startswith((_EBML, b"OggS", b"fLaC")):
+        return [0]
+    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if head.startswith(b"OggS"):
+        return _ogg_beginnings(data)
+    pattern = _MATROSKA_START if head.startswith(_EBML) else _FLAC_START
+    return [header.start() for header in re.finditer(pattern, data, re.DOTALL)] or [0]
+
+
+def _ogg_beginnings(data: mmap.mmap) -> list[int]:
+    """Of streams that sound together the first pages come together; later ones begin anew."""
+    found, is_after_first = [0], True
+    for page in re.finditer(_OGG_PAGE, data, re.DOTALL):
+        is_first = bool(page[1][0] & _IS_FIRST_PAGE)
+        if is_first and not is_after_first:
+            found.append(page.start())
+        is_after_first = is_first
+    return found
 
 
 def _mp4_boxes(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -94,7 +103,7 @@ def _mp4_boxes(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _read(file: BinaryIO, at: int) -> bytes:
     before = file.tell()
-    file.seek(at)
-    data = file.read(_HEAD_BYTES)
+    is_there = file.seek(at) == at  # a damaged header may tell of any place
+    data = file.read(_HEAD_BYTES) if is_there else b""
     file.seek(before)
     return data

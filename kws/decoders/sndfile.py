@@ -6,10 +6,12 @@ promises more samples than come, or where more come than its header knows and li
 made to read them.
 """
 
+import re
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
+from typing import cast
 
 import numpy as np
 import soundfile
@@ -66,7 +68,9 @@ class SndFile:
     @contextmanager
     def open(self, source: Source) -> Iterator[Decoded]:
         with ExitStack() as stack:
-            sounds = [stack.enter_context(_closing(sound)) for sound in _open_all(source.file)]
+            sounds = [
+                stack.enter_context(_closing(sound)) for sound in _open_all(_nameless(source))
+            ]
             source.check_track(1)
             lengths = [sound.seconds for sound in sounds]
             known = [length for length in lengths if length is not None]
@@ -83,6 +87,13 @@ def _closing(sound: _Sound) -> Iterator[_Sound]:
         yield sound
 
 
+def _nameless(source: Source) -> FileIO:
+    """The file, without its name where soundfile would believe that more than what is in it."""
+    if source.path.suffix.lower() != ".raw":
+        return source.file
+    return cast(FileIO, Window(source.file, 0, source.file.seek(0, 2)))
+
+
 def _open_all(file: FileIO) -> list[_Sound]:
     """The recordings in a file, one after the other. Raises RefusedError."""
     parts = find_parts(file)
@@ -92,12 +103,21 @@ def _open_all(file: FileIO) -> list[_Sound]:
 
 
 def _whole(file: FileIO) -> _Sound:
+    promised = _nist_frames(file)
     sound = _open(file)
     if sound.frames >= _FRAMES_UNKNOWN:
         # soundfile seeks after each read, which such a file does not allow.
         sound.seekable = lambda: False
         return _Sound(sound, None)
-    return _Sound(sound, sound.frames)
+    return _Sound(sound, max(promised, sound.frames))
+
+
+def _nist_frames(file: FileIO) -> int:
+    """Frames that the header of a NIST file promises; 0 for other files. libsndfile tells of those
+    that are there."""
+    file.seek(0)
+    count = re.match(rb"NIST_1A.*?\nsample_count -i (\d{1,12})\n", file.read(1024), re.DOTALL)
+    return int(count[1]) if count else 0
 
 
 def _open_part(file: FileIO, part: Part, *, alone: bool) -> _Sound:
@@ -173,7 +193,7 @@ def _chunks(source: Source, sounds: list[_Sound]) -> Iterator[Chunk]:
             reason = reason or stopped or sound.reason
     if is_packed(source.head) and begins_again(source.file):
         raise source.continued(heard, f"{INSTALL_MEDIA} brings the decoder that hears both.")
-    if reason:
+    if reason and (None in (sound.seconds for sound in sounds) or expected > heard):
         raise source.ended_early(heard, max(expected, heard), reason)
     if lacks_end(source.file):
         raise source.lost_end(heard)
