@@ -450,3 +450,140 @@ def test_channels_of_a_compressed_file(tmp_path: Path) -> None:
     assert np.sqrt(np.mean(samples[RATE // 2 : RATE] ** 2)) == pytest.approx(
         0.5 / np.sqrt(2), rel=0.05
     )
+
+
+# What was found by trying to break it
+
+
+def run_detect(folder: Path, *names: str, path: Path | None = None) -> subprocess.CompletedProcess:
+    """`kws detect` in a process of its own; `path` holds packages that go before all others."""
+    places = os.pathsep.join(map(str, [*([path] if path else []), ROOT]))
+    line = [sys.executable, ROOT / "cli.py", "detect", *names]
+    environment = {**os.environ, "PYTHONPATH": places}
+    return subprocess.run(
+        line, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+BOX = b"\0\0\0\x10ftypM4A \0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        BOX + b"\0\0\0\x01free" + b"\xff" * 8 + bytes(99),
+        BOX + b"\0\0\0\x01free" + b"\x7f" + b"\xff" * 7 + bytes(99),
+        b"\0\0\0\x20ftypM4A ",
+        b"OggS",
+        b"\x1aE\xdf\xa3",
+        b"fLaC\0\0\0\x22",
+    ],
+    ids=["far box", "farther box", "short mp4", "short ogg", "short matroska", "short flac"],
+)
+def test_beginnings_of_files_are_refused_at_once(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+    samples, fault = heard(tmp_path / "a")
+    assert not len(samples) and fault
+
+
+def test_a_wav_is_heard_whatever_its_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(1.0)).rename(tmp_path / "a.raw")
+    assert (len(heard(path)[0]), heard(path)[1]) == (RATE, "")
+
+
+@pytest.mark.ffmpeg
+@pytest.mark.parametrize("duration", ["245", "03:25", "00:00:09.000000000"])
+def test_a_tag_that_is_copied_from_elsewhere_promises_nothing(
+    tmp_path: Path, duration: str
+) -> None:
+    """Programs that cut sound out of WebM copy its DURATION."""
+    source = write(tmp_path / "a.wav", noise(2.0))
+    path = encode(source, tmp_path / "a.ogg", "-metadata", f"DURATION={duration}")
+    assert heard(path)[1] == ""
+
+
+@pytest.mark.ffmpeg
+@pytest.mark.parametrize("ending", ["flac", "ogg", "opus", "aac"])
+@pytest.mark.parametrize("other", [["-ar", "16000"], ["-ar", "44100", "-ac", "2"]], ids=str)
+def test_joined_files_of_another_rate_or_of_more_channels_are_heard(
+    tmp_path: Path, ending: str, other: list[str]
+) -> None:
+    source = write(tmp_path / "a.wav", np.concatenate([noise(1.0), tone(1.0)]))
+    codec = CHAINED[ending]
+    other = other[2:] if ending == "opus" else other  # which has one rate
+    parts = [
+        encode(source, tmp_path / f"1.{ending}", "-ar", "48000", *codec),
+        encode(
+            source, tmp_path / f"2.{ending}", *(other if ending != "opus" else other[2:]), *codec
+        ),
+    ]
+    samples, fault = heard(joined(tmp_path / f"all.{ending}", *parts))
+    assert not fault
+    assert len(samples) / RATE == pytest.approx(4.0, abs=0.3)
+
+
+@pytest.mark.sox
+def test_a_nist_file_that_is_cut_off_is_told(tmp_path: Path) -> None:
+    source, path = write(tmp_path / "a.wav", noise(2.0)), tmp_path / "a.sph"
+    subprocess.run(["sox", source, path], check=True)
+    assert heard(path)[1] == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "of 2.00 s can be read (the file ends early)" in heard(path)[1]
+
+
+@pytest.mark.parametrize(
+    "tail", [bytes(5000), b"LYRICSBEGIN" + bytes(80) + b"LYRICS200", b"a note\n"]
+)
+@pytest.mark.parametrize("pyav", ["with", "without"])
+@pytest.mark.parametrize("ending", ["mp3", "flac"])
+def test_what_follows_the_last_frame_is_no_fault(
+    tmp_path: Path, request: pytest.FixtureRequest, ending: str, pyav: str, tail: bytes
+) -> None:
+    if pyav == "without":
+        request.getfixturevalue("without_pyav")
+    path = write(tmp_path / f"a.{ending}", noise(2.0))
+    path.write_bytes(path.read_bytes() + tail)
+    samples, fault = heard(path)
+    assert not fault and len(samples) / RATE == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize("text", ['__version__ = "12.3.0"', ""], ids=["old", "a stub"])
+def test_a_pyav_that_is_too_old_is_told_and_others_go_on(tmp_path: Path, text: str) -> None:
+    (tmp_path / "av").mkdir()
+    (tmp_path / "av" / "__init__.py").write_text(text)
+    (tmp_path / "av" / "logging.py").write_text("")
+    (tmp_path / "a.m4a").write_bytes(BOX + bytes(100))
+    write(tmp_path / "b.mp3", noise(1.0))
+    done = run_detect(tmp_path, "a.m4a", "b.mp3", path=tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "is too old; pip install -U av brings 16" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_the_work_goes_on_where_stderr_is_full(tmp_path: Path) -> None:
+    recording = ROOT / "recordings" / "twice.wav"
+    line = [sys.executable, ROOT / "cli.py", "detect", "missing.wav", recording]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, text=True)
+    assert done.stdout.count("welcome") == 2 and done.returncode == 1
+
+
+def test_a_picture_does_not_take_the_place_of_its_recording(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(1.0))
+    before = path.read_bytes()
+    done = run_detect(tmp_path, "a.wav", "--plot", "a.wav")
+    assert done.returncode == 1 and "is the recording itself" in done.stderr
+    assert path.read_bytes() == before
+
+
+def test_an_empty_name_is_no_folder(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", noise(1.0))
+    done = run_detect(tmp_path, "")
+    assert done.returncode == 1 and "an empty name is no recording" in done.stderr
+
+
+@pytest.mark.parametrize("number", [0, -1, "2"])
+@pytest.mark.parametrize("name", ["channel", "track"])
+def test_channels_and_tracks_are_counted_from_one(name: str, number: object) -> None:
+    with pytest.raises(AudioError, match=f"{name} {number!r}: give a whole number"):
+        audio.Selection(**{name: number})
