@@ -140,13 +140,7 @@ def find_recordings(
         return [path]
     search = _Search(path)
     search.walk([*_named(path, first), path])
-    unlisted = [
-        AudioError(
-            f"{error.filename}: this directory cannot be listed ({error.strerror}). "
-            "Check its permissions."
-        )
-        for error in search.closed
-    ]
+    unlisted = [_told_of_closed(error) for error in search.closed]
     if unlisted and (lost is None or not search.found):
         raise unlisted[0]
     dangling = _told_of_links(path, search.dangling)

@@ -1,7 +1,6 @@
 """Events on their way out: lines of text, JSON, CSV or Audacity labels, flushed one by one, and
 clips of the audio around them."""
 
-import csv
 import errno
 import io
 import json
@@ -86,6 +85,8 @@ def _csv(file: str, event: Detection, _: tuple[int, int]) -> str:
 
 def csv_row(values: Sequence[object]) -> str:
     """A line of CSV without its end."""
+    import csv
+
     row = io.StringIO()
     # What is in the end of a line is quoted in a field.
     csv.writer(row, lineterminator="\r\n").writerow(values)

@@ -75,12 +75,13 @@ class Source:
             f"{self.path}: the end is missing after {seconds:.2f} s. Copy or record it again."
         )
 
-    def continued(self, seconds: float, remedy: str) -> AudioError:
+    def continued(self, seconds: float) -> AudioError:
         """What to say where another recording, which this decoder does not read, follows in the
         same file."""
         return AudioError(
             f"{self.path}: only the first {seconds:.2f} s are heard; "
-            f"another recording follows in the same file. {remedy}"
+            "another recording follows in the same file. "
+            f"{INSTALL_MEDIA} brings the decoder that hears both."
         )
 
 

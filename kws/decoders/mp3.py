@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kws.decoders.base import INSTALL_MEDIA, TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source
+from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source
 from kws.decoders.signatures import begins_again, is_mpeg
 from kws.errors import AudioError
 
@@ -58,4 +58,4 @@ def _chunks(source: Source, path: str, info: "miniaudio.SoundFileInfo") -> Itera
     if (info.num_frames - at) / rate >= TOLERANCE_SECONDS:
         raise source.ended_early(at / rate, info.num_frames / rate, "the file ends early")
     if begins_again(source.file):
-        raise source.continued(at / rate, f"{INSTALL_MEDIA} brings the decoder that hears both.")
+        raise source.continued(at / rate)

@@ -3,7 +3,6 @@
 import mmap
 import re
 from collections.abc import Iterator
-from itertools import dropwhile
 from typing import BinaryIO
 
 _HEAD_BYTES = 256
@@ -52,15 +51,10 @@ def is_packed(head: bytes) -> bool:
 
 def begins_again(file: BinaryIO) -> bool:
     """Whether behind a FLAC, Ogg or MP3 file in the same file another one begins."""
-    head = read_behind_tags(file)
+    if not is_mpeg(_read(file, 0)):
+        return len(beginnings(file)) > 1
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if head.startswith(b"OggS"):
-        are_first = (
-            bool(page[1][0] & _IS_FIRST_PAGE) for page in re.finditer(_OGG_PAGE, data, re.DOTALL)
-        )
-        return any(dropwhile(bool, are_first))  # streams that sound together begin together
-    pattern = _FLAC_START if head.startswith(b"fLaC") else _MP3_LENGTH_TAG
-    return sum(1 for _ in re.finditer(pattern, data, re.DOTALL)) > 1
+    return sum(1 for _ in re.finditer(_MP3_LENGTH_TAG, data, re.DOTALL)) > 1
 
 
 def beginnings(file: BinaryIO) -> list[int]:

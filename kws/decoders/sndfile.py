@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 import soundfile
 
-from kws.decoders.base import INSTALL_MEDIA, TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source
+from kws.decoders.base import TOLERANCE_SECONDS, Chunk, Decoded, RefusedError, Source
 from kws.decoders.files import Window
 from kws.decoders.headers import Part, find_parts
 from kws.decoders.ogg import lacks_end
@@ -192,7 +192,7 @@ def _chunks(source: Source, sounds: list[_Sound]) -> Iterator[Chunk]:
         ):
             reason = reason or stopped or sound.reason
     if is_packed(source.head) and begins_again(source.file):
-        raise source.continued(heard, f"{INSTALL_MEDIA} brings the decoder that hears both.")
+        raise source.continued(heard)
     if reason and (None in (sound.seconds for sound in sounds) or expected > heard):
         raise source.ended_early(heard, max(expected, heard), reason)
     if lacks_end(source.file):
