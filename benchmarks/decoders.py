@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from kws.decoders import Decoder
-from kws.decoders.base import Source
-from kws.decoders.media import Media
-from kws.decoders.mp3 import Mp3
-from kws.decoders.signatures import read_head
-from kws.decoders.sndfile import SndFile
+from kws.audio.decoders import Decoder
+from kws.audio.decoders.base import Source
+from kws.audio.decoders.media import Media
+from kws.audio.decoders.mp3 import Mp3
+from kws.audio.decoders.signatures import read_head
+from kws.audio.decoders.sndfile import SndFile
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 SECONDS, ROUNDS, COLD_ROUNDS = 900, 3, 9

@@ -192,7 +192,7 @@ def detection(phrases: list[str], data: pathlib.Path, models: pathlib.Path) -> I
     model from text, and by PocketSphinx."""
     from people import RATES, judge, spoken_folder
 
-    from kws.engine import OnnxEngine
+    from kws.runtime.engine import OnnxEngine
     from kws.synth.phrase import folder_name
 
     paths = {}
@@ -216,8 +216,8 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
     """
     from people import SNRS_DB, SPEECH
 
-    from kws.training.clips import BACKGROUND, extent, find_clips, read_bank
-    from kws.training.trials import end_to_end, place
+    from kws.training.data.clips import BACKGROUND, extent, find_clips, read_bank
+    from kws.training.evaluate.scored_words import end_to_end, place
 
     decoder = _listening(names)
     clips = [

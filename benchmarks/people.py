@@ -26,24 +26,24 @@ import time
 import numpy as np
 import torch
 
-from kws.engine import OnnxEngine
-from kws.modelfile import FORMAT
+from kws.runtime.engine import OnnxEngine
+from kws.runtime.model_file import FORMAT
 from kws.synth.phrase import folder_name
-from kws.training import trials
-from kws.training.calibrate import lowest_within
-from kws.training.clips import BACKGROUND, Bank, Clip, extent, find_clips, read_bank
-from kws.training.evaluation import CURVE
-from kws.training.export import export
-from kws.training.fit import Recipe, mixed_precision
-from kws.training.intervals import wilson
-from kws.training.matching import alarm_counts
-from kws.training.material import Folders, gather
-from kws.training.network import SIZES, NetworkConfig
-from kws.training.rounds import first_path, train_in_rounds
-from kws.training.session import Hooks, train
-from kws.training.spelling import WORDS, Speech, spoken
-from kws.training.torch_engine import load_network
-from kws.training.trunk import band_channels, reading, with_trunk
+from kws.training.data.clips import BACKGROUND, Bank, Clip, extent, find_clips, read_bank
+from kws.training.data.keyword_data import Folders, gather
+from kws.training.detection.from_text import WORDS, Speech, spoken
+from kws.training.detection.train import Hooks, train
+from kws.training.detection.two_stage import first_path, train_in_rounds
+from kws.training.evaluate import scored_words
+from kws.training.evaluate.calibration import lowest_within
+from kws.training.evaluate.intervals import wilson
+from kws.training.evaluate.matching import alarm_counts
+from kws.training.evaluate.metrics import CURVE
+from kws.training.fit.trainer import Recipe, mixed_precision
+from kws.training.model.export import export
+from kws.training.model.network import SIZES, NetworkConfig
+from kws.training.model.pretrained import band_channels, reading, with_trunk
+from kws.training.model.torch_engine import load_network
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
 SPEECH = (
@@ -261,11 +261,11 @@ def _found(engine: OnnxEngine, clips: list[Clip], snr_db: float | None) -> np.nd
     waves = list(bank)
     places = np.array([extent(wave) for wave in waves])
     return np.array(
-        [_heard(engine, each) for each in trials.word_trials(engine, waves, places, snr_db)]
+        [_heard(engine, each) for each in scored_words.word_trials(engine, waves, places, snr_db)]
     )
 
 
-def _heard(engine: OnnxEngine, trial: trials.Trial) -> np.ndarray:
+def _heard(engine: OnnxEngine, trial: scored_words.Trial) -> np.ndarray:
     """Whether the phrase is found, for each threshold of the curve: anywhere in its recording, as
     many are noisy around it."""
     return alarm_counts(trial.scores, 0, CURVE, engine.info.events) > 0
@@ -274,7 +274,7 @@ def _heard(engine: OnnxEngine, trial: trials.Trial) -> np.ndarray:
 def _listened(engine: OnnxEngine, clips: list[Clip]) -> tuple[np.ndarray, float]:
     """Events at each threshold of the curve in some recordings, and their hours."""
     bank: Bank = read_bank(clips, warn=print)
-    scores = trials.listen(engine, bank)
+    scores = scored_words.listen(engine, bank)
     return alarm_counts(scores, 0, CURVE, engine.info.events), bank.seconds / 3600
 
 

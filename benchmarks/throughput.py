@@ -18,13 +18,13 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from kws.training import protocols
-from kws.training.augment import simulated_rooms
-from kws.training.classes import ClassBatch, ClassBatches, ClassRecipe
-from kws.training.classifying import sorting_config, sorting_task
-from kws.training.fit import Run, mixed_precision
-from kws.training.network import SIZES
-from kws.training.strangers import speech_pieces
+from kws.training.augment.waveform import simulated_rooms
+from kws.training.fit.trainer import Run, mixed_precision
+from kws.training.model.network import SIZES
+from kws.training.speech_commands import protocols
+from kws.training.speech_commands.batches import ClassBatch, ClassBatches, ClassRecipe
+from kws.training.speech_commands.train import sorting_config, sorting_task
+from kws.training.speech_commands.unknowns import speech_pieces
 
 WARM_UP = 3  # steps
 

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kws.training.cost import Layer, layers, multiplications_per_second
-from kws.training.network import SAMPLE_RATE, LogMel, NetworkConfig, Output, ScanningCNN, fold
+from kws.training.model.cost import Layer, layers, multiplications_per_second
+from kws.training.model.network import SAMPLE_RATE, LogMel, NetworkConfig, Output, ScanningCNN, fold
 
 WORD, OTHERS = "AB", ("A", "B", "BA", "")
 FORMANTS = {"A": ((350, 900), (2300, 1300)), "B": ((900, 500), (1300, 2100))}  # from and to, Hz

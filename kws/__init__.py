@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING
 from kws.errors import KwsError
 
 if TYPE_CHECKING:
-    from kws.events import Detection, Scores
-    from kws.spotter import Spotter, Stream
+    from kws.runtime.postprocess import Detection, Scores
+    from kws.runtime.spotter import Spotter, Stream
 
     __version__: str
 
 __all__ = ["Detection", "KwsError", "Scores", "Spotter", "Stream"]
 
 _HOMES = {
-    "Detection": "kws.events",
-    "Scores": "kws.events",
-    "Spotter": "kws.spotter",
-    "Stream": "kws.spotter",
+    "Detection": "kws.runtime.postprocess",
+    "Scores": "kws.runtime.postprocess",
+    "Spotter": "kws.runtime.spotter",
+    "Stream": "kws.runtime.spotter",
 }
 
 # ONNX Runtime reports to its maker, and keeps a number for this machine in the home folder, unless

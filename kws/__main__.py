@@ -1,6 +1,6 @@
 """`python -m kws` is the command `kws`."""
 
-from cli import main
+from kws.cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="kws")

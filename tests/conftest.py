@@ -105,10 +105,10 @@ class TinyModel:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     torch.set_num_threads(1)  # the networks are tiny: more threads only wait for one another
 
-    from kws.training.fit import Recipe
-    from kws.training.material import Folders, gather
-    from kws.training.network import NetworkConfig
-    from kws.training.session import Hooks, train
+    from kws.training.data.keyword_data import Folders, gather
+    from kws.training.detection.train import Hooks, train
+    from kws.training.fit.trainer import Recipe
+    from kws.training.model.network import NetworkConfig
 
     folder = tmp_path_factory.mktemp("tones")
     data = write_tone_folder(folder / "data")

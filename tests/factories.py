@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kws.events import EventSettings
-from kws.training.export import export
-from kws.training.network import NetworkConfig, ScanningCNN
-from kws.training.session import describe
+from kws.runtime.postprocess import EventSettings
+from kws.training.detection.train import describe
+from kws.training.model.export import export
+from kws.training.model.network import NetworkConfig, ScanningCNN
 
 SMALL = {"mels": 12, "channels": 12, "kernels": (3, 5), "pool_frames": 4}
 BANDS = {"band_channels": 3}  # a stem that looks at bands

@@ -166,22 +166,23 @@ class Ear:
     def __init__(self, stderr: Path) -> None:
         import miniaudio  # noqa: F401 - takes 3 MB once, for the first file that PyAV refuses
 
-        import cli
-        from kws import Spotter, audio
+        from kws import Spotter
+        from kws.audio import recordings
+        from kws.cli.main import main
 
-        self._main = cli.main
+        self._main = main
         self._heard_seconds = 0.0
         spotter = Spotter.load()
         Spotter.load = lambda *_, **__: spotter
         _warm_up(spotter)
-        blocks = audio.blocks
+        blocks = recordings.blocks
 
         def counted(*args: object, **kwargs: object) -> Iterator[np.ndarray]:
             for block in blocks(*args, **kwargs):
-                self._heard_seconds += len(block) / audio.SAMPLE_RATE
+                self._heard_seconds += len(block) / recordings.SAMPLE_RATE
                 yield block
 
-        audio.blocks = counted
+        recordings.blocks = counted
         self._stderr = stderr
         # Below Python: what libraries write to descriptor 2 counts as well.
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)

@@ -11,16 +11,17 @@ import torch
 from sounds import RATE, make_bank, quiet, tone
 
 from kws.errors import DataError, KwsError
-from kws.training import checkpoint, processes
-from kws.training.augment import simulated_rooms
-from kws.training.classes import ClassBatches, ClassRecipe
-from kws.training.classifying import lead_samples, sorting_config, sorting_task
-from kws.training.fit import Recipe, Run, Task, fit
-from kws.training.mixing import Mixer, Source, coloured_noise, placed_word, unplaced_word
-from kws.training.network import NetworkConfig
-from kws.training.part import Part
-from kws.training.session import detection_task
-from kws.training.strangers import Pieces
+from kws.training import distributed
+from kws.training.augment.mixer import Mixer, Source, coloured_noise, placed_word, unplaced_word
+from kws.training.augment.waveform import simulated_rooms
+from kws.training.detection.train import detection_task
+from kws.training.fit.trainer import Recipe, Run, Task, fit
+from kws.training.model import checkpoint
+from kws.training.model.network import NetworkConfig
+from kws.training.speech_commands.batches import ClassBatches, ClassRecipe
+from kws.training.speech_commands.dataset import Part
+from kws.training.speech_commands.train import lead_samples, sorting_config, sorting_task
+from kws.training.speech_commands.unknowns import Pieces
 
 CPU = torch.device("cpu")
 # Not seed 0: in its first step as many frames put the end of the word too late as too early, all by
@@ -128,7 +129,7 @@ def rooms() -> torch.Tensor:
 
 
 def stop_in_the_second_process(step: int, loss: float) -> None:
-    if step == 4 and processes.rank() == 1:
+    if step == 4 and distributed.rank() == 1:
         raise KeyboardInterrupt
 
 
@@ -147,7 +148,7 @@ def outcome(attempt: Callable[[], Run]) -> str:
 
 def main(folder: Path) -> None:
     outcomes = {}
-    with processes.joined(CPU):
+    with distributed.joined(CPU):
         weights = {
             name: lesson().run(folder / f"{name}.pt").network.state_dict()
             for name, lesson in LESSONS.items()
@@ -163,7 +164,7 @@ def main(folder: Path) -> None:
             lambda: detection(replace(DETECTION, shards=3)).run(folder / "uneven.pt")
         )
         checkpoint.save(
-            {"outcomes": outcomes, "weights": weights}, folder / f"rank{processes.rank()}.pt"
+            {"outcomes": outcomes, "weights": weights}, folder / f"rank{distributed.rank()}.pt"
         )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.training.clips import Bank, Clip, pack
+from kws.training.data.clips import Bank, Clip, pack
 
 RATE = 16_000
 

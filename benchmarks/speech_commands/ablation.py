@@ -22,15 +22,16 @@ import numpy as np
 import torch
 from pack9 import read_material, taken, without_half
 
-from kws.engine import OnnxEngine
-from kws.training import classifying, fit, protocols
-from kws.training.augment import with_noise
-from kws.training.classes import ClassRecipe, learning_rate
-from kws.training.classifying import balanced_accuracy, predict_streamed, sorting_config
-from kws.training.fit import Recipe
-from kws.training.mixing import coloured_noise
-from kws.training.part import Part
-from kws.training.trunk import with_trunk
+from kws.runtime.engine import OnnxEngine
+from kws.training.augment.mixer import coloured_noise
+from kws.training.augment.waveform import with_noise
+from kws.training.fit import trainer
+from kws.training.fit.trainer import Recipe
+from kws.training.model.pretrained import with_trunk
+from kws.training.speech_commands import protocols, train
+from kws.training.speech_commands.batches import ClassRecipe, learning_rate
+from kws.training.speech_commands.dataset import Part
+from kws.training.speech_commands.train import balanced_accuracy, predict_streamed, sorting_config
 
 NOTHING, NO_TRUNK, BANDS = "nothing", "the trunk", "the trunk, but with a stem that looks at bands"
 KERNELS = {  # in frames of 20 ms, without a trunk, which has kernels of its own
@@ -126,8 +127,10 @@ def main() -> None:
             # What reading brings is another question.
             config = replace(config, kernels=KERNELS.get(row, config.kernels), letters="")
             start = with_trunk(config, trunk, seed) if trunk else None
-            with patch.object(fit, "learning_rate", steady) if row == FALLING else nullcontext():
-                classifying.train(
+            with (
+                patch.object(trainer, "learning_rate", steady) if row == FALLING else nullcontext()
+            ):
+                train.train(
                     protocol,
                     config,
                     recipe,

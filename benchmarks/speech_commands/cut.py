@@ -1,7 +1,7 @@
 """Cuts LibriSpeech by what is said in it: single words, and stretches in which none of the seven
 words of pack-9 is said.
 
-    python benchmarks/trunk/transcribe.py --data DATA
+    python recipes/phone_recognizer/transcribe.py --data DATA
     python benchmarks/speech_commands/cut.py --data DATA
 
 Makes DATA/cut_words/WORD/*.wav, people's other words, of which Speech Commands has too few; left
@@ -20,9 +20,9 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from kws.audio import SAMPLE_RATE
-from kws.synth.dictionary import sounds
-from kws.training.protocols import PACK_WORDS
+from kws.audio.recordings import SAMPLE_RATE
+from kws.synth.pronunciation import sounds
+from kws.training.speech_commands.protocols import PACK_WORDS
 
 SURE, SHORTEST, LONGEST, MARGIN = 0.7, 0.2, 0.9, 0.03  # probability; seconds
 SHORTEST_STRETCH = 1.0

@@ -1,7 +1,7 @@
 """The seven words of pack-9 as detectors: one network for all, trained to fire at the end of each,
 judged in streams of ten seconds.
 
-    python benchmarks/trunk/transcribe.py --data DATA;
+    python recipes/phone_recognizer/transcribe.py --data DATA;
     python benchmarks/speech_commands/cut.py --data DATA
     python benchmarks/speech_commands/detectors.py --data DATA --out RUNS [--epochs 20]
         [--trunk models/trunk.pt] [--seed 0]
@@ -24,25 +24,25 @@ import re
 import numpy as np
 import torch
 
-from kws.audio import SAMPLE_RATE
-from kws.engine import OnnxEngine
-from kws.spotter import Spotter
-from kws.synth.neighbours import pronunciations
-from kws.training import trials
-from kws.training.calibrate import lowest_within
-from kws.training.clips import Clip, extent, find_clips, read_bank
-from kws.training.evaluating import progress
-from kws.training.evaluation import CURVE
-from kws.training.fit import Recipe, mixed_precision
-from kws.training.hearing import Listened, hear_recordings
-from kws.training.intervals import wilson
-from kws.training.matching import hits
-from kws.training.material import Folders, gather
-from kws.training.network import SIZES, NetworkConfig
-from kws.training.protocols import PACK_WORDS
-from kws.training.rounds import first_path, train_in_rounds
-from kws.training.session import Hooks
-from kws.training.trunk import band_channels, readings, with_trunk
+from kws.audio.recordings import SAMPLE_RATE
+from kws.runtime.engine import OnnxEngine
+from kws.runtime.spotter import Spotter
+from kws.synth.confusables import pronunciations
+from kws.training.data.clips import Clip, extent, find_clips, read_bank
+from kws.training.data.keyword_data import Folders, gather
+from kws.training.detection.train import Hooks
+from kws.training.detection.two_stage import first_path, train_in_rounds
+from kws.training.evaluate import scored_words
+from kws.training.evaluate.calibration import lowest_within
+from kws.training.evaluate.command import progress
+from kws.training.evaluate.intervals import wilson
+from kws.training.evaluate.matching import hits
+from kws.training.evaluate.metrics import CURVE
+from kws.training.evaluate.scoring import Listened, hear_recordings
+from kws.training.fit.trainer import Recipe, mixed_precision
+from kws.training.model.network import SIZES, NetworkConfig
+from kws.training.model.pretrained import band_channels, readings, with_trunk
+from kws.training.speech_commands.protocols import PACK_WORDS
 
 SPEECH = (
     "without_words",
@@ -193,12 +193,12 @@ def _found(engine: OnnxEngine, number: int, clips: list[Clip]) -> np.ndarray:
     )
 
 
-def _placed(engine: OnnxEngine, wave: np.ndarray, seed: int) -> trials.Trial:
+def _placed(engine: OnnxEngine, wave: np.ndarray, seed: int) -> scored_words.Trial:
     place = np.array(extent(wave))
     lead = float(np.random.default_rng(seed).uniform(0, STREAM_SECONDS - len(wave) / SAMPLE_RATE))
     tail = STREAM_SECONDS - len(wave) / SAMPLE_RATE - lead
-    audio = trials.place(wave, place, SNR_DB, seed, lead_seconds=lead, tail_seconds=tail)
-    return trials.trial(engine, audio, *(lead + place))
+    audio = scored_words.place(wave, place, SNR_DB, seed, lead_seconds=lead, tail_seconds=tail)
+    return scored_words.trial(engine, audio, *(lead + place))
 
 
 if __name__ == "__main__":

@@ -24,24 +24,24 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from kws.engine import OnnxEngine
-from kws.training import accuracy, classifying, protocols
-from kws.training.classes import ClassRecipe
-from kws.training.classifying import (
+from kws.runtime.engine import OnnxEngine
+from kws.training.data.clips import Bank, find_clips, read_bank
+from kws.training.detection.train import Hooks
+from kws.training.fit.trainer import mixed_precision
+from kws.training.model.network import SIZES
+from kws.training.model.pretrained import with_trunk
+from kws.training.model.torch_engine import load_network
+from kws.training.speech_commands import accuracy, protocols, train
+from kws.training.speech_commands.batches import ClassRecipe
+from kws.training.speech_commands.command import with_sounds
+from kws.training.speech_commands.dataset import UNKNOWN, Part
+from kws.training.speech_commands.train import (
     balanced_accuracy,
     lexicon_of,
     predict,
     predict_streamed,
     sorting_config,
 )
-from kws.training.clips import Bank, find_clips, read_bank
-from kws.training.fit import mixed_precision
-from kws.training.network import SIZES
-from kws.training.part import UNKNOWN, Part
-from kws.training.session import Hooks
-from kws.training.sorting import with_sounds
-from kws.training.torch_engine import load_network
-from kws.training.trunk import with_trunk
 
 OTHER_SPEECH = (
     *("librispeech", "wake_words", "precise_community", "custom_commands", "honk"),
@@ -166,7 +166,7 @@ def run(
         hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)
         start = with_trunk(config, args.trunk, recipe.seed) if args.trunk else None
-        classifying.train(
+        train.train(
             protocol,
             config,
             recipe,

@@ -12,13 +12,13 @@ SPOKEN/clips.csv; what is there is not spoken again.
 import argparse
 import pathlib
 
-from kws.synth import engines
-from kws.synth.command import progress
-from kws.synth.dictionary import sounds
-from kws.synth.neighbours import CONTAINING, neighbours
+from kws.synth.confusables import CONTAINING, neighbours
+from kws.synth.corpus import progress
+from kws.synth.engines import registry
 from kws.synth.plan import planned
-from kws.synth.speaking import speak
-from kws.training.protocols import PROTOCOLS, WORDS
+from kws.synth.pronunciation import sounds
+from kws.synth.render import speak
+from kws.training.speech_commands.protocols import PROTOCOLS, WORDS
 
 COMMON = (pathlib.Path(__file__).parent / "other_words.txt").read_text().split()
 CLIPS = {"known": 120, "other": 60, "near": 6, "common": 2}  # of each word
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--jobs", type=int, default=0)
     args = parser.parse_args()
-    found = engines.found()
+    found = registry.found()
     for engine, lack in found.lacking:
         print(f"not used: {engine.name} needs {lack}: {engine.install}")
     clips = [

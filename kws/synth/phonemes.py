@@ -4,7 +4,7 @@ write them.
 The digit behind a vowel is its stress: 1 primary, 2 secondary, 0 none.
 """
 
-from kws.synth.engine import SynthError
+from kws.synth.engines.base import SynthError
 
 _KOKORO = {
     "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "W", "AY": "I", "EH": "ɛ", "ER": "ɜɹ",

@@ -5,8 +5,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from kws.synth import dictionary
-from kws.synth.engine import SynthError
+from kws.synth import pronunciation
+from kws.synth.engines.base import SynthError
 
 MOST_WORDS = 5  # longer ones last longer than the network hears at once
 FEWEST_LETTERS = 2
@@ -123,13 +123,13 @@ def _is_spelled(word: str, all_in_capitals: bool) -> bool:
     if len(word) > _LONGEST_SPELLED or _is_said_as_a_word(word):
         return False
     return not all_in_capitals or (
-        dictionary.is_there() and word.lower() not in dictionary.ordinary()
+        pronunciation.is_there() and word.lower() not in pronunciation.ordinary()
     )
 
 
 def _is_said_as_a_word(capitals: str) -> bool:
-    said = dictionary.entries().get(capitals) if dictionary.is_there() else None
-    return isinstance(said, str) and dictionary.unstressed(said) != dictionary.sounds(
+    said = pronunciation.entries().get(capitals) if pronunciation.is_there() else None
+    return isinstance(said, str) and pronunciation.unstressed(said) != pronunciation.sounds(
         _dotted(capitals)
     )
 

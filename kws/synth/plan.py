@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.folders import shortened
-from kws.synth.engine import Engine, Settings, SynthError
+from kws.audio.folders import shortened
+from kws.synth.engines.base import Engine, Settings, SynthError
 from kws.synth.phrase import folder_name
 
 # Of the clips of several words: people pause within a phrase, engines only where they are told to.

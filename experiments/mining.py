@@ -1,0 +1,201 @@
+"""Does a second round with mined negatives pay? Trains a detector with and without, in as many
+steps, and judges both.
+
+    python experiments/mining.py --data DATA --out RUNS [--word cat] [--seeds 0 1]
+        [--arms plain mined ...] [--share 0.08]
+    python experiments/mining.py --data DATA --out RUNS --judge
+
+DATA holds one folder a set of recordings: speech_commands (its other words are what the word is
+told from), and librispeech, wake_words, precise_community, custom_commands: other speech. RUNS
+keeps one model for each run; a run that is there is not trained again, one that was stopped goes
+on. The arms:
+
+    plain        one round; the other speech is not heard at all
+    mined        two rounds; of the other speech only what fired after the first is learned from
+                 (kws train --mine)
+    heard        one round; the other speech is drawn from at random all the time
+                 (kws train --negatives)
+    heard-mined  two rounds; both
+
+Judged by speakers that were held out, the validation and the test part apart: words in pink noise
+at 10 dB, false alarms on all speech of DATA without the word.
+"""
+
+import argparse
+import json
+import pathlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from kws.runtime.engine import OnnxEngine
+from kws.training.data.clips import BACKGROUND, Bank, extent, find_clips, read_bank
+from kws.training.data.keyword_data import Folders, gather
+from kws.training.detection.train import Hooks, train
+from kws.training.detection.two_stage import second, train_in_rounds
+from kws.training.evaluate import scored_words
+from kws.training.evaluate.calibration import lowest_within
+from kws.training.evaluate.intervals import poisson
+from kws.training.evaluate.matching import alarm_counts, hits
+from kws.training.evaluate.metrics import CURVE
+from kws.training.fit import hard_negatives
+from kws.training.fit.trainer import Recipe
+from kws.training.model.network import NetworkConfig
+
+OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands")
+# The second round has two epochs.
+FIRST = Recipe(epochs=4, steps_per_epoch=200, batch=64, learning_rate=3e-3, averaging=0.99)
+SNR_DB = 10.0
+ALARMS_PER_HOUR = (1.0, 5.0)
+MISS_RATES = (0.05, 0.1, 0.2)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Whether the other speech is drawn from at random, and whether it is mined."""
+
+    heard: bool
+    mined: bool
+
+
+ARMS = {
+    "plain": Arm(False, False),
+    "mined": Arm(False, True),
+    "heard": Arm(True, False),
+    "heard-mined": Arm(True, True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
+    parser.add_argument("--word", default="cat")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=hard_negatives.SHARE,
+        help="of the negatives drawn that are mined ones",
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.judge:
+        judge_all(args.data, args.out, args.word)
+        return
+    hard_negatives.SHARE = args.share
+    for seed in args.seeds:
+        for arm in args.arms:
+            share = f"-{args.share:g}" if args.share != 0.08 and ARMS[arm].mined else ""
+            train_arm(
+                args.data,
+                args.out / f"{args.word}-{arm}{share}-{seed}.onnx",
+                args.word,
+                ARMS[arm],
+                seed,
+            )
+
+
+def train_arm(data: pathlib.Path, path: pathlib.Path, word: str, arm: Arm, seed: int) -> None:
+    """Trains one run, or goes on with it."""
+    if path.exists():
+        return
+    other = tuple(data / name for name in OTHER_SPEECH)
+    folders = Folders(
+        data / "speech_commands",
+        negatives=other if arm.heard else (),
+        mine=other if arm.mined else (),
+    )
+    material = gather([word], folders, warn=print)
+    recipe = replace(FIRST, seed=seed)
+    if not arm.mined:
+        recipe = replace(recipe, epochs=FIRST.epochs + second(FIRST).epochs)
+    learn = train_in_rounds if arm.mined else train
+    began = path.with_suffix(".first.pt" if arm.mined else ".pt").exists()
+    hooks = Hooks(
+        epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True), say=print, warn=print
+    )
+    learn(
+        material,
+        NetworkConfig((word,)),
+        recipe,
+        path,
+        device=torch.device("cpu"),
+        hooks=hooks,
+        resume=began,
+    )
+
+
+def judge_all(data: pathlib.Path, runs: pathlib.Path, word: str) -> None:
+    """A line of JSON for each run, and for the first round of those with two."""
+    banks = {part: _heldout(data, word, part) for part in ("validation", "test")}
+    for path in sorted(runs.glob(f"{word}-*.onnx")):
+        engine = OnnxEngine(str(path))
+        print(
+            json.dumps(
+                {"run": path.stem, **{part: judge(engine, *bank) for part, bank in banks.items()}}
+            ),
+            flush=True,
+        )
+
+
+def judge(engine: OnnxEngine, words: Bank, speech: list[Bank]) -> dict:
+    """Misses in noise at given rates of false alarms, and false alarms at given rates of misses."""
+    settings = engine.info.events
+    extents = np.array([extent(wave) for wave in words])
+    heard = scored_words.word_trials(engine, list(words), extents, SNR_DB)
+    missed = 1 - np.mean([hits(each, 0, CURVE, settings) for each in heard], axis=0)
+    hours = sum(bank.seconds for bank in speech) / 3600
+    alarms = sum(
+        alarm_counts(scored_words.listen(engine, bank), 0, CURVE, settings) for bank in speech
+    )
+    return {
+        "clips": len(words),
+        "hours": round(hours, 2),
+        "missed": {
+            f"{rate:g} per hour": _missed(missed, lowest_within(alarms, rate * hours))
+            for rate in ALARMS_PER_HOUR
+        },
+        "false_alarms": {
+            f"{rate:.0%} missed": _alarms(alarms, np.flatnonzero(missed <= rate))
+            for rate in MISS_RATES
+        },
+    }
+
+
+def _missed(missed: np.ndarray, at: int | None) -> float | None:
+    return None if at is None else round(float(missed[at]), 4)
+
+
+def _alarms(alarms: np.ndarray, within: np.ndarray) -> list | None:
+    """Events, and their 95 % interval, at the highest threshold that misses no more."""
+    if not len(within):
+        return None
+    count = int(alarms[within[-1]])
+    return [count, *(round(limit, 1) for limit in poisson(count, 1.0))]
+
+
+def _heldout(data: pathlib.Path, word: str, part: str) -> tuple[Bank, list[Bank]]:
+    clips = [
+        clip
+        for clip in find_clips(data / "speech_commands")
+        if clip.part == part and clip.label != BACKGROUND
+    ]
+    speech = [
+        clip for name in OTHER_SPEECH for clip in find_clips(data / name) if clip.part == part
+    ]
+    words, others = (
+        [clip for clip in clips if (clip.label == word) == wanted] for wanted in (True, False)
+    )
+    return read_bank(words, warn=print), [
+        read_bank(others, warn=print),
+        read_bank(speech, warn=print),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Trains variants of the network for a short while on the same material, to choose by measurement.
+
+    python experiments/variants.py --data DATA --work WORK --out variants.jsonl
+        [--only NAME ...]
+
+Each is judged on held-out voices (Piper joe, five Kokoro voices) at 10 dB and on held-out real
+speech: the miss rate at the lowest threshold with at most ten false alarms per hour. Ten, since
+after so short a training fewer would measure chance.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import tempfile
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "recipes" / "welcome"))
+from train import CONFIG, RECIPE, WORD, gather
+
+from kws.runtime.engine import OnnxEngine
+from kws.training.data.keyword_data import Material, heldout_waves
+from kws.training.detection import train
+from kws.training.evaluate import scored_words
+from kws.training.evaluate.calibration import THRESHOLDS, lowest_within
+from kws.training.model.cost import multiplications_per_second
+
+VARIANTS = {
+    "as shipped": {},
+    "3 long kernels (19, 21, 25)": {"kernels": (19, 21, 25)},
+    "short field, 0.9 s (7 7 7 7 9 9)": {"kernels": (7, 7, 7, 7, 9, 9)},
+    "64 channels": {"channels": 64},
+    "128 channels, 4 blocks (13 15 17 19)": {"channels": 128, "kernels": (13, 15, 17, 19)},
+    "24 mel bands": {"mels": 24},
+    "64 mel bands": {"mels": 64},
+    "10 ms frames (stride 1)": {
+        "stride": 1,
+        "kernels": (17, 19, 21, 23, 25, 27),
+        "pool_frames": 10,
+    },
+}
+FALSE_ALARMS_PER_HOUR = 10.0
+SHORT = replace(
+    RECIPE, epochs=1, steps_per_epoch=400, batch=128, learning_rate=3e-3, averaging=0.99
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    args = parser.parse_args()
+    material = gather(args.data, args.work / "spoken")
+    for name in args.only:
+        row = {"variant": name, **measure(material, replace(CONFIG, **VARIANTS[name]))}
+        print(json.dumps(row), flush=True)
+        with args.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def measure(material: Material, config) -> dict:
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "variant.onnx"
+        document = train.train(material, config, SHORT, path, device=torch.device("cpu"))
+        engine = OnnxEngine(str(path))
+    word = material.heldout_words[0]
+    made = scored_words.word_trials(engine, list(word.bank), word.placed, snr_db=10.0)
+    silence = scored_words.listen(engine, heldout_waves(material))
+    settings = engine.info.events
+    allowed = FALSE_ALARMS_PER_HOUR * material.heldout_hours
+    alarms = np.array(
+        [len(scored_words.events(silence, (WORD,), settings.at([t]))) for t in THRESHOLDS]
+    )
+    within = lowest_within(alarms, allowed)
+    threshold = THRESHOLDS[-1 if within is None else within]
+    return {
+        "parameters": document["parameters"],
+        "receptive field, s": round(document["receptive_field_seconds"], 3),
+        "million multiplications per s": round(
+            multiplications_per_second(config).one_pass / 1e6, 1
+        ),
+        "loss": document["training"]["last_epoch"]["loss"],
+        "missed at 10 dB, 10 false alarms per hour": round(
+            scored_words.miss_rate(made, 0, (WORD,), settings.at([threshold])), 4
+        ),
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Opens a recording of any format and gives its samples as they are, chunk by chunk; `kws.audio.recordings`
+makes model audio of them.
+
+DECODERS are tried in their order, each where it suits the first bytes of the file. Their modules
+say how they seek, and how they tell that a recording is incomplete:
+
+- `sndfile`, libsndfile: stored samples (WAV, RF64, W64, AIFF, AU, CAF, VOC, NIST, ...), with the
+  mended headers of `headers`.
+- `media`, PyAV, where it is installed (extra `media`): all else (MP3, FLAC, Ogg, M4A, WebM,
+  3GP, AMR, video, ...).
+- `mp3`, miniaudio: MP3, where PyAV is not installed.
+- `sndfile` again: FLAC and Ogg, where PyAV is not installed.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from kws.audio.decoders.base import INSTALL_MEDIA, Chunk, Decoded, Decoder, RefusedError, Source
+from kws.audio.decoders.files import SafeFile
+from kws.audio.decoders.media import Media
+from kws.audio.decoders.mp3 import Mp3
+from kws.audio.decoders.signatures import read_head
+from kws.audio.decoders.sndfile import SndFile
+from kws.errors import AudioError
+
+__all__ = ["DECODERS", "Chunk", "Decoded", "Decoder", "open_recording"]
+
+DECODERS: tuple[Decoder, ...] = (SndFile(packed=False), Media(), Mp3(), SndFile(packed=True))
+
+
+@contextmanager
+def open_recording(
+    path: Path, block_seconds: float, start_seconds: float = 0.0, track: int | None = None
+) -> Iterator[Decoded]:
+    """Opens `path` at `start_seconds`; chunks are `block_seconds` long, or shorter where that
+    would take too much memory. `track`: which of several audio tracks, counted from 1; the first
+    unless told.
+
+    Raises AudioError: no such file, not a regular file, empty, not permitted, no such track, or no
+    decoder reads it.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(_file(path))
+        source = Source(file, path, read_head(file), start_seconds, block_seconds, track)
+        yield _decoded(source, stack)
+
+
+def _file(path: Path) -> SafeFile:
+    """The file, open at its beginning."""
+    try:
+        kind = path.stat().st_mode
+        # Asked before it is opened: a named pipe would wait for a writer.
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise AudioError(
+                f"{path}: not a regular file. "
+                "Save the recording first, or give it on standard input as '-'."
+            )
+        file = SafeFile(path)
+    except (FileNotFoundError, ValueError):  # of a name with a null byte
+        raise AudioError(f"{path}: no such file or directory. Check the path.") from None
+    except OSError as error:
+        raise AudioError(
+            f"{path}: cannot be opened ({error.strerror}). Check the path and its permissions."
+        ) from None
+    if not os.fstat(file.fileno()).st_size:
+        file.close()
+        raise AudioError(f"{path}: the file is empty (0 bytes). Record or copy it again.")
+    return file
+
+
+def _decoded(source: Source, stack: ExitStack) -> Decoded:
+    reason = "unknown format"
+    for decoder in DECODERS:
+        if decoder.suits(source.head):
+            try:
+                return stack.enter_context(decoder.open(source))
+            except RefusedError as refusal:
+                reason = str(refusal)
+    if Media().suits(source.head):
+        raise AudioError(
+            f"{source.path}: not a recording that can be read ({reason}). "
+            "Check the file, or convert it to WAV."
+        )
+    raise AudioError(
+        f"{source.path}: the installed decoders do not read it ({reason}). "
+        f"{INSTALL_MEDIA} brings one for MP4, M4A, WebM and most others."
+    )

@@ -1,0 +1,348 @@
+"""What `kws doctor` tries: packages, formats, models, the microphone, speech engines; one small
+function each.
+
+A function says what it found, or raises: a Problem, or whatever the thing that is tried raises. All
+that may be missing or broken is imported inside of them.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kws.errors import AudioError, KwsError, install_hint
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kws.doctor.sample_files import Format
+    from kws.runtime.spotter import Spotter
+
+WORKS, MISSING, BROKEN, UNTRIED = "works", "missing", "broken", "not tried"
+REQUIRED = ("numpy", "onnxruntime", "soundfile", "soxr", "miniaudio", "click", "tqdm")
+OPTIONAL = {  # what they are for, and the command that brings them
+    "av": ("reads M4A, WebM, AMR, ...", "pip install av"),
+    "matplotlib": ("draws plots", install_hint("plot")),
+    "torch": ("is for training", install_hint("train")),
+    "torchaudio": ("is for training", install_hint("train")),
+    "librosa": ("is for training", install_hint("train")),
+    "onnx": ("is for training", install_hint("train")),
+}
+NEEDED_FORMATS = ("WAV", "FLAC", "Ogg Vorbis", "Opus", "AIFF", "AU", "CAF", "W64", "RF64", "MP3")
+PYAV_FORMATS = ("M4A", "WebM", "WMA", "AMR", "3GP")
+ENGINES = ("kokoro", "piper", "hibari", "pico", "flite", "espeak", "festival")
+_CLONED = Path(__file__).resolve().parents[2] / "models"
+_REINSTALL = "pip install --force-reinstall kws"
+_LONGEST_REASON = 300  # letters of what a library says
+
+
+class Problem(Exception):  # noqa: N818 - it is told, it is no error of ours
+    """What is wrong with the thing that is tried, and the one thing that mends it."""
+
+    def __init__(self, status: str, detail: str, remedy: str = ""):
+        super().__init__(detail)
+        self.status, self.detail, self.remedy = status, detail, remedy
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of one try. needed: whether kws does not work without it. status: one of those
+    above. remedy: empty where there is nothing to mend, or nobody knows how."""
+
+    section: str
+    name: str
+    needed: bool
+    status: str
+    detail: str
+    remedy: str
+
+    @property
+    def fails(self) -> bool:
+        """Whether kws does not work for it."""
+        return self.needed and self.status in (MISSING, BROKEN)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Something to try; `attempt` returns what there is to say of it if it works. remedy: of what
+    is broken."""
+
+    section: str
+    name: str
+    attempt: Callable[[], str]
+    remedy: str = ""
+    needed: bool = False
+
+    def check(self) -> Check:
+        """Tries it. Raises nothing."""
+        try:
+            return self.told(WORKS, self.attempt(), "")
+        except Problem as problem:
+            return self.told(problem.status, problem.detail, problem.remedy)
+        except KwsError as error:
+            return self.told(BROKEN, str(error), self.remedy)
+        except (Exception, SystemExit) as error:  # other people's code: whatever it raises is told
+            return self.told(BROKEN, f"{type(error).__name__}: {error}", self.remedy)
+
+    def told(self, status: str, detail: str, remedy: str) -> Check:
+        """On one line."""
+        line = " ".join(detail.split())[:_LONGEST_REASON]
+        return Check(self.section, self.name, self.needed, status, line, remedy)
+
+
+def probes_of(section: str) -> list[Probe]:
+    """All that is tried in a section, in the same order whenever it is asked."""
+    return SECTIONS[section]()
+
+
+# Packages
+
+
+def _packages() -> list[Probe]:
+    optional = (_optional("packages", name) for name in ("av", "matplotlib"))
+    return [Probe("packages", "kws", _kws, needed=True), *map(_required, REQUIRED), *optional]
+
+
+def _training() -> list[Probe]:
+    packages = (_optional("training", name) for name in ("torch", "torchaudio", "librosa", "onnx"))
+    return [*packages, Probe("training", "gpu", _gpu, "Check the driver: nvidia-smi")]
+
+
+def _required(name: str) -> Probe:
+    attempt = partial(_package, name, "", f"pip install {name}")
+    return Probe("packages", name, attempt, f"pip install --force-reinstall {name}", needed=True)
+
+
+def _optional(section: str, name: str) -> Probe:
+    use, remedy = OPTIONAL[name]
+    return Probe(section, name, partial(_package, name, f"; it {use}", remedy), remedy)
+
+
+def _kws() -> str:
+    here = Path(__file__).parents[1]
+    try:
+        version = metadata.version("kws")
+    except metadata.PackageNotFoundError:
+        version = "not installed"
+    return f"{version}, in {here}; Python {sys.version.split()[0]}, {sys.platform}"
+
+
+def _package(name: str, use: str, remedy: str) -> str:
+    try:
+        loaded = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise Problem(MISSING, f"not installed{use}", remedy) from None
+    if loaded.__file__ is None:
+        raise Problem(BROKEN, "nothing but an empty folder of it is there", remedy)
+    if name == "soundfile":
+        return f"{_version(name)}, with libsndfile {loaded.__libsndfile_version__}"
+    return _version(name)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # onnxruntime may come as onnxruntime-gpu
+        return str(getattr(sys.modules[name], "__version__", "of unknown version"))
+
+
+def _gpu() -> str:
+    try:
+        import torch
+    except (ImportError, OSError):
+        raise Problem(MISSING, "needs torch", OPTIONAL["torch"][1]) from None
+    if not torch.cuda.is_available():
+        raise Problem(MISSING, "torch finds no CUDA device")
+    ones = torch.ones(64, 64, device="cuda")
+    if (ones @ ones).sum().item() != 64**3:
+        raise Problem(BROKEN, "the GPU computes wrongly", "Check the driver: nvidia-smi")
+    return f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 2**30:.0f} GiB"
+
+
+# Formats
+
+
+def _formats() -> list[Probe]:
+    libsndfile, pyav = (
+        "pip install --force-reinstall soundfile miniaudio",
+        "pip install --force-reinstall av",
+    )
+    return [
+        *(
+            Probe("formats", each, partial(_format, each), libsndfile, True)
+            for each in NEEDED_FORMATS
+        ),
+        *(Probe("formats", each, partial(_format, each), pyav) for each in PYAV_FORMATS),
+    ]
+
+
+def _format(name: str) -> str:
+    """A tone is written and heard again."""
+    from kws.audio import recordings
+    from kws.doctor import sample_files
+
+    form = next(each for each in sample_files.FORMATS if each.name == name)
+    with tempfile.TemporaryDirectory(prefix="kws-") as folder:
+        path = Path(folder, f"tone{form.suffix}")
+        _write_tone(path, form)
+        try:
+            heard = recordings.read(path)
+        except AudioError as error:
+            raise Problem(BROKEN, str(error).removeprefix(f"{path}: ")) from error
+    return _tone_in(heard)
+
+
+def _write_tone(path: Path, form: "Format") -> None:
+    from kws.doctor.sample_files import NoEncoderError, write_tone
+
+    try:
+        write_tone(path, form)
+    except NoEncoderError as error:
+        raise Problem(UNTRIED, str(error)) from error
+    except ModuleNotFoundError as error:
+        if error.name != "av":
+            raise
+        raise Problem(MISSING, "needs PyAV", OPTIONAL["av"][1]) from None
+
+
+def _tone_in(samples: "np.ndarray") -> str:
+    """Raises Problem for samples (16 kHz) that are not the tone that was written."""
+    import numpy as np
+
+    from kws.audio.recordings import SAMPLE_RATE
+    from kws.doctor.sample_files import LEVEL, PITCH_HERTZ
+
+    seconds, level = len(samples) / SAMPLE_RATE, float(np.sqrt(2 * np.mean(samples**2)))
+    pitch = float(np.abs(np.fft.rfft(samples)).argmax() / seconds)
+    heard = f"{seconds:.2f} s of {pitch:.0f} Hz at {level:.2f}"
+    if abs(seconds - 1) > 0.1 or abs(pitch - PITCH_HERTZ) > 5 or not LEVEL / 2 < level < 2 * LEVEL:
+        written = f"1.00 s of {PITCH_HERTZ:.0f} Hz at {LEVEL:.2f}"
+        raise Problem(BROKEN, f"{heard} heard, {written} written")
+    return heard
+
+
+# Microphones
+
+
+def _microphones() -> list[Probe]:
+    return [Probe("microphones", "default", _microphone, "kws stream --list-devices")]
+
+
+def _microphone() -> str:
+    import numpy as np
+
+    from kws.audio import microphone
+
+    try:
+        names = microphone.devices()
+    except AudioError as error:
+        raise Problem(MISSING, str(error)) from error
+    blocks = microphone.blocks(block_seconds=0.1, on_loss=lambda seconds: None)
+    try:
+        heard = np.concatenate([next(blocks) for _ in range(4)])
+    except AudioError as error:
+        raise Problem(UNTRIED, str(error)) from error
+    finally:
+        blocks.close()
+    there = f"there are: {', '.join(names)}"
+    if not heard.any():
+        raise Problem(
+            BROKEN,
+            f"gives nothing but digital silence; {there}",
+            "Unmute it, or choose one: --input-device NAME",
+        )
+    return f"level {10 * np.log10(np.mean(heard**2)):.0f} dB of full scale; {there}"
+
+
+# Models
+
+
+def _models() -> list[Probe]:
+    shipped = Probe("models", "shipped", _shipped_model, _REINSTALL, True)
+    own = sorted(path for path in Path("models").glob("*.onnx") if path.resolve().parent != _CLONED)
+    return [shipped, *(Probe("models", str(path), partial(_own_model, path)) for path in own)]
+
+
+def _shipped_model() -> str:
+    from kws.runtime.model_file import folders
+    from kws.runtime.spotter import Spotter
+
+    folder = next((each for each in folders()[1:] if (each / "welcome.onnx").is_file()), None)
+    if folder is None:
+        raise Problem(
+            MISSING,
+            "welcome.onnx is not where kws is installed",
+            _REINSTALL,
+        )
+    spotter, sample = Spotter.load(folder / "welcome.onnx"), folder / "welcome.flac"
+    if [event.word for event in spotter.detect(sample)] != ["welcome"]:
+        raise Problem(BROKEN, f"does not hear its word in {sample}", _REINSTALL)
+    return f"{_thresholds(spotter)}; heard in {sample.name}"
+
+
+def _own_model(path: Path) -> str:
+    """It runs on noise."""
+    import numpy as np
+
+    from kws.runtime.spotter import Spotter
+
+    spotter = Spotter.load(path)
+    noise = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
+    if not np.isfinite(spotter.scores(noise).pooled).all():
+        raise Problem(BROKEN, "its scores are not numbers", "Train it again.")
+    return _thresholds(spotter)
+
+
+def _thresholds(spotter: "Spotter") -> str:
+    events = spotter.events
+    return ", ".join(f"{spotter.words[i]} from {events.threshold[i]:.3g}" for i in events.targets)
+
+
+# Speech engines
+
+
+def _engines() -> list[Probe]:
+    return [Probe("speech engines", name, partial(_engine, name)) for name in ENGINES]
+
+
+def _engine(name: str) -> str:
+    """It says a word."""
+    import numpy as np
+
+    from kws.synth.engines import kokoro, registry
+
+    engine = registry.ENGINES[name]
+    lack = engine.missing()
+    if lack:
+        raise Problem(MISSING, f"needs {lack}", engine.install)
+    os.environ["KWS_KOKORO_VOICES"] = str(kokoro.voices_folder())  # those that are there
+    with tempfile.TemporaryDirectory(prefix="kws-") as cache:  # but nothing new in the user's cache
+        os.environ["XDG_CACHE_HOME"] = cache
+        voices = sorted(set(engine.voices()))
+        settings = engine.settings(voices[0], np.random.default_rng(0))
+        samples, rate = engine.speak("welcome", settings)
+    seconds, peak = len(samples) / rate, float(np.abs(samples).max(initial=0.0))
+    if not 0.2 < seconds < 5 or peak < 0.01:
+        raise Problem(
+            BROKEN,
+            f"'welcome' is {seconds:.2f} s of sound with a peak of {peak:.3f}",
+            engine.install,
+        )
+    return f"{len(voices)} voice{'s' * (len(voices) > 1)}; says 'welcome' in {seconds:.2f} s"
+
+
+SECTIONS: dict[str, Callable[[], list[Probe]]] = {
+    "packages": _packages,
+    "formats": _formats,
+    "models": _models,
+    "microphones": _microphones,
+    "speech engines": _engines,
+    "training": _training,
+}

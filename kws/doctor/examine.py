@@ -1,0 +1,164 @@
+"""What works on this machine, what is missing, and what brings it: `kws doctor`.
+
+Each section of `kws.doctor.checks` is tried in a process of its own, so that what crashes or hangs is told
+like anything else that is broken.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+
+from kws.doctor.checks import BROKEN, SECTIONS, Check, Probe, probes_of
+from kws.errors import KwsError
+
+_PATIENCE_SECONDS = 60.0  # for one check: importing torch can take half of it on a busy machine
+
+# Of a child: the same modules are found there, whatever lies in the current folder.
+_CHILD = """
+import sys
+section, start, *sys.path = sys.argv[1:]
+from kws.doctor import answer
+answer(section, int(start))
+"""
+
+
+def run() -> Iterator[list[Check]]:
+    """The checks of each section, in order, as soon as they are there.
+
+    Raises KwsError where there is no room for what they write meanwhile.
+    """
+    with _scratch() as scratch, ThreadPoolExecutor(len(SECTIONS)) as pool:
+        wards = [_Ward(section, scratch) for section in SECTIONS]
+        try:
+            yield from pool.map(_Ward.checks, wards)
+        finally:  # Ctrl-C, or nobody reads on
+            for ward in wards:
+                ward.close()
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder that is gone afterwards, also with what a child leaves that had to be killed."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="kws-", ignore_cleanup_errors=True)
+    except OSError as error:
+        told = f"no temporary folder can be made ({error.strerror}). Set TMPDIR."
+        raise KwsError(told) from error
+    with folder as name:
+        yield name
+
+
+def lines(checks: Sequence[Check]) -> str:
+    """A section as text."""
+    width = max(len(check.name) for check in checks)
+    return "\n".join([checks[0].section, *(f"  {_line(check, width)}" for check in checks)])
+
+
+def _line(check: Check, width: int) -> str:
+    remedy = f"  → {check.remedy}" if check.remedy else ""
+    return f"{check.status:<9}  {check.name:<{width}}  {check.detail}{remedy}"
+
+
+def summary(checks: Sequence[Check]) -> str:
+    """The last line."""
+    failing = [check.name for check in checks if check.fails]
+    if failing:
+        return f"kws does not work here: {', '.join(failing)}"
+    return "kws works here"
+
+
+def as_json(checks: Sequence[Check]) -> str:
+    """One object: `works`, and `checks`, a list of objects with the fields of `Check`."""
+    works = not any(check.fails for check in checks)
+    return json.dumps({"works": works, "checks": [asdict(check) for check in checks]})
+
+
+def answer(section: str, start: int) -> None:
+    """What a child does: tries what is in the section from number `start` on, and writes a line of
+    JSON for each."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)  # what libraries print is no answer
+        for probe in probes_of(section)[start:]:
+            print(json.dumps(asdict(probe.check())), file=out, flush=True)
+
+
+class _Ward:
+    """Tries one section in a child, and in another one from there on where that does not answer."""
+
+    def __init__(self, section: str, scratch: str):
+        self._section = section
+        self._places = {
+            "TMPDIR": scratch,
+            "MPLCONFIGDIR": scratch,
+        }  # matplotlib keeps a list of fonts
+        self._closed = False
+        self._child: subprocess.Popen | None = None
+
+    def checks(self) -> list[Check]:
+        probes = probes_of(self._section)
+        found: list[Check] = []
+        while len(found) < len(probes) and not self._closed:
+            found += self._answered(probes, len(found))
+        return found
+
+    def close(self) -> None:
+        self._closed = True
+        if self._child:
+            self._child.kill()
+
+    def _answered(self, probes: Sequence[Probe], start: int) -> list[Check]:
+        """Checks from number `start` on; where a child did not answer, the last one says so."""
+        line = [sys.executable, "-c", _CHILD, self._section, str(start), *sys.path]
+        found: list[Check] = []
+        with subprocess.Popen(
+            line,
+            env=os.environ | self._places,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as child:
+            self._child = child
+            for probe in probes[start:]:
+                try:
+                    found.append(Check(**json.loads(_line_within(child, _PATIENCE_SECONDS))))
+                except _NoAnswerError as error:
+                    return [*found, probe.told(BROKEN, str(error), probe.remedy)]
+        return found
+
+
+class _NoAnswerError(Exception):
+    """Why a child did not answer."""
+
+
+def _line_within(child: subprocess.Popen, seconds: float) -> bytes:
+    """The next line of a child. Raises _NoAnswerError where it ends before, or takes longer."""
+    assert child.stdout is not None  # a pipe
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    line = child.stdout.readline()
+    timer.cancel()
+    if late.is_set():
+        raise _NoAnswerError(f"no answer within {seconds:.0f} s")
+    if not line:
+        raise _NoAnswerError(f"ended its process ({_ending(child.wait())})")
+    return line
+
+
+def _ending(status: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(-status).name
+    return f"status {status}"

@@ -1,0 +1,67 @@
+"""What every spoken clip goes through: brought to 16 kHz, trimmed, levelled, written."""
+
+import io
+import wave
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from kws.audio.recordings import SAMPLE_RATE
+from kws.terminal.printers import replace_file
+
+MARGIN_SECONDS = 0.06  # kept before and after the sound
+PEAK = 0.7
+_FRAME = SAMPLE_RATE // 100
+_QUIET = 0.02  # of the loudest frame: pause
+_GAP_FRAMES, _CLICK_FRAMES = 15, 4
+
+
+def finished(samples: np.ndarray, rate: int, size: float = 1.0) -> np.ndarray:
+    """Samples [n] at `rate` as a clip: float32 at 16 kHz, without the pauses around it, as loud as
+    every other.
+
+    `size` > 1 raises formants and pitch together, as of a shorter vocal tract; the clip gets
+    shorter by as much. Of silence, silence comes back.
+    """
+    clip = soxr.resample(np.asarray(samples, np.float32).ravel(), rate * size, SAMPLE_RATE)
+    first, last = _sounding(clip)
+    margin = round(MARGIN_SECONDS * SAMPLE_RATE)
+    clip = clip[max(0, first - margin) : last + margin]
+    return clip * np.float32(PEAK / max(np.abs(clip).max(initial=0.0), 1e-9))
+
+
+def _sounding(clip: np.ndarray) -> tuple[int, int]:
+    """Samples between which something is heard; lone clicks, apart from the rest by more than
+    0.15 s, are not counted."""
+    level = np.abs(clip[: len(clip) // _FRAME * _FRAME].reshape(-1, _FRAME)).max(
+        axis=1, initial=0.0
+    )
+    loud = np.flatnonzero(level > _QUIET * level.max(initial=0.0))
+    if not len(loud):
+        return 0, len(clip)
+    runs = np.split(loud, np.flatnonzero(np.diff(loud) > _GAP_FRAMES) + 1)
+    runs = [run for run in runs if run[-1] - run[0] + 1 >= _CLICK_FRAMES] or runs
+    return int(runs[0][0]) * _FRAME, int(runs[-1][-1] + 1) * _FRAME
+
+
+def from_pcm(data: bytes) -> np.ndarray:
+    """16-bit little-endian mono as float32 in ±1; half a sample at the end is dropped."""
+    return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
+
+
+def from_wav(data: bytes) -> tuple[np.ndarray, int]:
+    """Samples and rate of a 16-bit mono WAV file."""
+    with wave.open(io.BytesIO(data)) as file:
+        return from_pcm(file.readframes(file.getnframes())), file.getframerate()
+
+
+def write(path: Path, clip: np.ndarray) -> None:
+    """Writes a clip as 16-bit WAV, whole or not at all."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(np.round(np.clip(clip, -1, 1) * 32767).astype("<i2").tobytes())
+    replace_file(path, buffer.getvalue())

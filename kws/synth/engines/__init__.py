@@ -1,0 +1,1 @@
+"""Speech engines: what one is, and those that are there."""

@@ -1,0 +1,122 @@
+"""eSpeak NG: rules and formants. Robotic, but of many accents and voices, and it
+takes pronunciations."""
+
+import numpy as np
+
+from kws.synth.audio import from_pcm
+from kws.synth.engines.base import TEMPOS, Engine, Settings, lack_of_program, output_of, spread
+from kws.synth.phonemes import to_espeak
+
+ACCENTS = (
+    "en-us",
+    "en-gb",
+    "en-gb-x-rp",
+    "en-gb-scotland",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-029",
+    "en-us-nyc",
+)
+VARIANTS = (
+    *(
+        "Alex",
+        "Alicia",
+        "Andrea",
+        "Andy",
+        "Annie",
+        "Denis",
+        "Diogo",
+        "Gene",
+        "Henrique",
+        "Hugo",
+        "Jacky",
+        "Lee",
+        "Marco",
+        "Mario",
+    ),
+    *(
+        "Michael",
+        "Mike",
+        "Nguyen",
+        "adam",
+        "anika",
+        "antonio",
+        "aunty",
+        "belinda",
+        "benjamin",
+        "boris",
+        "caleb",
+        "david",
+        "ed",
+        "edward",
+    ),
+    *(
+        "f1",
+        "f2",
+        "f3",
+        "f4",
+        "f5",
+        "gustave",
+        "iven",
+        "kaukovalta",
+        "linda",
+        "m1",
+        "m2",
+        "m3",
+        "m4",
+        "m5",
+        "m6",
+        "m7",
+        "m8",
+        "marcelo",
+    ),
+    *(
+        "max",
+        "michel",
+        "miguel",
+        "pablo",
+        "paul",
+        "pedro",
+        "quincy",
+        "rob",
+        "robert",
+        "sandro",
+        "shelby",
+        "steph",
+        "steph2",
+        "steph3",
+    ),
+    *("travis", "victor", "zac", "klatt2", "klatt4"),
+)
+_RATE = 22_050
+ORDINARY = 160  # words per minute
+
+
+def _settings(voice: str, rng: np.random.Generator) -> Settings:
+    return {
+        "voice": voice,
+        "words_per_minute": round(ORDINARY * spread(rng, *TEMPOS)),
+        "pitch": int(rng.integers(20, 80)),
+        "size": spread(rng, 0.93, 1.08),
+    }
+
+
+def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
+    said = f"[[{to_espeak(str(settings['phonemes']))}]]" if "phonemes" in settings else text
+    tempo = ("-s", str(settings["words_per_minute"]), "-p", str(settings["pitch"]))
+    data = output_of("espeak-ng", "--stdout", "-v", str(settings["voice"]), *tempo, "--", said)
+    # The lengths in the header are not filled in where the output is a pipe.
+    return from_pcm(data[data.find(b"data") + 8 :]), _RATE
+
+
+ENGINE = Engine(
+    name="espeak",
+    share=0.06,
+    licence="GPL-3.0-or-later",
+    install="apt-get install espeak-ng",
+    missing=lambda: lack_of_program("espeak-ng", "--version"),
+    voices=lambda: [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS],
+    settings=_settings,
+    speak=_speak,
+    phonetic=True,
+)

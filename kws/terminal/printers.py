@@ -1,0 +1,197 @@
+"""Events on their way out: lines of text, JSON, CSV or Audacity labels, flushed one by one, and
+clips of the audio around them."""
+
+import errno
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import astuple
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from kws.audio.folders import check_length, fitting, normalized, shortened
+from kws.errors import KwsError
+from kws.runtime.postprocess import Detection
+from kws.terminal.stdio import escaped
+
+if TYPE_CHECKING:
+    from kws.audio.recordings import Excerpts, Selection
+
+_CLIP_MARGIN_SECONDS = 0.25  # kept before and after the word
+_LONGEST_WORD_BYTES = 100  # in the name of a clip
+
+# The names are an interface: scripts rely on them.
+_STREAMS = (Path("/dev/stdout"), Path("/dev/stderr"))
+FIELDS = ("file", "word", "start", "end", "peak", "score")
+
+
+class EventWriter:
+    """Writes events as lines in one of FORMATS. Text columns are as wide as the longest of `files`
+    and of `words`."""
+
+    def __init__(self, out: TextIO, form: str, files: Sequence[str], words: Sequence[str]):
+        self._out = out
+        self._line = FORMATS[form]
+        self._widths = (_width(files), _width(words))
+        if form == "csv":
+            write_line(out, csv_row(FIELDS))
+
+    def write(self, file: str, event: Detection) -> None:
+        """Raises KwsError when the output cannot take it; a reader that has gone stays
+        a BrokenPipeError."""
+        write_line(self._out, self._line(file, event, self._widths))
+
+
+def _width(names: Sequence[str]) -> int:
+    return max((len(escaped(name)) for name in names), default=0)
+
+
+def write_line(out: TextIO, line: str, what: str = "events") -> None:
+    """Writes a line at once. Raises KwsError when standard output cannot take it; a reader that has
+    gone stays a BrokenPipeError."""
+    try:
+        out.write(line + "\n")
+        out.flush()
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        raise KwsError(
+            f"standard output: {what} cannot be written ({error.strerror}). "
+            "Make room, or write elsewhere."
+        ) from error
+
+
+def _text(file: str, event: Detection, widths: tuple[int, int]) -> str:
+    return (
+        f"{escaped(file):<{widths[0]}}  {escaped(event.word):<{widths[1]}}  {event.start:8.2f}  "
+        f"{event.end:8.2f}  {event.score:.2f}"
+    )
+
+
+def _json(file: str, event: Detection, _: tuple[int, int]) -> str:
+    return escaped(
+        json.dumps(dict(zip(FIELDS, (file, *astuple(event)), strict=True)), ensure_ascii=False)
+    )
+
+
+def _csv(file: str, event: Detection, _: tuple[int, int]) -> str:
+    return csv_row((file, *astuple(event)))
+
+
+def csv_row(values: Sequence[object]) -> str:
+    """A line of CSV without its end."""
+    import csv
+
+    row = io.StringIO()
+    # What is in the end of a line is quoted in a field.
+    csv.writer(row, lineterminator="\r\n").writerow(values)
+    return row.getvalue().removesuffix("\r\n")
+
+
+def _label(_: str, event: Detection, __: tuple[int, int]) -> str:
+    return f"{event.start:.6f}\t{event.end:.6f}\t{escaped(event.word)}"
+
+
+FORMATS: dict[str, Callable[[str, Detection, tuple[int, int]], str]] = {
+    "text": _text,
+    "json": _json,
+    "csv": _csv,
+    "labels": _label,
+}
+
+
+class ClipFolder:
+    """Saves the audio around events as `DIR/<stem>_<start>_<word>.wav`, 16 kHz mono; a long stem
+    is shortened."""
+
+    def __init__(self, folder: Path, selection: "Selection"):
+        self._folder, self._selection = folder, selection
+        self._names: set[str] = set()  # recordings in different folders may share a stem
+        self._excerpts: Excerpts | None = None
+
+    def save(self, path: Path, event: Detection) -> Path:
+        """Writes the clip of one event of the recording at `path`. Raises KwsError when it cannot
+        be written."""
+        import soundfile
+
+        from kws.audio.recordings import SAMPLE_RATE, Excerpts
+
+        if self._excerpts is None or path != self._excerpts.path:
+            self._excerpts = Excerpts(path, self._selection)
+        clip = self._excerpts.cut(
+            max(event.start - _CLIP_MARGIN_SECONDS, 0.0), event.end + _CLIP_MARGIN_SECONDS
+        )
+        wav = io.BytesIO()
+        soundfile.write(wav, clip, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        target = self._folder / self._free_name(path.stem, event)
+        replace_file(target, wav.getvalue())
+        return target
+
+    def _free_name(self, stem: str, event: Detection) -> str:
+        word = shortened(re.sub(r"[^\w-]+", "-", normalized(event.word)), _LONGEST_WORD_BYTES)
+        again = chain([""], (f"_{number}" for number in count(2)))
+        names = (
+            fitting(normalized(stem), f"_{event.start:.2f}_{word}{each}.wav") for each in again
+        )
+        name = next(name for name in names if name not in self._names)
+        self._names.add(name)
+        return name
+
+
+def check_place(path: Path) -> None:
+    """Tries whether a file, or files in a folder, can be written there, and leaves nothing behind:
+    hours of work should not end at it.
+
+    Raises KwsError.
+    """
+    try:
+        check_length(path)
+        if _takes_bytes(path):
+            return
+        folder = (
+            path
+            if path.is_dir()
+            else next(each for each in path.absolute().parents if each.exists())
+        )
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise KwsError(
+            f"{path}: cannot be written ({error.strerror}). Make room, or write elsewhere."
+        ) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, with the folders above it; a link to one stays a link.
+    Pipes and devices get the bytes.
+
+    Raises KwsError when the disk does not take it.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(fitting(f".{target.name}", ".part"))
+    try:
+        if _takes_bytes(path):
+            with path.open("ab") as out:
+                out.write(content)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise KwsError(
+            f"{path}: cannot be written ({error.strerror}). Make room, or write elsewhere."
+        ) from error
+
+
+def _takes_bytes(path: Path) -> bool:
+    """Whether this is a pipe or a device, which must not be put aside for a file; /dev/stdout is
+    one, wherever it leads."""
+    is_stream = path in _STREAMS or path.is_relative_to("/dev/fd")
+    return is_stream or (path.exists() and not path.is_file() and not path.is_dir())

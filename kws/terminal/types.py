@@ -1,0 +1,39 @@
+"""Types of options: paths, and numbers within bounds."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class _Path(click.Path):
+    """A path as it is on the disk, in whatever form of Unicode it is given; an address of the web
+    is refused before it is taken apart."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from kws.audio.addresses import check_file
+        from kws.audio.folders import on_disk
+
+        check_file(value)
+        path = on_disk(Path(value))
+        super().convert(path, param, ctx)  # checks it
+        return path
+
+
+FILE = _Path(dir_okay=False, path_type=Path)
+FOLDER = _Path(file_okay=False, path_type=Path)
+
+
+class Range(click.FloatRange):
+    """A number within bounds, which NaN is not: no comparison tells it from one."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = super().convert(value, param, ctx)
+        return (
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+            if math.isnan(number)
+            else number
+        )

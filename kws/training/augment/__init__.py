@@ -1,0 +1,1 @@
+"""What happens to examples: mixing, rooms, microphones, noise, gain."""

@@ -1,0 +1,193 @@
+"""What the world does to speech, for a whole batch at once and on its device: rooms and
+microphones, noise, gain, clipping.
+
+Each function takes audio [B, N] and a torch generator and gives audio [B, N]. Numbers are drawn on
+the CPU, so that every device hears the same. The word stays where it was: impulse responses begin
+at their direct sound.
+"""
+
+import math
+from typing import Protocol
+
+import numpy as np
+import torch
+import torchaudio.functional
+from torch import Tensor
+
+from kws.audio.recordings import SAMPLE_RATE
+
+PEAK_DB = (-35.0, 0.0)
+RIR_SAMPLES = SAMPLE_RATE // 2
+# How much louder the direct sound is than all that follows it: from across a room to close to the
+# mouth, where a room is still heard after each sound. Spoken clips end at once; without this a
+# network would wait for such an end in vain where people speak.
+DIRECT_DB = (-3.0, 30.0)
+# Deviation at each knot; one knot an octave.
+EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)
+
+
+def chance(seed: int, index: int) -> torch.Generator:
+    """For all that is drawn for one batch, by the seed of the training and the number of
+    the batch."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + index)
+
+
+class Noisy(Protocol):
+    """A batch of `audio` [B, N] with the `noise` [B, N] to be mixed in."""
+
+    @property
+    def audio(self) -> Tensor: ...
+
+    @property
+    def noise(self) -> Tensor: ...
+
+
+def augment(
+    batch: Noisy,
+    rooms: Tensor,
+    snr_db: tuple[float, float],
+    generator: torch.Generator,
+    room_fraction: float = 0.9,
+) -> Tensor:
+    """Audio [B, N] of a batch as a microphone might have heard it. Depends on nothing but
+    its arguments."""
+    audio = reverberated(batch.audio, rooms, generator, room_fraction)
+    audio = with_noise(audio, batch.noise, snr_db, generator)
+    return with_gain(band_limited(audio, generator), generator)
+
+
+def reverberated(
+    audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float
+) -> Tensor:
+    """A fraction of the batch heard in a room. rooms [R, K]: impulse responses that begin at their
+    direct sound."""
+    chosen = _chosen(audio, generator, fraction)
+    if not len(chosen):
+        return audio
+    room = rooms[torch.randint(len(rooms), (len(chosen),), generator=generator).to(rooms.device)]
+    # Transforms are several times faster at lengths with small factors.
+    room = torch.nn.functional.pad(room, (0, -(audio.shape[1] + room.shape[1] - 1) % 4000))
+    wet = torchaudio.functional.fftconvolve(audio[chosen], room)[:, : audio.shape[1]]
+    level = _rms(audio[chosen]) / (_rms(wet) + 1e-9)
+    return audio.index_put((chosen,), wet * level)
+
+
+def with_noise(
+    audio: Tensor,
+    noise: Tensor,
+    snr_db: tuple[float, float],
+    generator: torch.Generator,
+    fraction: float = 0.85,
+) -> Tensor:
+    """Noise [B, N] added to a fraction of the batch, this much below the speech. Where there is
+    only silence the noise stands at the level it would have under ordinary speech."""
+    drawn_db = torch.empty(len(audio), 1).uniform_(*snr_db, generator=generator)
+    drawn_db[torch.rand(len(audio), 1, generator=generator) >= fraction] = torch.inf
+    level = speech_level(audio)
+    reference = torch.where(level > 0, level, 0.1)
+    return audio + noise * reference * 10 ** (-drawn_db.to(audio.device) / 20)
+
+
+def speech_level(audio: Tensor) -> Tensor:
+    """Root mean square [B, 1] over the loudest third of the 20 ms frames: of the speech, not of the
+    pauses around it."""
+    frames = audio[:, : audio.shape[1] // 320 * 320].unflatten(1, (-1, 320)).square().mean(-1)
+    return frames.topk(max(frames.shape[1] // 3, 1), dim=1).values.mean(1, keepdim=True).sqrt()
+
+
+def band_limited(audio: Tensor, generator: torch.Generator, fraction: float = 0.2) -> Tensor:
+    """A fraction of the batch with nothing above 3 to 7 kHz: telephones, codecs, speech recorded at
+    lower rates."""
+    chosen = _chosen(audio, generator, fraction)
+    if not len(chosen):
+        return audio
+    highest_hz = (
+        torch.empty(len(chosen), 1).uniform_(3000, 7000, generator=generator).to(audio.device)
+    )
+    frequency = torch.fft.rfftfreq(audio.shape[1], 1 / SAMPLE_RATE, device=audio.device)
+    spectrum = torch.fft.rfft(audio[chosen]) / (1 + (frequency / highest_hz) ** 24).sqrt()
+    return audio.index_put((chosen,), torch.fft.irfft(spectrum, audio.shape[1]))
+
+
+def equalized(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
+    """A fraction of the batch through a smooth random filter, so that no voice is known by
+    its microphone."""
+    chosen = _chosen(audio, generator, fraction)
+    if not len(chosen):
+        return audio
+    padded = torch.nn.functional.pad(audio[chosen], (0, -audio.shape[1] % 4000))  # as above
+    octaves = (
+        (torch.fft.rfftfreq(padded.shape[1], 1 / SAMPLE_RATE) / EQUALIZER_HZ[0]).clamp_min(1).log2()
+    )
+    at = (octaves / math.log2(EQUALIZER_HZ[1] / EQUALIZER_HZ[0]) * (EQUALIZER_KNOTS - 1)).clamp_max(
+        EQUALIZER_KNOTS - 1.001
+    )
+    knots = torch.randn(len(chosen), EQUALIZER_KNOTS, generator=generator) * EQUALIZER_DB
+    gain_db = torch.lerp(knots[:, at.long()], knots[:, at.long() + 1], at.frac())
+    spectrum = torch.fft.rfft(padded) * (10 ** (gain_db / 20)).to(audio.device)
+    heard = torch.fft.irfft(spectrum, padded.shape[1])[:, : audio.shape[1]]
+    return audio.index_put((chosen,), heard * (_rms(audio[chosen]) / (_rms(heard) + 1e-9)))
+
+
+def with_gain(audio: Tensor, generator: torch.Generator) -> Tensor:
+    """Peaks at -35 to 0 dB of full scale; one clip in twenty is driven into clipping."""
+    peak_db = torch.empty(len(audio), 1).uniform_(*PEAK_DB, generator=generator)
+    peak_db[torch.rand(len(audio), 1, generator=generator) < 0.05] = 10.0
+    peak = audio.abs().amax(1, keepdim=True).clamp_min(1e-4)
+    return (audio / peak * 10 ** (peak_db.to(audio.device) / 20)).clamp(-1, 1)
+
+
+def simulated_rooms(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Impulse responses [count, K]: a direct sound, some echoes, an exponentially dying tail,
+    through a random microphone."""
+    time = np.arange(RIR_SAMPLES) / SAMPLE_RATE
+    return np.stack([_through_microphone(_room(time, rng), rng) for _ in range(count)]).astype(
+        np.float32
+    )
+
+
+def recorded_rooms(waves: list[np.ndarray]) -> np.ndarray:
+    """Recorded impulse responses [n, K], cut to begin at their loudest sample."""
+    cut = [wave[np.abs(wave).argmax() :][:RIR_SAMPLES] for wave in waves]
+    return np.stack(
+        [np.pad(wave / np.linalg.norm(wave), (0, RIR_SAMPLES - len(wave))) for wave in cut]
+    ).astype(np.float32)
+
+
+def _room(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    reverberation_seconds = np.exp(rng.uniform(np.log(0.1), np.log(0.9)))  # until 60 dB below
+    tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / reverberation_seconds)
+    tail[: int(rng.uniform(0.001, 0.01) * SAMPLE_RATE)] = 0
+    response = tail / np.linalg.norm(tail) * 10 ** (-rng.uniform(*DIRECT_DB) / 20)
+    response[0] = 1.0
+    return response
+
+
+def _through_microphone(response: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A smooth random equaliser and a random band: telephones, laptops, far corners."""
+    frequency = np.fft.rfftfreq(2 * RIR_SAMPLES, 1 / SAMPLE_RATE)
+    bands = np.array([0, 200, 500, 1000, 2000, 4000, 8000])
+    gain_db = np.interp(frequency, bands, rng.normal(0, 4, len(bands)))
+    low, high = rng.uniform(20, 300), rng.uniform(3400, 12000)
+    band = 1 / np.sqrt((1 + (low / np.maximum(frequency, 1)) ** 4) * (1 + (frequency / high) ** 8))
+    magnitude = 10 ** (gain_db / 20) * band
+    # Minimum phase, so that the response still begins at its direct sound.
+    cepstrum = np.fft.irfft(np.log(np.maximum(magnitude, 1e-4)))
+    cepstrum[1:RIR_SAMPLES] *= 2
+    cepstrum[RIR_SAMPLES + 1 :] = 0
+    microphone = np.exp(np.fft.rfft(cepstrum))
+    return np.fft.irfft(np.fft.rfft(response, 2 * RIR_SAMPLES) * microphone)[:RIR_SAMPLES]
+
+
+def _chosen(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
+    """Indices of a fraction of the batch."""
+    return (
+        (torch.rand(len(audio), generator=generator) < fraction)
+        .nonzero()
+        .squeeze(1)
+        .to(audio.device)
+    )
+
+
+def _rms(audio: Tensor) -> Tensor:
+    return audio.square().mean(1, keepdim=True).sqrt()

@@ -1,0 +1,102 @@
+"""Which part a clip belongs to: by the hash of its speaker, by the published lists, or because it
+lies in the official test archive."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from kws.errors import AudioError, DataError
+from kws.training.data.clips import Clip, find_clips
+from kws.training.speech_commands.dataset import SILENCE, UNKNOWN
+
+PARTS = ("train", "validation", "test")
+LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+
+
+def word_clips(folder: Path, words: Sequence[str] = ()) -> list[Clip]:
+    """FOLDER/WORD/*.wav, as `find_clips` finds them; folders whose names begin with "_" hold no
+    words. Raises DataError where there are none."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder. "
+            "Give the one that holds a folder per word, or fetch one with kws download."
+        )
+    try:
+        found = find_clips(folder, words)
+    except AudioError as error:
+        raise DataError(str(error)) from error
+    clips = [
+        clip
+        for clip in found
+        if clip.path.parent.parent == folder and not clip.label.startswith("_")
+    ]
+    if not clips:
+        inner = found[0].path.parent.parent
+        raise DataError(
+            f"{folder}: no folders of words in it. "
+            f"Give the folder right above them, perhaps {inner}."
+        )
+    return clips
+
+
+def hashed_parts(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
+    """The split by the SHA-1 of the speaker's name (arXiv 1804.03209, section 5.1): needs no lists,
+    and stays as clips are added."""
+    parts: dict[str, list[Clip]] = {part: [] for part in PARTS}
+    for clip in clips:
+        parts[clip.part].append(clip)
+    return parts
+
+
+def listed_parts(
+    clips: Sequence[Clip], folder: Path, warn: Callable[[str], None]
+) -> dict[str, list[Clip]]:
+    """The split by the lists in the data set; what stands in neither is for training. Raises
+    DataError where a list is missing."""
+    part_of_file = {name: part for part, file in LISTS.items() for name in _listed(folder / file)}
+    parts: dict[str, list[Clip]] = {part: [] for part in PARTS}
+    for clip in clips:
+        parts[part_of_file.pop(f"{clip.label}/{clip.path.name}", "train")].append(clip)
+    if part_of_file:
+        absent = next(iter(part_of_file))
+        warn(
+            f"{folder}: {len(part_of_file)} listed recordings are missing ({absent}, ...): "
+            "figures are not comparable to published ones"
+        )
+    return parts
+
+
+def archive_clips(folder: Path, words: Sequence[str]) -> tuple[list[Clip], list[Clip]]:
+    """Spoken clips and silent clips of the unpacked official test archive. Raises DataError where
+    it is not that of these words.
+
+    Its "_unknown_" files are named WORD_SPEAKER_nohash_N.wav, all others as in the data set.
+    """
+    missing = [name for name in (*words, UNKNOWN, SILENCE) if not (folder / name).is_dir()]
+    if missing:
+        raise DataError(
+            f"{folder}: no folder {missing[0]}, so this is not the official test archive. "
+            "Unpack speech_commands_test_set_*.tar.gz there."
+        )
+    clips = {name: find_clips(folder / name) for name in (*words, UNKNOWN, SILENCE)}
+    spoken = [clip for name in words for clip in clips[name]] + [
+        _unknown(clip) for clip in clips[UNKNOWN]
+    ]
+    return spoken, clips[SILENCE]
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). "
+            "This protocol needs the published lists: fetch the data set with kws download, "
+            "or take protocol 'words', which splits by a hash."
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _unknown(clip: Clip) -> Clip:
+    match = re.match(r"([a-z]+)_(.+?)_nohash_", clip.path.name)
+    return Clip(clip.path, match[1], match[2]) if match else clip

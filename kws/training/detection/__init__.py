@@ -1,0 +1,1 @@
+"""Detectors: objective, training, calibration."""

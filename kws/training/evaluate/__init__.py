@@ -1,0 +1,1 @@
+"""Evaluation: test streams, scoring, metrics, calibration."""

@@ -1,0 +1,1 @@
+"""The scanning network, its files and its export."""

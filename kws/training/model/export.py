@@ -1,0 +1,405 @@
+"""A trained network as a model file: the folded graph written node by node, checked against torch.
+
+Writing the graph ourselves, rather than tracing, keeps it independent of torch's exporters and lets
+it be shaped for small chunks, where a node costs more than its arithmetic. Convolutions are 4-D,
+because only those get ONNX Runtime's blocked layout: 3-D ones cost 1.7 times as much at 80 ms
+(`experiments/graph.py`). The state is one flat tensor, because that is simple to keep.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from kws.audio.folders import beside
+from kws.errors import ModelError
+from kws.runtime.engine import OnnxEngine
+from kws.runtime.model_file import METADATA_KEY, READER_KEY, WITH_READER
+from kws.training.model.conv2d_stem import BandConvolution, Bands
+from kws.training.model.layers import bias_of
+from kws.training.model.network import Convolution, LogMel, ScanningCNN, affine, fold
+from kws.training.model.norm import BatchNorm
+from kws.training.model.pooling import (
+    GeMPooling,
+    MaxPooling,
+    MeanPooling,
+    NoPooling,
+    Pooling,
+    PowerPooling,
+)
+from kws.training.model.pretrained import Reading
+
+OPSET = 17
+TOLERANCE = 1e-4
+
+
+def export(
+    network: ScanningCNN, document: dict, path: Path, reading: Reading | None = None
+) -> None:
+    """Write the model file, then run it beside torch; raises ModelError (and leaves no file) if
+    they differ by more than 1e-4.
+
+    With `reading` the file holds a reader of the words, too (`kws.runtime.verifier`).
+    """
+    partial = beside(path, ".partial.onnx")
+    folded = fold(network)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model = _model(folded, document)
+        if reading:
+            _add_reader(model, document, reading)
+        partial.write_bytes(model.SerializeToString())
+        check(folded, partial)
+        partial.replace(path)
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be written ({error.strerror}). "
+            "Free some space or choose another place."
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+@torch.no_grad()
+def check(network: ScanningCNN, path: Path) -> float:
+    """Largest difference between torch and the model file, over two streams of noise with
+    speech-like level changes."""
+    network.eval()
+    engine = OnnxEngine(str(path), alone=True)
+    samples = network.config.frame_samples * 150
+    generator = torch.Generator().manual_seed(0)
+    level = 10 ** (-3 * torch.rand(2, 30, generator=generator)).repeat_interleave(
+        samples // 30, dim=1
+    )
+    audio = torch.randn(2, samples, generator=generator) * level
+    expected, _ = network(audio, network.silence(2))
+    step, _ = engine.step(audio.numpy(), engine.silence(2))
+    pairs = [
+        (expected.pooled.exp().mT, step.pooled),
+        (expected.logits.sigmoid().mT, step.frames),
+        (expected.extents.permute(0, 3, 1, 2), step.extents),
+        (expected.letters.softmax(1).mT, np.exp(step.letters)),
+    ]
+    # Not a number if any of them is.
+    difference = float(np.max([np.abs(a.numpy() - b).max(initial=0.0) for a, b in pairs]))
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"{path}: the exported graph differs from torch by {difference:.1e}; not saved. "
+            "If the losses were large, training had gone "
+            "astray: begin anew with a lower --learning-rate."
+        )
+    return difference
+
+
+def _model(network: ScanningCNN, document: dict) -> onnx.ModelProto:
+    model = _checked(_Graph(network).build())
+    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(document))
+    return model
+
+
+def _checked(graph: onnx.GraphProto) -> onnx.ModelProto:
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="kws"
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def _add_reader(model: onnx.ModelProto, document: dict, reading: Reading) -> None:
+    """Puts the graph that reads, and what is needed to ask it, into the metadata of a model."""
+    network = fold(reading.network)
+    known = {
+        "letters": "".join(network.config.words),
+        "sounds": {word: list(ways) for word, ways in reading.sounds.items()},
+        "field_samples": network.config.receptive_field_samples,
+        "parameters": sum(p.numel() for p in reading.network.parameters()),
+        "weighing": asdict(reading.weighing),
+        "sources": list(reading.sources),
+    }
+    values = {
+        METADATA_KEY: json.dumps({**document, "format": WITH_READER, "reader": known}),
+        READER_KEY: base64.b64encode(
+            _checked(_ReaderGraph(network).build()).SerializeToString()
+        ).decode(),
+    }
+    helper.set_model_props(model, values)
+
+
+class _Graph:
+    """Emits nodes in the order the samples pass them. Tensors are named by the number of the node
+    that makes them."""
+
+    def __init__(self, network: ScanningCNN):
+        self.network, self.config, self.past_shapes = network, network.config, network.state_shapes
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.new_past: list[str] = []
+
+    def build(self) -> onnx.GraphProto:
+        self.past = self._unpack_state()
+        self._outputs(self._layers())
+        packed = [self._node("Flatten", part, axis=1) for part in self.new_past]
+        self._node("Concat", *packed, output="new_state", axis=1)
+        batch, size = "batch", sum(channels * length for channels, length in self.past_shapes)
+        inputs = [_tensor("audio", batch, "samples"), _tensor("state", batch, size)]
+        outputs = [_tensor(name, batch, "frames", *shape) for name, shape in self._shapes().items()]
+        return helper.make_graph(
+            self.nodes, "kws", inputs, [*outputs, _tensor("new_state", batch, size)], self.constants
+        )
+
+    def _layers(self) -> str:
+        x = self._log_mel(self.network.logmel, self._extend("audio", 1))
+        # Convolutions are 4-D from here on: [B, channels, 1, T]
+        x = (
+            self._bands(x, self.network.bands)
+            if self.network.bands
+            else self._node("Unsqueeze", x, _ints(2))
+        )
+        x = self._node("Relu", self._convolution(x, self.network.stem))
+        for block in self.network.blocks:
+            y = self._convolution(
+                self._node("Relu", self._convolution(x, block.depthwise)), block.pointwise
+            )
+            x = self._node("Relu", self._node("Add", y, x))
+        return x
+
+    def _shapes(self) -> dict[str, list[int]]:
+        """Of the outputs, for each frame."""
+        words = len(self.config.words)
+        letters = {"letters": [len(self.config.letters)]} if self.config.letters else {}
+        return {"pooled": [words], "frames": [words], "extents": [words, 2], **letters}
+
+    def _outputs(self, x: str) -> None:
+        words = len(self.config.words)
+        if self.network.reading:
+            self._write(self._convolve(x, self.network.reading, groups=1, stride=1))
+        x = self._convolve(x, self.network.head, groups=1, stride=1)
+        logits, extents = self._split(x, _ints(words, 2 * words))
+        extended = self._extend(logits, 3, 4)
+        pooled = self._pool(self.network.pooling, self._log_sigmoid(extended))
+        self._node("Exp", self._frames_first(pooled), output="pooled")
+        self._node(
+            "Sigmoid", self._frames_first(self._node("Squeeze", logits, _ints(2))), output="frames"
+        )
+        extents = self._frames_first(self._node("Squeeze", extents, _ints(2)))
+        self._node("Reshape", extents, _ints(0, 0, words, 2), output="extents")
+
+    def _write(self, logits: str) -> None:
+        self._node(
+            "LogSoftmax",
+            self._frames_first(self._node("Squeeze", logits, _ints(2))),
+            output="letters",
+            axis=2,
+        )
+
+    def _frames_first(self, x: str) -> str:
+        return self._node("Transpose", x, perm=[0, 2, 1])
+
+    def _log_mel(self, front: LogMel, x: str) -> str:
+        """Frames without a gather: with the hop at two fifths of the window, a frame is a row, half
+        a row and a row."""
+        hop, window = front.hop_samples, front.window_samples
+        half = window - 2 * hop
+        if 2 * half != hop:
+            raise ModelError(f"export needs a window of 2.5 hops, got {window} and {hop} samples.")
+        rows = self._node("Reshape", self._slice(x, 1, 0, -half), _ints(0, -1, hop))
+        late = self._node("Reshape", self._slice(x, 1, half), _ints(0, -1, hop))
+        middle = self._slice(self._slice(late, 1, 0, -1), 2, half)
+        frames = self._node(
+            "Concat", self._slice(rows, 1, 0, -1), middle, self._slice(late, 1, 1), axis=2
+        )
+        after, before = (
+            self._slice(frames, 2, window // 2),
+            self._slice(frames, 2, window // 2, 0, -1),
+        )
+        real = self._node("MatMul", self._node("Add", after, before), front.cosine)
+        imaginary = self._node("MatMul", self._node("Sub", after, before), front.sine)
+        power = self._node(
+            "Add", self._node("Mul", real, real), self._node("Mul", imaginary, imaginary)
+        )
+        energy = self._node("Add", self._node("MatMul", power, front.mel), np.float32(front.floor))
+        return self._frames_first(self._node("Log", energy))
+
+    def _bands(self, x: str, bands: Bands) -> str:
+        """[B, mels, T] → [B, outputs, 1, T]; in between [B, channels, bands, T]."""
+        x = self._node("Unsqueeze", self._normed(x, self.network.input_norm, (-1, 1)), _ints(1))
+        for layer in bands.narrowing:
+            x = self._node("Relu", self._band_convolution(x, layer))
+        for layer in bands.residual:
+            x = self._node("Relu", self._node("Add", self._band_convolution(x, layer), x))
+        return self._node("Reshape", x, _ints(0, bands.outputs, 1, -1))
+
+    def _band_convolution(self, x: str, module: BandConvolution) -> str:
+        if module.keep > 0:
+            x = self._extend(x, 3, 4)
+        conv = module.conv
+        y = self._node(
+            "Conv",
+            x,
+            conv.weight,
+            kernel_shape=list(conv.kernel_size),
+            strides=list(conv.stride),
+            pads=[*conv.padding, *conv.padding],
+        )
+        return self._normed(y, module.norm, (conv.out_channels, -1, 1))
+
+    def _normed(self, x: str, norm: BatchNorm, shape: tuple[int, ...]) -> str:
+        scale, shift = (part.reshape(shape) for part in affine(norm))
+        return self._node("Add", self._node("Mul", x, scale), shift)
+
+    def _convolution(self, x: str, module: Convolution) -> str:
+        if module.keep > 0:
+            x = self._extend(x, 3, 4)
+        return self._convolve(
+            x, module.conv, groups=module.conv.groups, stride=module.conv.stride[0]
+        )
+
+    def _convolve(self, x: str, conv: torch.nn.Conv1d, groups: int, stride: int) -> str:
+        weight = conv.weight.unsqueeze(2)
+        return self._node(
+            "Conv",
+            x,
+            weight,
+            conv.bias,
+            group=groups,
+            kernel_shape=list(weight.shape[2:]),
+            strides=[1, stride],
+        )
+
+    def _log_sigmoid(self, x: str) -> str:
+        return self._node("Neg", self._node("Softplus", self._node("Neg", x)))
+
+    def _pool(self, pooling: Pooling, log_p: str) -> str:
+        """log p [B, W, 1, T] → log scores [B, W, F]."""
+        if isinstance(pooling, MaxPooling):
+            return self._node(
+                "Squeeze",
+                self._node("MaxPool", log_p, kernel_shape=[1, pooling.window_frames]),
+                _ints(2),
+            )
+        if isinstance(pooling, NoPooling):
+            return self._node("Squeeze", self._slice(log_p, 3, pooling.window_frames - 1), _ints(2))
+        windows = self._windows(log_p, pooling.window_frames)
+        if isinstance(pooling, PowerPooling):
+            n = pooling.n.item()
+            return self._node(
+                "Sub", self._log_sum_exp(windows, n + 1), self._log_sum_exp(windows, n)
+            )
+        assert isinstance(pooling, (GeMPooling, MeanPooling))
+        q = pooling.q.item() if isinstance(pooling, GeMPooling) else 1.0
+        mean = self._node(
+            "Sub", self._log_sum_exp(windows, q), np.float32(np.log(pooling.window_frames))
+        )
+        return self._node("Div", mean, np.float32(q))
+
+    def _windows(self, x: str, length: int) -> str:
+        """[B, W, 1, T] → [B, W, length, F]: each window's frames, by a convolution with
+        the identity."""
+        words = len(self.config.words)
+        identity = np.tile(np.eye(length, dtype=np.float32)[:, None, None], (words, 1, 1, 1))
+        x = self._node("Conv", x, identity, group=words, kernel_shape=[1, length])
+        return self._node("Reshape", x, _ints(0, words, length, -1))
+
+    def _log_sum_exp(self, x: str, factor: float) -> str:
+        return self._node(
+            "ReduceLogSumExp", self._node("Mul", x, np.float32(factor)), axes=[2], keepdims=0
+        )
+
+    def _extend(self, x: str, axis: int, rank: int = 2) -> str:
+        """x with its past in front along the last axis; the last frames become its next past."""
+        length = self.past_shapes[len(self.new_past)][1]
+        x = self._node("Concat", self.past[len(self.new_past)], x, axis=axis)
+        self.new_past.append(self._slice(x, axis, -length))
+        return x
+
+    def _unpack_state(self) -> list[str]:
+        shapes = self.past_shapes
+        sizes = _ints(*(channels * length for channels, length in shapes))
+        parts = self._split("state", sizes)
+        bands = self.network.bands
+        kept = (
+            [layer for layer in [*bands.narrowing, *bands.residual] if layer.keep > 0]
+            if bands
+            else []
+        )
+        channels = [
+            *(layer.conv.in_channels for layer in kept),
+            *(size for size, _ in shapes[len(kept) + 1 :]),
+        ]
+        targets = [_ints(0, shapes[0][1])]
+        targets += [
+            _ints(0, many, size // many, length)
+            for many, (size, length) in zip(channels, shapes[1:], strict=True)
+        ]
+        return [
+            self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)
+        ]
+
+    def _slice(self, x: str, axis: int, start: int, end: int = 2**62, step: int = 1) -> str:
+        return self._node("Slice", x, _ints(start), _ints(end), _ints(axis), _ints(step))
+
+    def _split(self, x: str, sizes: np.ndarray) -> list[str]:
+        """Parts of these sizes along axis 1."""
+        names = [f"split_{len(self.nodes)}_{i}" for i in range(len(sizes))]
+        self._add("Split", (x, sizes), names, axis=1)
+        return names
+
+    def _node(self, kind: str, *inputs: object, output: str = "", **attributes: Any) -> str:
+        name = output or f"{kind.lower()}_{len(self.nodes)}_0"
+        self._add(kind, inputs, [name], **attributes)
+        return name
+
+    def _add(
+        self, kind: str, inputs: Sequence[object], outputs: list[str], **attributes: Any
+    ) -> None:
+        self.nodes.append(
+            helper.make_node(kind, [self._name(value) for value in inputs], outputs, **attributes)
+        )
+
+    def _name(self, value: object) -> str:
+        """Inputs that are not tensor names become constants."""
+        if isinstance(value, str):
+            return value
+        array = value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+
+class _ReaderGraph(_Graph):
+    """Gives, for each frame, log p of the letters, which are not pooled."""
+
+    def __init__(self, network: ScanningCNN):
+        super().__init__(network)
+        self.past_shapes = self.past_shapes[:-1]
+
+    def _shapes(self) -> dict[str, list[int]]:
+        return {"letters": [len(self.config.words)]}
+
+    def _outputs(self, x: str) -> None:
+        letters, head = len(self.config.words), self.network.head
+        logits = self._node(
+            "Conv",
+            x,
+            head.weight[:letters].unsqueeze(2),
+            bias_of(head)[:letters],
+            kernel_shape=[1, 1],
+        )
+        self._write(logits)
+
+
+def _tensor(name: str, *shape: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)

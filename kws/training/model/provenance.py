@@ -1,0 +1,32 @@
+"""How a checkpoint or a model was made: by which command, with which versions of what matters."""
+
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from kws.training import distributed
+
+PACKAGES = ("kws", "torchaudio", "numpy", "onnxruntime")
+
+
+def command() -> str:
+    """What would do it again, from the same folder."""
+    name, shared = Path(sys.argv[0]).name, distributed.started()
+    begun = (
+        [name]
+        if name != "cli.py"
+        else ["kws"]
+        if shared == 1
+        else ["torchrun", "--nproc-per-node", str(shared), "-m", "kws"]
+    )
+    return shlex.join([*begun, *sys.argv[1:]])
+
+
+def versions() -> dict[str, str]:
+    packages = {name: version(name) for name in PACKAGES}
+    # torch's own version tells the kind of build, too.
+    return {"python": platform.python_version(), **packages, "torch": str(torch.__version__)}

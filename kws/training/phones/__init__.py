@@ -1,0 +1,1 @@
+"""Phone recognition (CTC), the pre-training of encoder and verifier."""

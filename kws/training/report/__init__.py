@@ -1,0 +1,1 @@
+"""Evaluations as text, as a page, as plots."""

@@ -1,0 +1,195 @@
+"""Errors to be looked at and listened to: a few seconds of sound around each, as spectrogram (PNG),
+score track and WAV."""
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from kws.audio import recordings
+from kws.audio.recordings import SAMPLE_RATE
+from kws.runtime.postprocess import Detection
+from kws.terminal.plot import log_mel, without_cache
+from kws.training.evaluate.metrics import Evidence, worst_alarms, worst_misses
+from kws.training.evaluate.scoring import Heard, Listened
+from kws.training.evaluate.test_streams import Streams
+from kws.training.report.text import level
+
+MOST = 12  # of each kind and word; fewer where there are many words
+_BEFORE_SECONDS, _AFTER_SECONDS = 1.2, 0.8
+_LONGEST_SECONDS = 4.0
+_PER_RECORDING = 3
+_LEAD_SECONDS = 2.0  # heard before the excerpt, so that its scores are those of the whole recording
+_DYNAMIC_RANGE_DB = 65.0
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """One error. Seconds count from the beginning of the excerpt."""
+
+    title: str
+    where: str
+    samples: np.ndarray
+    times: np.ndarray
+    scores: np.ndarray
+    threshold: float
+    word: Span | None  # where the word is said
+    event: Span | None  # where it was heard
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE
+
+    def wav(self) -> bytes:
+        """The sound, 16 bits; turned down where it would be cut off."""
+        file = io.BytesIO()
+        peak = max(1.0, float(np.abs(self.samples).max(initial=0.0)))
+        soundfile.write(file, self.samples / peak, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        return file.getvalue()
+
+    def spectrogram(self) -> bytes:
+        """Log-mel powers, one column for 10 ms, low frequencies at the bottom."""
+        with without_cache():
+            from matplotlib.image import imsave
+
+        decibels = log_mel(self.samples)
+        top = float(np.percentile(decibels, 99.8))
+        file = io.BytesIO()
+        imsave(
+            file,
+            decibels.T,
+            format="png",
+            origin="lower",
+            cmap="magma",
+            vmin=top - _DYNAMIC_RANGE_DB,
+            vmax=top,
+        )
+        return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The worst of one word."""
+
+    misses: list[Specimen]
+    alarms: list[Specimen]
+
+
+def specimens(evidence: Evidence, streams: Sequence[Streams | None]) -> list[Errors]:
+    """The worst misses and false alarms of each word; streams: of each word those that `evidence`
+    was heard in."""
+    taker = _Taker(evidence, streams)
+    targets = evidence.spotter.events.targets
+    most = max(2, MOST // len(targets))
+    return [
+        Errors(
+            [taker.miss(index, each) for each in worst_misses(evidence.heard[index])[:most]],
+            [
+                taker.alarm(index, *each)
+                for each in _varied(worst_alarms(evidence, evidence.spotter.words[index]))
+            ][:most],
+        )
+        for index in targets
+    ]
+
+
+def _varied(
+    alarms: Sequence[tuple[Listened | Heard, Detection, bool]],
+) -> list[tuple[Listened | Heard, Detection, bool]]:
+    """Alarms, but not of one recording again and again: of each the worst few."""
+    seen: Counter[Path] = Counter()
+    kept = []
+    for source, event, fired in alarms:
+        path = source.clip.path if isinstance(source, Heard) else source.path
+        seen[path] += 1
+        if seen[path] <= _PER_RECORDING:
+            kept.append((source, event, fired))
+    return kept
+
+
+@dataclass(frozen=True)
+class _Taker:
+    evidence: Evidence
+    streams: Sequence[Streams | None]
+
+    def miss(self, word: int, missed: Heard) -> Specimen:
+        stream = missed.stream
+        place = (stream.start, stream.end)
+        return self._cut(
+            word,
+            self._audio(missed),
+            place,
+            f"{level(stream.snr_db)}: score {missed.best:.3f}",
+            str(missed.clip.path),
+            word=place,
+        )
+
+    def alarm(self, word: int, source: Listened | Heard, event: Detection, fired: bool) -> Specimen:
+        title = f"score {event.score:.3f}" if fired else f"no alarm yet: score {event.score:.3f}"
+        place = (event.start, event.end)
+        if isinstance(source, Heard):
+            stream = source.stream
+            where = (
+                f"{source.clip.path}, {event.start:.2f} s into its stream, {level(stream.snr_db)}"
+            )
+            return self._cut(
+                word,
+                self._audio(source),
+                place,
+                title,
+                where,
+                event=place,
+                word=(stream.start, stream.end),
+            )
+        offset = max(0.0, event.start - _BEFORE_SECONDS - _LEAD_SECONDS)
+        samples = recordings.excerpt(source.path, offset, event.end + _AFTER_SECONDS)
+        place = (event.start - offset, event.end - offset)
+        return self._cut(
+            word, samples, place, title, f"{source.path}, {event.start:.2f} s", event=place
+        )
+
+    def _audio(self, heard: Heard) -> np.ndarray:
+        word = next(
+            i for i, each in enumerate(self.evidence.heard) if any(heard is one for one in each)
+        )
+        streams = self.streams[word]
+        assert streams is not None  # a word that was heard has some
+        return streams.audio(heard.stream)
+
+    def _cut(
+        self,
+        index: int,
+        samples: np.ndarray,
+        place: Span,
+        title: str,
+        where: str,
+        *,
+        word: Span | None = None,
+        event: Span | None = None,
+    ) -> Specimen:
+        """The sound about `place`, with the scores that it has in the whole of `samples`."""
+        first = max(0.0, place[0] - _BEFORE_SECONDS)
+        last = min(place[1] + _AFTER_SECONDS, first + _LONGEST_SECONDS, len(samples) / SAMPLE_RATE)
+        spotter = self.evidence.spotter
+        scores = spotter.scores(samples)
+        inside = (scores.times >= first) & (scores.times <= last)
+        return Specimen(
+            title,
+            where,
+            samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)],
+            scores.times[inside] - first,
+            scores.pooled[inside, index],
+            spotter.events.threshold[index],
+            _moved(word, first),
+            _moved(event, first),
+        )
+
+
+def _moved(span: Span | None, by: float) -> Span | None:
+    return None if span is None else (span[0] - by, span[1] - by)

@@ -1,0 +1,66 @@
+"""Silence of a classification data set: pieces of one second from recordings of background noise.
+
+Every recording is cut into three stretches, so that no sample of noise stands in two parts: the
+first 60 % are for training, then 20 % each for validation and test.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kws.audio.recordings import SAMPLE_RATE
+from kws.errors import DataError
+from kws.training.data.clips import Bank, pack
+from kws.training.speech_commands.dataset import CLIP_SAMPLES
+
+# As shares of a recording.
+_STRETCHES = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}
+
+
+def stretch(noises: Bank, part: str) -> Bank:
+    """The samples of each recording that belong to one part ("train", "validation" or "test")."""
+    waves = [
+        noises.samples[begin:end]
+        for begin, end in zip(noises.starts, noises.starts[1:], strict=False)
+    ]
+    cuts = [[round(share * len(wave)) for share in _STRETCHES[part]] for wave in waves]
+    return pack(
+        noises.clips, [wave[begin:end] for wave, (begin, end) in zip(waves, cuts, strict=True)]
+    )
+
+
+def pieces(noises: Bank, count: int, rng: np.random.Generator, where: Path) -> np.ndarray:
+    """`count` pieces int16 [count, 16000], spread evenly over all recordings; they overlap where
+    there is too little noise for them.
+
+    Raises DataError where no recording is as long as one piece; `where` names their folder.
+    """
+    if not count:
+        return np.zeros((0, CLIP_SAMPLES), np.int16)
+    # Places at which a piece may begin, per recording.
+    room = np.maximum(np.diff(noises.starts) - CLIP_SAMPLES + 1, 0)
+    if not room.sum():
+        needed = CLIP_SAMPLES / SAMPLE_RATE / min(end - begin for begin, end in _STRETCHES.values())
+        raise DataError(
+            f"{where}: no noise long enough to cut silence from. "
+            f"Put recordings of at least {needed:.0f} s there."
+        )
+    places = ((np.arange(count) + rng.random(count)) / count * room.sum()).astype(np.int64)
+    return np.stack(
+        [
+            noises.samples[start : start + CLIP_SAMPLES]
+            for start in _starts(places, room, noises.starts)
+        ]
+    )
+
+
+def faded(silence: np.ndarray, gains: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Each piece [k, 16000] at its gain [k], 0 to 1."""
+    return np.round(silence * np.asarray(gains)[:, None]).astype(np.int16)
+
+
+def _starts(places: np.ndarray, room: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    ends = np.cumsum(room)
+    recording = np.searchsorted(ends, places, side="right")
+    return starts[recording] + places - (ends - room)[recording]

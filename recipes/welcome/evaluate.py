@@ -1,0 +1,266 @@
+"""Judges the shipped model on voices and engines it never heard, and on all real speech there is
+without the word.
+
+    python recipes/welcome/evaluate.py --data DATA --work WORK
+        [--model models/welcome.onnx] [--out docs/welcome.json]
+
+DATA and WORK as for `train.py`. Prints a table; every threshold and every choice was made on
+validation audio (`--part validation`), the test part is for the final figures.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from itertools import chain
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from train import NEGATIVES, WORD, is_learned, read, unpack
+
+from kws import Spotter
+from kws.runtime.engine import Engine
+from kws.runtime.postprocess import EventSettings, Scores
+from kws.training.augment.mixer import placed_word
+from kws.training.data.clips import BACKGROUND, Bank, merged
+from kws.training.evaluate import scored_words
+from kws.training.evaluate.calibration import THRESHOLDS, lowest_within
+from kws.training.evaluate.scored_words import Trial
+
+WORDS = (WORD,)
+Interval = tuple[float, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--model", default="models/welcome.onnx")
+    parser.add_argument("--recordings", type=pathlib.Path, default=pathlib.Path("recordings"))
+    parser.add_argument(
+        "--part", choices=["validation", "test"], default="test", help="of the spoken clips"
+    )
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    spotter = Spotter.load(args.model)
+    data = unpack(args.data, args.work / "data")
+    report = judge(spotter, data, args.work / "spoken" / args.part, args.recordings)
+    print(json.dumps(report, indent=2))
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def judge(
+    spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings: pathlib.Path
+) -> dict:
+    noises, negatives = noises_of(data), negatives_of(data)
+    silences = listened(spotter.engine, negatives)
+    hours = {part: sum(bank.seconds for bank in banks) / 3600 for part, banks in negatives.items()}
+    alarms = {
+        t: [_alarms(silence, spotter.events, t) for silence in silences.values()]
+        for t in THRESHOLDS
+    }
+    within = lowest_within(np.array([sum(alarms[t]) for t in THRESHOLDS]), sum(hours.values()))
+    at = len(THRESHOLDS) - 1 if within is None else within
+    thresholds = {
+        "default": spotter.events.threshold[0],
+        "1 false alarm per hour of all": THRESHOLDS[at],
+    }
+    return {
+        "negative speech": {
+            "hours": round(sum(hours.values()), 2),
+            "hours of speakers not trained on": round(hours[False], 2),
+            "files": sum(len(bank) for banks in negatives.values() for bank in banks),
+        },
+        "results": [
+            {
+                "threshold": f"{threshold:.4f} ({name})",
+                **_false_alarms(silences, hours, spotter.events, threshold),
+                **_at(spotter, threshold, spoken, noises),
+            }
+            for name, threshold in thresholds.items()
+        ],
+        "recordings": _recordings(spotter, recordings),
+    }
+
+
+def noises_of(data: pathlib.Path) -> Bank:
+    return merged(
+        [read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")]
+    )
+
+
+def negatives_of(data: pathlib.Path) -> dict[bool, list[Bank]]:
+    """All speech without the word: that which was learned from, and that of others."""
+    speech = [read(data / name).select(lambda clip: clip.label != BACKGROUND) for name in NEGATIVES]
+    return {
+        learned: [
+            bank.select(lambda clip, learned=learned: is_learned(clip) == learned)
+            for bank in speech
+        ]
+        for learned in (True, False)
+    }
+
+
+def listened(engine: Engine, negatives: dict[bool, list[Bank]]) -> dict[bool, Scores]:
+    return {
+        part: scored_words.listen(engine, chain.from_iterable(banks))
+        for part, banks in negatives.items()
+    }
+
+
+def _alarms(silence, settings: EventSettings, threshold: float) -> int:
+    return len(scored_words.events(silence, WORDS, settings.at([threshold])))
+
+
+def _false_alarms(silences: dict, hours: dict, settings: EventSettings, threshold: float) -> dict:
+    counts = {part: _alarms(silence, settings, threshold) for part, silence in silences.items()}
+    return {
+        "false alarms": sum(counts.values()),
+        "false alarms per hour": round(sum(counts.values()) / sum(hours.values()), 2),
+        "false alarms of speakers not trained on": counts[False],
+    }
+
+
+def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) -> dict:
+    engine, settings = spotter.engine, spotter.events.at([threshold])
+    word = placed_word(WORD, read(spoken / "word"))
+    clean, noisy = placed(engine, word, None, noises), placed(engine, word, 10.0, noises)
+    decided = [scored_words.decision(trial, 0, WORDS, settings) for trial in clean]
+    hits = [(*known, trial) for known, trial in zip(decided, clean, strict=True) if known]
+    delay = [time - trial.end for _, time, trial in hits]
+    return {
+        "clips of the word": len(clean),
+        "found, clean": _share(bool(scored_words.found(t, 0, WORDS, settings)) for t in clean),
+        "found, 10 dB": _share(bool(scored_words.found(t, 0, WORDS, settings)) for t in noisy),
+        "found, 10 dB, by engine": _by_engine(word.bank, noisy, settings),
+        "found in phrases": _fires(engine, read(spoken / "spoken_in"), settings),
+        "neighbours that fire": _fires(engine, read(spoken / "neighbours"), settings),
+        **_longer_words(engine, spoken / "containing", settings),
+        "neighbours that fire, by phrase": _firing_phrases(
+            engine, read(spoken / "neighbours"), settings
+        ),
+        "words with more than one event": sum(
+            len(scored_words.events(t.scores, WORDS, settings)) > 1 for t in clean
+        ),
+        "pairs 1 s apart, by the number of events": _pairs(engine, word, settings),
+        "decision after the end, median / p95 (s)": [
+            round(float(np.percentile(delay, p)), 3) for p in (50, 95)
+        ],
+        "start off by, median (s)": round(
+            statistics.median(abs(event.start - trial.start) for event, _, trial in hits), 3
+        ),
+        "end off by, median (s)": round(
+            statistics.median(abs(event.end - trial.end) for event, _, trial in hits), 3
+        ),
+    }
+
+
+def placed(engine: Engine, word, snr_db: float | None, noises: Bank) -> list[Trial]:
+    made = []
+    for i in range(len(word.bank)):
+        noise = noises[i % len(noises)] if snr_db is not None else None
+        audio = scored_words.place(word.bank[i], word.placed[i], snr_db, seed=i, noise=noise)
+        made.append(
+            scored_words.trial(engine, audio, *(scored_words.LEAD_SECONDS + word.placed[i]))
+        )
+    return made
+
+
+def _by_engine(bank: Bank, made: list[Trial], settings: EventSettings) -> dict[str, float]:
+    engines = [clip.path.stem.split("-")[0] for clip in bank.clips]
+    return {
+        name: _share(
+            bool(scored_words.found(t, 0, WORDS, settings))
+            for t, engine in zip(made, engines, strict=True)
+            if engine == name
+        )
+        for name in sorted(set(engines))
+    }
+
+
+def _fires(engine: Engine, bank: Bank, settings: EventSettings) -> float:
+    whole = np.array([0.0, 1.0])
+    return _share(
+        bool(
+            scored_words.events(
+                scored_words.trial(
+                    engine, scored_words.place(bank[i], whole, None, i), 0, 0
+                ).scores,
+                WORDS,
+                settings,
+            )
+        )
+        for i in range(len(bank))
+    )
+
+
+def _longer_words(
+    engine: Engine, folder: pathlib.Path, settings: EventSettings
+) -> dict[str, float]:
+    return (
+        {"longer words that contain it and fire": _fires(engine, read(folder), settings)}
+        if folder.exists()
+        else {}
+    )
+
+
+def _firing_phrases(engine: Engine, bank: Bank, settings: EventSettings) -> dict[str, int]:
+    phrases = sorted({clip.label for clip in bank.clips})
+    chosen = {
+        phrase: bank.select(lambda clip, phrase=phrase: clip.label == phrase) for phrase in phrases
+    }
+    return {
+        phrase: round(_fires(engine, some, settings) * len(some))
+        for phrase, some in chosen.items()
+        if _fires(engine, some, settings)
+    }
+
+
+def _pairs(engine: Engine, word, settings: EventSettings) -> dict[str, int]:
+    """Pairs of the same clip spoken 1 s apart (start to start, or end to start plus 0.1 s for
+    longer ones): should be two events each."""
+
+    def count(i: int) -> int:
+        wave = word.bank[i]
+        audio = np.zeros(max(16_000, len(wave) + 1600) + len(wave), np.float32)
+        audio[: len(wave)] += wave
+        audio[-len(wave) :] += wave
+        return len(
+            scored_words.events(
+                scored_words.trial(
+                    engine, scored_words.place(audio, np.array([0, 1]), None, i), 0, 0
+                ).scores,
+                WORDS,
+                settings,
+            )
+        )
+
+    return {
+        str(events): pairs
+        for events, pairs in sorted(Counter(count(i) for i in range(len(word.bank))).items())
+    }
+
+
+def _recordings(spotter: Spotter, folder: pathlib.Path) -> dict:
+    truth: dict[str, list[Interval]] = {path.name: [] for path in sorted(folder.glob("*.wav"))}
+    for row in csv.DictReader((folder / "events.csv").open()):
+        truth[row["file"]].append((float(row["start"]), float(row["end"])))
+    found = {
+        name: [(event.start, event.end) for event in spotter.detect(folder / name)]
+        for name in truth
+    }
+    return {name: {"truth": truth[name], "found": found[name]} for name in truth}
+
+
+def _share(hits: Iterable[bool]) -> float:
+    return round(statistics.fmean(hits), 4)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,444 @@
+"""What a folder stands for: every recording in it once, whatever its ending, by links as well; what
+is not heard is told."""
+
+import errno
+import logging
+import os
+import subprocess
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kws.audio.file_signatures import HEAD_BYTES, looks_like_a_recording
+from kws.audio.folders import (
+    SUFFIXES,
+    beside,
+    find_recordings,
+    fitting,
+    normalized,
+    on_disk,
+    shortened,
+)
+from kws.errors import AudioError
+
+RATE = 16_000
+TONE = 0.3 * np.sin(np.arange(RATE) * 0.2).astype(np.float32)
+NFC, NFD = (unicodedata.normalize(form, "grüezi") for form in ("NFC", "NFD"))
+
+
+def touched(folder: Path, *names: str) -> list[Path]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return [folder / name for name in names]
+
+
+def linked(link: Path, target: Path | str) -> Path:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    return link
+
+
+# What is found
+
+
+def test_a_folder_is_searched(tmp_path: Path) -> None:
+    found = touched(tmp_path, "b.wav", "sub/a.FLAC", "sub/deep/c.m4a")
+    touched(tmp_path, "notes.txt", ".hidden.wav", ".trash/d.wav")
+    assert find_recordings(tmp_path) == found
+
+
+def test_a_file_is_found_whatever_its_name(tmp_path: Path) -> None:
+    assert find_recordings(tmp_path / "x.bin") == [tmp_path / "x.bin"]
+    assert find_recordings(tmp_path / f"{'x' * 300}.wav") == [tmp_path / f"{'x' * 300}.wav"]
+
+
+def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("closed", ".closed", "open"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "open" / "a.wav").touch()
+    scandir = os.scandir
+
+    def listed(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", listed)
+    told: list[AudioError] = []
+    assert find_recordings(tmp_path, told.append) == [tmp_path / "open" / "a.wav"]
+    assert [str(each) for each in told] == [
+        (
+            f"{tmp_path / 'closed'}: this directory cannot be listed (Permission denied). "
+            "Check its permissions."
+        )
+    ]
+    with pytest.raises(AudioError, match="cannot be listed"):
+        find_recordings(tmp_path)
+    with pytest.raises(AudioError, match="cannot be listed"):
+        find_recordings(tmp_path / "closed", told.append)
+
+
+def test_a_folder_without_recordings(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="no recordings in this directory"):
+        find_recordings(tmp_path)
+
+
+# Links
+
+
+@pytest.mark.parametrize("target", ["../real", "{}/real"], ids=["relative", "absolute"])
+def test_a_linked_folder_is_entered(tmp_path: Path, target: str) -> None:
+    touched(tmp_path, "real/a.wav", "real/deep/b.wav")
+    linked(tmp_path / "sl" / "l", target.format(tmp_path))
+    assert find_recordings(tmp_path / "sl") == [
+        tmp_path / "sl/l/a.wav",
+        tmp_path / "sl/l/deep/b.wav",
+    ]
+    assert find_recordings(tmp_path / "sl" / "l") == [
+        tmp_path / "sl/l/a.wav",
+        tmp_path / "sl/l/deep/b.wav",
+    ]
+
+
+def test_links_to_links_are_followed(tmp_path: Path) -> None:
+    touched(tmp_path, "real/a.wav")
+    linked(tmp_path / "second", "real")
+    linked(tmp_path / "top" / "first", "../second")
+    linked(tmp_path / "real" / "more", "../other")
+    touched(tmp_path, "other/b.wav")
+    assert find_recordings(tmp_path / "top") == [
+        tmp_path / "top/first/a.wav",
+        tmp_path / "top/first/more/b.wav",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("links", "found"),
+    [
+        ({"top/loop": "."}, ["top/a.wav", "top/sub/b.wav"]),
+        ({"top/sub/up": ".."}, ["top/a.wav", "top/sub/b.wav"]),
+        # What lies beside a folder is not in it.
+        ({"top/parent": ".."}, ["top/a.wav", "top/sub/b.wav"]),
+        ({"top/x": "../out", "out/y": "../top"}, ["top/a.wav", "top/sub/b.wav", "top/x/c.wav"]),
+        ({"top/x": "../out", "out/y": ".."}, ["top/a.wav", "top/sub/b.wav", "top/x/c.wav"]),
+        ({"top/x": "sub"}, ["top/a.wav", "top/sub/b.wav"]),
+        ({"top/zz": "../out", "top/aa": "../out"}, ["top/a.wav", "top/aa/c.wav", "top/sub/b.wav"]),
+    ],
+    ids=["itself", "above", "beyond", "in a ring", "out and beyond", "beside", "two of one"],
+)
+def test_each_real_folder_is_entered_once(
+    tmp_path: Path, links: dict[str, str], found: list[str]
+) -> None:
+    touched(tmp_path, "top/a.wav", "top/sub/b.wav", "out/c.wav", "d.wav")
+    for link, target in links.items():
+        linked(tmp_path / link, target)
+    assert find_recordings(tmp_path / "top", lambda told: None) == [
+        tmp_path / name for name in found
+    ]
+
+
+def test_a_linked_file_is_heard_and_each_real_file_once(tmp_path: Path) -> None:
+    touched(tmp_path, "far.wav", "top/real.wav")
+    linked(tmp_path / "top" / "far.wav", "../far.wav")
+    linked(tmp_path / "top" / "latest.wav", "real.wav")
+    linked(tmp_path / "top" / "again.wav", "far.wav")
+    assert find_recordings(tmp_path / "top") == [
+        tmp_path / "top/again.wav",
+        tmp_path / "top/real.wav",
+    ]
+
+
+def test_hard_links_are_files_of_their_own(tmp_path: Path) -> None:
+    touched(tmp_path, "a.wav")
+    (tmp_path / "b.wav").hardlink_to(tmp_path / "a.wav")
+    assert find_recordings(tmp_path) == [tmp_path / "a.wav", tmp_path / "b.wav"]
+
+
+def test_folders_to_be_entered_first_give_the_names(tmp_path: Path) -> None:
+    """As in training: DATA/WORD may be a link to a folder, or hold links to files, that stand in
+    DATA under another name."""
+    touched(tmp_path, "pool/a.wav", "pool/b.wav", "version_2/c.wav")
+    linked(tmp_path / "word", "version_2")
+    linked(tmp_path / "other" / "b.wav", "../pool/b.wav")
+    assert find_recordings(tmp_path) == [
+        tmp_path / name for name in ("pool/a.wav", "pool/b.wav", "version_2/c.wav")
+    ]
+    assert find_recordings(tmp_path, first=["word", "other", "..", "none"]) == [
+        tmp_path / name for name in ("other/b.wav", "pool/a.wav", "word/c.wav")
+    ]
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = touched(tmp_path, "a.wav")
+    linked(tmp_path / "gone.wav", "../gone.wav")
+    told: list[AudioError] = []
+    assert find_recordings(tmp_path, told.append) == found
+    assert list(map(str, told)) == [
+        f"{tmp_path}: a link leads nowhere (gone.wav to ../gone.wav). Mend or remove it."
+    ]
+    linked(tmp_path / "sub" / "folder", "/nowhere")
+    linked(tmp_path / "sub" / "itself", "itself")
+    linked(tmp_path / "notes.txt", "nowhere")
+    assert not caplog.messages
+    assert find_recordings(tmp_path) == found  # nobody is to be told, as in training
+    assert [message.split(" (")[0] for message in caplog.messages] == [
+        f"{tmp_path}: 3 links lead nowhere"
+    ]
+
+
+# Names
+
+
+def test_one_name_in_two_forms() -> None:
+    assert NFC != NFD and normalized(NFC) == normalized(NFD) == NFC
+
+
+@pytest.mark.parametrize(("there", "given"), [(NFC, NFD), (NFD, NFC), (NFD, NFD)])
+def test_a_path_in_another_form_of_unicode(tmp_path: Path, there: str, given: str) -> None:
+    touched(tmp_path, f"{there}/{there}.wav")
+    assert on_disk(tmp_path / given / f"{given}.wav") == tmp_path / there / f"{there}.wav"
+    assert on_disk(tmp_path / given / "new.wav") == tmp_path / there / "new.wav"
+    assert on_disk(tmp_path / "gone" / given) == tmp_path / "gone" / given
+
+
+@given(
+    st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=300),
+    st.integers(8, 255),
+)
+def test_a_shortened_name_fits_in_whole_characters(name: str, most_bytes: int) -> None:
+    short = shortened(name, most_bytes)
+    assert len(short.encode()) <= most_bytes
+    assert (short == name) == (len(name.encode()) <= most_bytes)
+    if short != name:
+        assert name.startswith(short[:-7])
+
+
+def test_long_names_stay_apart() -> None:
+    assert len({shortened("ü" * 200 + end, 255) for end in ("a", "b", "c")}) == 3
+
+
+@pytest.mark.parametrize("letter", ["n", "ü", "語"])
+def test_files_beside_another_can_be_written(tmp_path: Path, letter: str) -> None:
+    path = tmp_path / f"{letter * (250 // len(letter.encode()))}.onnx"
+    for ending in (".first.onnx", ".pt"):
+        beside(path, ending).touch()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert beside(tmp_path / "short.onnx", ".first.onnx") == tmp_path / "short.first.onnx"
+    assert fitting("short", ".wav") == "short.wav"
+
+
+# Kinds
+
+
+SOUND_FORMATS = {
+    **{
+        "wav": "WAV",
+        "aiff": "AIFF",
+        "au": "AU",
+        "caf": "CAF",
+        "w64": "W64",
+        "flac": "FLAC",
+        "ogg": "OGG",
+        "voc": "VOC",
+        "nist": "NIST",
+    },
+    **{"svx": "SVX", "ircam": "IRCAM", "pvf": "PVF", "avr": "AVR", "rf64": "RF64", "mp3": "MP3"},
+}
+FFMPEG_FORMATS = (
+    *(
+        "mp2",
+        "mp3",
+        "3gp",
+        "3g2",
+        "m4a",
+        "m4v",
+        "mov",
+        "avi",
+        "mkv",
+        "mka",
+        "webm",
+        "ts",
+        "mts",
+        "m2ts",
+        "wv",
+        "tta",
+        "ac3",
+        "eac3",
+    ),
+    *(
+        "aac",
+        "asf",
+        "wma",
+        "wmv",
+        "flv",
+        "mpg",
+        "vob",
+        "rm",
+        "ra",
+        "dts",
+        "spx",
+        "oga",
+        "ogv",
+        "latm",
+        "aifc",
+        "thd",
+        "gxf",
+    ),
+)
+FFMPEG_OPTIONS = {
+    **{
+        "3gp": ["-c:a", "aac"],
+        "3g2": ["-c:a", "aac"],
+        "dts": ["-ac", "2"],
+        "spx": ["-c:a", "libspeex", "-ar", "16000"],
+    },
+    **{
+        "rm": ["-c:a", "ac3"],
+        "ra": ["-c:a", "ac3"],
+        "thd": ["-f", "truehd"],
+        "flv": ["-ar", "44100"],
+    },
+}
+
+
+@pytest.mark.parametrize("ending", SOUND_FORMATS)
+def test_first_bytes_tell_what_libsndfile_writes(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "x"
+    subtype = {"NIST": "PCM_16", "VOC": "PCM_16"}.get(SOUND_FORMATS[ending])
+    soundfile.write(path, TONE, RATE, format=SOUND_FORMATS[ending], subtype=subtype)
+    assert find_recordings(tmp_path) == [path]
+    assert f".{ending}" in SUFFIXES
+
+
+@pytest.mark.ffmpeg
+@pytest.mark.parametrize("ending", FFMPEG_FORMATS)
+def test_first_bytes_tell_what_ffmpeg_writes(tmp_path: Path, ending: str) -> None:
+    path, source = tmp_path / f"x.{ending}", tmp_path / ".source.wav"
+    soundfile.write(source, TONE, RATE)
+    options = ["-strict", "-2", "-ar", "48000", *FFMPEG_OPTIONS.get(ending, [])]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, *options, path], check=True)
+    assert find_recordings(tmp_path) == [path]
+    path.rename(tmp_path / "without_ending")
+    assert find_recordings(tmp_path) == [tmp_path / "without_ending"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"#!AMR\n",
+        b"#!AMR-WB\n",
+        b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02",
+        b"DSD \x1c",
+        b"ID3\x04",
+        b"MPCKSH",
+    ],
+)
+def test_first_bytes_of_other_recordings(head: bytes) -> None:
+    assert looks_like_a_recording(head + bytes(100))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 400,
+        b"hello, world\n" * 40,
+        "UTF-16, as Windows writes it, begins with a mark".encode("utf-16"),
+        b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(range(256)) * 4,
+        b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4,
+        b"RIFF\x00\x10\x00\x00WEBPVP8 " + bytes(400),
+        b"\x00\x00\x00\x18ftypheic" + bytes(400),
+        b"%PDF-1.7\n" + bytes(400),
+        b"PK\x03\x04" + bytes(400),
+        b"GIF89a" + bytes(400),
+        b"\x7fELF" + bytes(400),
+        b"MThd\x00\x00\x00\x06" + bytes(400),
+        b"G" * 20,
+        b"\xff\xfb\x90\x00" + bytes(2000),  # a frame of MP3 that no other one follows
+        *(np.random.default_rng(seed).bytes(HEAD_BYTES) for seed in range(20)),
+    ],
+)
+def test_first_bytes_of_what_is_no_recording(content: bytes) -> None:
+    assert not looks_like_a_recording(content)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_can_be_asked(head: bytes) -> None:
+    assert looks_like_a_recording(head) in (True, False)
+
+
+def test_raw_samples_are_hardly_ever_taken_for_a_file() -> None:
+    rng = np.random.default_rng(0)
+    loud, faint = (rng.standard_normal((2000, 4000)) * level for level in (8000, 3))
+    heads = [samples.astype("<i2").tobytes() for samples in (*loud, *faint)]
+    assert sum(map(looks_like_a_recording, heads)) == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            ["a.xyz", "b.XYZ", "sub/c.abc"],
+            "3 files are not heard, their kind is unknown (.xyz, .abc). Name them to hear them.",
+        ),
+        (["noending"], "1 file is not heard, its kind is unknown (noending). Name it to hear it."),
+        (
+            ["d.r2", "a.q", "b.w", "c.e"],
+            (
+                "4 files are not heard, their kind is unknown (.q, .w, .e, ...). "
+                "Name them to hear them."
+            ),
+        ),
+        (["program.ts"], "1 file is not heard, its kind is unknown (.ts). Name it to hear it."),
+    ],
+)
+def test_files_of_no_known_kind_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], told: str
+) -> None:
+    found = touched(tmp_path, "a.wav")
+    touched(tmp_path, *names)
+    assert find_recordings(tmp_path) == found
+    assert caplog.record_tuples == [("kws", logging.WARNING, f"{tmp_path}: {told}")]
+
+
+def test_what_is_known_to_be_no_recording_is_not_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = touched(tmp_path, "a.wav")
+    touched(
+        tmp_path,
+        "a.txt",
+        "a.CSV",
+        "a.TextGrid",
+        "a.lab",
+        "cover.JPG",
+        "LICENSE",
+        "README",
+        "README.md",
+        ".DS_Store",
+        "x.json",
+        "m.onnx",
+    )
+    assert find_recordings(tmp_path) == found and not caplog.messages
+
+
+def test_special_files_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = touched(tmp_path, "a.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert find_recordings(tmp_path) == found and not caplog.messages
+
+
+def test_many_files_are_found_at_once(tmp_path: Path) -> None:
+    found = touched(
+        tmp_path,
+        *(f"{folder:02d}/{number:03d}.wav" for folder in range(20) for number in range(50)),
+    )
+    assert find_recordings(tmp_path) == found

@@ -1,0 +1,104 @@
+"""A recording is the same recording in every format: its words, its timeline, and any part of it.
+
+"welcome" is said twice in the source. What decodes a file is not asked here.
+"""
+
+import csv
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pytest
+from formats import FORMS, RECORDINGS, Form
+
+from kws import Spotter
+from kws.audio import recordings
+
+RATE = recordings.SAMPLE_RATE
+SOURCE = RECORDINGS / "twice.wav"
+WORD_SECONDS = 0.03  # how much a coder may move the edges of a word, besides its delay
+PART_SECONDS = (2.4, 3.2)  # holds the first word, and begins inside a frame of every coder
+EDGE = RATE // 40  # where a part is opened, the resampler knows nothing of what was before
+
+
+@dataclass(frozen=True)
+class Written:
+    """The source as a file of one form."""
+
+    form: Form
+    path: Path
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        return recordings.read(self.path)
+
+
+def marked(form: Form) -> object:
+    marks = [getattr(pytest.mark, program) for program in sorted(form.programs)]
+    return pytest.param(form, id=form.name, marks=marks)
+
+
+@pytest.fixture(scope="module", params=[marked(form) for form in FORMS])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return Written(request.param, request.param.write(SOURCE, tmp_path_factory.mktemp("formats")))
+
+
+@pytest.fixture(scope="module")
+def source() -> np.ndarray:
+    return recordings.read(SOURCE)
+
+
+@pytest.fixture(scope="module")
+def spotter() -> Spotter:
+    return Spotter.load("welcome")
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where a recording fits another best: `seconds` after it, with this correlation."""
+
+    seconds: float
+    correlation: float
+
+
+def matched(samples: np.ndarray, source: np.ndarray) -> Match:
+    """Cross-correlation of samples [n] with a source [m], both at 16 kHz, over all lags."""
+    size = 2 * max(len(samples), len(source))
+    spectrum = np.fft.rfft(samples, size) * np.conj(np.fft.rfft(source, size))
+    correlation = np.fft.irfft(spectrum, size)
+    at = int(correlation.argmax())
+    norm = np.linalg.norm(samples) * np.linalg.norm(source)
+    return Match((at if at < size // 2 else at - size) / RATE, float(correlation[at] / norm))
+
+
+def test_the_words_are_found_where_they_are(written: Written, spotter: Spotter) -> None:
+    with (RECORDINGS / "events.csv").open(newline="") as file:
+        events = [row for row in csv.DictReader(file) if row["file"] == SOURCE.name]
+    told = [float(row[edge]) for row in events for edge in ("start", "end")]
+    original = [edge for event in spotter.detect(SOURCE) for edge in (event.start, event.end)]
+    np.testing.assert_allclose(original, told, atol=0.05)
+    heard = [edge for event in spotter.detect(written.samples) for edge in (event.start, event.end)]
+    delay, tolerance = written.form.delay_seconds, WORD_SECONDS + written.form.tolerance_seconds
+    assert len(heard) == 4
+    np.testing.assert_allclose(np.array(heard) - delay, original, atol=tolerance)
+
+
+def test_the_timeline_is_that_of_the_source(written: Written, source: np.ndarray) -> None:
+    match = matched(written.samples, source)
+    assert match.correlation > 0.6  # of Speex, which keeps the sound and not the wave
+    tolerance = written.form.tolerance_seconds
+    assert match.seconds == pytest.approx(written.form.delay_seconds, abs=tolerance)
+    added = (len(written.samples) - len(source)) / RATE
+    assert -tolerance < added < written.form.delay_seconds + 0.2  # the last frame is filled up
+
+
+def test_a_part_is_a_part_of_the_whole(written: Written) -> None:
+    start, end = PART_SECONDS
+    part = recordings.excerpt(written.path, start, end)
+    same = written.samples[round(start * RATE) : round(end * RATE)]
+    assert len(part) == pytest.approx(len(same), abs=1)
+    inside = slice(EDGE, -EDGE)
+    difference = part[: len(same)][inside] - same[: len(part)][inside]
+    # Coders that predict from sample to sample need a while to agree.
+    assert np.linalg.norm(difference) < 0.05 * np.linalg.norm(same[inside])

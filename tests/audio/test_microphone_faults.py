@@ -1,0 +1,70 @@
+"""A microphone that fails, without any sound server: the library below is made to fail as it does
+when a device is taken away."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import miniaudio
+import pytest
+
+from kws.audio import microphone
+from kws.errors import AudioError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Device:
+    """A device that opens, and does what the test wants of it then."""
+
+    def __enter__(self) -> "Device":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def start(self, receiver: object) -> None:
+        pass
+
+
+class DeadDevice(Device):
+    def start(self, receiver: object) -> None:
+        raise miniaudio.MiniaudioError("failed to start audio device", -1)
+
+
+class VanishingDevice(Device):
+    def __exit__(self, *_: object) -> None:
+        raise miniaudio.MiniaudioError("failed to stop audio device", -1)
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"), [(DeadDevice, "failed to start"), (VanishingDevice, "failed to stop")]
+)
+def test_a_device_that_fails_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, device: type, reason: str
+) -> None:
+    monkeypatch.setattr(
+        miniaudio,
+        "Devices",
+        lambda _: SimpleNamespace(get_captures=lambda: [{"name": "desk", "id": None}]),
+    )
+    monkeypatch.setattr(miniaudio, "CaptureDevice", lambda *_, **__: device())
+    monkeypatch.setattr(microphone, "_SILENT_SECONDS", 0.05)
+    message = (
+        rf"microphone: the microphone cannot be used \({reason} audio device\)\. "
+        r"Is another program using it\?"
+    )
+    with pytest.raises(AudioError, match=message):
+        list(microphone.blocks(on_loss=lambda seconds: None))
+
+
+def test_devices_are_looked_for_where_stderr_is_closed() -> None:
+    code = "import os\nfrom kws import microphone\nfrom kws.errors import AudioError\nos.close(2)\n"
+    code += (
+        "try:\n    print(*microphone.devices())\nexcept AudioError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and done.stdout.count("\n") == 1

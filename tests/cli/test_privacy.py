@@ -1,0 +1,144 @@
+"""Nothing leaves the machine, and nothing is written but what was asked for: seen from outside."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import TinyModel
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TALK = REPOSITORY / "recordings" / "twice.wav"
+COMMANDS = {
+    "detect": ["detect", TALK],
+    "stream a file": ["stream", TALK],
+    "stream a pipe": ["stream", "-"],
+    "info": ["info"],
+    "neighbours": ["neighbours", "welcome"],
+    "plot": ["detect", TALK, "--plot", "p.png"],
+    "doctor": ["doctor"],
+}
+ASKED_FOR = {"plot": ["work/p.png"], "evaluate": ["work/page.html"]}
+SOUND_SERVER = "home/.config/pulse/"  # its library makes this where it looks for the server
+LOOK_UP_SECONDS = 14  # ONNX Runtime 1.32 looks up the address of its maker 9 s after its import
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A user's folders, all empty, in an environment that says nothing of where else to write."""
+
+    folder: Path
+
+    def run(self, command: list, *, around: tuple = (), **environment: str) -> str:
+        """What a command of kws writes to standard output. `TALK` is on its standard input, and it
+        says nothing on standard error."""
+        with self.start(command, around, **environment) as process:
+            out, complaints = process.communicate(samples_of(TALK), timeout=300)
+        assert (process.returncode, complaints) == (0, b"")
+        return out.decode()
+
+    def start(self, command: list, around: tuple = (), **environment: str) -> subprocess.Popen:
+        for name in ("home", "work", "scratch"):
+            (self.folder / name).mkdir(exist_ok=True)
+        told = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY", "MPLCONFIGDIR")
+        forgotten = ("XDG_", "KWS_", *told)
+        kept = {name: os.environ[name] for name in os.environ if not name.startswith(forgotten)}
+        places = {
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "scratch"),
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        line = [*around, sys.executable, "-B", REPOSITORY / "cli.py", *command]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        environment = kept | places | environment
+        return subprocess.Popen(line, cwd=self.folder / "work", env=environment, **pipes)
+
+    def files(self) -> list[str]:
+        """All that is in its folders, empty folders too."""
+        folders = (self.folder / name for name in ("home", "work", "scratch"))
+        found = (path for folder in folders for path in folder.rglob("*"))
+        ends = (path for path in found if not (path.is_dir() and any(path.iterdir())))
+        written = {str(path.relative_to(self.folder)) for path in ends}
+        return sorted(name for name in written if not name.startswith(SOUND_SERVER))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def samples_of(path: Path) -> bytes:
+    return soundfile.read(path, dtype="int16")[0].tobytes()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nothing_is_written_but_what_was_asked_for(machine: Machine, name: str) -> None:
+    assert machine.run(COMMANDS[name])
+    assert machine.files() == ASKED_FOR.get(name, [])
+
+
+def test_a_page_is_all_that_is_written(machine: Machine, tiny_model: TinyModel) -> None:
+    wishes = [
+        "--positives",
+        tiny_model.data / "rise",
+        "--negatives",
+        tiny_model.data / "fall",
+        "--html",
+        "page.html",
+    ]
+    assert machine.run(["evaluate", tiny_model.path, *wishes])
+    assert machine.files() == ASKED_FOR["evaluate"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_home_that_cannot_be_written_is_no_trouble(machine: Machine, name: str) -> None:
+    assert machine.run(COMMANDS[name], HOME="/dev/null/home")
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_whatever_was_set_before(machine: Machine, value: str) -> None:
+    assert machine.run(COMMANDS["detect"], ORT_DISABLE_TELEMETRY=value)
+    assert machine.files() == []
+
+
+def test_the_wish_where_to_keep_the_list_of_fonts_is_kept(machine: Machine, tmp_path: Path) -> None:
+    machine.run(COMMANDS["plot"], MPLCONFIGDIR=str(tmp_path / "fonts"))
+    assert len([*(tmp_path / "fonts").glob("fontlist*.json")]) == 1
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_connection_is_opened(machine: Machine, tmp_path: Path, name: str) -> None:
+    machine.run(COMMANDS[name], around=traced(tmp_path / "calls"))
+    opened = "socket(AF_INET" if name == "doctor" else "socket("  # it asks a local sound server
+    assert opened not in (tmp_path / "calls").read_text()
+
+
+@pytest.mark.strace
+def test_no_name_is_looked_up_however_long_it_listens(machine: Machine, tmp_path: Path) -> None:
+    with machine.start(["stream", "-"], traced(tmp_path / "calls")) as process:
+        process.stdin.write(samples_of(TALK))
+        process.stdin.flush()
+        time.sleep(LOOK_UP_SECONDS)
+        out, complaints = process.communicate(np.zeros(16_000, np.int16).tobytes(), timeout=60)
+    assert out.count(b"welcome") == 2 and complaints == b""
+    assert "socket(" not in (tmp_path / "calls").read_text()
+    assert machine.files() == []
+
+
+@pytest.mark.strace
+def test_a_connection_would_be_seen(tmp_path: Path) -> None:
+    code = "import socket, threading; threading.Thread(target=socket.socket).start()"
+    command = [*traced(tmp_path / "calls"), sys.executable, "-c", code]
+    subprocess.run(command, check=True, timeout=60)
+    assert "socket(AF_INET" in (tmp_path / "calls").read_text()
+
+
+def traced(calls: Path) -> tuple:
+    """Writes the sockets that a command and all its children open to `calls`."""
+    return ("strace", "-f", "-qq", "-e", "trace=socket", "-e", "signal=none", "-o", calls)

@@ -1,0 +1,168 @@
+"""What sounds like a phrase: distances against brute force, and words that must and must not
+be listed."""
+
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kws.synth.confusables import (
+    CONTAINING,
+    NEAR,
+    PART,
+    REPLACED,
+    SWAPPED,
+    _cost,
+    _edit_distances,
+    guesses,
+    neighbours,
+)
+from kws.synth.corpus import read_list
+from kws.synth.engines.base import SynthError
+from kws.synth.pronunciation import common, sounds
+
+ROOT = Path(__file__).parents[2]
+said = st.text("wɛlkəmbpiɪ", min_size=1, max_size=6)
+
+
+def distance(a: str, b: str) -> float:
+    """By the definition."""
+
+    @cache
+    def rest(i: int, j: int) -> float:
+        if i == len(a) or j == len(b):
+            return len(a) - i + len(b) - j
+        return min(rest(i + 1, j) + 1, rest(i, j + 1) + 1, rest(i + 1, j + 1) + _cost(a[i], b[j]))
+
+    return rest(0, 0)
+
+
+@given(said, st.lists(said, min_size=1, max_size=5))
+@settings(deadline=None)
+def test_distances_equal_brute_force(phrase, words):
+    np.testing.assert_allclose(
+        _edit_distances(phrase, words), [distance(phrase, word) for word in words]
+    )
+
+
+@pytest.mark.parametrize(("nearer", "farther"), [("pb", "pz"), ("iɪ", "iɔ"), ("sz", "sm")])
+def test_sounds_that_are_taken_for_each_other_are_nearer(nearer, farther):
+    assert 0 < _cost(*nearer) < _cost(*farther)
+    assert _cost(*nearer) == _cost(*nearer[::-1])
+
+
+@pytest.mark.parametrize(
+    ("phrase", "kind", "listed", "not_listed"),
+    [
+        ("welcome", PART, {"well", "elk"}, {"welcome", "come", "welcoming"}),
+        ("welcome", NEAR, {"webcam", "wellness", "talcum"}, {"welcome", "welcoming", "well"}),
+        ("welcome", CONTAINING, {"welcoming", "unwelcome"}, {"welcome", "well"}),
+        ("snowboy", PART, {"snow", "boy"}, set()),
+        ("hey you", PART, {"hey", "you"}, {"hae", "ewe"}),  # which sound the same
+        ("hey you", SWAPPED, {"you hey"}, {"hey you"}),
+        (
+            "smart mirror",
+            REPLACED,
+            {"start mirror", "smart miller"},
+            {"smart mirror", "smart mirrored"},
+        ),
+    ],
+)
+def test_what_is_listed(phrase, kind, listed, not_listed):
+    found = {each.text for each in neighbours(phrase) if each.kind == kind}
+    assert listed <= found
+    assert not not_listed & found
+
+
+@pytest.mark.parametrize(
+    ("phrase", "orders"), [("no no no no", []), ("yes yes no", ["yes no yes", "no yes yes"])]
+)
+def test_an_order_is_listed_once_and_never_the_phrase_s_own(phrase, orders):
+    assert [each.text for each in neighbours(phrase) if each.kind == SWAPPED] == orders
+
+
+def test_nothing_listed_sounds_like_the_phrase_and_nothing_twice():
+    found = [each for each in neighbours("write") if each.kind in (PART, NEAR, CONTAINING)]
+    heard = [common()[each.text] for each in found]
+    assert sounds("write") not in heard  # right, rite
+    assert len(heard) == len(set(heard))
+    near = [each.distance for each in found if each.kind == NEAR]
+    assert near == sorted(near)
+    assert max(near) <= 0.5
+
+
+def test_a_pronunciation_takes_the_place_of_the_spelling():
+    assert {each.text for each in neighbours("qzx", ["wˈɛlkəm"])} >= {"well", "welcome"} - {
+        "welcome"
+    }
+    assert len([each for each in neighbours("welcome", most_near=5) if each.kind == NEAR]) == 5
+
+
+@pytest.mark.parametrize(
+    ("phrase", "unknown"),
+    [
+        ("welcome", []),
+        ("don't stop", []),
+        ("alexa", []),
+        ("hey snowboy", ["snowboy"]),
+        ("xzqrtbl kws", ["xzqrtbl", "kws"]),
+    ],
+)
+def test_words_that_are_not_in_the_dictionary_are_told(phrase, unknown):
+    assert [remark.split("'")[1] for remark in guesses(phrase)] == unknown
+
+
+class TestList:
+    def test_kinds_and_remarks_are_no_phrases(self, tmp_path):
+        path = tmp_path / "list.txt"
+        path.write_text(
+            "\ufeff# a remark\nnear\twebcam\n\nwell come\n # containing\twelcoming\n",
+            encoding="utf-8",
+        )
+        assert read_list(path) == ["webcam", "well come"]
+
+    @pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe\x00"])
+    def test_what_is_no_list(self, tmp_path, content):
+        path = tmp_path / "list.txt"
+        path.write_bytes(content)
+        with pytest.raises(SynthError, match=r"list\.txt"):
+            read_list(path)
+        with pytest.raises(SynthError, match="absent"):
+            read_list(tmp_path / "absent")
+
+    def test_from_the_command_to_clips(self, tmp_path):
+        path = tmp_path / "list.txt"
+        command = [sys.executable, "cli.py"]
+        listed = subprocess.run(
+            [*command, "neighbours", "Hey, you", "--most", "2"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        path.write_text(listed.stdout)
+        count = len(read_list(path))
+        assert count == listed.stdout.count("\t") - listed.stdout.count("# containing\t")
+        options = [
+            "--list",
+            path,
+            "--count",
+            "1",
+            "--engine",
+            "hibari",
+            "--out",
+            tmp_path / "spoken",
+        ]
+        subprocess.run(
+            [*command, "synth", "hey you", *options],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert len([*(tmp_path / "spoken").rglob("*.wav")]) == count + 1

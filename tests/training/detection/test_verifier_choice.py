@@ -1,0 +1,137 @@
+"""A reader for words that people recorded: chosen where it helps, by the recordings that were
+held out."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner
+from sounds import RATE, make_bank
+
+from kws.cli.main import main
+from kws.synth import pronunciation
+from kws.synth.confusables import pronunciations
+from kws.training.augment.mixer import placed_word
+from kws.training.data.keyword_data import Material
+from kws.training.detection.train import chosen
+from kws.training.model.network import NetworkConfig, ScanningCNN
+from kws.training.model.pretrained import STRICT, readings, shipped
+from kws.training.model.torch_engine import load_network
+
+RECORDINGS = Path(__file__).parents[3] / "recordings"
+QUICK = ("--epochs", "1", "--steps", "1")
+
+
+def fires_always(word: str) -> ScanningCNN:
+    network = ScanningCNN(NetworkConfig((word,))).eval()
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.constant_(network.head.bias, 2.0)
+    return network
+
+
+def welcomes() -> list[np.ndarray]:
+    rows = csv.DictReader((RECORDINGS / "events.csv").read_text().splitlines())
+    said = [
+        (row["file"], float(row["start"]), float(row["end"]))
+        for row in rows
+        if row["file"] != "noise.wav"
+    ]
+    return [
+        soundfile.read(RECORDINGS / name, dtype="float32")[0][
+            round(start * RATE) : round(end * RATE)
+        ]
+        for name, start, end in said
+    ]
+
+
+def heldout(word: str) -> Material:
+    """The word as it is said in the recordings, and 400 s of noise."""
+    hiss = (0.01 * np.random.default_rng(0).standard_normal(400 * RATE)).astype(np.float32)
+    noise = make_bank(hiss)
+    return Material(
+        (word,),
+        (),
+        (),
+        noise,
+        (placed_word(word, make_bank(*welcomes())),),
+        (noise,),
+        torch.zeros(1, 1),
+    )
+
+
+def knows_the_word(word: str) -> ScanningCNN:
+    network = load_network(shipped("welcome.pt")).eval()
+    network.config = replace(network.config, words=(word,))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "sounds", "helps"),
+    [
+        (fires_always, "welcome", True),
+        (knows_the_word, "welcome", False),
+        (knows_the_word, "view glass", False),
+    ],
+    ids=["what is said", "not needed", "another word"],
+)
+def test_a_reader_is_chosen_where_it_helps(network, sounds, helps, tmp_path):
+    said: list[str] = []
+    offered = readings({"word": pronunciations(sounds)})
+    reading = chosen(
+        network("word"), heldout("word"), tmp_path / "scratch.onnx", offered, said.append
+    )
+    assert (reading is not None) is helps
+    assert said[0].startswith(
+        "a reader confirms the words" if helps else "no reader, it would not help"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_there_is_to_choose_from():
+    none, *weighed = readings({"word": pronunciations("welcome")})
+    assert none is None
+    assert weighed[1].weighing == STRICT != weighed[0].weighing
+
+
+def test_too_little_to_choose_by(tiny_model, tmp_path):
+    out = tmp_path / "rise.onnx"
+    result = CliRunner().invoke(
+        main,
+        ["train", "rise", "--data", str(tiny_model.data), "--out", str(out), "--reader", *QUICK],
+    )
+    assert result.exit_code == 0, result.stderr
+    assert (
+        "no reader: too little other speech is held out (0.00 h) to tell if it would help; "
+        "add --negatives"
+    ) in result.stderr
+
+
+def test_without_a_dictionary_nothing_begins(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(pronunciation, "find_spec", lambda name: None)
+    result = CliRunner().invoke(
+        main,
+        [
+            "train",
+            "rise",
+            "--data",
+            str(tiny_model.data),
+            "--out",
+            str(tmp_path / "a.onnx"),
+            "--reader",
+        ],
+    )
+    assert result.exit_code == 1
+    assert "pip install hibari-tts" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_protocol_has_no_reader(tmp_path):
+    result = CliRunner().invoke(
+        main, ["train", "--protocol", "v2-12", "--data", str(tmp_path), "--reader"]
+    )
+    assert result.exit_code == 2
+    assert "--reader do not apply to a protocol" in result.stderr

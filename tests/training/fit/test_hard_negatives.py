@@ -1,0 +1,470 @@
+"""Hard negatives: what fires in long audio is found at its place, listed, cut out, and fires less
+after a second round."""
+
+import csv
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from click.testing import CliRunner
+
+from kws import Spotter
+from kws.audio import recordings
+from kws.cli.main import main
+from kws.errors import DataError
+from kws.runtime.model_file import open_session
+from kws.training.augment.mixer import Source
+from kws.training.data.clips import Clip, find_clips, part_of
+from kws.training.data.keyword_data import Folders, gather
+from kws.training.detection.train import Hooks
+from kws.training.detection.two_stage import first_path, list_path, second, train_in_rounds
+from kws.training.fit import hard_negatives
+from kws.training.fit.hard_negatives import (
+    Finding,
+    cut,
+    mine,
+    read_findings,
+    with_mined,
+    write_findings,
+)
+from kws.training.fit.trainer import Recipe, learning_rate
+from kws.training.model import checkpoint
+from kws.training.model.network import NetworkConfig
+from kws.training.model.pretrained import Reading, reading
+
+RATE = 16_000
+CPU = torch.device("cpu")
+SMALL = NetworkConfig(("rise",), channels=8, kernels=(5, 5))
+# The second round has two epochs.
+SHORT = Recipe(epochs=4, steps_per_epoch=1, batch=8, clip_seconds=1.2)
+# Seconds at which something like the word begins.
+PLACES = {"train0": [3.0, 15.0, 24.0], "train1": [8.0, 19.5], "train2": []}
+
+
+def stem(part: str, number: int = 0) -> str:
+    """The name of a file of this part."""
+    return [f"radio{i}" for i in range(200) if part_of(f"radio{i}") == part][number]
+
+
+def like_the_word(rng: np.random.Generator) -> np.ndarray:
+    """A low tone and then one a fifth above, where the word has an octave; 0.3 s."""
+    time = np.arange(int(0.15 * RATE)) / RATE
+    fade = np.minimum(1, np.minimum(time, time[::-1]) / 0.01)
+    return np.concatenate(
+        [
+            0.4 * np.sin(2 * np.pi * 600 * rng.uniform(0.97, 1.03) * ratio * time) * fade
+            for ratio in (1, 1.5)
+        ]
+    )
+
+
+def write_radio(
+    path: Path, at_seconds: list[float], seconds: float = 30.0, rate: int = RATE
+) -> Path:
+    rng = np.random.default_rng(len(at_seconds))
+    wave = 0.005 * rng.standard_normal(int(seconds * RATE))
+    for at in at_seconds:
+        like = like_the_word(rng)
+        wave[int(at * RATE) :][: len(like)] += like
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave if rate == RATE else soxr.resample(wave, RATE, rate), rate)
+    return path
+
+
+@pytest.fixture(scope="module")
+def radio(tmp_path_factory) -> Path:
+    """Some recordings to mine, one at another rate, and one that is held out."""
+    folder = tmp_path_factory.mktemp("radio")
+    for number, (name, places) in enumerate(PLACES.items()):
+        write_radio(
+            folder / f"{stem('train', int(name[-1]))}.{('wav', 'flac', 'ogg')[number]}",
+            places,
+            rate=(RATE, 44_100, RATE)[number],
+        )
+    write_radio(folder / f"{stem('validation')}.wav", [5.0], 90.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def findings(tiny_model, radio) -> list[Finding]:
+    return mine(
+        Spotter.load(tiny_model.path),
+        hard_negatives.find_audio([radio], ["rise"], print)[0],
+        warn=pytest.fail,
+    )[0]
+
+
+def test_what_sounds_like_the_word_is_found_at_its_place(radio, findings):
+    expected = [
+        (stem("train", int(name[-1])), at + 0.3) for name, places in PLACES.items() for at in places
+    ]
+    found = sorted((finding.file.stem, finding.seconds) for finding in findings)
+    assert [name for name, _ in found] == [name for name, _ in sorted(expected)]
+    assert [at for _, at in found] == pytest.approx([at for _, at in sorted(expected)], abs=0.25)
+    assert [finding.score for finding in findings] == sorted(
+        (finding.score for finding in findings), reverse=True
+    )
+
+
+def test_stretches_are_cut_where_the_findings_are(radio, findings):
+    bank = cut(findings)
+    for number, finding in enumerate(findings):
+        whole = recordings.read(finding.file)
+        start = round((finding.seconds - hard_negatives.BEFORE_SECONDS) * RATE)
+        np.testing.assert_allclose(
+            bank[number], whole[start : start + len(bank[number])], atol=1 / 32768
+        )
+        assert len(bank[number]) == pytest.approx(2.5 * RATE, abs=1)
+        assert np.abs(bank[number]).max() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("at", "seconds"), [(0.5, 1.2), (29.9, 1.9)], ids=["at the beginning", "at the end"]
+)
+def test_stretches_end_where_the_recording_does(tmp_path, at, seconds):
+    path = write_radio(tmp_path / "a.wav", [at] if at < 20 else [])
+    assert len(cut([Finding(path, at, "rise", 0.9)])[0]) == pytest.approx(seconds * RATE, abs=1)
+
+
+def test_only_the_highest_of_an_hour_are_kept(tiny_model, radio, findings, monkeypatch):
+    monkeypatch.setattr(hard_negatives, "MOST_PER_HOUR", 2)
+    clips = [clip for clip in find_clips(radio) if clip.part == "train"]
+    found, seconds = mine(Spotter.load(tiny_model.path), clips, warn=pytest.fail)
+    assert found == findings[:2]
+    assert seconds == pytest.approx(90, abs=0.1)
+
+
+def test_list_reads_as_it_was_written(tmp_path):
+    findings = [
+        Finding(Path("a, b.wav"), 1.25, "rise", 0.987),
+        Finding(Path("ü/b.wav"), 0.0, "fall", 0.3),
+    ]
+    findings.append(Finding(Path("a\rb\nc.wav"), 2.0, "rise", 0.5))
+    write_findings(findings, tmp_path / "a.mined.csv")
+    assert read_findings(tmp_path / "a.mined.csv") == findings
+    assert (tmp_path / "a.mined.csv").read_text("utf-8").splitlines()[
+        0
+    ] == "file,seconds,word,score"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["file;seconds;word;score\na;1;rise;1", "file,seconds,word,score\na.wav,soon,rise,1", "\0\n\0"],
+)
+def test_foreign_list_is_told(tmp_path, text):
+    (tmp_path / "a.mined.csv").write_text(text)
+    with pytest.raises(DataError, match="not a list of mined stretches"):
+        read_findings(tmp_path / "a.mined.csv")
+
+
+def test_few_findings_are_drawn_less_often(findings):
+    bank = cut(findings)
+    few = with_mined([Source(bank, 1.0), Source(bank, 3.0)], bank)
+    assert few[-1].weight / sum(source.weight for source in few) == pytest.approx(
+        hard_negatives.SHARE * 5 / (5 + hard_negatives.HALF_SHARE)
+    )
+
+
+def test_second_round_is_shorter_and_slower():
+    recipe = Recipe(epochs=30, learning_rate=3e-3)
+    assert (second(recipe).epochs, second(replace(recipe, epochs=1)).epochs) == (15, 1)
+    assert max(learning_rate(step, second(recipe)) for step in range(1500)) == pytest.approx(1e-3)
+
+
+def train_rounds(
+    tiny_model,
+    radio: Path,
+    path: Path,
+    *,
+    recipe: Recipe = SHORT,
+    resume: bool = False,
+    hooks: Hooks | None = None,
+    readings: Sequence[Reading | None] = (None,),
+) -> dict:
+    material = gather(["rise"], Folders(tiny_model.data, mine=(radio,)), warn=lambda text: None)
+    how = {
+        "device": CPU,
+        "hooks": hooks or Hooks(),
+        "resume": resume,
+        "readings": readings,
+        "workers": 0,
+    }
+    return train_in_rounds(material, SMALL, recipe, path, **how)
+
+
+def mine_nearly_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        hard_negatives, "THRESHOLD", 0.01
+    )  # it has learned too little to be sure of anything
+    patch.setattr(
+        hard_negatives, "SHARE", 0.5
+    )  # and hears too few clips to hear one of these otherwise
+    patch.setattr(hard_negatives, "HALF_SHARE", 1)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model, radio, tmp_path_factory) -> Path:
+    """A short run in two rounds that nobody interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        mine_nearly_all(patch)
+        path = tmp_path_factory.mktemp("whole") / "rise.onnx"
+        train_rounds(tiny_model, radio, path)
+    return path
+
+
+@pytest.fixture
+def nearly_all_fires(monkeypatch):
+    mine_nearly_all(monkeypatch)
+
+
+def assert_same(path: Path, whole: Path) -> None:
+    """The same list, and the same weights bit for bit."""
+    assert list_path(path).read_bytes() == list_path(whole).read_bytes()
+    for name in ("rise.first.pt", "rise.pt"):
+        ours, theirs = checkpoint.load(path.with_name(name)), checkpoint.load(whole.with_name(name))
+        assert ours["history"] == theirs["history"]
+        for part in ("network", "average"):
+            assert ours[part].keys() == theirs[part].keys()
+            assert all(torch.equal(tensor, theirs[part][key]) for key, tensor in ours[part].items())
+
+
+def test_second_run_gives_the_same(tiny_model, radio, whole, nearly_all_fires, tmp_path):
+    assert sorted(each.name for each in whole.parent.iterdir()) == [
+        "rise.first.onnx",
+        "rise.first.pt",
+        "rise.mined.csv",
+        "rise.onnx",
+        "rise.pt",
+    ]
+    assert len(read_findings(list_path(whole)))
+    list_path(tmp_path / "rise.onnx").write_text("of an earlier run")
+    train_rounds(tiny_model, radio, tmp_path / "rise.onnx")
+    assert_same(tmp_path / "rise.onnx", whole)
+
+
+def test_what_a_reader_would_have_refused_is_mined_all_the_same(
+    tiny_model, radio, whole, nearly_all_fires, tmp_path
+):
+    path = tmp_path / "rise.onnx"
+    train_rounds(tiny_model, radio, path, readings=[reading({"rise": ("ɹIz",)})])
+    assert_same(path, whole)
+    for each in (first_path(path), path):
+        assert open_session(each)[1].document["reader"]["sounds"] == {"rise": ["ɹIz"]}
+
+
+def stop_after(epoch: int) -> Callable[[dict], None]:
+    def stop(entry: dict) -> None:
+        if entry["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def stop_listening(text: str) -> None:
+    if text.startswith("listening"):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "hooks",
+    [Hooks(epoch=stop_after(2)), Hooks(say=stop_listening), Hooks(epoch=stop_after(5))],
+    ids=["first round", "before mining", "second round"],
+)
+def test_resumed_run_equals_uninterrupted_run(
+    tiny_model, radio, whole, nearly_all_fires, tmp_path, hooks
+):
+    path = tmp_path / "rise.onnx"
+    list_path(path).write_text("of an earlier run")
+    with pytest.raises(KeyboardInterrupt):
+        train_rounds(tiny_model, radio, path, hooks=hooks)
+    train_rounds(tiny_model, radio, path, resume=True)
+    assert_same(path, whole)
+
+
+def test_second_round_goes_on_with_the_precision_it_began_with(
+    tiny_model, radio, whole, nearly_all_fires, tmp_path
+):
+    path = tmp_path / "rise.onnx"
+    with pytest.raises(KeyboardInterrupt):
+        train_rounds(tiny_model, radio, path, hooks=Hooks(epoch=stop_after(5)))
+    train_rounds(
+        tiny_model, radio, path, resume=True, recipe=replace(SHORT, mixed_precision=("cpu",))
+    )
+    assert_same(path, whole)
+
+
+def test_another_recording_to_mine_is_noticed(tiny_model, radio, whole, tmp_path):
+    path = tmp_path / "rise.onnx"
+    for each in whole.parent.iterdir():
+        (tmp_path / each.name).write_bytes(each.read_bytes())
+    more = tmp_path / "more" / radio.name
+    shutil.copytree(radio, more)
+    write_radio(more / f"{stem('train', 50)}.wav", [])
+    with pytest.raises(
+        DataError, match=r"rise\.mined\.csv: is of other recordings than those of --mine now"
+    ):
+        train_rounds(tiny_model, more, path, resume=True)
+    list_path(path).unlink()
+    train_rounds(tiny_model, more, path, resume=True)
+    assert list_path(path).exists()
+
+
+def test_deleted_lines_are_not_learned_from(tiny_model, radio, whole, nearly_all_fires, tmp_path):
+    path = tmp_path / "rise.onnx"
+    for each in whole.parent.iterdir():
+        (tmp_path / each.name).write_bytes(each.read_bytes())
+    lines = list_path(path).read_text().splitlines()
+    list_path(path).write_text("\n".join([lines[0], *lines[2:]]))
+    epochs: list[int] = []
+    document = train_rounds(
+        tiny_model,
+        radio,
+        path,
+        resume=True,
+        hooks=Hooks(epoch=lambda entry: epochs.append(entry["epoch"])),
+    )
+    assert epochs == [5, 6]  # the second round alone
+    assert document["mined"]["stretches"] == len(lines) - 2
+    assert list_path(path).read_text().splitlines() == [lines[0], *lines[2:]]
+    assert not all(
+        torch.equal(tensor, checkpoint.load(whole.with_suffix(".pt"))["average"][key])
+        for key, tensor in checkpoint.load(path.with_suffix(".pt"))["average"].items()
+    )
+
+
+def test_nothing_found_leaves_the_first_model(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(hard_negatives, "THRESHOLD", 1.1)
+    write_radio(tmp_path / "radio" / f"{stem('train')}.wav", [])
+    said: list[str] = []
+    train_rounds(
+        tiny_model, tmp_path / "radio", tmp_path / "rise.onnx", hooks=Hooks(say=said.append)
+    )
+    assert "nothing to learn from in a second round" in said[-1]
+    assert (tmp_path / "rise.onnx").read_bytes() == first_path(tmp_path / "rise.onnx").read_bytes()
+    assert list_path(tmp_path / "rise.onnx").read_text() == "file,seconds,word,score\n"
+
+
+def highest(model: Path, recording: Path, at_seconds: list[float]) -> np.ndarray:
+    """The highest score just after each of these times."""
+    scores = Spotter.load(model).scores(recordings.read(recording))
+    return np.array(
+        [scores.pooled[(scores.times > at) & (scores.times < at + 0.8)].max() for at in at_seconds]
+    )
+
+
+def test_what_was_mined_fires_less(tiny_model, findings, tone_recording, tmp_path, monkeypatch):
+    """The first round is the tiny model, whole already. The word itself does not suffer."""
+    monkeypatch.setattr(hard_negatives, "HALF_SHARE", 0)  # a lesson of seconds must be a strong one
+    path = tmp_path / "models" / "rise.onnx"
+    path.parent.mkdir()
+    for suffix in (".pt", ".onnx"):
+        first_path(path).with_suffix(suffix).write_bytes(
+            tiny_model.path.with_suffix(suffix).read_bytes()
+        )
+    saved = checkpoint.load(tiny_model.path.with_suffix(".pt"))
+    config, recipe = NetworkConfig.from_dict(saved["config"]), Recipe(**saved["recipe"])
+    material = gather(["rise"], Folders(tiny_model.data), warn=pytest.fail)
+    material = replace(
+        material,
+        mined=tuple(Clip(finding.file, "radio", finding.file.stem) for finding in findings),
+    )
+    document = train_in_rounds(
+        material, config, recipe, path, device=CPU, hooks=Hooks(), resume=True, workers=0
+    )
+    assert document["mined"]["stretches"] == len(read_findings(list_path(path)))
+    places = [2.0, 5.0, 8.0, 11.0]
+    new = write_radio(tmp_path / "new.wav", places, 15.0)
+    before, after = (highest(model, new, places) for model in (first_path(path), path))
+    assert after.max() < before.min() - 0.05
+    words = tone_recording(tmp_path / "words.wav", places, seconds=15.0)
+    assert (highest(path, words, places) > 0.7).all()
+
+
+def test_mined_recordings_are_split_as_all_are(tiny_model, radio, tmp_path):
+    without = gather(["rise"], Folders(tiny_model.data), warn=pytest.fail)
+    material = gather(["rise"], Folders(tiny_model.data, mine=(radio, radio)), warn=pytest.fail)
+    assert sorted(clip.path.stem for clip in material.mined) == sorted(
+        stem("train", number) for number in range(3)
+    )
+    assert (material.heldout_hours - without.heldout_hours) * 3600 == pytest.approx(90)
+    # A minute and the rest.
+    assert [len(bank) for bank in material.heldout_negatives[len(without.heldout_negatives) :]] == [
+        2
+    ]
+    assert material.sources[-1] == {"folder": str(radio)}
+    both = gather(
+        ["rise"], Folders(tiny_model.data, negatives=(radio,), mine=(radio,)), warn=pytest.fail
+    )
+    assert both.heldout_hours == pytest.approx(material.heldout_hours)  # not counted twice
+
+
+def test_folder_named_after_the_word_is_not_mined(tiny_model, tmp_path):
+    write_radio(tmp_path / "radio" / f"{stem('train')}.wav", [])
+    write_radio(tmp_path / "rise" / f"{stem('train', 1)}.wav", [])
+    notes: list[str] = []
+    material = gather(["rise"], Folders(tiny_model.data, mine=(tmp_path,)), warn=notes.append)
+    assert [clip.label for clip in material.mined] == ["radio"]
+    assert notes == ["1 recordings in folders named after a word are not mined."]
+
+
+def kws_train(tiny_model, *args: str | Path):
+    command = ["train", "rise", "--data", tiny_model.data, "--epochs", "1", "--steps", "1", *args]
+    return CliRunner().invoke(main, [str(arg) for arg in command])
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (None, "no such folder. Check the path of --mine"),
+        ([], "no recordings in this directory"),
+        (["test"], "nothing to mine; its recordings are of the words, or were held out"),
+    ],
+    ids=["missing", "empty", "all held out"],
+)
+def test_folders_that_cannot_be_mined_are_told_at_once(tiny_model, tmp_path, files, message):
+    folder = tmp_path / "radio"
+    for part in files or []:
+        write_radio(folder / f"{stem(part)}.wav", [])
+    if files is not None:
+        folder.mkdir(exist_ok=True)
+    result = kws_train(tiny_model, "--mine", folder, "--out", tmp_path / "rise.onnx")
+    assert (result.exit_code, "Traceback" in result.stderr) == (1, False)
+    assert message in result.stderr
+    assert not (tmp_path / "rise.first.pt").exists()
+
+
+def test_recordings_that_cannot_be_read_are_named_and_left_out(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(hard_negatives, "THRESHOLD", 0.0)
+    good, bad = (tmp_path / "radio" / f"{stem('train', number)}.wav" for number in range(2))
+    write_radio(good, [2.0], 5.0)
+    bad.write_bytes(good.read_bytes()[:50_000])
+    result = kws_train(
+        tiny_model, "--mine", tmp_path / "radio", "--out", tmp_path / "rise.onnx", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert f"left out: {bad}: only the first" in result.stderr
+    assert "delete the line and run the same command with --resume" in result.stderr
+    assert len(result.stdout.splitlines()) == 2
+    with list_path(tmp_path / "rise.onnx").open(newline="") as file:
+        assert {row["file"] for row in csv.DictReader(file)} == {str(good)}
+
+
+def test_nothing_that_can_be_read(tiny_model, tmp_path):
+    bad = tmp_path / "radio" / f"{stem('train')}.wav"
+    bad.parent.mkdir()
+    bad.write_bytes(b"no sound")
+    result = kws_train(tiny_model, "--mine", bad.parent, "--out", tmp_path / "rise.onnx")
+    assert result.exit_code == 1
+    assert "neither this nor any other recording of --mine can be read" in result.stderr
+
+
+def test_recording_that_went_away_is_told(tmp_path):
+    path = write_radio(tmp_path / "a.wav", [], 5.0)
+    with pytest.raises(DataError, match=r"ends before 60\.00 s"):
+        cut([Finding(path, 60.0, "rise", 0.9)])

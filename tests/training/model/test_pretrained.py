@@ -1,0 +1,136 @@
+"""A new network on the layers of another."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from factories import make_audio, make_config, make_network
+
+from kws.errors import DataError, ModelError
+from kws.runtime.verifier import likenesses
+from kws.training.model import checkpoint, pretrained
+from kws.training.model.network import SIZES, NetworkConfig
+from kws.training.model.pretrained import with_trunk
+from kws.training.model.torch_engine import load_network
+from kws.training.phones.utterances import LETTERS
+
+RECORDINGS = Path(__file__).parents[3] / "recordings"
+
+
+@pytest.fixture
+def trained(tmp_path):
+    network = make_network(3)
+    path = tmp_path / "trained.pt"
+    checkpoint.save({"config": network.config.to_dict(), "average": network.state_dict()}, path)
+    return network, path
+
+
+def features(network, audio):
+    """What the head is given."""
+    given = []
+    handle = network.head.register_forward_hook(
+        lambda module, inputs, output: given.append(inputs[0])
+    )
+    with torch.no_grad():
+        network(audio)
+    handle.remove()
+    return given[0]
+
+
+def test_layers_are_taken_over_and_the_head_is_new(trained):
+    source, path = trained
+    network = with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=0).eval()
+    audio = torch.from_numpy(make_audio(2.0))
+    torch.testing.assert_close(features(network, audio), features(source, audio))
+    assert network.head.weight.shape[0] == 3
+    assert torch.equal(
+        network.head.weight,
+        with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=0).head.weight,
+    )
+    assert not torch.equal(
+        network.head.weight,
+        with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=1).head.weight,
+    )
+
+
+def test_torch_s_own_random_numbers_are_left_alone(trained):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    with_trunk(make_config(1), trained[1], seed=0)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": 16},
+        {"kernels": (3, 7)},
+        {"kernels": (3,)},
+        {"kernels": (3, 5, 3)},
+        {"mels": 16},
+    ],
+    ids=str,
+)
+def test_another_size_is_refused(trained, changes):
+    with pytest.raises(DataError, match="another size"):
+        with_trunk(make_config(1, **changes), trained[1], seed=0)
+
+
+def test_what_is_no_checkpoint(tmp_path):
+    (tmp_path / "not.pt").write_text("hello")
+    with pytest.raises(ModelError):
+        with_trunk(make_config(1), tmp_path / "not.pt", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("wish", "size", "from_text", "expected"),
+    [
+        (None, "small", True, "trunk.pt"),
+        (None, "small", False, "trunk_bands.pt"),
+        (None, "large", False, None),
+        ("none", "small", False, None),
+        ("own/other.pt", "large", True, "other.pt"),
+    ],
+    ids=["from text", "recorded", "shipped fits small only", "none", "own"],
+)
+def test_what_is_begun_with(wish, size, from_text, expected):
+    found = pretrained.chosen(wish, size, from_text=from_text)
+    assert (found and found.name) == expected
+
+
+@pytest.mark.parametrize("name", [pretrained.TRUNK, pretrained.BANDS])
+def test_a_shipped_trunk_fits_small_networks(name):
+    path = pretrained.shipped(name)
+    config = NetworkConfig(
+        ("word",), band_channels=pretrained.band_channels(path), **SIZES["small"]
+    )
+    assert with_trunk(config, path, seed=0).config == config
+
+
+def test_what_is_shipped_tells_its_sources():
+    trunks = [
+        pretrained.card(pretrained.shipped(name))["trunk"]["sources"]
+        for name in (pretrained.TRUNK, pretrained.BANDS)
+    ]
+    for sources in (*trunks, pretrained.reading({"word": ["wɜɹd"]}).sources):
+        assert sources
+        assert all(source["name"] and source["licence"] for source in sources)
+
+
+@pytest.mark.parametrize("name", ["early.wav", "late.wav", "twice.wav", "noise.wav"])
+def test_the_shipped_reader_reads_what_is_said(name):
+    """The word, rather than phrases that nobody says there."""
+    network = load_network(pretrained.shipped(pretrained.READER)).eval()
+    audio, rate = soundfile.read(RECORDINGS / name, dtype="float32")
+    with torch.no_grad():
+        logits = network(torch.from_numpy(np.pad(audio, (2 * rate, rate)))[None])[0].logits[0]
+    letters = logits.log_softmax(0).T.numpy()
+    welcome, *others = (
+        likenesses(letters, [LETTERS.index(letter) + 1 for letter in said]).max()
+        for said in ("wɛlkəm", "snObY", "vjuɡlæs", "smɑɹtmɪɹəɹ")
+    )
+    assert welcome > pretrained.WEIGHING.enough
+    assert welcome > max(others) + 1

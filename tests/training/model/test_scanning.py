@@ -1,0 +1,171 @@
+"""The argument for scanning: one pass is a window classifier slid along, cheaper; and it finds a
+word wherever it stands."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from factories import BANDS, READS, make_audio, make_config, make_network
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kws.training.model.cost import multiplications_per_second
+from kws.training.model.network import NetworkConfig, Output, ScanningCNN, fold
+
+EXACT = {"rtol": 0, "atol": 1e-6}
+LARGER = {"mels": 40, "channels": 48, "kernels": (7, 9, 11)}
+
+
+def load_page() -> ModuleType:
+    """The script behind docs/scanning.md."""
+    spec = importlib.util.spec_from_file_location(
+        "scanning", Path(__file__).parents[3] / "docs" / "scanning.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+scanning = load_page()
+
+
+@torch.no_grad()
+def scores(network: ScanningCNN, audio: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Frame and pooled probabilities of a clip."""
+    return probabilities(network(torch.from_numpy(audio))[0])
+
+
+def probabilities(output: Output) -> tuple[Tensor, Tensor]:
+    return output.logits.sigmoid(), output.pooled.exp()
+
+
+class TestOnePass:
+    @pytest.mark.parametrize(
+        "changes",
+        [{}, {"pooling": "max"}, {"pooling": "mean"}, {"pooling": "power"}, LARGER],
+        ids=str,
+    )
+    def test_equals_the_slid_window_classifier(self, changes):
+        network, audio = make_network(2, **changes), make_audio(3.0)
+        frames, pooled = scores(network, audio)
+        slid_frames, slid_pooled = probabilities(
+            scanning.slide(network, torch.from_numpy(audio), batch=50)
+        )
+        assert pooled.std() > 0.05
+        torch.testing.assert_close(slid_frames, frames, **EXACT)
+        torch.testing.assert_close(slid_pooled, pooled, **EXACT)
+
+    @pytest.mark.parametrize("frames", [1, 2, 9, 40])
+    def test_shifted_input_gives_shifted_scores(self, frames):
+        network, audio = make_network(2), make_audio(3.0)
+        for later, expected in zip(
+            scores(network, audio[:, frames * 320 :]), scores(network, audio), strict=True
+        ):
+            torch.testing.assert_close(later, expected[..., frames:], **EXACT)
+
+    @pytest.mark.parametrize("now", [1, 20, 99])
+    def test_the_future_changes_nothing(self, now):
+        network, audio = make_network(2, **READS), torch.from_numpy(make_audio(2.0))
+        other = audio.clone()
+        other[:, now * 320 :] += 0.1
+        with torch.no_grad():
+            outputs = [network(each, network.silence())[0] for each in (audio, other)]
+        for one, another in zip(*outputs, strict=True):
+            assert torch.equal(one[..., :now], another[..., :now])
+            assert not torch.equal(one[..., now], another[..., now])
+
+    @pytest.mark.parametrize("seed", [0, 2, 5])
+    def test_score_of_a_clip_is_the_same_wherever_the_word_stands(self, seed):
+        network, word = make_network(seed=seed), make_audio(0.4, seed=seed)
+        lead = network.config.clip_frame_samples
+
+        def clip_score(quiet_frames: int, seconds: float = 4.0) -> float:
+            clip = np.zeros((1, round(seconds * 16_000)), np.float32)
+            clip[:, lead + quiet_frames * 320 :][:, : word.shape[1]] = word
+            return scores(network, clip)[1].max().item()
+
+        nothing = scores(network, np.zeros((1, 64_000), np.float32))[1].max().item()
+        assert clip_score(0) > nothing + 0.1
+        assert [clip_score(at) for at in (1, 30, 77, 150)] == pytest.approx(
+            [clip_score(0)] * 4, abs=1e-6
+        )
+        assert clip_score(5, seconds=9.0) == pytest.approx(clip_score(5), abs=1e-6)
+
+
+class TestCost:
+    @pytest.mark.parametrize(
+        "config",
+        [
+            NetworkConfig(("word",)),
+            make_config(3),
+            make_config(1, stem_kernel=3, pool_frames=9),
+            make_config(mels=13, **BANDS),
+        ],
+        ids=["default", "small", "other", "bands"],
+    )
+    def test_multiplications_are_those_torch_counts(self, config):
+        network = fold(ScanningCNN(config))
+        rate = 16_000 / config.frame_samples
+        cost = multiplications_per_second(config)
+        assert cost.slid_window == counted(network, config.clip_frame_samples) * rate
+        assert cost.one_pass == counted(network, config.frame_samples, network.silence()) * rate
+
+    def test_one_pass_is_far_cheaper_than_slid_windows(self):
+        assert multiplications_per_second(NetworkConfig(("word",))).ratio >= 20
+
+
+@torch.no_grad()
+def counted(network: ScanningCNN, samples: int, state: Tensor | None = None) -> int:
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, samples), state)
+    return counter.get_total_flops() // 2  # torch counts the additions too
+
+
+# The word stands near the middle of the clip in training, and then elsewhere. Small, to be learned
+# in seconds.
+EXPERIMENT = scanning.Experiment(
+    clip_seconds=2.6,
+    trained_starts=(1.2, 1.4),
+    starts=(0.75, 0.9, 1.05, 1.25, 1.35, 1.55, 1.7, 1.9),
+    trials=12,
+    steps=100,
+    batch=16,
+)
+CONFIG = NetworkConfig(("word",), mels=24, channels=24, kernels=(7, 9, 11), pooling="max")
+
+
+def trained(model: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return scanning.train(model(), EXPERIMENT)
+
+
+@pytest.fixture(scope="module")
+def scan() -> nn.Module:
+    return trained(lambda: scanning.Scan(CONFIG))
+
+
+@pytest.fixture(scope="module")
+def whole_clip() -> nn.Module:
+    return trained(lambda: scanning.WholeClip(CONFIG, EXPERIMENT.clip_seconds))
+
+
+def found(model: nn.Module, said: str) -> np.ndarray:
+    """Share of clips, by start, that score at least one half."""
+    return (scanning.scores_by_start(model, said, EXPERIMENT) >= 0.5).mean(1)
+
+
+class TestMovedWord:
+    def test_scan_finds_it_at_every_place_and_nothing_else(self, scan):
+        assert found(scan, "AB").min() >= 0.9
+        assert found(scan, "BA").max() <= 0.1
+
+    def test_whole_clip_model_finds_it_only_where_it_was_trained(self, whole_clip):
+        word, other, here = found(whole_clip, "AB"), found(whole_clip, "BA"), EXPERIMENT.is_trained
+        assert word[here].min() >= 0.9
+        assert other[here].max() <= 0.1
+        assert word[~here].mean() <= 0.7

@@ -1,0 +1,696 @@
+"""Clips to tell apart: what a batch is made of, and a tiny network that learns to sort tones."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sounds import RATE, make_bank, quiet, tone
+
+from kws import Spotter
+from kws.errors import DataError
+from kws.runtime.engine import OnnxEngine
+from kws.runtime.postprocess import NEVER
+from kws.training.augment.mixer import coloured_noise
+from kws.training.fit.trainer import Run
+from kws.training.model import checkpoint, pretrained
+from kws.training.model.network import NetworkConfig, ScanningCNN
+from kws.training.model.pretrained import with_trunk
+from kws.training.model.torch_engine import load_network
+from kws.training.phones.utterances import BLANK, LETTERS
+from kws.training.speech_commands import accuracy, train
+from kws.training.speech_commands.batches import (
+    NOISE_LEVEL,
+    ClassBatch,
+    ClassBatches,
+    ClassRecipe,
+    canvas,
+    centred,
+    heard,
+    leveled,
+    masks,
+    mixed,
+)
+from kws.training.speech_commands.command import with_sounds
+from kws.training.speech_commands.dataset import SILENCE, UNKNOWN, Part
+from kws.training.speech_commands.protocols import Protocol
+from kws.training.speech_commands.unknowns import Pieces, Strangers, speech_pieces
+
+CLASSES = ("low", "high", UNKNOWN, SILENCE)
+PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
+PLAIN = ClassRecipe(
+    speeds=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
+    mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
+    reversed_fraction=0.0, spliced_fraction=0.0, running_fraction=0.0,
+    snippet_fraction=0.0, alone_fraction=0.0, unknown_odds=1.0,
+    elsewhere_fraction=0.0, elsewhere_unknown_fraction=0.0, mended_fraction=0.0,
+    settled_fraction=0.0, fresh_fraction=0.0, equalized_fraction=0.0, batch=16,
+)  # fmt: skip
+TINY = NetworkConfig(CLASSES, mels=16, channels=16, kernels=(5, 7), pool_frames=8)
+SAMPLES = 24_000
+NOTHING = np.zeros((0, RATE), np.int16)
+NO_SPEECH = Pieces(NOTHING, NOTHING)
+
+
+def make_part(each: int, seed: int = 0) -> Part:
+    rng = np.random.default_rng(seed)
+    waves, labels = [], []
+    for label, name in enumerate(CLASSES):
+        for _ in range(each):
+            at, length = rng.uniform(0.1, 0.5), rng.uniform(0.25, 0.4)
+            sound = tone(
+                length, PITCHES.get(name, 0) * rng.uniform(0.95, 1.05), rng.uniform(0.1, 0.5)
+            )
+            wave = np.concatenate([quiet(at), sound, quiet(1)])[:RATE] + 1e-3 * rng.standard_normal(
+                RATE
+            )
+            waves.append(np.round(wave * 32767).astype(np.int16))
+            labels.append(label)
+    words = tuple("" if CLASSES[label] == SILENCE else CLASSES[label] for label in labels)
+    return Part(
+        np.stack(waves), np.array(labels), tuple(f"s{i}" for i in range(len(labels))), words
+    )
+
+
+def noise():
+    return make_bank(coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
+
+
+def batches(recipe: ClassRecipe = PLAIN, speech: Pieces = NO_SPEECH) -> ClassBatches:
+    return ClassBatches(make_part(20), CLASSES, noise(), speech, SAMPLES, recipe)
+
+
+class TestBatches:
+    def test_same_seed_and_step_give_the_same_batch(self):
+        for made, again in zip(batches()[3], batches()[3], strict=True):
+            assert torch.equal(made, again)
+        assert not torch.equal(batches()[3].clips, batches()[4].clips)
+        assert not torch.equal(batches()[3].clips, batches(replace(PLAIN, seed=1))[3].clips)
+
+    def test_drawing_leaves_the_clips_as_they_were(self):
+        drawn = batches(replace(PLAIN, reversed_fraction=1.0))
+        before = drawn.part.samples.copy()
+        drawn[0]
+        assert np.array_equal(drawn.part.samples, before)
+
+    @pytest.mark.parametrize("balanced", [True, False])
+    def test_balance(self, balanced):
+        part = make_part(20)
+        # One clip of silence
+        rare = Part(part.samples[:61], part.labels[:61], part.speakers[:61], part.words[:61])
+        drawn = ClassBatches(
+            rare,
+            CLASSES,
+            noise(),
+            NO_SPEECH,
+            SAMPLES,
+            replace(PLAIN, batch=1000, balanced=balanced),
+        )[0]
+        assert (drawn.label == 3).float().mean().item() == pytest.approx(
+            0.25 if balanced else 1 / 61, abs=0.04 if balanced else 0.015
+        )
+
+    def test_every_unknown_word_as_often(self):
+        part = make_part(20)
+        # One clip of the unknown.
+        words = tuple("rare" if row == 40 else word for row, word in enumerate(part.words))
+        drawn = ClassBatches(
+            replace(part, words=words),
+            CLASSES,
+            noise(),
+            NO_SPEECH,
+            SAMPLES,
+            replace(PLAIN, batch=2000),
+        )[0]
+        rare = (drawn.clips == torch.from_numpy(part.samples[40])).all(1)
+        assert rare[drawn.label == 2].float().mean().item() == pytest.approx(0.5, abs=0.07)
+
+    @pytest.mark.parametrize("odds", [0.5, 1.0, 3.0])
+    def test_odds_of_unknown_words(self, odds):
+        drawn = batches(replace(PLAIN, batch=2000, unknown_odds=odds))[0]
+        assert (drawn.label == 2).float().mean().item() == pytest.approx(
+            odds / (odds + 3), abs=0.04
+        )
+
+    def test_unknown_holds_reversed_words_other_speech_and_other_words(self):
+        speech = Pieces(np.full((3, RATE), 77, np.int16), np.full((3, RATE), 55, np.int16))
+        recipe = replace(
+            PLAIN, reversed_fraction=0.3, running_fraction=0.4, alone_fraction=0.2, batch=2000
+        )
+        drawn = batches(recipe, speech)[0]
+        unknown = drawn.clips[drawn.label == 2].numpy()
+        words = {wave[::-1].tobytes() for wave in make_part(20).samples[:40]}
+        assert np.mean([wave.tobytes() in words for wave in unknown]) == pytest.approx(
+            0.3, abs=0.07
+        )
+        for sample, share in ((77, 0.4), (55, 0.2)):
+            assert (unknown == sample).all(1).mean() == pytest.approx(share, abs=0.07)
+            assert not (drawn.clips[drawn.label != 2] == sample).all(1).any()
+
+    def test_a_single_word_is_not_spliced_with_itself(self):
+        part, classes = make_part(20), ("low", UNKNOWN, SILENCE)
+        known = part.select(part.labels != 1)
+        alone = replace(known, labels=np.array([0, -1, 1, 2])[known.labels])
+        recipe = replace(PLAIN, spliced_fraction=1.0, shuffled_fraction=0.0, batch=200)
+        drawn = ClassBatches(alone, classes, noise(), NO_SPEECH, SAMPLES, recipe)[0]
+        theirs = {wave.tobytes() for wave in alone.samples[alone.labels == 1]}
+        assert {wave.tobytes() for wave in drawn.clips[drawn.label == 1].numpy()} <= theirs
+
+    def test_known_words_of_another_data_set_are_that_word(self):
+        speech = Pieces(
+            NOTHING,
+            NOTHING,
+            np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16),
+            ("low", "high"),
+        )
+        drawn = batches(replace(PLAIN, elsewhere_fraction=0.4, batch=2000), speech)[0]
+        for label, sample in ((0, 33), (1, 44)):
+            there = (drawn.clips == sample).all(1)
+            assert there[drawn.label == label].float().mean().item() == pytest.approx(0.4, abs=0.07)
+            assert not there[drawn.label != label].any()
+
+    def test_fresh_silence_is_noise_at_any_level(self):
+        drawn = batches(replace(PLAIN, fresh_fraction=1.0, batch=400))[0]
+        silent = drawn.clips[drawn.label == 3].float()
+        levels = 20 * silent.square().mean(1).sqrt().clamp_min(1).log10()
+        assert levels.max() - levels.min() > 30
+        own = {wave.tobytes() for wave in make_part(20).samples}
+        assert not any(wave.tobytes() in own for wave in drawn.clips[drawn.label == 3].numpy())
+
+    def test_every_recording_of_noise_is_as_loud_as_the_others(self):
+        made = leveled(make_bank(tone(1.0, 500, 0.5), tone(1.0, 700, 0.001))).astype(float)
+        assert made[:RATE].std() == pytest.approx(NOISE_LEVEL, rel=0.01)
+        assert made[RATE:].std() == pytest.approx(NOISE_LEVEL, rel=0.05)
+
+
+class TestStrangers:
+    @pytest.mark.parametrize("label", [0, 1])
+    def test_mended_word_is_the_same_word_all_along(self, label):
+        part = make_part(10)
+        strangers, rng = Strangers(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
+        for _ in range(10):
+            wave = strangers.mended(label, rng).astype(float)
+            loud = np.flatnonzero(np.abs(wave) > 1000)
+            for half in (wave[loud[0] : loud[0] + 1000], wave[loud[-1] - 1000 : loud[-1]]):
+                assert np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 == pytest.approx(
+                    (500, 2000)[label], rel=0.07
+                )
+
+    def test_spliced_word_begins_as_one_and_ends_as_the_other(self):
+        part = make_part(10)
+        strangers, rng = Strangers(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
+        for _ in range(10):
+            wave = strangers.spliced(rng).astype(float)
+            loud = np.flatnonzero(np.abs(wave) > 1000)
+            halves = wave[loud[0] : loud[0] + 1000], wave[loud[-1] - 1000 : loud[-1]]
+            pitches = [np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 for half in halves]
+            assert min(pitches) == pytest.approx(500, abs=60)
+            assert max(pitches) == pytest.approx(2000, abs=150)
+
+    def test_settled_clip_has_the_level_and_the_room_of_a_known_word(self):
+        part, rng = make_part(10), np.random.default_rng(0)
+        strangers = Strangers(part, np.arange(20), NO_SPEECH)
+        clip = np.zeros(RATE, np.int16)
+        clip[6000:10_000] = np.round(tone(0.25, 3000, 0.01) * 32767)
+        for _ in range(10):
+            wave = strangers.settled(clip, rng).astype(float)
+            room = np.concatenate([wave[:6000], wave[10_000:]])
+            assert 0.8e-3 < room.std() / 32767 < 1.2e-3  # that of every clip of the part
+            # As loud as one of its words.
+            assert 0.1 / 2**0.5 * 0.8 < wave[6000:10_000].std() / 32767 < 0.5 / 2**0.5 * 1.1
+
+    @pytest.mark.parametrize(
+        "clip",
+        [np.zeros(RATE), np.eye(1, RATE, 99)[0] * 9000, np.full(RATE, -32768)],
+        ids=["silent", "click", "loudest"],
+    )
+    def test_anything_can_settle(self, clip):
+        wave = Strangers(make_part(10), np.arange(20), NO_SPEECH).settled(
+            clip.astype(np.int16), np.random.default_rng(0)
+        )
+        assert (wave.shape, wave.dtype) == ((RATE,), np.int16)
+        assert 10 < np.abs(wave.astype(float)).mean() < 25_000
+
+    def test_batches_can_be_sent_to_workers_that_are_spawned(self):
+        sent = pickle.loads(pickle.dumps(batches(ClassRecipe(batch=16))))
+        assert all(
+            torch.equal(*pair)
+            for pair in zip(sent[3], batches(ClassRecipe(batch=16))[3], strict=True)
+        )
+
+    def test_shuffled_word_is_made_of_pieces_of_known_ones(self):
+        strangers, rng, pitches = (
+            Strangers(make_part(10), np.arange(20), NO_SPEECH),
+            np.random.default_rng(0),
+            [],
+        )
+        for _ in range(50):
+            wave = strangers.shuffled(rng).astype(float)
+            loud = np.flatnonzero(np.abs(wave) > 300)
+            pitches += [
+                np.abs(np.fft.rfft(wave[at : at + 1000])).argmax() * RATE / 1000
+                for at in (loud[0], loud[-1] - 1000)
+            ]
+        assert all(min(abs(pitch - 500), abs(pitch - 2000)) < 150 for pitch in pitches)
+        assert 0.3 < np.mean(np.array(pitches) < 1000) < 0.7
+
+    def test_backwards(self):
+        part = make_part(3)
+        made = Strangers(part, np.array([4]), NO_SPEECH).backwards(np.random.default_rng(0))
+        assert np.array_equal(made, part.samples[4, ::-1])
+
+
+class TestCanvas:
+    clips = torch.from_numpy(
+        np.stack([np.round(tone(1.0, pitch) * 32767).astype(np.int16) for pitch in (440, 880)])
+    )
+
+    def test_clip_lies_where_it_begins(self):
+        audio = canvas(self.clips, torch.tensor([100.0, 3000.0]), torch.ones(2), SAMPLES)
+        for row, start in zip(audio, (100, 3000), strict=True):
+            assert not row[:start].any()
+            assert not row[start + RATE :].any()
+        assert torch.equal(audio[1, 3000 : 3000 + RATE], self.clips[1].float() / 32768)
+
+    def test_shift_is_a_shift(self):
+        first, second = (
+            canvas(self.clips, torch.full((2,), start), torch.ones(2), SAMPLES)
+            for start in (1000.0, 1320.0)
+        )
+        assert torch.equal(first[:, : SAMPLES - 320], second[:, 320:])
+
+    def test_clip_that_begins_before_the_audio_is_cut(self):
+        audio = canvas(self.clips, torch.full((2,), -500.0), torch.ones(2), SAMPLES)
+        assert torch.equal(audio[:, : RATE - 500], self.clips[:, 500:].float() / 32768)
+
+    @pytest.mark.parametrize("rate", [0.8, 1.25])
+    def test_rate_moves_the_pitch_and_the_length(self, rate):
+        audio = canvas(self.clips, torch.zeros(2), torch.full((2,), rate), SAMPLES)
+        spectrum = torch.fft.rfft(audio[:, :12_000]).abs()
+        pitch = spectrum.argmax(1) * RATE / 12_000
+        torch.testing.assert_close(pitch, torch.tensor([440.0, 880.0]) * rate, rtol=0.01, atol=0)
+        assert audio[:, round(RATE / rate) + 2 :].abs().max() == 0
+
+    def test_centred(self):
+        loud = centred(self.clips, SAMPLES).abs() > 0
+        first, last = loud.int().argmax(1), SAMPLES - 1 - loud.flip(1).int().argmax(1)
+        assert ((first + last - SAMPLES).abs() <= 4).all()
+
+
+class TestLetters:
+    """What is said in a clip, for a network that reads, too; and the silence before it that such a
+    network needs."""
+
+    SPELLED = {"low": [1, 2, 3], "high": [4]}  # noqa: RUF012
+
+    def drawn(self, recipe: ClassRecipe) -> ClassBatch:
+        return ClassBatches(
+            make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=self.SPELLED
+        )[0]
+
+    def test_words_are_spelled_and_silence_is_nothing(self):
+        batch = self.drawn(replace(PLAIN, batch=200))
+        said = [
+            tuple(row[:count].tolist()) if count >= 0 else None
+            for row, count in zip(batch.letters, batch.lengths, strict=True)
+        ]
+        assert said == [
+            {0: (1, 2, 3), 1: (4,), 2: None, 3: ()}[label] for label in batch.label.tolist()
+        ]
+
+    @pytest.mark.parametrize("kind", ["reversed_fraction", "spliced_fraction", "shuffled_fraction"])
+    def test_what_is_made_up_cannot_be_spelled(self, kind):
+        spelled = {**self.SPELLED, UNKNOWN: [5]}
+        for fraction, expected in ((0.0, 1), (1.0, -1)):
+            recipe = replace(PLAIN, batch=100, **{"shuffled_fraction": 0.0, kind: fraction})
+            batch = ClassBatches(
+                make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=spelled
+            )[0]
+            assert set(batch.lengths[batch.label == 2].tolist()) == {expected}
+
+    def test_a_mended_word_is_still_the_word(self):
+        batch = self.drawn(replace(PLAIN, batch=100, mended_fraction=1.0))
+        assert set(batch.lengths[batch.label == 0].tolist()) == {3}
+
+    def test_the_lead_comes_before_all_else(self):
+        lead, generator = 8000, torch.Generator()
+        plain, later = (
+            ClassBatches(
+                make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES + some, PLAIN, lead=some
+            )[0]
+            for some in (0, lead)
+        )
+        without, with_it = (
+            heard(batch, torch.zeros(1, 8000), samples, PLAIN, generator.manual_seed(0))
+            for batch, samples in ((plain, SAMPLES), (later, SAMPLES + lead))
+        )
+        assert not with_it[:, :lead].any()
+        assert torch.equal(with_it[:, lead:], without)
+        assert torch.equal(centred(plain.clips, SAMPLES + lead, lead), with_it)
+
+
+class TestIngredients:
+    def test_plain_recipe_changes_nothing(self):
+        batch = batches()[0]
+        audio = heard(batch, torch.zeros(1, 8000), SAMPLES, PLAIN, torch.Generator().manual_seed(0))
+        assert torch.equal(audio, centred(batch.clips, SAMPLES))
+
+    def test_some_clips_are_heard_in_rooms_through_microphones_and_in_noise(self):
+        """Of the recipe that is used where nobody wishes otherwise; here a room has one echo."""
+        burst = torch.randn(400, RATE // 4, generator=torch.Generator().manual_seed(0))
+        clips = torch.nn.functional.pad((3000 * burst).short(), (0, RATE * 3 // 4))
+        room = torch.zeros(1, RATE // 2)
+        room[0, 0], room[0, RATE // 3] = 1.0, 0.5
+        hum = torch.ones(400, RATE, dtype=torch.int16)
+        made = batches()[0]._replace(clips=clips, start=torch.zeros(400), rate=torch.ones(400))
+        chance, recipe = torch.Generator(), ClassRecipe()
+        both = [made._replace(noise=noise) for noise in (0 * hum, 1000 * hum)]
+        clean, noisy = (heard(each, room, RATE, recipe, chance.manual_seed(0)) for each in both)
+        sound, echo, rest = slice(RATE // 4), slice(RATE // 3, RATE // 2), slice(-RATE // 4, None)
+        level = clean[:, sound].square().mean(1)
+        in_room = clean[:, echo].square().mean(1) > 0.01 * level
+        in_noise = noisy[:, rest].square().mean(1) > 3e-4 * level
+        low, high = slice(100, 150), slice(400, 600)  # of 4 Hz
+        power = [torch.fft.rfft(audio[:, sound]).abs().square() for audio in (clips.float(), clean)]
+        tilt_db = [10 * (each[:, high].mean(1) / each[:, low].mean(1)).log10() for each in power]
+        filtered = (tilt_db[1] - tilt_db[0]).abs() > 1
+        assert 0.05 < in_room.float().mean() < 0.3
+        assert 0.2 < in_noise.float().mean() < 0.6
+        assert 0.25 < filtered.float().mean() < 0.65
+
+    def test_masks_are_stripes(self):
+        recipe = ClassRecipe(mel_masks=1, widest_mel_mask=5, time_masks=1, widest_time_mask=10)
+        made = masks(200, 40, 100, recipe, torch.Generator().manual_seed(0))
+        hidden_mels, hidden_times = (made == 0).all(2).sum(1), (made == 0).all(1).sum(1)
+        assert hidden_mels.max() == 5
+        assert hidden_times.max() == 10
+        assert hidden_mels.min() == hidden_times.min() == 0
+        shown = made.any(2)[:, :, None] & made.any(1)[:, None]
+        assert torch.equal(made.bool(), shown)
+
+    def test_mixing_keeps_the_sum_of_targets_and_follows_the_audio(self):
+        targets = torch.eye(8)
+        audio, after = mixed(torch.eye(8), targets, 0.5, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(audio, after)
+        torch.testing.assert_close(after.sum(1), torch.ones(8))
+        assert (after.argmax(1) == targets.argmax(1)).all()  # its own part is never the smaller
+        assert 0 < (after.max(1).values < 1).sum() < 8
+
+    def test_pieces_of_speech_leave_out_pauses(self):
+        made, *_ = speech_pieces([make_bank(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]))])
+        assert made.shape[1] == RATE
+        assert (np.abs(made).max(1) > 10_000).all()
+        assert 4 <= len(made) <= 7
+
+    def test_what_is_shorter_than_a_piece_stands_in_the_middle_of_silence(self):
+        running, (made,), *_ = speech_pieces([make_bank(tone(0.5))])
+        assert not len(running)
+        sound = np.flatnonzero(made)
+        assert abs(sound[0] + sound[-1] - RATE) < 20
+        assert sound[-1] - sound[0] == pytest.approx(RATE / 2, abs=20)
+
+    def test_clips_in_folders_named_after_a_class_are_known(self):
+        bank = make_bank(tone(0.5), tone(0.25), tone(2.0))
+        bank = replace(
+            bank,
+            clips=tuple(
+                replace(clip, label=label)
+                for clip, label in zip(bank.clips, ("high", "hay", "low"), strict=True)
+            ),
+        )
+        found = speech_pieces([bank], CLASSES)
+        assert found.words == ("high", "low")
+        assert (len(found.running), len(found.alone)) == (0, 1)
+        assert [np.ptp(np.flatnonzero(wave)) for wave in found.spoken] == pytest.approx(
+            [RATE / 2, RATE], abs=20
+        )
+
+    def test_a_snippet_is_as_long_as_a_word_and_stands_alone(self):
+        strangers, rng = (
+            Strangers(
+                make_part(10), np.arange(20), Pieces(np.full((3, RATE), 9000, np.int16), NOTHING)
+            ),
+            np.random.default_rng(0),
+        )
+        snippets = [np.flatnonzero(strangers.snippet(rng)) for _ in range(200)]
+        lengths = [(sound[-1] - sound[0]) / RATE for sound in snippets]
+        assert 0.24 < min(lengths) < 0.3
+        assert 0.75 < max(lengths) < 0.81
+        assert all(np.diff(sound).max() == 1 for sound in snippets)
+        assert len({sound[0] for sound in snippets}) > 150
+
+    def test_no_speech_gives_no_pieces(self):
+        assert [len(each) for each in speech_pieces([])] == [0, 0, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def protocol() -> Protocol:
+    unseen = make_part(10, seed=5)
+    keep = unseen.labels == 2
+    unseen = Part(
+        unseen.samples[keep], unseen.labels[keep], unseen.speakers[:10], unseen.words[:10]
+    )
+    return Protocol(
+        "tones",
+        CLASSES,
+        make_part(40),
+        make_part(12, 1),
+        make_part(15, 2),
+        {"unseen": unseen},
+        noise(),
+        "tones of the test",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(protocol, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("classes") / "tones.onnx"
+    recipe = replace(
+        PLAIN,
+        epochs=6,
+        steps_per_epoch=8,
+        learning_rate=1e-2,
+        averaging=0.8,
+        noisy_fraction=0.3,
+        snr_db=(10.0, 30.0),
+    )
+    train.train(protocol, TINY, recipe, path, device=torch.device("cpu"), workers=0)
+    return path
+
+
+class TestSorting:
+    def test_it_learns(self, trained, protocol):
+        report = accuracy.judge(OnnxEngine(str(trained)), protocol)
+        assert report["sets"]["test"]["accuracy"] > 0.9
+        low, high = report["sets"]["test"]["accuracy, 95 %"]
+        assert low < report["sets"]["test"]["accuracy"] <= high
+        assert report["sets"]["unseen"]["unknown taken for a word"] < 0.2
+        assert "60 clips" in accuracy.summary(report)
+
+    def test_offline_exported_and_streamed_decide_alike(self, trained, protocol):
+        network, engine = load_network(trained.with_suffix(".pt")), OnnxEngine(str(trained))
+        offline, whole = (
+            train.predict(network, protocol.test),
+            train.predict_streamed(engine, protocol.test),
+        )
+        assert np.array_equal(
+            whole,
+            train.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples),
+        )
+        assert np.array_equal(offline, whole)
+        clip = protocol.test.samples[:1]
+        audio = centred(torch.from_numpy(clip), engine.info.past_samples).numpy()
+        state, audio = (
+            engine.silence(1),
+            np.pad(audio, ((0, 0), (-audio.shape[1] % engine.info.frame_samples, 0))),
+        )
+        for at in range(0, audio.shape[1], 1000):
+            step, state = engine.step(audio[:, at : at + 1000], state)
+        assert step.pooled[0, -1].argmax() == offline[0]
+
+    def test_its_words_are_reported_in_streams_at_its_own_thresholds(self, trained, protocol):
+        spotter = Spotter.load(trained)
+        for word in "low", "high":
+            part = protocol.validation.select(np.array(protocol.validation.words) == word)
+            waves = part.samples.astype(np.float32) / 32768
+            found = [
+                word in [event.word for event in spotter.detect(np.pad(wave, RATE))]
+                for wave in waves
+            ]
+            # Its scores hardly exceed one half, the lowest threshold of its own.
+            assert np.mean(found) > 0.7
+
+    def test_held_out_speech_says_how_often_they_are_for_nothing(self, trained, protocol, tmp_path):
+        # "low", which its folder does not say
+        speech = make_bank(*(make_part(1, seed).samples[0] / 32768 for seed in range(400)))
+        path, recipe = (
+            tmp_path / "a.onnx",
+            replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8),
+        )
+        document = train.train(
+            protocol,
+            TINY,
+            recipe,
+            path,
+            device=torch.device("cpu"),
+            heldout_speech=[speech],
+            workers=0,
+        )
+        table = document["calibration"]
+        assert (table["hours"], table["clips"]) == (round(400 / 3600, 3), [12, 12, 0, 0])
+        assert {row["word"] for row in table["rows"]} == {"low", "high"}
+        without = OnnxEngine(str(trained)).info
+        assert (without.document["calibration"]["hours"], document["events"]["threshold"][2:]) == (
+            0,
+            (NEVER, NEVER),
+        )
+        # Or "low" would be heard all the time.
+        assert document["events"]["threshold"][0] > without.events.threshold[0]
+        assert all(
+            row["false_alarms"] <= row["false_alarms_per_hour"] * table["hours"]
+            for row in table["rows"]
+        )
+
+    def test_a_network_that_reads_decides_alike_everywhere_and_by_what_it_reads(
+        self, protocol, tmp_path
+    ):
+        path, letters = tmp_path / "reads.onnx", BLANK + LETTERS
+        recipe, sounds = (
+            replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8),
+            {"low": ("lO",), "high": ("hI",)},
+        )
+        train.train(
+            protocol,
+            replace(TINY, letters=letters),
+            recipe,
+            path,
+            device=torch.device("cpu"),
+            sounds=sounds,
+            workers=0,
+        )
+        network, engine = load_network(path.with_suffix(".pt")), OnnxEngine(str(path))
+        words = train.lexicon_of(engine.info)
+        assert words.known == {"low": ("lO",), "high": ("hI",), UNKNOWN: (), SILENCE: ()}
+        offline, whole = (
+            train.predict(network, protocol.test, words),
+            train.predict_streamed(engine, protocol.test),
+        )
+        assert np.array_equal(
+            whole,
+            train.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples),
+        )
+        assert np.array_equal(offline, whole)
+        assert (whole == protocol.test.labels).mean() > 0.75
+        # The letters count: were the sounds of the two exchanged, so would be some decisions.
+        exchanged = replace(words, known={**words.known, "low": ("hI",), "high": ("lO",)})
+        assert (train.predict(network, protocol.test, exchanged) != offline).any()
+
+    def test_where_no_class_can_be_pronounced_networks_do_not_read(self, protocol):
+        warnings: list[str] = []
+        config = replace(TINY, letters=BLANK + LETTERS)
+        assert with_sounds(config, protocol, warnings.append) == (
+            config,
+            {"low": ("lO",), "high": ("hI",)},
+        )
+        others = replace(protocol, classes=("hey_you", "r2d2", UNKNOWN, SILENCE))
+        assert with_sounds(config, others, warnings.append) == (replace(config, letters=""), {})
+        assert warnings == [
+            "words are told apart without regard to their sounds: none of them is an English word."
+        ]
+
+    def test_resumed_run_equals_one_that_was_not_stopped(self, protocol, tmp_path):
+        recipe = replace(PLAIN, epochs=3, steps_per_epoch=3, mixup=0.5, mel_masks=1)
+
+        def stop(entry: dict) -> None:
+            if entry["epoch"] == 1:
+                raise KeyboardInterrupt
+
+        whole, parted = tmp_path / "whole.onnx", tmp_path / "parted.onnx"
+        options = {"device": torch.device("cpu"), "workers": 0}
+        train.train(protocol, TINY, recipe, whole, **options)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(protocol, TINY, recipe, parted, hooks=train.Hooks(epoch=stop), **options)
+        train.train(protocol, TINY, recipe, parted, resume=True, **options)
+        first, second = (
+            checkpoint.load(path.with_suffix(".pt"))["average"] for path in (whole, parted)
+        )
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"train": make_part(40, seed=9)}, {"noise": make_bank(quiet(1.0))}],
+        ids=["clips", "noise"],
+    )
+    def test_other_data_is_noticed_on_resume(self, trained, protocol, change):
+        other = replace(protocol, **change)
+        recipe = ClassRecipe(**checkpoint.load(trained.with_suffix(".pt"))["recipe"])
+        with pytest.raises(DataError, match="other data"):
+            train.train(
+                other, TINY, recipe, trained, device=torch.device("cpu"), resume=True, workers=0
+            )
+
+    def test_model_of_other_classes(self, trained, protocol):
+        other = replace(protocol, classes=("low", "middle", UNKNOWN, SILENCE))
+        with pytest.raises(DataError, match="middle"):
+            accuracy.judge(OnnxEngine(str(trained)), other)
+
+    def test_words_that_were_learned_are_not_unheard(self, trained, protocol):
+        assert "learned by" not in accuracy.summary(
+            accuracy.judge(OnnxEngine(str(trained)), protocol)
+        )
+        assert "the model learned by tones" in accuracy.summary(
+            accuracy.judge(OnnxEngine(str(trained)), replace(protocol, name="others"))
+        )
+        unseen = replace(protocol, name="tones-unseen", held_out=("hum",))
+        with pytest.raises(
+            DataError,
+            match=(
+                r"never heard \(hum\); the model learned by tones, "
+                "where they are among the unknown"
+            ),
+        ):
+            accuracy.judge(OnnxEngine(str(trained)), unseen)
+
+
+@pytest.mark.parametrize("classes", [9, 12, 35])
+@pytest.mark.parametrize("bands", [0, train.BAND_CHANNELS], ids=["all at once", "bands"])
+@pytest.mark.parametrize(("size", "most"), [("small", 100_000), ("large", 400_000)])
+def test_sizes_keep_their_promise(size, most, bands, classes):
+    config = replace(
+        train.sorting_config(tuple(f"word{i}" for i in range(classes)), size),
+        band_channels=bands,
+    )
+    assert 0.7 * most < sum(p.numel() for p in ScanningCNN(config).parameters()) <= most
+
+
+@pytest.mark.parametrize("classes", [9, 12, train.MOST_READ, train.MOST_READ + 1])
+@pytest.mark.parametrize(
+    ("size", "most", "name"),
+    [("small", 100_000, pretrained.BANDS), ("large", 400_000, pretrained.READER)],
+)
+def test_sizes_keep_their_promise_where_they_read(size, most, name, classes):
+    """And what reads begins with what its trunk can read."""
+    path = pretrained.shipped(name)
+    config = train.sorting_config(tuple(f"word{i}" for i in range(classes)), size, path)
+    assert bool(config.letters) is (classes <= train.MOST_READ)
+    network = with_trunk(config, path, 0)
+    assert sum(p.numel() for p in network.parameters()) <= most
+    if config.letters:
+        assert torch.equal(
+            network.reading.weight, load_network(path).head.weight[: len(config.letters)]
+        )
+
+
+@pytest.mark.parametrize("bands", [0, 4, train.BAND_CHANNELS])
+def test_stem_is_that_of_the_trunk(bands, tmp_path):
+    kinds = ("one", "two", "three"), ("yes", "no")
+    of_others, own = (
+        replace(train.sorting_config(kind, "small"), band_channels=bands) for kind in kinds
+    )
+    Run(of_others, ClassRecipe(), torch.device("cpu"), "").save(tmp_path / "trunk.pt")
+    assert train.sorting_config(kinds[1], "small", tmp_path / "trunk.pt") == own
+    begun, source = with_trunk(own, tmp_path / "trunk.pt", 0), load_network(tmp_path / "trunk.pt")
+    assert torch.equal(begun.stem.conv.weight, source.stem.conv.weight)
+    assert (begun.bands is None) is (bands == 0)

@@ -1,0 +1,536 @@
+"""Protocols: which clip stands in which part, and that no part can leak into another.
+
+Every recording of these folders holds one value that no other has, so that clips are known again by
+their first sample.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations, count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import RATE
+
+from kws.errors import DataError
+from kws.training.data.clips import BACKGROUND, Clip, find_clips, pack, part_of, read_bank
+from kws.training.data.splits import PARTS
+from kws.training.speech_commands.dataset import CLIP_SAMPLES, SILENCE, UNKNOWN, Part, read_part
+from kws.training.speech_commands.protocols import (
+    COMMANDS,
+    HELD_OUT,
+    PROTOCOLS,
+    WORDS,
+    Protocol,
+    load,
+)
+from kws.training.speech_commands.silence import pieces, stretch
+
+SEVEN = PROTOCOLS["pack-9"].words
+OTHERS = ("dog", "tree", "wow")
+STEP = 7919  # between the speakers' numbers
+_VALUES = count(1)
+
+
+def write_clip(path: Path, samples: int = 500) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.full(samples, next(_VALUES) % 30_000 + 1, np.int16), RATE)
+
+
+def write_noise(folder: Path, seconds: Sequence[float] = (6.0, 8.0)) -> None:
+    (folder / BACKGROUND).mkdir(parents=True)
+    for i, length in enumerate(seconds):
+        noise = (
+            np.random.default_rng(i).integers(-3000, 3000, round(length * RATE)).astype(np.int16)
+        )
+        soundfile.write(folder / BACKGROUND / f"noise{i}.wav", noise, RATE)
+
+
+def write_folder(folder: Path, words: Sequence[str], speakers: int, clips: int = 1) -> Path:
+    for word in words:
+        for speaker in range(speakers):
+            for number in range(clips):
+                write_clip(folder / word / f"{speaker * STEP:08x}_nohash_{number}.wav")
+    write_noise(folder)
+    return folder
+
+
+def fourth(speaker: str) -> int:
+    return int(speaker, 16) // STEP % 4
+
+
+def write_lists(folder: Path) -> dict[str, list[str]]:
+    """Lists that are not those of the hash: of every four speakers one each for validation
+    and test."""
+    paths = sorted(folder.glob("[a-z]*/*.wav"))
+    listed = {
+        part: [
+            f"{path.parent.name}/{path.name}"
+            for path in paths
+            if fourth(path.stem.split("_")[0]) == number
+        ]
+        for part, number in (("validation", 0), ("test", 1))
+    }
+    (folder / "validation_list.txt").write_text("\n".join(listed["validation"]))
+    (folder / "testing_list.txt").write_text("\n".join(listed["test"]) + "\n\n")
+    return listed
+
+
+def write_archive(folder: Path, speaker: str = "ffffffff", clips: int = 2) -> Path:
+    for word in COMMANDS:
+        for number in range(clips):
+            write_clip(folder / word / f"{speaker}_nohash_{number}.wav")
+    for number in range(3):
+        write_clip(folder / UNKNOWN / f"backward_{speaker}_nohash_{number}.wav.wav")
+        write_clip(folder / SILENCE / f"{number}.wav", RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pack_folder(tmp_path_factory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("pack"), (*SEVEN, *HELD_OUT, *OTHERS), speakers=40)
+
+
+@pytest.fixture(scope="module")
+def pack9(pack_folder) -> Protocol:
+    return load("pack-9", pack_folder, warn=pytest.fail)
+
+
+@pytest.fixture(scope="module")
+def v2_folder(tmp_path_factory) -> Path:
+    folder = write_folder(
+        tmp_path_factory.mktemp("v2") / "speech_commands_v0.02", WORDS["0.02"], speakers=16
+    )
+    write_lists(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def v2_12(v2_folder) -> Protocol:
+    return load("v2-12", v2_folder, warn=pytest.fail)
+
+
+def parts(protocol: Protocol) -> dict[str, Part]:
+    return {"train": protocol.train, "validation": protocol.validation, "test": protocol.test}
+
+
+def spoken(part: Part) -> dict[int, str]:
+    """Value of each spoken clip → its word."""
+    chosen = np.array(part.words) != ""
+    return dict(
+        zip(part.samples[chosen, 0].tolist(), np.array(part.words)[chosen].tolist(), strict=True)
+    )
+
+
+def on_disk(folder: Path, words: Sequence[str]) -> dict[int, Clip]:
+    return {
+        int(soundfile.read(c.path, dtype="int16")[0][0]): c
+        for c in find_clips(folder)
+        if c.label in words
+    }
+
+
+def silent(part: Part) -> np.ndarray:
+    return part.samples[np.array(part.words) == ""]
+
+
+def noise_of(*waves: np.ndarray) -> set[bytes]:
+    return {wave[start : start + 8].tobytes() for wave in waves for start in range(len(wave) - 8)}
+
+
+def same(one: Protocol, other: Protocol) -> bool:
+    return all(
+        np.array_equal(a.samples, b.samples) and a.words == b.words
+        for a, b in zip(*map(_all, (one, other)), strict=True)
+    )
+
+
+def _all(protocol: Protocol) -> list[Part]:
+    return [*parts(protocol).values(), *protocol.tests.values()]
+
+
+class TestEveryProtocol:
+    @pytest.fixture(params=["pack-9", "v2-12"])
+    def protocol(self, request, pack9, v2_12) -> Protocol:
+        return {"pack-9": pack9, "v2-12": v2_12}[request.param]
+
+    def test_no_speaker_stands_in_two_parts(self, protocol):
+        speakers = [set(part.speakers) - {""} for part in parts(protocol).values()]
+        assert all(speakers)
+        assert not any(one & other for one, other in combinations(speakers, 2))
+
+    def test_every_clip_of_a_target_stands_in_one_part_once(self, protocol, pack_folder, v2_folder):
+        targets = protocol.classes[:-2]
+        found = Counter(
+            value
+            for part in parts(protocol).values()
+            for value, word in spoken(part).items()
+            if word in targets
+        )
+        assert found == Counter(
+            list(on_disk(pack_folder if protocol.name == "pack-9" else v2_folder, targets))
+        )
+
+    def test_no_clip_stands_in_a_part_twice(self, protocol):
+        for part in _all(protocol):
+            assert len(spoken(part)) == sum(word != "" for word in part.words)
+
+    def test_labels_are_those_of_the_words(self, protocol):
+        assert protocol.classes == (*PROTOCOLS[protocol.name].words, UNKNOWN, SILENCE)
+        for part in _all(protocol):
+            assert (
+                part.samples.shape == (len(part), CLIP_SAMPLES) and part.samples.dtype == np.int16
+            )
+            assert part.labels.dtype == np.int64
+            for label, word, speaker in zip(
+                part.labels.tolist(), part.words, part.speakers, strict=True
+            ):
+                expected = SILENCE if not word else word if word in protocol.classes else UNKNOWN
+                assert protocol.classes[label] == expected
+                assert bool(word) == bool(speaker)
+
+    def test_words_are_those_of_the_recordings(self, protocol, pack_folder, v2_folder):
+        disk = on_disk(pack_folder if protocol.name == "pack-9" else v2_folder, WORDS["0.02"])
+        for part in _all(protocol):
+            assert all(disk[value].label == word for value, word in spoken(part).items())
+
+
+class TestPack9:
+    def test_noise_of_one_part_is_in_no_other(self, pack9):
+        """Random noise: no eight samples of it come twice."""
+        noises = [
+            noise_of(pack9.noise.samples),
+            *(noise_of(*silent(part)) for part in (pack9.validation, pack9.test)),
+        ]
+        assert all(noises)
+        assert not any(one & other for one, other in combinations(noises, 2))
+        assert noise_of(*silent(pack9.train)) <= noises[0]
+
+    def test_parts_are_those_of_the_hash(self, pack9):
+        for name, part in parts(pack9).items():
+            assert {part_of(speaker) for speaker in part.speakers if speaker} == {name}
+
+    @pytest.mark.parametrize("part", ["train", "validation", "test"])
+    def test_silence_is_as_much_as_the_mean_of_the_words(self, pack9, part):
+        counts = np.bincount(parts(pack9)[part].labels, minlength=9)
+        assert counts[8] == round(counts[:7].mean())
+
+    @pytest.mark.parametrize("part", ["validation", "test"])
+    def test_unknown_is_as_much_as_the_mean_of_the_words(self, pack9, part):
+        counts = np.bincount(parts(pack9)[part].labels, minlength=9)
+        assert counts[7] == round(counts[:7].mean())
+
+    def test_training_holds_all_other_words(self, pack9, pack_folder):
+        expected = {
+            value
+            for value, clip in on_disk(pack_folder, (*HELD_OUT, *OTHERS)).items()
+            if clip.part == "train"
+        }
+        assert {
+            value for value, word in spoken(pack9.train).items() if word not in SEVEN
+        } == expected
+        assert pack9.tests == {}
+
+    def test_words_held_out_are_in_the_test_alone(self, pack_folder):
+        unseen = load("pack-9-unseen", pack_folder, warn=pytest.fail)
+        assert unseen.held_out == HELD_OUT
+        assert {word for word in unseen.train.words if word not in SEVEN} == {*OTHERS, ""}
+        assert not set(HELD_OUT) & {*unseen.validation.words}
+        expected = {
+            value: clip.label
+            for value, clip in on_disk(pack_folder, HELD_OUT).items()
+            if clip.part == "test"
+        }
+        assert spoken(unseen.tests["unseen"]) == expected
+        assert set(unseen.tests["unseen"].labels.tolist()) == {7}
+
+    def test_same_seed_same_set_and_another_seed_another(self, pack9, pack_folder):
+        assert same(pack9, load("pack-9", pack_folder, warn=pytest.fail))
+        other = load("pack-9", pack_folder, seed=1, warn=pytest.fail)
+        assert not same(pack9, other)
+        assert pack9.test.labels.tolist() == other.test.labels.tolist()
+
+    def test_new_clips_move_no_old_one(self, tmp_path):
+        folder = write_folder(tmp_path, (*SEVEN, *HELD_OUT, *OTHERS), speakers=30)
+        before = load("pack-9", folder, warn=str)
+        for word in SEVEN:
+            for speaker in range(2000, 2020):
+                write_clip(folder / word / f"{speaker:08x}_nohash_0.wav")
+        after = load("pack-9", folder, warn=str)
+        for name in parts(before):
+            assert spoken(parts(before)[name]).items() <= spoken(parts(after)[name]).items()
+
+    def test_says_where_other_words_do_not_suffice(self, tmp_path):
+        folder = write_folder(tmp_path, (*SEVEN, *HELD_OUT), speakers=30)
+        write_clip(folder / "dog" / "b69fe0e2_nohash_0.wav")  # a training speaker
+        warnings = []
+        protocol = load("pack-9-unseen", folder, warn=warnings.append)
+        wished = round(np.bincount(protocol.validation.labels)[:7].mean())
+        assert warnings == [
+            f"{folder}: 0 clips of other words in the validation part, {wished} wished for."
+        ]
+
+    @pytest.mark.parametrize(
+        ("part", "speakers"),
+        [
+            (
+                "test",
+                "bb05582b 97f4c236 f2e59fea fdb5155e dc75148d 3f170018 18f8afd5 e1469561 893705bb",
+            ),
+            (
+                "validation",
+                "538e1856 67c7fecb 099d52ad 31f01a8d d107dc42 ad63d93c d3831f6a 3c4aa5ef c6389ab0",
+            ),
+        ],
+    )
+    def test_hash_agrees_with_the_published_lists(self, part, speakers):
+        """Speakers of testing_list.txt and validation_list.txt of version 0.02."""
+        assert {part_of(speaker) for speaker in speakers.split()} == {part}
+
+
+class TestWords:
+    def test_any_words(self, pack_folder):
+        protocol = load("words", pack_folder, words=["tree", "go", "tree"], warn=pytest.fail)
+        assert protocol.classes == ("tree", "go", UNKNOWN, SILENCE)
+        assert {"go", "stop"} <= set(protocol.train.words)
+        assert protocol.tests == {}
+
+    def test_a_word_that_a_part_lacks_is_named(self, tmp_path):
+        folder = write_folder(tmp_path, ("ja", "nein"), speakers=40)
+        write_clip(folder / "doch" / "bb05582b_nohash_0.wav")  # a test speaker
+        warnings = []
+        load("words", folder, words=["ja", "doch"], warn=warnings.append)
+        assert f"{folder}: no clips of 'doch' in the train part." in warnings
+        assert f"{folder}: no clips of 'doch' in the validation part." in warnings
+
+
+class TestPublished:
+    @pytest.mark.parametrize("name", ["v2-12", "v2-35"])
+    def test_parts_are_those_of_the_lists(self, name, v2_folder, v2_12):
+        protocol = v2_12 if name == "v2-12" else load(name, v2_folder, warn=pytest.fail)
+        for part, numbers in (("validation", {0}), ("test", {1}), ("train", {2, 3})):
+            assert {
+                fourth(speaker) for speaker in parts(protocol)[part].speakers if speaker
+            } == numbers
+
+    def test_twelve_add_a_tenth_of_the_targets(self, v2_12):
+        for part in (v2_12.validation, v2_12.test):
+            counts = np.bincount(part.labels, minlength=12)
+            assert counts[10] == counts[11] == -(-counts[:10].sum() // 10)
+        assert set(WORDS["0.02"]) == set(v2_12.train.words) - {""}
+        assert "testing_list.txt of version 0.02 with 10% unknown" in v2_12.reported
+
+    def test_thirty_five_have_neither_unknown_nor_silence(self, v2_folder):
+        protocol = load("v2-35", v2_folder, warn=pytest.fail)
+        assert protocol.classes == tuple(sorted(WORDS["0.02"])) and len(protocol.classes) == 35
+        assert sum(map(len, parts(protocol).values())) == 35 * 16
+        assert protocol.noise.seconds == pytest.approx(0.6 * 14)
+        assert (protocol.tests, protocol.reported) == ({}, "testing_list.txt of version 0.02")
+
+    def test_archive_is_the_test_set_that_is_reported(self, v2_folder, v2_12, tmp_path):
+        archive = write_archive(tmp_path / "an archive")
+        protocol = load("v2-12", v2_folder, test_archive=archive, warn=pytest.fail)
+        counts = Counter(protocol.classes[label] for label in protocol.test.labels)
+        assert counts == {**dict.fromkeys(COMMANDS, 2), UNKNOWN: 3, SILENCE: 3}
+        assert set(protocol.test.words) == {*COMMANDS, "backward", ""}
+        assert set(protocol.test.speakers) == {"ffffffff", ""}
+        assert protocol.reported == "the official test archive (an archive)"
+        assert np.array_equal(protocol.tests["list"].samples, v2_12.test.samples)
+
+    def test_to_judge_the_test_alone_is_read(self, v2_folder, v2_12, tmp_path):
+        archive = write_archive(tmp_path / "archive")
+        whole, alone = (
+            load("v2-12", v2_folder, test_archive=archive, wanted=each, warn=pytest.fail)
+            for each in (PARTS, ["test"])
+        )
+        assert (len(alone.train), len(alone.validation)) == (0, 0)
+        assert np.array_equal(alone.test.samples, whole.test.samples)
+        assert np.array_equal(alone.tests["list"].samples, whole.tests["list"].samples)
+
+    def test_archive_beside_the_folder_is_found(self, tmp_path):
+        folder = write_folder(tmp_path / "speech_commands_v0.01", WORDS["0.01"], speakers=8)
+        write_lists(folder)
+        write_archive(tmp_path / "speech_commands_test_set_v0.01")
+        protocol = load("v1-12", folder, warn=pytest.fail)
+        assert protocol.reported == "the official test archive (speech_commands_test_set_v0.01)"
+        assert "backward" not in protocol.train.words
+
+    def test_speakers_that_archive_and_training_share_are_told(self, v2_folder, tmp_path):
+        shared = f"{STEP * 3:08x}"
+        archive = write_archive(tmp_path / "archive", speaker=shared)
+        warnings = []
+        protocol = load("v2-12", v2_folder, test_archive=archive, warn=warnings.append)
+        assert shared in protocol.train.speakers
+        assert warnings == [f"{archive}: 1 of its speakers are in the training part too."]
+
+    def test_listed_recordings_that_are_missing_are_told(self, tmp_path):
+        folder = write_folder(tmp_path / "v2", WORDS["0.02"], speakers=6)
+        listed = write_lists(folder)
+        (folder / listed["test"][0]).unlink()
+        warnings = []
+        load("v2-35", folder, warn=warnings.append)
+        assert len(warnings) == 1
+        assert f"1 listed recordings are missing ({listed['test'][0]}, ...)" in warnings[0]
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("name", "options", "message"),
+        [
+            ("v3-12", {}, r"'v3-12' is no protocol\. Take one of v2-12, .*words"),
+            ("words", {}, "no words given"),
+            ("pack-9", {"words": ["yes"]}, "pack-9 has words of its own"),
+            (
+                "words",
+                {"words": ["yes", "hello"]},
+                r"needs clips of hello\. Words there: bed, .*yes\. Give another",
+            ),
+            ("v2-12", {}, "needs clips of zero, one, .*visual"),
+            (
+                "pack-9",
+                {"test_archive": Path("a")},
+                "a: the official test archive has no place in protocol pack-9",
+            ),
+            (
+                "words",
+                {"words": [*SEVEN, *HELD_OUT, *OTHERS]},
+                "nothing but yes, .*other words are needed.*Add some",
+            ),
+        ],
+    )
+    def test_of_wishes(self, pack_folder, name, options, message):
+        with pytest.raises(DataError, match=message):
+            load(name, pack_folder, warn=pytest.fail, **options)
+
+    def test_of_version(self, v2_folder):
+        with pytest.raises(
+            DataError, match=r"backward, .*visual not in version 0\.01, on which v1-12 is defined"
+        ):
+            load("v1-12", v2_folder, warn=pytest.fail)
+
+    def test_of_folders(self, tmp_path):
+        with pytest.raises(DataError, match="absent: no such folder"):
+            load("pack-9", tmp_path / "absent", warn=pytest.fail)
+        with pytest.raises(DataError, match="no recordings"):
+            load("pack-9", tmp_path, warn=pytest.fail)
+        write_clip(tmp_path / "outer" / "yes" / "a.wav")
+        with pytest.raises(
+            DataError, match=rf"no folders of words in it\. Give .* perhaps {tmp_path / 'outer'}"
+        ):
+            load("pack-9", tmp_path, warn=pytest.fail)
+
+    def test_of_lists(self, tmp_path):
+        folder = write_folder(tmp_path, WORDS["0.02"], speakers=1)
+        with pytest.raises(DataError, match=r"validation_list\.txt: cannot be read .*kws download"):
+            load("v2-12", folder, warn=pytest.fail)
+
+    def test_of_the_archive(self, v2_folder, tmp_path):
+        (tmp_path / "yes").mkdir()
+        with pytest.raises(
+            DataError, match="no folder no, so this is not the official test archive"
+        ):
+            load("v2-12", v2_folder, test_archive=tmp_path, warn=pytest.fail)
+
+    @pytest.mark.parametrize("seconds", [None, 4.0], ids=["missing", "too short"])
+    def test_of_noise(self, tmp_path, seconds):
+        for speaker in range(40):
+            for word in ("ja", "nein"):
+                write_clip(tmp_path / word / f"{speaker:08x}_nohash_0.wav")
+        if seconds:
+            write_noise(tmp_path, [seconds])
+        expected = (
+            r"no noise long enough.*at least 5 s"
+            if seconds
+            else r"_background_noise_: no such folder; silence is cut from"
+        )
+        with pytest.raises(DataError, match=expected):
+            load("words", tmp_path, words=["ja"], warn=str)
+
+
+class TestPart:
+    def test_short_clips_get_zeros_and_long_ones_are_cut_at_their_end(self, tmp_path):
+        waves = [
+            np.arange(1, length + 1).astype(np.int16)
+            for length in (100, CLIP_SAMPLES, CLIP_SAMPLES + 900)
+        ]
+        for i, wave in enumerate(waves):
+            soundfile.write(tmp_path / f"{i}.wav", wave, RATE)
+        part = read_part(
+            find_clips(tmp_path),
+            np.zeros((0, CLIP_SAMPLES), np.int16),
+            [tmp_path.name],
+            warn=pytest.fail,
+        )
+        for row, wave in zip(part.samples, waves, strict=True):
+            assert np.array_equal(row[: len(wave)], wave[:CLIP_SAMPLES])
+            assert not row[len(wave) :].any()
+
+    def test_selected_clips_keep_what_is_known_of_them(self):
+        part = Part(
+            np.arange(3 * CLIP_SAMPLES).reshape(3, -1).astype(np.int16),
+            np.array([0, 1, 2]),
+            ("a", "b", ""),
+            ("yes", "no", ""),
+        )
+        some = part.select(part.labels != 1)
+        assert np.array_equal(some.samples, part.samples[[0, 2]])
+        assert (some.labels.tolist(), some.speakers, some.words) == ([0, 2], ("a", ""), ("yes", ""))
+
+    def test_clips_that_cannot_be_read_are_named_and_left_out(self, tmp_path):
+        for i in range(18):
+            write_clip(tmp_path / "yes" / f"{i:02d}.wav")
+        (tmp_path / "yes" / "05x.wav").write_text("no sound")
+        warnings = []
+        silence = np.ones((2, CLIP_SAMPLES), np.int16)
+        part = read_part(find_clips(tmp_path), silence, ["yes", SILENCE], warn=warnings.append)
+        assert part.speakers == (*(f"{i:02d}" for i in range(18)), "", "")
+        assert part.labels.tolist() == [0] * 18 + [1] * 2
+        assert part.samples[:, 0].all() and np.array_equal(part.samples[18:], silence)
+        assert len(warnings) == 1 and warnings[0].startswith(
+            f"left out: {tmp_path / 'yes' / '05x.wav'}"
+        )
+
+    def test_too_many_unreadable_clips_are_an_error(self, tmp_path):
+        write_clip(tmp_path / "good.wav")
+        (tmp_path / "bad.wav").write_text("no sound")
+        with pytest.raises(DataError, match=r"1 of 2 clips cannot be used, the first: .*bad\.wav"):
+            read_part(
+                find_clips(tmp_path),
+                np.zeros((0, CLIP_SAMPLES), np.int16),
+                [tmp_path.name],
+                warn=str,
+            )
+
+
+class TestSilence:
+    ramp = pack(
+        [Clip(Path(f"{i}.wav"), BACKGROUND, str(i)) for i in range(2)],
+        [
+            np.arange(-32_000, 32_000).astype(np.int16),
+            np.arange(-32_000, -32_000 + 17_000).astype(np.int16),
+        ],
+    )
+
+    def test_stretches_are_the_whole_in_three(self, tmp_path):
+        write_noise(tmp_path, (5.0, 7.3))
+        noises = read_bank(find_clips(tmp_path), warn=pytest.fail)
+        cut = [stretch(noises, part) for part in ("train", "validation", "test")]
+        for i in range(2):
+            assert np.array_equal(np.concatenate([bank[i] for bank in cut]), noises[i])
+            np.testing.assert_allclose(
+                [len(bank[i]) / len(noises[i]) for bank in cut], [0.6, 0.2, 0.2], atol=1e-4
+            )
+
+    @pytest.mark.parametrize("number", [0, 1, 5, 400])
+    def test_pieces_are_one_second_of_one_recording(self, number):
+        found = pieces(self.ramp, number, np.random.default_rng(0), Path())
+        assert found.shape == (number, CLIP_SAMPLES) and found.dtype == np.int16
+        assert (np.diff(found.astype(int), axis=1) == 1).all()
+
+    def test_pieces_cover_all_there_is(self):
+        found = pieces(self.ramp, 400, np.random.default_rng(0), Path())
+        starts = np.sort(found[:, 0].astype(int))
+        assert np.diff(starts).max() < 3 * 49_000 / 400
+        assert starts[0] < -31_500 and starts[-1] > 15_500
