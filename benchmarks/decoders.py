@@ -25,11 +25,11 @@ import numpy as np
 import soundfile
 
 from kws.audio.decoders import Decoder
-from kws.audio.decoders.base import Source
-from kws.audio.decoders.media import Media
-from kws.audio.decoders.mp3 import Mp3
+from kws.audio.decoders.base import DecodeRequest
+from kws.audio.decoders.media import PyAvDecoder
+from kws.audio.decoders.mp3 import MiniaudioDecoder
 from kws.audio.decoders.signatures import read_head
-from kws.audio.decoders.sndfile import SndFile
+from kws.audio.decoders.sndfile import SndfileDecoder
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 SECONDS, ROUNDS, COLD_ROUNDS = 900, 3, 9
@@ -74,11 +74,11 @@ def encoded(folder: Path, ending: str, rate: int) -> Path:
 def timed(path: Path) -> dict[str, float]:
     """CPU seconds of each decoder that reads this file, in turns."""
     readers: dict[str, Callable[[], None]] = {
-        "pyav": lambda: decode(Media(), path),
+        "pyav": lambda: decode(PyAvDecoder(), path),
         "ffmpeg": lambda: run_ffmpeg(path),
     }
     if path.suffix != ".m4a":
-        other = Mp3() if path.suffix == ".mp3" else SndFile(packed=True)
+        other = MiniaudioDecoder() if path.suffix == ".mp3" else SndfileDecoder(compressed=True)
         readers[other.name] = lambda: decode(other, path)
     rounds = [{name: cpu_seconds(read) for name, read in readers.items()} for _ in range(ROUNDS)]
     return {name: round(statistics.median(each[name] for each in rounds), 2) for name in readers}
@@ -86,7 +86,7 @@ def timed(path: Path) -> dict[str, float]:
 
 def decode(decoder: Decoder, path: Path) -> None:
     with path.open("rb", buffering=0) as file:
-        source = Source(file, path, read_head(file), 0.0, 10.0, None)
+        source = DecodeRequest(file, path, read_head(file), 0.0, 10.0, None)
         with decoder.open(source) as recording:
             for _ in recording.chunks:
                 pass

@@ -216,8 +216,8 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
     """
     from people import SNRS_DB, SPEECH
 
-    from kws.training.data.clips import BACKGROUND, extent, find_clips, read_bank
-    from kws.training.evaluate.scored_words import end_to_end, place
+    from kws.training.data.clips import BACKGROUND, find_clips, find_endpoints, load_clips
+    from kws.training.evaluate.scored_words import concatenate_clips, embed_in_noise
 
     decoder = _listening(names)
     clips = [
@@ -227,7 +227,7 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
     sure: dict[str, dict[str, list[float]]] = {}
     seconds, best = {}, {name: {} for name in names.values()}
     for said in (*names.values(), "other speech"):
-        bank = read_bank(
+        dataset = load_clips(
             [
                 clip
                 for clip in clips
@@ -235,16 +235,16 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
             ],
             warn=print,
         )
-        waves = list(bank)
+        waves = list(dataset)
         sure[said] = {name: [] for name in best}
-        seconds[said] = bank.seconds
-        for block in end_to_end(waves):
+        seconds[said] = dataset.seconds
+        for block in concatenate_clips(waves):
             for phrase, certainty in _found(decoder, block):
                 sure[said][names[phrase]].append(certainty)
         if said in best:
             for snr_db in SNRS_DB:
                 heard = (
-                    _found(decoder, place(wave, np.array(extent(wave)), snr_db, i))
+                    _found(decoder, embed_in_noise(wave, np.array(find_endpoints(wave)), snr_db, i))
                     for i, wave in enumerate(waves)
                 )
                 best[said][snr_db] = [

@@ -1,7 +1,7 @@
 """Do detectors made from text hear people? Trains one for each phrase of the wake-word benchmark,
 and judges it by people's recordings.
 
-    python benchmarks/people.py --data DATA --out RUNS --mine --trunk models/trunk.pt
+    python benchmarks/people.py --data DATA --out RUNS --mine --init-from models/encoder.pt
         [--phrases snowboy] [--human 10]
     python benchmarks/people.py --data DATA --out RUNS --judge [--alone | --reread]
 
@@ -29,20 +29,27 @@ import torch
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.model_file import FORMAT
 from kws.synth.phrase import folder_name
-from kws.training.data.clips import BACKGROUND, Bank, Clip, extent, find_clips, read_bank
-from kws.training.data.keyword_data import Folders, gather
-from kws.training.detection.from_text import WORDS, Speech, spoken
-from kws.training.detection.train import Hooks, train
-from kws.training.detection.two_stage import first_path, train_in_rounds
+from kws.training.data.clips import (
+    BACKGROUND,
+    Clip,
+    ClipDataset,
+    find_clips,
+    find_endpoints,
+    load_clips,
+)
+from kws.training.data.keyword_data import DataFolders, load_keyword_data
+from kws.training.detection.from_text import WORDS, SynthConfig, spoken
+from kws.training.detection.train import Callbacks, train
+from kws.training.detection.two_stage import first_round_path, train_two_stage
 from kws.training.evaluate import scored_words
-from kws.training.evaluate.calibration import lowest_within
+from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.intervals import wilson
 from kws.training.evaluate.matching import alarm_counts
-from kws.training.evaluate.metrics import CURVE
-from kws.training.fit.trainer import Recipe, mixed_precision
+from kws.training.evaluate.metrics import CURVE_THRESHOLDS
+from kws.training.fit.trainer import TrainConfig, mixed_precision
 from kws.training.model.export import export
 from kws.training.model.network import SIZES, NetworkConfig
-from kws.training.model.pretrained import band_channels, reading, with_trunk
+from kws.training.model.pretrained import band_channels, init_from_pretrained, reading
 from kws.training.model.torch_engine import load_network
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
@@ -68,11 +75,13 @@ def main() -> None:
     parser.add_argument(
         "--human", type=int, default=0, help="recordings of the phrase to learn from"
     )
-    parser.add_argument("--clips", type=int, default=Speech.clips)
-    parser.add_argument("--epochs", type=int, default=Speech.epochs)
+    parser.add_argument("--clips", type=int, default=SynthConfig.clips)
+    parser.add_argument("--epochs", type=int, default=SynthConfig.epochs)
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
-    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
+    parser.add_argument(
+        "--init-from", type=pathlib.Path, help="checkpoint to begin with, of this size"
+    )
+    parser.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
         "--mine",
@@ -81,7 +90,9 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
-    parser.add_argument("--alone", action="store_true", help="… as if there were no reader in them")
+    parser.add_argument(
+        "--without-verifier", action="store_true", help="… as if there were no reader in them"
+    )
     parser.add_argument(
         "--reread",
         action="store_true",
@@ -90,10 +101,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for phrase in args.phrases:
-        speech = Speech(phrase, args.clips, args.seed)
+        speech = SynthConfig(phrase, args.clips, args.seed)
         how = [
             args.size,
-            *["trunk"] * bool(args.trunk),
+            *["trunk"] * bool(args.init_from),
             *["mined"] * args.mine,
             args.clips,
             args.epochs,
@@ -103,7 +114,11 @@ def main() -> None:
         if args.judge:
             for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
                 spoken_ = spoken_folder(args.out, speech.name, found.stem.rpartition("seed")[2])
-                engine = reread(found) if args.reread else OnnxEngine(str(found), alone=args.alone)
+                engine = (
+                    reread(found)
+                    if args.reread
+                    else OnnxEngine(str(found), without_verifier=args.without_verifier)
+                )
                 print(
                     json.dumps(
                         {"run": found.stem, **judge(engine, args.data, spoken_, speech.name)}
@@ -114,38 +129,51 @@ def main() -> None:
             run(args, speech, path)
 
 
-def run(args: argparse.Namespace, speech: Speech, path: pathlib.Path) -> None:
+def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> None:
     """Trains one detector, from the phrase to a calibrated model, and says how long it took."""
     began, learned = time.perf_counter(), human(args, speech.name)
-    folders = Folders(
+    folders = DataFolders(
         spoken_folder(args.out, speech.name, args.seed),
         negatives=tuple(args.data / name for name in SPEECH),
         background=tuple(args.data / name for name in NOISE),
         recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),
         mine=tuple(args.data / name for name in SPEECH) if args.mine else (),
     )
-    folders = spoken(speech, folders, say=print, warn=print)
+    folders = spoken(speech, folders, log=print, warn=print)
     minutes = [(time.perf_counter() - began) / 60]
-    material = gather([speech.name], folders, warn=lambda text: None)
-    recipe = Recipe(
+    keyword_data = load_keyword_data([speech.name], folders, warn=lambda text: None)
+    train_config = TrainConfig(
         epochs=args.epochs,
         learning_rate=args.learning_rate,
         mixed_precision=mixed_precision(),
         seed=args.seed,
     )
     config = NetworkConfig(
-        (speech.name,), band_channels=band_channels(args.trunk), **SIZES[args.size]
+        (speech.name,), band_channels=band_channels(args.init_from), **SIZES[args.size]
     )
-    hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
+    callbacks = Callbacks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     resume, device = (
-        (first_path(path) if args.mine else path).with_suffix(".pt").exists(),
+        (first_round_path(path) if args.mine else path).with_suffix(".pt").exists(),
         torch.device("cpu"),
     )
-    card = {"human": [clip.path.name for clip in learned]}
-    start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
-    learn = train_in_rounds if args.mine else train
-    how = {"device": device, "resume": resume, "start": start, "hooks": hooks, "card": card}
-    learn(material, config, recipe, path, readings=[reading({speech.name: speech.sounds})], **how)
+    model_card = {"human": [clip.path.name for clip in learned]}
+    start = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
+    learn = train_two_stage if args.mine else train
+    how = {
+        "device": device,
+        "resume": resume,
+        "start": start,
+        "callbacks": callbacks,
+        "model_card": model_card,
+    }
+    learn(
+        keyword_data,
+        config,
+        train_config,
+        path,
+        verifier_candidates=[reading({speech.name: speech.sounds})],
+        **how,
+    )
     minutes.append((time.perf_counter() - began) / 60)
     print(
         json.dumps(
@@ -183,8 +211,8 @@ def reread(path: pathlib.Path) -> OnnxEngine:
     """A model with the reader that comes with kws, in place of its own. Its thresholds stay as they
     were calibrated."""
     document = OnnxEngine(str(path)).info.document
-    sounds = document["reader"]["sounds"]
-    plain = {name: value for name, value in document.items() if name != "reader"}
+    sounds = document["verifier"]["pronunciations"]
+    plain = {name: value for name, value in document.items() if name != "verifier"}
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / path.name
         export(
@@ -203,8 +231,8 @@ def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: st
     words = [
         clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in learned
     ]
-    found = {snr_db: _found(engine, words, snr_db) for snr_db in SNRS_DB}
-    own = int(np.searchsorted(CURVE, engine.info.events.threshold[0]))
+    found = {snr_db: _score_clips(engine, words, snr_db) for snr_db in SNRS_DB}
+    own = int(np.searchsorted(CURVE_THRESHOLDS, engine.info.events.threshold[0]))
     near = [
         clip for clip in find_clips(spoken / WORDS) if clip.label != name and clip.part == "test"
     ]
@@ -215,26 +243,30 @@ def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: st
         if clip.label not in (name, BACKGROUND)
     ]
     heard, others = (
-        _listened(engine, [clip for clip in clips if (clip.part == "train") is learned_])
+        _count_alarms(engine, [clip for clip in clips if (clip.part == "train") is learned_])
         for learned_ in (True, False)
     )
     everything = heard[0] + others[0], heard[1] + others[1]
-    kind_of, fires = _kinds(spoken), _found(engine, near, None)
+    kind_of, fires = _read_kinds(spoken), _score_clips(engine, near, None)
     kinds = np.array([kind_of[clip.label] for clip in near])
-    within = {rate: lowest_within(everything[0], rate * everything[1]) for rate in RATES}
+    within = {rate: lowest_threshold_within(everything[0], rate * everything[1]) for rate in RATES}
     return {
         "clips": len(words),
-        "all speech": {rate: _at(at, found, *everything) for rate, at in within.items()},
+        "all speech": {rate: _metrics_at(at, found, *everything) for rate, at in within.items()},
         "speech of others": {
-            rate: _at(lowest_within(others[0], rate * others[1]), found, *others) for rate in RATES
+            rate: _metrics_at(lowest_threshold_within(others[0], rate * others[1]), found, *others)
+            for rate in RATES
         },
-        "as it comes": _at(own, found, *everything),
+        "as it comes": _metrics_at(own, found, *everything),
         "at thresholds": [
-            _at(int(np.searchsorted(CURVE, each)), found, *everything) for each in THRESHOLDS
+            _metrics_at(int(np.searchsorted(CURVE_THRESHOLDS, each)), found, *everything)
+            for each in THRESHOLDS
         ],
-        "alarms of others": [int(others[0][np.searchsorted(CURVE, each)]) for each in THRESHOLDS],
+        "alarms of others": [
+            int(others[0][np.searchsorted(CURVE_THRESHOLDS, each)]) for each in THRESHOLDS
+        ],
         "neighbours that fire": {
-            f"{CURVE[at]:g}": {
+            f"{CURVE_THRESHOLDS[at]:g}": {
                 str(kind): f"{fires[kinds == kind, at].sum()} of {(kinds == kind).sum()}"
                 for kind in np.unique(kinds)
             }
@@ -244,7 +276,7 @@ def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: st
     }
 
 
-def _kinds(spoken: pathlib.Path) -> dict[str, str]:
+def _read_kinds(spoken: pathlib.Path) -> dict[str, str]:
     """Of each folder of spoken neighbours, why it is one."""
     lines = (spoken / "neighbours.txt").read_text().splitlines()
     return {
@@ -254,31 +286,34 @@ def _kinds(spoken: pathlib.Path) -> dict[str, str]:
     }
 
 
-def _found(engine: OnnxEngine, clips: list[Clip], snr_db: float | None) -> np.ndarray:
+def _score_clips(engine: OnnxEngine, clips: list[Clip], snr_db: float | None) -> np.ndarray:
     """Whether something fires [clips, thresholds of the curve] in each of some recordings, clean or
     in pink noise."""
-    bank = read_bank(clips, warn=print)
-    waves = list(bank)
-    places = np.array([extent(wave) for wave in waves])
+    dataset = load_clips(clips, warn=print)
+    waves = list(dataset)
+    places = np.array([find_endpoints(wave) for wave in waves])
     return np.array(
-        [_heard(engine, each) for each in scored_words.word_trials(engine, waves, places, snr_db)]
+        [
+            _detected_at(engine, each)
+            for each in scored_words.score_words(engine, waves, places, snr_db)
+        ]
     )
 
 
-def _heard(engine: OnnxEngine, trial: scored_words.Trial) -> np.ndarray:
+def _detected_at(engine: OnnxEngine, trial: scored_words.Trial) -> np.ndarray:
     """Whether the phrase is found, for each threshold of the curve: anywhere in its recording, as
     many are noisy around it."""
-    return alarm_counts(trial.scores, 0, CURVE, engine.info.events) > 0
+    return alarm_counts(trial.scores, 0, CURVE_THRESHOLDS, engine.info.events) > 0
 
 
-def _listened(engine: OnnxEngine, clips: list[Clip]) -> tuple[np.ndarray, float]:
+def _count_alarms(engine: OnnxEngine, clips: list[Clip]) -> tuple[np.ndarray, float]:
     """Events at each threshold of the curve in some recordings, and their hours."""
-    bank: Bank = read_bank(clips, warn=print)
-    scores = scored_words.listen(engine, bank)
-    return alarm_counts(scores, 0, CURVE, engine.info.events), bank.seconds / 3600
+    dataset: ClipDataset = load_clips(clips, warn=print)
+    scores = scored_words.score_waves(engine, dataset)
+    return alarm_counts(scores, 0, CURVE_THRESHOLDS, engine.info.events), dataset.seconds / 3600
 
 
-def _at(
+def _metrics_at(
     at: int | None, found: dict[float | None, np.ndarray], alarms: np.ndarray, hours: float
 ) -> dict:
     """What is missed, and how often it fires, at one threshold of the curve."""
@@ -294,7 +329,7 @@ def _at(
         ]
     return {
         "hours": round(hours, 2),
-        "threshold": CURVE[at],
+        "threshold": CURVE_THRESHOLDS[at],
         "false alarms": int(alarms[at]),
         "missed": shares,
     }

@@ -18,13 +18,17 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from kws.training.augment.waveform import simulated_rooms
-from kws.training.fit.trainer import Run, mixed_precision
+from kws.training.augment.waveform import simulate_room_responses
+from kws.training.fit.trainer import TrainState, mixed_precision
 from kws.training.model.network import SIZES
 from kws.training.speech_commands import protocols
-from kws.training.speech_commands.batches import ClassBatch, ClassBatches, ClassRecipe
-from kws.training.speech_commands.train import sorting_config, sorting_task
-from kws.training.speech_commands.unknowns import speech_pieces
+from kws.training.speech_commands.batches import (
+    ClassificationBatch,
+    ClassificationBatches,
+    ClassifierTrainConfig,
+)
+from kws.training.speech_commands.train import make_classification_task, make_classifier_config
+from kws.training.speech_commands.unknowns import cut_speech_clips
 
 WARM_UP = 3  # steps
 
@@ -39,24 +43,33 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     protocol = protocols.load("pack-9", args.data / "speech_commands", warn=print)
-    config, recipe = (
-        sorting_config(protocol.classes, args.size),
-        ClassRecipe(mixed_precision=mixed_precision()),
+    config, train_config = (
+        make_classifier_config(protocol.classes, args.size),
+        ClassifierTrainConfig(mixed_precision=mixed_precision()),
     )
-    pieces = speech_pieces([], {*protocol.train.words} - {""})
-    batches = ClassBatches(
-        protocol.train, protocol.classes, protocol.noise, pieces, config.clip_frame_samples, recipe
+    pieces = cut_speech_clips([], {*protocol.train.words} - {""})
+    batches = ClassificationBatches(
+        protocol.train,
+        protocol.classes,
+        protocol.noise,
+        pieces,
+        config.clip_frame_samples,
+        train_config,
     )
     print(
-        json.dumps(measure(batches, Run(config, recipe, torch.device(args.device), ""), args.steps))
+        json.dumps(
+            measure(
+                batches, TrainState(config, train_config, torch.device(args.device), ""), args.steps
+            )
+        )
     )
 
 
-def measure(batches: ClassBatches, run: Run, steps: int) -> dict:
+def measure(batches: ClassificationBatches, run: TrainState, steps: int) -> dict:
     """Seconds of each part of a step, and clips per second where batches are made beside it."""
-    task = sorting_task(
-        torch.from_numpy(simulated_rooms(100, np.random.default_rng(0))).to(run.device),
-        run.recipe,
+    task = make_classification_task(
+        torch.from_numpy(simulate_room_responses(100, np.random.default_rng(0))).to(run.device),
+        run.train_config,
         run.network.config,
     )
     seconds: dict[str, float] = defaultdict(float)
@@ -64,9 +77,9 @@ def measure(batches: ClassBatches, run: Run, steps: int) -> dict:
         if step == WARM_UP:
             seconds.clear()
         with timed(seconds, "making the batch", run.device):
-            batch = ClassBatch(*(part.to(run.device) for part in batches[step]))
+            batch = ClassificationBatch(*(part.to(run.device) for part in batches[step]))
         with timed(seconds, "augmenting it", run.device):
-            heard = task.hear(batch, step)
+            heard = task.prepare(batch, step)
         with timed(seconds, "forward", run.device):
             loss = task.loss(run.network.train(), heard)
         with timed(seconds, "backward", run.device):
@@ -74,14 +87,14 @@ def measure(batches: ClassBatches, run: Run, steps: int) -> dict:
         with timed(seconds, "optimiser", run.device):
             run.optimiser.step()
             run.optimiser.zero_grad()
-            run.average.update_parameters(run.network)
+            run.ema_model.update_parameters(run.network)
     each = {part: round(total / steps, 4) for part, total in seconds.items()}
     beside = sum(each.values()) - each["making the batch"]
     parameters = sum(p.numel() for p in run.network.parameters())
     return {
         "parameters": parameters,
         "seconds a step": each,
-        "clips per second": round(run.recipe.batch / beside),
+        "clips per second": round(run.train_config.batch / beside),
     }
 
 

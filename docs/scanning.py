@@ -24,7 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from kws.training.model.cost import Layer, layers, multiplications_per_second
-from kws.training.model.network import SAMPLE_RATE, LogMel, NetworkConfig, Output, ScanningCNN, fold
+from kws.training.model.network import (
+    SAMPLE_RATE,
+    LogMel,
+    NetworkConfig,
+    Output,
+    ScanningCNN,
+    fold_batch_norms,
+)
 
 WORD, OTHERS = "AB", ("A", "B", "BA", "")
 FORMANTS = {"A": ((350, 900), (2300, 1300)), "B": ((900, 500), (1300, 2100))}  # from and to, Hz
@@ -188,7 +195,7 @@ def main() -> None:
         for name, model in models.items()
         for said in (WORD, "BA")
     }
-    network = fold(models["scan"].network)
+    network = fold_batch_norms(models["scan"].network)
     scene = torch.from_numpy(recording(10.0, SCENE, np.random.default_rng(3)))[None]
     _print_equality(network, scene)
     _print_multiplications(config)

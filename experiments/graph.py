@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from kws.runtime.model_file import find
+from kws.runtime.model_file import find_model
 
 RATE = 16_000
 CHUNKS = {"80 ms": 1_280, "1 s": 16_000, "10 s": 160_000}  # samples
@@ -28,7 +28,7 @@ ROUNDS = 9
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("model", nargs="?", default="welcome", help="name or path of a model file")
-    path = find(parser.parse_args().model)
+    path = find_model(parser.parse_args().model)
     rewritings = {
         "as shipped": lambda model: None,
         "3-D convolutions": remove_height,

@@ -30,22 +30,22 @@ import numpy as np
 import torch
 
 from kws.runtime.engine import OnnxEngine
-from kws.training.data.clips import BACKGROUND, Bank, extent, find_clips, read_bank
-from kws.training.data.keyword_data import Folders, gather
-from kws.training.detection.train import Hooks, train
-from kws.training.detection.two_stage import second, train_in_rounds
+from kws.training.data.clips import BACKGROUND, ClipDataset, find_clips, find_endpoints, load_clips
+from kws.training.data.keyword_data import DataFolders, load_keyword_data
+from kws.training.detection.train import Callbacks, train
+from kws.training.detection.two_stage import second_round_config, train_two_stage
 from kws.training.evaluate import scored_words
-from kws.training.evaluate.calibration import lowest_within
+from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.intervals import poisson
 from kws.training.evaluate.matching import alarm_counts, hits
-from kws.training.evaluate.metrics import CURVE
+from kws.training.evaluate.metrics import CURVE_THRESHOLDS
 from kws.training.fit import hard_negatives
-from kws.training.fit.trainer import Recipe
+from kws.training.fit.trainer import TrainConfig
 from kws.training.model.network import NetworkConfig
 
 OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands")
 # The second round has two epochs.
-FIRST = Recipe(epochs=4, steps_per_epoch=200, batch=64, learning_rate=3e-3, averaging=0.99)
+FIRST = TrainConfig(epochs=4, steps_per_epoch=200, batch=64, learning_rate=3e-3, ema_decay=0.99)
 SNR_DB = 10.0
 ALARMS_PER_HOUR = (1.0, 5.0)
 MISS_RATES = (0.05, 0.1, 0.2)
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument(
         "--share",
         type=float,
-        default=hard_negatives.SHARE,
+        default=hard_negatives.MAX_SHARE,
         help="of the negatives drawn that are mined ones",
     )
     parser.add_argument("--threads", type=int, default=1)
@@ -87,7 +87,7 @@ def main() -> None:
     if args.judge:
         judge_all(args.data, args.out, args.word)
         return
-    hard_negatives.SHARE = args.share
+    hard_negatives.MAX_SHARE = args.share
     for seed in args.seeds:
         for arm in args.arms:
             share = f"-{args.share:g}" if args.share != 0.08 and ARMS[arm].mined else ""
@@ -105,59 +105,65 @@ def train_arm(data: pathlib.Path, path: pathlib.Path, word: str, arm: Arm, seed:
     if path.exists():
         return
     other = tuple(data / name for name in OTHER_SPEECH)
-    folders = Folders(
+    folders = DataFolders(
         data / "speech_commands",
         negatives=other if arm.heard else (),
         mine=other if arm.mined else (),
     )
-    material = gather([word], folders, warn=print)
-    recipe = replace(FIRST, seed=seed)
+    keyword_data = load_keyword_data([word], folders, warn=print)
+    train_config = replace(FIRST, seed=seed)
     if not arm.mined:
-        recipe = replace(recipe, epochs=FIRST.epochs + second(FIRST).epochs)
-    learn = train_in_rounds if arm.mined else train
+        train_config = replace(
+            train_config, epochs=FIRST.epochs + second_round_config(FIRST).epochs
+        )
+    learn = train_two_stage if arm.mined else train
     began = path.with_suffix(".first.pt" if arm.mined else ".pt").exists()
-    hooks = Hooks(
-        epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True), say=print, warn=print
+    callbacks = Callbacks(
+        epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True), log=print, warn=print
     )
     learn(
-        material,
+        keyword_data,
         NetworkConfig((word,)),
-        recipe,
+        train_config,
         path,
         device=torch.device("cpu"),
-        hooks=hooks,
+        callbacks=callbacks,
         resume=began,
     )
 
 
 def judge_all(data: pathlib.Path, runs: pathlib.Path, word: str) -> None:
     """A line of JSON for each run, and for the first round of those with two."""
-    banks = {part: _heldout(data, word, part) for part in ("validation", "test")}
+    datasets = {part: _heldout(data, word, part) for part in ("validation", "test")}
     for path in sorted(runs.glob(f"{word}-*.onnx")):
         engine = OnnxEngine(str(path))
         print(
             json.dumps(
-                {"run": path.stem, **{part: judge(engine, *bank) for part, bank in banks.items()}}
+                {
+                    "run": path.stem,
+                    **{part: judge(engine, *dataset) for part, dataset in datasets.items()},
+                }
             ),
             flush=True,
         )
 
 
-def judge(engine: OnnxEngine, words: Bank, speech: list[Bank]) -> dict:
+def judge(engine: OnnxEngine, words: ClipDataset, speech: list[ClipDataset]) -> dict:
     """Misses in noise at given rates of false alarms, and false alarms at given rates of misses."""
     settings = engine.info.events
-    extents = np.array([extent(wave) for wave in words])
-    heard = scored_words.word_trials(engine, list(words), extents, SNR_DB)
-    missed = 1 - np.mean([hits(each, 0, CURVE, settings) for each in heard], axis=0)
-    hours = sum(bank.seconds for bank in speech) / 3600
+    boundaries = np.array([find_endpoints(wave) for wave in words])
+    heard = scored_words.score_words(engine, list(words), boundaries, SNR_DB)
+    missed = 1 - np.mean([hits(each, 0, CURVE_THRESHOLDS, settings) for each in heard], axis=0)
+    hours = sum(dataset.seconds for dataset in speech) / 3600
     alarms = sum(
-        alarm_counts(scored_words.listen(engine, bank), 0, CURVE, settings) for bank in speech
+        alarm_counts(scored_words.score_waves(engine, dataset), 0, CURVE_THRESHOLDS, settings)
+        for dataset in speech
     )
     return {
         "clips": len(words),
         "hours": round(hours, 2),
         "missed": {
-            f"{rate:g} per hour": _missed(missed, lowest_within(alarms, rate * hours))
+            f"{rate:g} per hour": _missed(missed, lowest_threshold_within(alarms, rate * hours))
             for rate in ALARMS_PER_HOUR
         },
         "false_alarms": {
@@ -179,7 +185,7 @@ def _alarms(alarms: np.ndarray, within: np.ndarray) -> list | None:
     return [count, *(round(limit, 1) for limit in poisson(count, 1.0))]
 
 
-def _heldout(data: pathlib.Path, word: str, part: str) -> tuple[Bank, list[Bank]]:
+def _heldout(data: pathlib.Path, word: str, part: str) -> tuple[ClipDataset, list[ClipDataset]]:
     clips = [
         clip
         for clip in find_clips(data / "speech_commands")
@@ -191,9 +197,9 @@ def _heldout(data: pathlib.Path, word: str, part: str) -> tuple[Bank, list[Bank]
     words, others = (
         [clip for clip in clips if (clip.label == word) == wanted] for wanted in (True, False)
     )
-    return read_bank(words, warn=print), [
-        read_bank(others, warn=print),
-        read_bank(speech, warn=print),
+    return load_clips(words, warn=print), [
+        load_clips(others, warn=print),
+        load_clips(speech, warn=print),
     ]
 
 

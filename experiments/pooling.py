@@ -1,13 +1,13 @@
 """Which pooling head is best? Trains one detector of seven words with each, from several seeds, on
 the same data, and judges them.
 
-    python experiments/pooling.py --data DATA --out RUNS --trunk TRUNK.pt
+    python experiments/pooling.py --data DATA --out RUNS --init-from ENCODER.pt
         [--kinds gem max ...] [--seeds 0 1 2]
     python experiments/pooling.py --data DATA --out RUNS --judge
 
 DATA holds one folder a set of recordings: speech_commands, and librispeech, wake_words,
 custom_commands, precise_community: other speech, the last only to judge by. TRUNK is the checkpoint
-of a small network (models/trunk.pt): each run begins with its layers and a new head, and learns to
+of a small network (models/encoder.pt): each run begins with its layers and a new head, and learns to
 detect. RUNS keeps one model for each run; a run that is there is not trained again, one that was
 stopped goes on.
 
@@ -30,25 +30,30 @@ import torch
 from kws.audio.recordings import SAMPLE_RATE
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.postprocess import Scores
-from kws.training.data.clips import Bank, extent, find_clips, read_bank
-from kws.training.data.keyword_data import Folders, Material, gather, heldout_waves
-from kws.training.detection.train import Hooks, train
+from kws.training.data.clips import ClipDataset, find_clips, find_endpoints, load_clips
+from kws.training.data.keyword_data import (
+    DataFolders,
+    KeywordData,
+    heldout_waves,
+    load_keyword_data,
+)
+from kws.training.detection.train import Callbacks, train
 from kws.training.evaluate import scored_words
-from kws.training.evaluate.calibration import lowest_within
+from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.matching import alarm_counts, hits
-from kws.training.evaluate.metrics import CURVE
+from kws.training.evaluate.metrics import CURVE_THRESHOLDS
 from kws.training.evaluate.scored_words import Trial
-from kws.training.fit.trainer import Recipe
+from kws.training.fit.trainer import TrainConfig
 from kws.training.model.network import NetworkConfig
 from kws.training.model.pooling import POOLINGS
-from kws.training.model.pretrained import band_channels, with_trunk
+from kws.training.model.pretrained import band_channels, init_from_pretrained
 
 WORDS = ("yes", "no", "down", "up", "happy", "cat", "bed")
 OTHER_SPEECH = ("librispeech", "wake_words", "custom_commands")
-UNHEARD = "precise_community"
-RECIPE = Recipe(epochs=1, steps_per_epoch=300, batch=128, learning_rate=3e-3, averaging=0.99)
+HELD_OUT_SPEECH = "precise_community"
+RECIPE = TrainConfig(epochs=1, steps_per_epoch=300, batch=128, learning_rate=3e-3, ema_decay=0.99)
 CLIPS = 100
-CUT = 0.6
+CUT_FRACTION = 0.6
 SNR_DB = 10.0
 
 
@@ -56,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
-    parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with")
+    parser.add_argument("--init-from", type=pathlib.Path, help="checkpoint to begin with")
     parser.add_argument("--kinds", nargs="+", choices=POOLINGS, default=list(POOLINGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -65,44 +70,53 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     others = tuple(args.data / name for name in OTHER_SPEECH)
-    material = gather(WORDS, Folders(args.data / "speech_commands", negatives=others), warn=print)
+    keyword_data = load_keyword_data(
+        WORDS, DataFolders(args.data / "speech_commands", negatives=others), warn=print
+    )
     if args.judge:
-        unheard = read_bank(find_clips(args.data / UNHEARD), warn=print)
+        held_out_speech = load_clips(find_clips(args.data / HELD_OUT_SPEECH), warn=print)
         print(
             table(
                 args.out,
-                replace(material, heldout_negatives=(*material.heldout_negatives, unheard)),
+                replace(
+                    keyword_data,
+                    heldout_negatives=(*keyword_data.heldout_negatives, held_out_speech),
+                ),
             )
         )
         return
     for seed in args.seeds:
         for kind in args.kinds:
-            run(material, kind, seed, args.out / f"{kind}-{seed}.onnx", args.trunk)
+            run(keyword_data, kind, seed, args.out / f"{kind}-{seed}.onnx", args.init_from)
 
 
 def run(
-    material: Material, kind: str, seed: int, path: pathlib.Path, trunk: pathlib.Path | None
+    keyword_data: KeywordData,
+    kind: str,
+    seed: int,
+    path: pathlib.Path,
+    init_from: pathlib.Path | None,
 ) -> None:
     if path.exists():
         return
-    config, recipe = (
-        NetworkConfig(WORDS, pooling=kind, band_channels=band_channels(trunk)),
+    config, train_config = (
+        NetworkConfig(WORDS, pooling=kind, band_channels=band_channels(init_from)),
         replace(RECIPE, seed=seed),
     )
-    hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
+    callbacks = Callbacks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     start, resume = (
-        with_trunk(config, trunk, seed) if trunk else None,
+        init_from_pretrained(config, init_from, seed) if init_from else None,
         path.with_suffix(".pt").exists(),
     )
     train(
-        material,
+        keyword_data,
         config,
-        recipe,
+        train_config,
         path,
         device=torch.device("cpu"),
         resume=resume,
         start=start,
-        hooks=hooks,
+        callbacks=callbacks,
     )
 
 
@@ -117,12 +131,12 @@ class Figures:
     end_error: float
 
 
-def table(runs: pathlib.Path, material: Material) -> str:
+def table(runs: pathlib.Path, keyword_data: KeywordData) -> str:
     """Markdown; a row for each kind of pooling."""
     rows = []
     for kind in POOLINGS:
         found = [
-            judge(OnnxEngine(str(path)), material)
+            judge(OnnxEngine(str(path)), keyword_data)
             for path in sorted(runs.glob(f"{kind}-[0-9].onnx"))
         ]
         if found:
@@ -139,35 +153,37 @@ def table(runs: pathlib.Path, material: Material) -> str:
             rows.append(f"| {kind} | {len(found)} | {' | '.join(columns)} |")
             print(rows[-1], flush=True)
     head = (
-        f"{material.heldout_hours:.2f} h without the words\n\n| pooling | seeds | confused | "
+        f"{keyword_data.heldout_hours:.2f} h without the words\n\n| pooling | seeds | confused | "
         "missed | cut off, fires | start | end |"
     )
     return "\n".join([head, "|---|---|---|---|---|---|---|", *rows])
 
 
-def judge(engine: OnnxEngine, material: Material) -> Figures:
-    silence = scored_words.listen(engine, heldout_waves(material))
+def judge(engine: OnnxEngine, keyword_data: KeywordData) -> Figures:
+    negative_scores = scored_words.score_waves(engine, heldout_waves(keyword_data))
     each = [
-        _word(engine, index, word.bank, silence, material.heldout_hours)
-        for index, word in enumerate(material.heldout_words)
+        _word(engine, index, word.dataset, negative_scores, keyword_data.heldout_hours)
+        for index, word in enumerate(keyword_data.heldout_words)
     ]
     return Figures(*np.nanmean(each, axis=0))
 
 
 def _word(
-    engine: OnnxEngine, index: int, bank: Bank, silence: Scores, hours: float
+    engine: OnnxEngine, index: int, dataset: ClipDataset, negative_scores: Scores, hours: float
 ) -> tuple[float, ...]:
     settings = engine.info.events
-    waves = [bank[i] for i in range(min(CLIPS, len(bank)))]
-    places = np.array([extent(wave) for wave in waves])
+    waves = [dataset[i] for i in range(min(CLIPS, len(dataset)))]
+    places = np.array([find_endpoints(wave) for wave in waves])
     clean, noisy = (
-        scored_words.word_trials(engine, waves, places, snr_db) for snr_db in (None, SNR_DB)
+        scored_words.score_words(engine, waves, places, snr_db) for snr_db in (None, SNR_DB)
     )
-    at = lowest_within(alarm_counts(silence, index, CURVE, settings), hours)
-    threshold = 1.0 if at is None else CURVE[at]
+    at = lowest_threshold_within(
+        alarm_counts(negative_scores, index, CURVE_THRESHOLDS, settings), hours
+    )
+    threshold = 1.0 if at is None else CURVE_THRESHOLDS[at]
     chosen = settings.at([threshold] * len(settings.threshold))
     cut = [
-        wave[: _samples(start + CUT * (end - start))]
+        wave[: _samples(start + CUT_FRACTION * (end - start))]
         for wave, (start, end) in zip(waves, places, strict=True)
     ]
     errors = [
@@ -176,7 +192,7 @@ def _word(
         for event in scored_words.found(trial, index, engine.info.words, chosen)
     ]
     return (
-        float(np.mean([_loudest(trial) != index for trial in clean])),
+        float(np.mean([_best_word(trial) != index for trial in clean])),
         1 - float(np.mean([hits(trial, index, [threshold], settings)[0] for trial in noisy])),
         float(
             np.mean(
@@ -191,14 +207,14 @@ def _word(
 
 
 def _cut_trials(engine: OnnxEngine, waves: Sequence[np.ndarray], places: np.ndarray) -> list[Trial]:
-    ends = places[:, :1] + CUT * (places[:, 1:] - places[:, :1])
-    return scored_words.word_trials(engine, list(waves), np.hstack([places[:, :1], ends]))
+    ends = places[:, :1] + CUT_FRACTION * (places[:, 1:] - places[:, :1])
+    return scored_words.score_words(engine, list(waves), np.hstack([places[:, :1], ends]))
 
 
-def _loudest(trial: Trial) -> int:
+def _best_word(trial: Trial) -> int:
     """The word with the highest score on the place of the trial's."""
     times = trial.scores.times
-    around = (times >= trial.start) & (times <= trial.end + scored_words.LATE_SECONDS)
+    around = (times >= trial.start) & (times <= trial.end + scored_words.LATE_TOLERANCE_SECONDS)
     return int(trial.scores.pooled[around].max(axis=0).argmax())
 
 

@@ -1,7 +1,7 @@
 """What makes networks that learn from spoken words hear people? Trains detectors of a phrase, from
 text, each with one thing changed.
 
-    python experiments/sim_to_real.py --data DATA --out RUNS --trunk models/trunk.pt
+    python experiments/sim_to_real.py --data DATA --out RUNS --init-from models/encoder.pt
         [--phrases snowboy] [--rows rooms ...]
     python experiments/sim_to_real.py --out RUNS --table
 
@@ -29,15 +29,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "benchmarks"))
 from people import NOISE, PHRASES, SPEECH, THRESHOLDS, judge, spoken_folder
 
 from kws.runtime.engine import OnnxEngine
-from kws.synth.render import read_table
+from kws.synth.render import read_manifest
 from kws.training.augment import waveform
-from kws.training.augment.mixer import Source
-from kws.training.data.keyword_data import Folders, Material, gather
-from kws.training.detection.from_text import CARRIED, SENTENCES, WORDS, Speech, spoken
-from kws.training.detection.train import Hooks, train
-from kws.training.fit.trainer import Recipe, mixed_precision
+from kws.training.augment.mixer import NegativeSource
+from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
+from kws.training.detection.from_text import IN_CONTEXT, SENTENCES, WORDS, SynthConfig, spoken
+from kws.training.detection.train import Callbacks, train
+from kws.training.fit.trainer import TrainConfig, mixed_precision
 from kws.training.model.network import SIZES, NetworkConfig
-from kws.training.model.pretrained import band_channels, with_trunk
+from kws.training.model.pretrained import band_channels, init_from_pretrained
 
 ALL = 800  # clips of the phrase that are spoken
 Rows = list[dict[str, str]]  # of clips.csv
@@ -53,8 +53,8 @@ class Change:
     speech: tuple[str, ...] = SPEECH
     noise: tuple[str, ...] = NOISE
     share: float = 1.0
-    recipe: dict = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    train_config: dict = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--phrases", nargs="+", choices=PHRASES, default=list(PHRASES))
     parser.add_argument("--rows", nargs="+", choices=CHANGES, default=list(CHANGES))
     parser.add_argument(
-        "--trunk", type=pathlib.Path, help="checkpoint to begin with, of the small size"
+        "--init-from", type=pathlib.Path, help="checkpoint to begin with, of the small size"
     )
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
@@ -75,7 +75,7 @@ def main() -> None:
         return
     for row in args.rows:
         for phrase in args.phrases:
-            speech = Speech(phrase, ALL, args.seed)
+            speech = SynthConfig(phrase, ALL, args.seed)
             path = (
                 args.out
                 / f"{speech.name}-{row.replace(',', '').replace(' ', '_')}-seed{args.seed}.onnx"
@@ -83,45 +83,47 @@ def main() -> None:
             if not path.with_suffix(".json").exists():
                 run(args, speech, CHANGES[row], path)
                 said = spoken_folder(args.out, speech.name, args.seed)
-                found = judge(OnnxEngine(str(path), alone=True), args.data, said, speech.name)
+                found = judge(
+                    OnnxEngine(str(path), without_verifier=True), args.data, said, speech.name
+                )
                 report = {"phrase": phrase, "row": row, **found}
                 path.with_suffix(".json").write_text(json.dumps(report) + "\n")
                 print(json.dumps(report), flush=True)
 
 
-def run(args: argparse.Namespace, speech: Speech, change: Change, path: pathlib.Path) -> None:
-    folders = Folders(
+def run(args: argparse.Namespace, speech: SynthConfig, change: Change, path: pathlib.Path) -> None:
+    folders = DataFolders(
         spoken_folder(args.out, speech.name, args.seed),
         negatives=tuple(args.data / name for name in change.speech),
         background=tuple(args.data / name for name in change.noise),
     )
-    everything = spoken(speech, folders, say=print, warn=print)
-    chosen = replace(everything, left_out=everything.left_out | _unheard(folders.data, change))
-    material = with_share(gather([speech.name], chosen, warn=print), change.share)
+    everything = spoken(speech, folders, log=print, warn=print)
+    chosen = replace(everything, excluded=everything.excluded | _unheard(folders.data, change))
+    keyword_data = with_share(load_keyword_data([speech.name], chosen, warn=print), change.share)
     settings = {
         "epochs": args.epochs,
         "mixed_precision": mixed_precision(),
         "seed": args.seed,
-        **change.recipe,
+        **change.train_config,
     }
-    recipe = Recipe(**settings)
+    train_config = TrainConfig(**settings)
     config = NetworkConfig(
-        (speech.name,), band_channels=band_channels(args.trunk), **SIZES["small"]
+        (speech.name,), band_channels=band_channels(args.init_from), **SIZES["small"]
     )
-    hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
+    callbacks = Callbacks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
+    start = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
     with ExitStack() as stack:
-        for part in change.left_out:
+        for part in change.excluded:
             stack.enter_context(patch.object(waveform, part, _as_it_is))
         train(
-            material,
+            keyword_data,
             config,
-            recipe,
+            train_config,
             path,
             device=torch.device("cpu"),
             start=start,
-            hooks=hooks,
-            card={"human": []},
+            callbacks=callbacks,
+            model_card={"human": []},
         )
 
 
@@ -133,9 +135,9 @@ def _unheard(folder: pathlib.Path, change: Change) -> frozenset[pathlib.Path]:
     """The spoken clips that a run does not hear: of each text as large a share stays as of the
     phrase, of the speakers that are chosen."""
     unheard = []
-    for place in (WORDS, CARRIED, SENTENCES):
+    for place in (WORDS, IN_CONTEXT, SENTENCES):
         texts = defaultdict(list)
-        for row in read_table(folder / place):
+        for row in read_manifest(folder / place):
             texts[pathlib.Path(row["file"]).parent].append(row)
         for rows in texts.values():
             some = _shuffled(change.speakers(rows))[: math.ceil(len(rows) * change.clips / ALL)]
@@ -152,39 +154,39 @@ def _by(keep: Callable[[str], bool]) -> Callable[[Rows], Rows]:
     return lambda rows: [row for row in rows if keep(row["engine"])]
 
 
-def with_share(material: Material, share: float) -> Material:
+def with_share(keyword_data: KeywordData, share: float) -> KeywordData:
     """As if there were only so much of each source of other speech; what is spoken, the first two
     of them, stays."""
-    first, second, *people = material.negatives
+    first, second, *people = keyword_data.negatives
     return replace(
-        material, negatives=(first, second, *(_part(source, share) for source in people))
+        keyword_data, negatives=(first, second, *(_part(source, share) for source in people))
     )
 
 
-def _part(source: Source, share: float) -> Source:
+def _part(source: NegativeSource, share: float) -> NegativeSource:
     chosen = {
-        source.bank.clips[i]
-        for i in np.random.default_rng(0).permutation(len(source.bank))[
-            : math.ceil(len(source.bank) * share)
+        source.dataset.clips[i]
+        for i in np.random.default_rng(0).permutation(len(source.dataset))[
+            : math.ceil(len(source.dataset) * share)
         ]
     }
-    return replace(source, bank=source.bank.select(chosen.__contains__))
+    return replace(source, dataset=source.dataset.select(chosen.__contains__))
 
 
 CHANGES: dict[str, Change] = {
     "nothing": Change(),
-    "nothing, but with other chances in training": Change(recipe={"seed": 1}),
+    "nothing, but with other chances in training": Change(train_config={"seed": 1}),
     "800 clips": Change(clips=ALL),
     "100 clips": Change(clips=100),
     "Kokoro alone": Change(speakers=_by(lambda engine: engine == "kokoro")),
     "all but Kokoro": Change(speakers=_by(lambda engine: engine != "kokoro")),
     "a quarter of the other speech": Change(share=0.25),
     "LibriSpeech alone, no recorded noise": Change(speech=("librispeech",), noise=()),
-    "no rooms": Change(left_out=("reverberated",)),
-    "no noise": Change(left_out=("with_noise",)),
-    "one level": Change(left_out=("with_gain",)),
-    "no narrow bands": Change(left_out=("band_limited",)),
-    "tempo as it is spoken": Change(recipe={"speeds": (1.0, 1.0)}),
+    "no rooms": Change(excluded=("add_reverberation",)),
+    "no noise": Change(excluded=("add_noise",)),
+    "one level": Change(excluded=("apply_gain",)),
+    "no narrow bands": Change(excluded=("limit_bandwidth",)),
+    "tempo as it is spoken": Change(train_config={"speed_range": (1.0, 1.0)}),
 }
 
 

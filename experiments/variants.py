@@ -23,10 +23,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "recipes" / "welcome"
 from train import CONFIG, RECIPE, WORD, gather
 
 from kws.runtime.engine import OnnxEngine
-from kws.training.data.keyword_data import Material, heldout_waves
+from kws.training.data.keyword_data import KeywordData, heldout_waves
 from kws.training.detection import train
 from kws.training.evaluate import scored_words
-from kws.training.evaluate.calibration import THRESHOLDS, lowest_within
+from kws.training.evaluate.calibration import THRESHOLDS, lowest_threshold_within
 from kws.training.model.cost import multiplications_per_second
 
 VARIANTS = {
@@ -45,7 +45,7 @@ VARIANTS = {
 }
 FALSE_ALARMS_PER_HOUR = 10.0
 SHORT = replace(
-    RECIPE, epochs=1, steps_per_epoch=400, batch=128, learning_rate=3e-3, averaging=0.99
+    RECIPE, epochs=1, steps_per_epoch=400, batch=128, learning_rate=3e-3, ema_decay=0.99
 )
 
 
@@ -56,29 +56,29 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     args = parser.parse_args()
-    material = gather(args.data, args.work / "spoken")
+    keyword_data = gather(args.data, args.work / "spoken")
     for name in args.only:
-        row = {"variant": name, **measure(material, replace(CONFIG, **VARIANTS[name]))}
+        row = {"variant": name, **measure(keyword_data, replace(CONFIG, **VARIANTS[name]))}
         print(json.dumps(row), flush=True)
         with args.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
 
-def measure(material: Material, config) -> dict:
+def measure(keyword_data: KeywordData, config) -> dict:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "variant.onnx"
-        document = train.train(material, config, SHORT, path, device=torch.device("cpu"))
+        document = train.train(keyword_data, config, SHORT, path, device=torch.device("cpu"))
         engine = OnnxEngine(str(path))
-    word = material.heldout_words[0]
-    made = scored_words.word_trials(engine, list(word.bank), word.placed, snr_db=10.0)
-    silence = scored_words.listen(engine, heldout_waves(material))
+    word = keyword_data.heldout_words[0]
+    made = scored_words.score_words(engine, list(word.dataset), word.endpoints, snr_db=10.0)
+    silence = scored_words.score_waves(engine, heldout_waves(keyword_data))
     settings = engine.info.events
-    allowed = FALSE_ALARMS_PER_HOUR * material.heldout_hours
+    allowed = FALSE_ALARMS_PER_HOUR * keyword_data.heldout_hours
     alarms = np.array(
         [len(scored_words.events(silence, (WORD,), settings.at([t]))) for t in THRESHOLDS]
     )
-    within = lowest_within(alarms, allowed)
+    within = lowest_threshold_within(alarms, allowed)
     threshold = THRESHOLDS[-1 if within is None else within]
     return {
         "parameters": document["parameters"],

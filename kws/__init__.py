@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Detection", "KwsError", "Scores", "Spotter", "Stream"]
 
-_HOMES = {
+_MODULES = {
     "Detection": "kws.runtime.postprocess",
     "Scores": "kws.runtime.postprocess",
     "Spotter": "kws.runtime.spotter",
@@ -50,8 +50,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("kws")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'kws' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -23,7 +23,7 @@ TOOLS = {
     "espeak": ("espeak-ng",),
     "strace": ("strace",),
 }
-LEFT_OUT = pytest.StashKey[list[str]]()
+SKIPPED_TESTS = pytest.StashKey[list[str]]()
 
 # A shell starts `pytest ... &` deaf to Ctrl-C, and the programs that tests start would
 # inherit that.
@@ -33,30 +33,32 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests whose programs (or GPU) this machine lacks are left out, and named at the end."""
-    absent = [mark for mark, programs in TOOLS.items() if not all(map(shutil.which, programs))]
+    missing_tools = [
+        mark for mark, programs in TOOLS.items() if not all(map(shutil.which, programs))
+    ]
     if not torch.cuda.is_available():
-        absent.append("gpu")
-    left_out = [item for item in items if any(map(item.get_closest_marker, absent))]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
-    config.stash[LEFT_OUT] = [item.nodeid for item in left_out]
+        missing_tools.append("gpu")
+    skipped = [item for item in items if any(map(item.get_closest_marker, missing_tools))]
+    items[:] = [item for item in items if item not in skipped]
+    config.hook.pytest_deselected(items=skipped)
+    config.stash[SKIPPED_TESTS] = [item.nodeid for item in skipped]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where several processes test (`-n`), each hands on what it left out."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, [])
+        session.config.workeroutput["skipped"] = session.config.stash.get(SKIPPED_TESTS, [])
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # xdist.workermanage.WorkerController
-    node.config.stash[LEFT_OUT] = node.workeroutput["left_out"]
+    node.config.stash[SKIPPED_TESTS] = node.workeroutput["skipped"]
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    for name in config.stash.get(LEFT_OUT, []):
+    for name in config.stash.get(SKIPPED_TESTS, []):
         terminalreporter.line(f"not run, this machine lacks what it needs: {name}")
 
 
@@ -105,27 +107,27 @@ class TinyModel:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     torch.set_num_threads(1)  # the networks are tiny: more threads only wait for one another
 
-    from kws.training.data.keyword_data import Folders, gather
-    from kws.training.detection.train import Hooks, train
-    from kws.training.fit.trainer import Recipe
+    from kws.training.data.keyword_data import DataFolders, load_keyword_data
+    from kws.training.detection.train import Callbacks, train
+    from kws.training.fit.trainer import TrainConfig
     from kws.training.model.network import NetworkConfig
 
     folder = tmp_path_factory.mktemp("tones")
     data = write_tone_folder(folder / "data")
-    material = gather(["rise"], Folders(data), warn=lambda text: None)
+    keyword_data = load_keyword_data(["rise"], DataFolders(data), warn=lambda text: None)
     config = NetworkConfig(("rise",), channels=16, kernels=(7, 9, 9))
-    recipe = Recipe(
-        epochs=3, steps_per_epoch=120, batch=32, clip_seconds=1.6, learning_rate=6e-3, averaging=0.9
+    train_config = TrainConfig(
+        epochs=3, steps_per_epoch=120, batch=32, clip_seconds=1.6, learning_rate=6e-3, ema_decay=0.9
     )
     epochs: list[dict] = []
     path = folder / "models" / "rise.onnx"
     document = train(
-        material,
+        keyword_data,
         config,
-        recipe,
+        train_config,
         path,
         device=torch.device("cpu"),
-        hooks=Hooks(epoch=epochs.append),
+        callbacks=Callbacks(epoch=epochs.append),
         workers=0,
     )
     return TinyModel(path, data, document, epochs)

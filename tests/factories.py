@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from kws.runtime.postprocess import EventSettings
-from kws.training.detection.train import describe
+from kws.training.detection.train import describe_network
 from kws.training.model.export import export
 from kws.training.model.network import NetworkConfig, ScanningCNN
 
 SMALL = {"mels": 12, "channels": 12, "kernels": (3, 5), "pool_frames": 4}
 BANDS = {"band_channels": 3}  # a stem that looks at bands
-READS = {"letters": "_abc"}
+WITH_PHONES = {"phones": "_abc"}
 
 
 def make_config(words: int = 1, **changes: object) -> NetworkConfig:
@@ -44,7 +44,7 @@ def _spread_scores(network: ScanningCNN) -> None:
     """Scales the head so that logits lie at -1 ± 2, extents at 0.3 ± 0.1 s."""
     output, _ = network(torch.from_numpy(make_audio(8.0, seed=99)))
     words, head = len(network.config.words), network.head
-    channels = torch.cat([output.logits[0], output.extents[0].flatten(0, 1)])
+    channels = torch.cat([output.logits[0], output.boundaries[0].flatten(0, 1)])
     deviation, mean = (
         torch.tensor([2.0] * words + [0.1] * 2 * words),
         torch.tensor([-1.0] * words + [0.3] * 2 * words),
@@ -65,7 +65,7 @@ def make_audio(seconds: float = 1.0, *, batch: int = 1, seed: int = 0) -> np.nda
 
 
 def make_document(network: ScanningCNN, threshold: float = 0.5) -> dict:
-    return describe(network, EventSettings((threshold,) * len(network.config.words)))
+    return describe_network(network, EventSettings((threshold,) * len(network.config.words)))
 
 
 def make_model(folder: Path, network: ScanningCNN, name: str = "model") -> Path:

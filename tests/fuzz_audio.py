@@ -82,21 +82,21 @@ class Plan:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one file went. `told` is what stood on stderr; `broken` names the rule that it broke."""
+    """How one file went. `messages` is what stood on stderr; `broken` names the rule that it broke."""
 
     number: int
     path: Path
     status: int = 0
     heard_seconds: float = 0.0
     took_seconds: float = 0.0
-    told: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     broken: str = ""
 
     @property
     def outcome(self) -> str:
         if self.broken:
             return "broken"
-        if not self.told:
+        if not self.messages:
             return "whole"
         return "faulty" if self.heard_seconds else "refused"
 
@@ -157,7 +157,7 @@ def _source() -> tuple[np.ndarray, int]:
 # In the process that hears
 
 
-class Ear:
+class DetectRunner:
     """Runs `kws detect` on one file after the other in this process, with one loaded model.
 
     What is told on stderr goes to the file `stderr`, and what is found nowhere.
@@ -188,7 +188,7 @@ class Ear:
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
-    def hear(self, number: int, path: Path) -> Verdict:
+    def detect_file(self, number: int, path: Path) -> Verdict:
         self._heard_seconds, status, raised = 0.0, 0, ""
         began = time.monotonic()
         try:
@@ -198,11 +198,11 @@ class Ear:
         except BaseException as error:
             raised = f"raised {error!r} in {_innermost(error)}"
         took = time.monotonic() - began
-        told = self._told()
-        broken = raised or _broken_rule(path, status, told)
-        return Verdict(number, path, status, self._heard_seconds, took, told, broken)
+        messages = self._read_messages()
+        broken = raised or _broken_rule(path, status, messages)
+        return Verdict(number, path, status, self._heard_seconds, took, messages, broken)
 
-    def _told(self) -> tuple[str, ...]:
+    def _read_messages(self) -> tuple[str, ...]:
         sys.stderr.flush()
         lines = self._stderr.read_text(errors="replace").splitlines()
         os.truncate(self._stderr, 0)
@@ -221,13 +221,13 @@ def _innermost(error: BaseException) -> str:
     return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
-def _broken_rule(path: Path, status: int, told: Sequence[str]) -> str:
-    stray = [line for line in told if str(path) not in line]
-    errors = sum(line.startswith("Error: ") for line in told)
+def _broken_rule(path: Path, status: int, messages: Sequence[str]) -> str:
+    stray = [line for line in messages if str(path) not in line]
+    errors = sum(line.startswith("Error: ") for line in messages)
     if stray:
         return f"stray line on stderr: {stray[0]}"
-    if len(told) > MOST_LINES:
-        return f"{len(told)} lines on stderr"
+    if len(messages) > MOST_LINES:
+        return f"{len(messages)} lines on stderr"
     if status not in (0, 1) or status != errors:
         return f"exit status {status} with {errors} errors on stderr"
     return ""
@@ -242,19 +242,19 @@ def _footprint(files: int) -> Footprint:
     return Footprint(files, pages * os.sysconf("SC_PAGE_SIZE"), open_files)
 
 
-def hear_all(pipe: Connection, plan: Plan, numbers: range) -> None:
+def detect_files(pipe: Connection, plan: Plan, numbers: range) -> None:
     """Sends the path of each file before it is heard, and its verdict after; at times a footprint.
 
     Files that broke no rule are removed. Where the process dies, the plan's `trace` tells where.
     """
-    ear = Ear(plan.folder / "stderr")
+    runner = DetectRunner(plan.folder / "stderr")
     with plan.trace.open("w") as stacks:
         faulthandler.enable(stacks)
         for count, number in enumerate(numbers, 1):
             path = plan.write(number)
             pipe.send(path)
             faulthandler.dump_traceback_later(LIMIT_SECONDS, exit=True, file=stacks)
-            verdict = ear.hear(number, path)
+            verdict = runner.detect_file(number, path)
             faulthandler.cancel_dump_traceback_later()
             if not verdict.broken:
                 path.unlink()
@@ -293,7 +293,7 @@ def _verdicts(plan: Plan, numbers: range, report: Report) -> Iterator[Verdict]:
     report.footprints.append(footprints)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=hear_all, args=(theirs, plan, numbers), daemon=True)
+    process = context.Process(target=detect_files, args=(theirs, plan, numbers), daemon=True)
     process.start()
     theirs.close()
     at, path = numbers.start, None
@@ -326,7 +326,9 @@ def _death(exitcode: int | None, trace: Path) -> str:
 def _keep(verdict: Verdict, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(verdict.path, folder)
-    (folder / f"{verdict.path.name}.txt").write_text("\n".join([verdict.broken, *verdict.told, ""]))
+    (folder / f"{verdict.path.name}.txt").write_text(
+        "\n".join([verdict.broken, *verdict.messages, ""])
+    )
 
 
 def describe(report: Report) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.training.data.clips import Bank, Clip, pack
+from kws.training.data.clips import Clip, ClipDataset, pack_clips
 
 RATE = 16_000
 
@@ -19,6 +19,6 @@ def quiet(seconds: float) -> np.ndarray:
     return np.zeros(round(seconds * RATE), np.float32)
 
 
-def make_bank(*waves: np.ndarray, label: str = "word") -> Bank:
+def make_dataset(*waves: np.ndarray, label: str = "word") -> ClipDataset:
     clips = [Clip(Path(label) / f"s{i}_nohash_0.wav", label, f"s{i}") for i in range(len(waves))]
-    return pack(clips, [np.round(wave * 32767).astype(np.int16) for wave in waves])
+    return pack_clips(clips, [np.round(wave * 32767).astype(np.int16) for wave in waves])

@@ -1,7 +1,7 @@
 """What does each ingredient of the recipe for clips bring? Trains on pack-9 with all of them, and
 with one left out at a time.
 
-    python benchmarks/speech_commands/ablation.py --data DATA --out RUNS --trunk models/trunk.pt
+    python benchmarks/speech_commands/ablation.py --data DATA --out RUNS --init-from models/encoder.pt
         [--half 1] [--rows noise ...]
     python benchmarks/speech_commands/ablation.py --out RUNS --table
 
@@ -20,18 +20,22 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from pack9 import read_material, taken, without_half
+from pack9 import hold_out_half, load_training_data, measure_false_accepts
 
 from kws.runtime.engine import OnnxEngine
-from kws.training.augment.mixer import coloured_noise
-from kws.training.augment.waveform import with_noise
+from kws.training.augment.mixer import make_coloured_noise
+from kws.training.augment.waveform import add_noise
 from kws.training.fit import trainer
-from kws.training.fit.trainer import Recipe
-from kws.training.model.pretrained import with_trunk
+from kws.training.fit.trainer import TrainConfig
+from kws.training.model.pretrained import init_from_pretrained
 from kws.training.speech_commands import protocols, train
-from kws.training.speech_commands.batches import ClassRecipe, learning_rate
-from kws.training.speech_commands.dataset import Part
-from kws.training.speech_commands.train import balanced_accuracy, predict_streamed, sorting_config
+from kws.training.speech_commands.batches import ClassifierTrainConfig, learning_rate
+from kws.training.speech_commands.dataset import LabeledClips
+from kws.training.speech_commands.train import (
+    balanced_accuracy,
+    make_classifier_config,
+    predict_streaming,
+)
 
 NOTHING, NO_TRUNK, BANDS = "nothing", "the trunk", "the trunk, but with a stem that looks at bands"
 KERNELS = {  # in frames of 20 ms, without a trunk, which has kernels of its own
@@ -48,39 +52,39 @@ WITHOUT: dict[str, dict] = {
     **{row: {} for row in KERNELS},
     "unknown words made of known ones": {
         "reversed_fraction": 0.0,
-        "spliced_fraction": 0.0,
+        "cross_word_splice_fraction": 0.0,
         "shuffled_fraction": 0.0,
     },
     "other speech as unknown words": {
-        "running_fraction": 0.0,
+        "other_speech_fraction": 0.0,
         "snippet_fraction": 0.0,
-        "alone_fraction": 0.0,
+        "isolated_fraction": 0.0,
     },
-    "unknown words more often": {"unknown_odds": 1.0},
+    "unknown words more often": {"unknown_weight": 1.0},
     "every class and word as often": {"balanced": False},
     "noise": {"noisy_fraction": 0.0},
-    "speed": {"speeds": (1.0, 1.0)},
+    "speed": {"speed_range": (1.0, 1.0)},
     "speed, gain and unknown words made of known ones": {
-        **{"speeds": (1.0, 1.0), "gain_fraction": 0.0},
-        **{"reversed_fraction": 0.0, "spliced_fraction": 0.0, "shuffled_fraction": 0.0},
+        **{"speed_range": (1.0, 1.0), "gain_fraction": 0.0},
+        **{"reversed_fraction": 0.0, "cross_word_splice_fraction": 0.0, "shuffled_fraction": 0.0},
     },
     "shift": {"shift_seconds": 0.0},
     "masks (SpecAugment)": {"mel_masks": 0, "time_masks": 0},
     "mixup": {"mixup": 0.0},
     "label smoothing": {"label_smoothing": 0.0},
-    "averaging of weights": {"averaging": 0.0},
+    "averaging of weights": {"ema_decay": 0.0},
     "warm-up": {"warmup": 0.0},
     FALLING: {},
     "random filters": {"equalized_fraction": 0.0},
     "rooms": {"room_fraction": 0.0},
     "gain": {"gain_fraction": 0.0},
     "known words from other data sets": {
-        "elsewhere_fraction": 0.0,
-        "elsewhere_unknown_fraction": 0.0,
+        "out_of_corpus_fraction": 0.0,
+        "out_of_corpus_unknown_fraction": 0.0,
     },
-    "room tone under other data sets": {"settled_fraction": 0.0},
-    "words mended from two recordings": {"mended_fraction": 0.0},
-    "fresh silence": {"fresh_fraction": 0.0},
+    "room tone under other data sets": {"room_tone_fraction": 0.0},
+    "words mended from two recordings": {"same_word_splice_fraction": 0.0},
+    "fresh silence": {"random_silence_fraction": 0.0},
 }
 
 
@@ -88,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
-    parser.add_argument("--trunk", type=pathlib.Path)
+    parser.add_argument("--init-from", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument(
@@ -107,10 +111,10 @@ def main() -> None:
         print(table(args.out))
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    protocol, left_out = without_half(
+    protocol, left_out = hold_out_half(
         protocols.load("pack-9", args.data / "speech_commands", warn=print), args.half
     )
-    material, noisy = read_material(args.data), in_noise(protocol.validation, SNR_DB)
+    keyword_data, noisy = load_training_data(args.data), in_noise(protocol.validation, SNR_DB)
     for row in args.rows:
         for seed in args.seeds:
             path = (
@@ -119,29 +123,34 @@ def main() -> None:
             )
             if path.with_suffix(".json").exists():
                 continue
-            trunk = None if row in (NO_TRUNK, BANDS, *KERNELS) else args.trunk
-            recipe = ClassRecipe(
-                epochs=args.epochs, learning_rate=learning_rate(trunk), seed=seed, **WITHOUT[row]
+            init_from = None if row in (NO_TRUNK, BANDS, *KERNELS) else args.init_from
+            train_config = ClassifierTrainConfig(
+                epochs=args.epochs,
+                learning_rate=learning_rate(init_from),
+                seed=seed,
+                **WITHOUT[row],
             )
-            config = sorting_config(protocol.classes, "small", None if row == BANDS else args.trunk)
+            config = make_classifier_config(
+                protocol.classes, "small", None if row == BANDS else args.init_from
+            )
             # What reading brings is another question.
-            config = replace(config, kernels=KERNELS.get(row, config.kernels), letters="")
-            start = with_trunk(config, trunk, seed) if trunk else None
+            config = replace(config, kernels=KERNELS.get(row, config.kernels), phones="")
+            start = init_from_pretrained(config, init_from, seed) if init_from else None
             with (
                 patch.object(trainer, "learning_rate", steady) if row == FALLING else nullcontext()
             ):
                 train.train(
                     protocol,
                     config,
-                    recipe,
+                    train_config,
                     path,
                     device=torch.device("cpu"),
                     start=start,
-                    **material,
+                    **keyword_data,
                 )
             engine = OnnxEngine(str(path))
             right = [
-                balanced_accuracy(part, predict_streamed(engine, part))
+                balanced_accuracy(part, predict_streaming(engine, part))
                 for part in (protocol.validation, noisy)
             ]
             report = {
@@ -150,30 +159,34 @@ def main() -> None:
                 "seed": seed,
                 "right": right[0],
                 "right in noise": right[1],
-                "taken": taken(path, left_out)["of them taken"],
+                "taken": measure_false_accepts(path, left_out)["of them taken"],
             }
             path.with_suffix(".json").write_text(json.dumps(report) + "\n")
             print(path.stem, report, flush=True)
 
 
-def steady(step: int, recipe: Recipe) -> float:
+def steady(step: int, train_config: TrainConfig) -> float:
     """A learning rate that stays, after the warm-up, where the cosine is on average."""
     return (
-        min((step + 1) / max(recipe.warmup * recipe.epochs * recipe.steps_per_epoch, 1), 1.0)
-        * recipe.learning_rate
+        min(
+            (step + 1)
+            / max(train_config.warmup * train_config.epochs * train_config.steps_per_epoch, 1),
+            1.0,
+        )
+        * train_config.learning_rate
         / 2
     )
 
 
-def in_noise(part: Part, snr_db: float) -> Part:
+def in_noise(part: LabeledClips, snr_db: float) -> LabeledClips:
     """The clips of a part in pink noise."""
     rng = np.random.default_rng(0)
     noise = torch.from_numpy(
-        np.stack([coloured_noise(part.samples.shape[1], 1.0, rng) for _ in range(len(part))])
+        np.stack([make_coloured_noise(part.samples.shape[1], 1.0, rng) for _ in range(len(part))])
     )
     noise /= noise.square().mean(1, keepdim=True).sqrt()
     clean = torch.from_numpy(part.samples).float() / 32768
-    heard = with_noise(
+    heard = add_noise(
         clean, noise, (snr_db, snr_db), torch.Generator().manual_seed(0), fraction=1.0
     )
     return replace(part, samples=(heard.clamp(-1, 1) * 32767).round().to(torch.int16).numpy())

@@ -21,11 +21,16 @@ import numpy as np
 import soundfile
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.synth.pronunciation import sounds
+from kws.synth.pronunciation import phonemize
 from kws.training.speech_commands.protocols import PACK_WORDS
 
-SURE, SHORTEST, LONGEST, MARGIN = 0.7, 0.2, 0.9, 0.03  # probability; seconds
-SHORTEST_STRETCH = 1.0
+MIN_PROBABILITY, MIN_WORD_SECONDS, MAX_WORD_SECONDS, MARGIN_SECONDS = (
+    0.7,
+    0.2,
+    0.9,
+    0.03,
+)  # probability; seconds
+MIN_SEGMENT_SECONDS = 1.0
 # As the recogniser heard it: text, start, end (seconds), probability.
 Word = tuple[str, float, float, float]
 
@@ -34,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     args = parser.parse_args()
-    barred = {sounds(word) for word in PACK_WORDS}
+    excluded = {phonemize(word) for word in PACK_WORDS}
     for row in map(json.loads, (args.data / "librispeech.jsonl").read_text().splitlines()):
         path = next((args.data / "librispeech").rglob(row["file"]))
         samples, _ = soundfile.read(path, dtype="int16")
@@ -42,31 +47,39 @@ def main() -> None:
         for number, (word, start, end, probability) in enumerate(words):
             if (
                 word
-                and probability > SURE
-                and SHORTEST < end - start < LONGEST
-                and sounds(word) not in barred
+                and probability > MIN_PROBABILITY
+                and MIN_WORD_SECONDS < end - start < MAX_WORD_SECONDS
+                and phonemize(word) not in excluded
             ):
                 write(
                     args.data / "cut_words" / word,
                     path,
                     number,
                     samples,
-                    start - MARGIN,
-                    end + MARGIN,
+                    start - MARGIN_SECONDS,
+                    end + MARGIN_SECONDS,
                 )
-        for number, (start, end) in enumerate(stretches(words, len(samples) / SAMPLE_RATE, barred)):
+        for number, (start, end) in enumerate(
+            find_segments(words, len(samples) / SAMPLE_RATE, excluded)
+        ):
             write(args.data / "without_words", path, number, samples, start, end)
 
 
-def stretches(words: list[Word], seconds: float, barred: set[str]) -> Iterator[tuple[float, float]]:
+def find_segments(
+    words: list[Word], seconds: float, excluded: set[str]
+) -> Iterator[tuple[float, float]]:
     """Start and end of what lies between words that are barred, and nearest neighbours of them, as
     their times are not exact."""
-    said = [i for i, (word, *_) in enumerate(words) if word and sounds(word) in barred]
-    cuts = [(words[max(i - 1, 0)][1], words[min(i + 1, len(words) - 1)][2]) for i in said]
+    excluded_indices = [
+        i for i, (word, *_) in enumerate(words) if word and phonemize(word) in excluded
+    ]
+    cuts = [
+        (words[max(i - 1, 0)][1], words[min(i + 1, len(words) - 1)][2]) for i in excluded_indices
+    ]
     for start, end in zip(
         [0.0, *(last for _, last in cuts)], [*(first for first, _ in cuts), seconds], strict=True
     ):
-        if end - start > SHORTEST_STRETCH:
+        if end - start > MIN_SEGMENT_SECONDS:
             yield start, end
 
 

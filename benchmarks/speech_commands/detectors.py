@@ -4,7 +4,7 @@ judged in streams of ten seconds.
     python recipes/phone_recognizer/transcribe.py --data DATA;
     python benchmarks/speech_commands/cut.py --data DATA
     python benchmarks/speech_commands/detectors.py --data DATA --out RUNS [--epochs 20]
-        [--trunk models/trunk.pt] [--seed 0]
+        [--init-from models/encoder.pt] [--seed 0]
     python benchmarks/speech_commands/detectors.py --data DATA --out RUNS --judge validation
 
 Learned from: the training speakers of speech_commands and of without_words (LibriSpeech where none
@@ -28,20 +28,20 @@ from kws.audio.recordings import SAMPLE_RATE
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.spotter import Spotter
 from kws.synth.confusables import pronunciations
-from kws.training.data.clips import Clip, extent, find_clips, read_bank
-from kws.training.data.keyword_data import Folders, gather
-from kws.training.detection.train import Hooks
-from kws.training.detection.two_stage import first_path, train_in_rounds
+from kws.training.data.clips import Clip, find_clips, find_endpoints, load_clips
+from kws.training.data.keyword_data import DataFolders, load_keyword_data
+from kws.training.detection.train import Callbacks
+from kws.training.detection.two_stage import first_round_path, train_two_stage
 from kws.training.evaluate import scored_words
-from kws.training.evaluate.calibration import lowest_within
+from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.command import progress
 from kws.training.evaluate.intervals import wilson
 from kws.training.evaluate.matching import hits
-from kws.training.evaluate.metrics import CURVE
-from kws.training.evaluate.scoring import Listened, hear_recordings
-from kws.training.fit.trainer import Recipe, mixed_precision
+from kws.training.evaluate.metrics import CURVE_THRESHOLDS
+from kws.training.evaluate.scoring import RecordingResult, score_recordings
+from kws.training.fit.trainer import TrainConfig, mixed_precision
 from kws.training.model.network import SIZES, NetworkConfig
-from kws.training.model.pretrained import band_channels, readings, with_trunk
+from kws.training.model.pretrained import band_channels, init_from_pretrained, verifier_candidates
 from kws.training.speech_commands.protocols import PACK_WORDS
 
 SPEECH = (
@@ -53,7 +53,7 @@ SPEECH = (
     "wake_words/view_glass",
 )
 CONTAINING = {"no": "wake_words/snowboy"}
-WRITTEN = ("honk", "precise_community")  # of which a recogniser wrote down what nobody told
+TRANSCRIBED = ("honk", "precise_community")  # of which a recogniser wrote down what nobody told
 SNR_DB = 10.0
 STREAM_SECONDS = 10.0
 
@@ -64,8 +64,10 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
-    parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
+    parser.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
+    parser.add_argument(
+        "--init-from", type=pathlib.Path, help="checkpoint to begin with, of this size"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
@@ -73,12 +75,14 @@ def main() -> None:
         choices=("validation", "test"),
         help="judge the runs that are there by these speakers",
     )
-    parser.add_argument("--alone", action="store_true", help="… as if there were no reader in them")
+    parser.add_argument(
+        "--without-verifier", action="store_true", help="… as if there were no reader in them"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.judge:
         for path in sorted(args.out.glob("seven-*seed[0-9].onnx")):
-            engine = OnnxEngine(str(path), alone=args.alone)
+            engine = OnnxEngine(str(path), without_verifier=args.without_verifier)
             print(
                 json.dumps(
                     {"run": path.stem, "part": args.judge, **judge(engine, args.data, args.judge)}
@@ -86,7 +90,7 @@ def main() -> None:
                 flush=True,
             )
         return
-    how = [args.size, *["trunk"] * bool(args.trunk), args.epochs]
+    how = [args.size, *["trunk"] * bool(args.init_from), args.epochs]
     path = args.out / f"{'-'.join(map(str, ['seven', *how]))}-seed{args.seed}.onnx"
     if not path.exists():
         run(args, path)
@@ -94,26 +98,28 @@ def main() -> None:
 
 def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     others = tuple(args.data / name for name in SPEECH)
-    folders = Folders(
+    folders = DataFolders(
         args.data / "speech_commands",
         negatives=others,
         background=(args.data / "esc10",),
         mine=others,
     )
-    material = gather(PACK_WORDS, folders, warn=print)
-    config = NetworkConfig(PACK_WORDS, band_channels=band_channels(args.trunk), **SIZES[args.size])
-    recipe = Recipe(
+    keyword_data = load_keyword_data(PACK_WORDS, folders, warn=print)
+    config = NetworkConfig(
+        PACK_WORDS, band_channels=band_channels(args.init_from), **SIZES[args.size]
+    )
+    train_config = TrainConfig(
         epochs=args.epochs,
         learning_rate=args.learning_rate,
         mixed_precision=mixed_precision(),
         seed=args.seed,
     )
-    resume = first_path(path).with_suffix(".pt").exists()
-    start = with_trunk(config, args.trunk, args.seed) if args.trunk else None
-    hooks = Hooks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    asked = readings({word: pronunciations(word) for word in PACK_WORDS})
-    how = {"resume": resume, "start": start, "hooks": hooks, "readings": asked}
-    train_in_rounds(material, config, recipe, path, device=torch.device("cpu"), **how)
+    resume = first_round_path(path).with_suffix(".pt").exists()
+    start = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
+    callbacks = Callbacks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
+    asked = verifier_candidates({word: pronunciations(word) for word in PACK_WORDS})
+    how = {"resume": resume, "start": start, "callbacks": callbacks, "verifier_candidates": asked}
+    train_two_stage(keyword_data, config, train_config, path, device=torch.device("cpu"), **how)
 
 
 def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
@@ -123,16 +129,26 @@ def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
     )
     others += [clip for name in CONTAINING.values() for clip in find_clips(data / name)]
     spotter, bar = Spotter(engine, engine.info.events), progress("other speech", "recording")
-    heard = [hear_recordings(spotter, clips, CURVE, print, bar) for clips in (learned, others)]
-    counted, said = {"all speech": heard[0] + heard[1], "speech of others": heard[1]}, _said(data)
+    heard = [
+        score_recordings(spotter, clips, CURVE_THRESHOLDS, print, bar)
+        for clips in (learned, others)
+    ]
+    counted, recordings_by_word = (
+        {"all speech": heard[0] + heard[1], "speech of others": heard[1]},
+        _recordings_saying(data),
+    )
     clips = [clip for clip in find_clips(data / "speech_commands") if clip.part == part]
     found = {
-        word: _found(engine, number, [clip for clip in clips if clip.label == word])
+        word: _score_clips(engine, number, [clip for clip in clips if clip.label == word])
         for number, word in enumerate(PACK_WORDS)
     }
     results = {
         kind: {
-            word: _missed(n, found[word], [each for each in every if each.path not in said[word]])
+            word: _miss_metrics(
+                n,
+                found[word],
+                [each for each in every if each.path not in recordings_by_word[word]],
+            )
             for n, word in enumerate(PACK_WORDS)
         }
         for kind, every in counted.items()
@@ -144,36 +160,36 @@ def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
     return {"mean missed": means, **results}
 
 
-def _said(data: pathlib.Path) -> dict[str, set[pathlib.Path]]:
+def _recordings_saying(data: pathlib.Path) -> dict[str, set[pathlib.Path]]:
     """The recordings of other speech in which each word is said, as a folder or a
     recogniser tells."""
-    said = {
+    recordings_by_word = {
         word: {clip.path for clip in find_clips(data / CONTAINING[word])}
         if word in CONTAINING
         else set()
         for word in PACK_WORDS
     }
-    for name in WRITTEN:
+    for name in TRANSCRIBED:
         paths = {clip.path.name: clip.path for clip in find_clips(data / name)}
         for row in map(json.loads, (data / f"{name}.jsonl").read_text().splitlines()):
             for word in {
                 re.sub(r"[^a-z]", "", text.lower()) for text, *_ in row["words"]
-            } & said.keys():
-                said[word].add(paths[row["file"]])
-    return said
+            } & recordings_by_word.keys():
+                recordings_by_word[word].add(paths[row["file"]])
+    return recordings_by_word
 
 
-def _missed(number: int, found: np.ndarray, without: list[Listened]) -> dict:
+def _miss_metrics(number: int, found: np.ndarray, without: list[RecordingResult]) -> dict:
     """Of one word, whose clips were found [clips, thresholds]; of recordings without it every event
     is a false alarm."""
     alarms = sum(each.counts[number] for each in without)
     hours = sum(each.seconds for each in without) / 3600
-    at = lowest_within(alarms, hours)
+    at = lowest_threshold_within(alarms, hours)
     # Where no threshold is high enough, none is found.
     missed = len(found) - (0 if at is None else int(found[:, at].sum()))
     return {
         "hours": round(hours, 2),
-        "threshold": None if at is None else CURVE[at],
+        "threshold": None if at is None else CURVE_THRESHOLDS[at],
         "false alarms": None if at is None else int(alarms[at]),
         "clips": len(found),
         "missed": round(missed / len(found), 4),
@@ -181,24 +197,26 @@ def _missed(number: int, found: np.ndarray, without: list[Listened]) -> dict:
     }
 
 
-def _found(engine: OnnxEngine, number: int, clips: list[Clip]) -> np.ndarray:
+def _score_clips(engine: OnnxEngine, number: int, clips: list[Clip]) -> np.ndarray:
     """Whether each clip of a word is found at its place, anywhere in ten seconds of noise, at each
     threshold of the curve."""
-    bank = read_bank(clips, warn=print)
+    dataset = load_clips(clips, warn=print)
     return np.array(
         [
-            hits(_placed(engine, wave, i), number, CURVE, engine.info.events)
-            for i, wave in enumerate(bank)
+            hits(_embed(engine, wave, i), number, CURVE_THRESHOLDS, engine.info.events)
+            for i, wave in enumerate(dataset)
         ]
     )
 
 
-def _placed(engine: OnnxEngine, wave: np.ndarray, seed: int) -> scored_words.Trial:
-    place = np.array(extent(wave))
+def _embed(engine: OnnxEngine, wave: np.ndarray, seed: int) -> scored_words.Trial:
+    embed_in_noise = np.array(find_endpoints(wave))
     lead = float(np.random.default_rng(seed).uniform(0, STREAM_SECONDS - len(wave) / SAMPLE_RATE))
     tail = STREAM_SECONDS - len(wave) / SAMPLE_RATE - lead
-    audio = scored_words.place(wave, place, SNR_DB, seed, lead_seconds=lead, tail_seconds=tail)
-    return scored_words.trial(engine, audio, *(lead + place))
+    audio = scored_words.embed_in_noise(
+        wave, embed_in_noise, SNR_DB, seed, lead_seconds=lead, tail_seconds=tail
+    )
+    return scored_words.trial(engine, audio, *(lead + embed_in_noise))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Trains the two sizes on the pack-9 protocols, and judges them.
 
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small]
-        [--seeds 0 1 2] [--trunk models/trunk.pt]
+        [--seeds 0 1 2] [--init-from models/encoder.pt]
     python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge [--alone]
 
 Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one folder a set of
@@ -25,22 +25,22 @@ import numpy as np
 import torch
 
 from kws.runtime.engine import OnnxEngine
-from kws.training.data.clips import Bank, find_clips, read_bank
-from kws.training.detection.train import Hooks
+from kws.training.data.clips import ClipDataset, find_clips, load_clips
+from kws.training.detection.train import Callbacks
 from kws.training.fit.trainer import mixed_precision
 from kws.training.model.network import SIZES
-from kws.training.model.pretrained import with_trunk
+from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import load_network
 from kws.training.speech_commands import accuracy, protocols, train
-from kws.training.speech_commands.batches import ClassRecipe
-from kws.training.speech_commands.command import with_sounds
-from kws.training.speech_commands.dataset import UNKNOWN, Part
+from kws.training.speech_commands.batches import ClassifierTrainConfig
+from kws.training.speech_commands.command import add_pronunciations
+from kws.training.speech_commands.dataset import UNKNOWN, LabeledClips
 from kws.training.speech_commands.train import (
     balanced_accuracy,
-    lexicon_of,
+    load_lexicon,
+    make_classifier_config,
     predict,
-    predict_streamed,
-    sorting_config,
+    predict_streaming,
 )
 
 OTHER_SPEECH = (
@@ -65,9 +65,11 @@ def main() -> None:
     )
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=ClassRecipe.epochs)
-    parser.add_argument("--trunk", type=pathlib.Path, help="checkpoint to begin with, of this size")
-    parser.add_argument("--learning-rate", type=float, default=ClassRecipe.learning_rate)
+    parser.add_argument("--epochs", type=int, default=ClassifierTrainConfig.epochs)
+    parser.add_argument(
+        "--init-from", type=pathlib.Path, help="checkpoint to begin with, of this size"
+    )
+    parser.add_argument("--learning-rate", type=float, default=ClassifierTrainConfig.learning_rate)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
@@ -85,19 +87,19 @@ def main() -> None:
             engine = OnnxEngine(str(path))
             if args.alone:
                 engine.info.document.pop("lexicon", None)
-            alike = decisions(path, engine, protocol)
-            report = {**accuracy.judge(engine, protocol), **alike}
-            print(path.stem, accuracy.summary(report), alike, sep="\n", flush=True)
+            comparison = compare_decisions(path, engine, protocol)
+            report = {**accuracy.judge(engine, protocol), **comparison}
+            print(path.stem, accuracy.format_report(report), comparison, sep="\n", flush=True)
             path.with_suffix(".alone.json" if args.alone else ".json").write_text(
                 json.dumps(report, indent=2) + "\n"
             )
         return
     left_out = None
     if args.half is not None:
-        protocol, left_out = without_half(protocol, args.half)
-    material = read_material(args.data)
+        protocol, left_out = hold_out_half(protocol, args.half)
+    keyword_data = load_training_data(args.data)
     for seed in args.seeds:
-        recipe = ClassRecipe(
+        train_config = ClassifierTrainConfig(
             epochs=args.epochs,
             learning_rate=args.learning_rate,
             mixed_precision=mixed_precision(),
@@ -108,7 +110,7 @@ def main() -> None:
             args.protocol,
             *half,
             args.size,
-            *(["trunk"] if args.trunk else []),
+            *(["trunk"] if args.init_from else []),
             str(args.epochs),
             f"seed{seed}",
         ]
@@ -117,15 +119,17 @@ def main() -> None:
             json.dumps(
                 {
                     "run": path.stem,
-                    **run(protocol, args, recipe, material, path),
-                    **taken(path, left_out),
+                    **run(protocol, args, train_config, keyword_data, path),
+                    **measure_false_accepts(path, left_out),
                 }
             ),
             flush=True,
         )
 
 
-def without_half(protocol: protocols.Protocol, half: int) -> tuple[protocols.Protocol, Part]:
+def hold_out_half(
+    protocol: protocols.Protocol, half: int
+) -> tuple[protocols.Protocol, LabeledClips]:
     """The protocol without every second of the unknown words of its training part, and the clips of
     these words."""
     words, unknown = (
@@ -139,7 +143,7 @@ def without_half(protocol: protocols.Protocol, half: int) -> tuple[protocols.Pro
     ), protocol.train.select(out)
 
 
-def taken(path: pathlib.Path, left_out: Part | None) -> dict[str, float]:
+def measure_false_accepts(path: pathlib.Path, left_out: LabeledClips | None) -> dict[str, float]:
     """How many of the words that were left out are taken for one of the seven."""
     if left_out is None:
         return {}
@@ -147,82 +151,93 @@ def taken(path: pathlib.Path, left_out: Part | None) -> dict[str, float]:
     words = [i for i, name in enumerate(engine.info.words) if not name.startswith("_")]
     return {
         "left out": len(left_out),
-        "of them taken": round(float(np.isin(predict_streamed(engine, left_out), words).mean()), 4),
+        "of them taken": round(
+            float(np.isin(predict_streaming(engine, left_out), words).mean()), 4
+        ),
     }
 
 
 def run(
     protocol: protocols.Protocol,
     args: argparse.Namespace,
-    recipe: ClassRecipe,
-    material: dict[str, list[Bank]],
+    train_config: ClassifierTrainConfig,
+    keyword_data: dict[str, list[ClipDataset]],
     path: pathlib.Path,
 ) -> dict:
     began, resume = time.perf_counter(), path.with_suffix(".pt").exists()
-    config, sounds = with_sounds(
-        sorting_config(protocol.classes, args.size, args.trunk), protocol, warn=print
+    config, sounds = add_pronunciations(
+        make_classifier_config(protocol.classes, args.size, args.init_from), protocol, warn=print
     )
     if not path.exists():
-        hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True))
+        callbacks = Callbacks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)
-        start = with_trunk(config, args.trunk, recipe.seed) if args.trunk else None
+        start = (
+            init_from_pretrained(config, args.init_from, train_config.seed)
+            if args.init_from
+            else None
+        )
         train.train(
             protocol,
             config,
-            recipe,
+            train_config,
             path,
             device=device,
             resume=resume,
             start=start,
             sounds=sounds,
-            hooks=hooks,
-            **material,
+            callbacks=callbacks,
+            **keyword_data,
         )
     minutes = (time.perf_counter() - began) / 60
     engine = OnnxEngine(str(path))
-    clips = recipe.epochs * recipe.steps_per_epoch * recipe.batch
+    clips = train_config.epochs * train_config.steps_per_epoch * train_config.batch
     return {
         "parameters": engine.info.document["parameters"],
         "validation": round(
-            balanced_accuracy(protocol.validation, predict_streamed(engine, protocol.validation)), 4
+            balanced_accuracy(protocol.validation, predict_streaming(engine, protocol.validation)),
+            4,
         ),
         "minutes": round(minutes, 1),
         "clips per second": round(clips / minutes / 60),
     }
 
 
-def decisions(
+def compare_decisions(
     path: pathlib.Path, engine: OnnxEngine, protocol: protocols.Protocol
 ) -> dict[str, int]:
     """Clips, and those of them that the checkpoint, the model file and the model file in chunks of
     80 ms do not all sort alike."""
     network = load_network(path.with_suffix(".pt"))
-    parts = (protocol.validation, protocol.test, *protocol.tests.values())
-    ways = [
+    parts = (protocol.validation, protocol.test, *protocol.extra_test_sets.values())
+    predictions = [
         np.stack(
             [
-                predict(network, part, lexicon_of(engine.info)),
-                predict_streamed(engine, part),
-                predict_streamed(engine, part, CHUNK_SAMPLES),
+                predict(network, part, load_lexicon(engine.info)),
+                predict_streaming(engine, part),
+                predict_streaming(engine, part, CHUNK_SAMPLES),
             ]
         )
         for part in parts
     ]
     return {
         "clips sorted in three ways": sum(map(len, parts)),
-        "sorted differently": int(sum((way != way[0]).any(0).sum() for way in ways)),
+        "sorted differently": int(
+            sum((prediction != prediction[0]).any(0).sum() for prediction in predictions)
+        ),
     }
 
 
-def read_material(data: pathlib.Path) -> dict[str, list[Bank]]:
+def load_training_data(data: pathlib.Path) -> dict[str, list[ClipDataset]]:
     """What is heard beside the protocol's clips."""
-    there = [data / name for name in OTHER_SPEECH if (data / name).is_dir()]
-    print("other speech:", *(folder.name for folder in there), flush=True)
-    speech = [read_bank(find_clips(folder), warn=print) for folder in there]
+    present_folders = [data / name for name in OTHER_SPEECH if (data / name).is_dir()]
+    print("other speech:", *(folder.name for folder in present_folders), flush=True)
+    speech = [load_clips(find_clips(folder), warn=print) for folder in present_folders]
     return {
-        "other_speech": [bank.select(lambda clip: clip.part == "train") for bank in speech],
-        "heldout_speech": [bank.select(lambda clip: clip.part == "validation") for bank in speech],
-        "background": [read_bank(find_clips(data / name), warn=print) for name in NOISE],
+        "other_speech": [dataset.select(lambda clip: clip.part == "train") for dataset in speech],
+        "heldout_speech": [
+            dataset.select(lambda clip: clip.part == "validation") for dataset in speech
+        ],
+        "background": [load_clips(find_clips(data / name), warn=print) for name in NOISE],
     }
 
 

@@ -12,11 +12,11 @@ SPOKEN/clips.csv; what is there is not spoken again.
 import argparse
 import pathlib
 
-from kws.synth.confusables import CONTAINING, neighbours
+from kws.synth.confusables import CONTAINING, find_confusables
 from kws.synth.corpus import progress
 from kws.synth.engines import registry
-from kws.synth.plan import planned
-from kws.synth.pronunciation import sounds
+from kws.synth.plan import plan_clips
+from kws.synth.pronunciation import phonemize
 from kws.synth.render import speak
 from kws.training.speech_commands.protocols import PROTOCOLS, WORDS
 
@@ -30,17 +30,17 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=0)
     args = parser.parse_args()
     found = registry.found()
-    for engine, lack in found.lacking:
-        print(f"not used: {engine.name} needs {lack}: {engine.install}")
+    for engine, requirement in found.unavailable:
+        print(f"not used: {engine.name} needs {requirement}: {engine.install}")
     clips = [
         clip
         for kind, words in word_lists().items()
-        for clip in planned(words, CLIPS[kind], found.ready, seed=0)
+        for clip in plan_clips(words, CLIPS[kind], found.available, seed=0)
     ]
-    spoken = speak(clips, found.ready, args.out, progress=progress, jobs=args.jobs)
+    result = speak(clips, found.available, args.out, progress=progress, jobs=args.jobs)
     print(
-        f"{args.out}: {len(spoken.clips)} clips, {len(spoken.failed)} failed",
-        *spoken.troubles[:5],
+        f"{args.out}: {len(result.clips)} clips, {len(result.failed)} failed",
+        *result.error_messages[:5],
         sep="\n  ",
     )
 
@@ -48,15 +48,15 @@ def main() -> None:
 def word_lists() -> dict[str, list[str]]:
     """The words by kind, none twice."""
     known = PROTOCOLS["pack-9"].words
-    barred = {sounds(word) for word in WORDS["0.02"]}
+    barred = {phonemize(word) for word in WORDS["0.02"]}
     near = {
-        each.text: sounds(each.text)
+        each.text: phonemize(each.text)
         for word in known
-        for each in neighbours(word, most_near=50)
+        for each in find_confusables(word, max_near=50)
         if each.kind != CONTAINING
     }
     near = {word: sound for word, sound in near.items() if sound not in barred}
-    common = [word for word in COMMON if word not in near and sounds(word) not in barred]
+    common = [word for word in COMMON if word not in near and phonemize(word) not in barred]
     other = [word for word in WORDS["0.02"] if word not in known]
     return {"known": list(known), "other": other, "near": sorted(near), "common": common}
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from kws.errors import KwsError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_COMMANDS = {  # that write what is there to standard output
+_FETCH_COMMANDS = {  # that write what is there to standard output
     **dict.fromkeys(("http", "https", "ftp", "ftps", "sftp", "scp", "smb", "smbs"), "curl -sL {}"),
     **dict.fromkeys(
         ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "mmsh"),
@@ -20,44 +20,50 @@ _COMMANDS = {  # that write what is there to standard output
 }
 
 
-def is_address(name: str) -> bool:
+def is_url(name: str) -> bool:
     """Whether a name has a scheme and is no file that is there."""
     return bool(_SCHEME.match(name)) and not os.path.lexists(name)
 
 
-def check_file(name: str | Path, pipe: str = "") -> None:
-    """Raises KwsError where a file is to be read, or written, and an address is given. `pipe`: a
+def reject_url(name: str | Path, pipe_command: str = "") -> None:
+    """Raises KwsError where a file is to be read, or written, and an address is given. `pipe_command`: a
     command that takes a recording from a pipe in the place of a file, if there is one ("kws
     detect -")."""
-    if not is_address(str(name)):
+    if not is_url(str(name)):
         return
     name = str(name)
     if _scheme(name) == "file":
-        raise KwsError(f"{name}: an address, and kws takes paths. Give the path: {_path(name)}")
-    fetched = _fetched(name)
-    if pipe and fetched:
-        raise KwsError(f"{name}: an address, and kws reads files. Pipe it: {fetched} | {pipe}")
-    raise KwsError(f"{name}: an address, and kws reads and writes files. {_kept(name, fetched)}")
+        raise KwsError(
+            f"{name}: an address, and kws takes paths. Give the path: {_local_path(name)}"
+        )
+    fetch_command = _fetch_command(name)
+    if pipe_command and fetch_command:
+        raise KwsError(
+            f"{name}: an address, and kws reads files. Pipe it: {fetch_command} | {pipe_command}"
+        )
+    raise KwsError(
+        f"{name}: an address, and kws reads and writes files. {_advice(name, fetch_command)}"
+    )
 
 
-def _fetched(name: str) -> str | None:
-    command = _COMMANDS.get(_scheme(name))
+def _fetch_command(name: str) -> str | None:
+    command = _FETCH_COMMANDS.get(_scheme(name))
     return command and command.format(shlex.quote(name))
 
 
 def _scheme(name: str) -> str:
-    found = _SCHEME.match(name)
-    assert found
-    return found[1].lower()
+    match = _SCHEME.match(name)
+    assert match
+    return match[1].lower()
 
 
-def _kept(name: str, fetched: str | None) -> str:
+def _advice(name: str, fetch_command: str | None) -> str:
     return (
-        f"Fetch it first, and give the path: {fetched} > FILE"
-        if fetched
+        f"Fetch it first, and give the path: {fetch_command} > FILE"
+        if fetch_command
         else "Fetch it first, and give the path."
     )
 
 
-def _path(name: str) -> str:
+def _local_path(name: str) -> str:
     return shlex.quote(unquote(re.sub(r"^file://(localhost(?=/))?", "", name, flags=re.IGNORECASE)))

@@ -10,20 +10,20 @@ import numpy as np
 
 from kws.errors import AudioError
 
-_PIECES_PER_SECOND = 20
-_LEAST_POWER = 0.2  # of that which the mean of unrelated channels has
+_SEGMENTS_PER_SECOND = 20
+_MIN_POWER_RATIO = 0.2  # of that which the mean of unrelated channels has
 # Of the power of the loudest: the first such channel is taken, or two equal ones would take turns.
-_NEARLY_LOUDEST = 0.8
+_LOUDEST_CHANNEL_RATIO = 0.8
 
 
 class Downmix:
     """Makes mono of one source at `rate`. `channel`, counted from 1, takes that one instead;
-    `where` names the source in errors."""
+    `source_name` names the source in errors."""
 
-    def __init__(self, rate: int, channel: int | None, where: str):
-        self._channel, self._where = channel, where
-        self._piece_frames = max(1, rate // _PIECES_PER_SECOND)
-        self._waiting: np.ndarray | None = None
+    def __init__(self, rate: int, channel: int | None, source_name: str):
+        self._channel, self._source_name = channel, source_name
+        self._segment_frames = max(1, rate // _SEGMENTS_PER_SECOND)
+        self._pending_frames: np.ndarray | None = None
 
     def feed(self, chunk: np.ndarray) -> np.ndarray:
         """Mono samples [m] of a chunk [n] or [n, channels]; what is short of a piece waits
@@ -34,43 +34,51 @@ class Downmix:
         if chunk.ndim == 1:
             chunk = chunk[:, None]
         if self._channel is not None:
-            return self._one_of(chunk, self._channel)
+            return self._select_channel(chunk, self._channel)
         if chunk.shape[1] == 1:
             return chunk[:, 0]
-        frames = chunk if self._waiting is None else np.concatenate([self._waiting, chunk])
-        ready = len(frames) - len(frames) % self._piece_frames
-        self._waiting = frames[ready:]
-        return _mixed(frames[:ready], self._piece_frames)
+        frames = (
+            chunk if self._pending_frames is None else np.concatenate([self._pending_frames, chunk])
+        )
+        complete_frames = len(frames) - len(frames) % self._segment_frames
+        self._pending_frames = frames[complete_frames:]
+        return _downmix_segments(frames[:complete_frames], self._segment_frames)
 
     def finish(self) -> np.ndarray:
         """What still waits."""
-        waiting, self._waiting = self._waiting, None
+        pending_frames, self._pending_frames = self._pending_frames, None
         return (
             np.zeros(0, np.float32)
-            if waiting is None or not len(waiting)
-            else _mixed(waiting, len(waiting))
+            if pending_frames is None or not len(pending_frames)
+            else _downmix_segments(pending_frames, len(pending_frames))
         )
 
-    def _one_of(self, chunk: np.ndarray, channel: int) -> np.ndarray:
+    def _select_channel(self, chunk: np.ndarray, channel: int) -> np.ndarray:
         channels = chunk.shape[1]
         if channel > channels:
-            number = f"{channels} channel" + ("s" if channels > 1 else "")
+            channel_text = f"{channels} channel" + ("s" if channels > 1 else "")
             raise AudioError(
-                f"{self._where}: no channel {channel} in it; it has {number}. Change --channel."
+                f"{self._source_name}: no channel {channel} in it; it has {channel_text}. Change --channel."
             )
         return chunk[:, channel - 1]
 
 
-def _mixed(frames: np.ndarray, piece_frames: int) -> np.ndarray:
+def _downmix_segments(frames: np.ndarray, segment_frames: int) -> np.ndarray:
     """Mono samples of whole pieces [n, channels]."""
     channels = frames.shape[1]
     # 16 times as fast as frames.mean(axis=1) for two channels.
-    mean = (sum(frames.T) / np.float32(channels)).reshape(-1, piece_frames)
-    pieces = frames.reshape(-1, piece_frames, channels)
-    power = np.einsum("pfc,pfc->pc", pieces, pieces)
+    mean = (sum(frames.T) / np.float32(channels)).reshape(-1, segment_frames)
+    segments = frames.reshape(-1, segment_frames, channels)
+    channel_power = np.einsum("pfc,pfc->pc", segments, segments)
     mean_power = np.einsum("pf,pf->p", mean, mean)
-    cancelled = np.flatnonzero(mean_power < _LEAST_POWER / channels * power.mean(axis=1))
-    if len(cancelled):
-        loud = (power >= _NEARLY_LOUDEST * power.max(axis=1, keepdims=True)).argmax(axis=1)
-        mean[cancelled] = pieces[cancelled, :, loud[cancelled]]
+    cancelled_segments = np.flatnonzero(
+        mean_power < _MIN_POWER_RATIO / channels * channel_power.mean(axis=1)
+    )
+    if len(cancelled_segments):
+        loudest_channel = (
+            channel_power >= _LOUDEST_CHANNEL_RATIO * channel_power.max(axis=1, keepdims=True)
+        ).argmax(axis=1)
+        mean[cancelled_segments] = segments[
+            cancelled_segments, :, loudest_channel[cancelled_segments]
+        ]
     return mean.reshape(-1)

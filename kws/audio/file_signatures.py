@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 HEAD_BYTES = 2**14  # that tell for certain: two frames of any format are shorter
 
-_MAGIC = (
+_MAGIC_NUMBERS = (
     *(
         b"fLaC",
         b"OggS",
@@ -64,13 +64,13 @@ _MAGIC = (
         b"\x00\x00\x00\x00\x01\xbc",
     ),
 )
-_RIFF_KINDS, _FORM_KINDS = (
+_RIFF_FORM_TYPES, _IFF_FORM_TYPES = (
     (b"WAVE", b"AVI ", b"AMV "),
     (b"AIFF", b"AIFC", b"8SVX", b"16SV", b"MAUD"),
 )
-_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"pnot")
+_MP4_BOX_TYPES = (b"ftyp", b"moov", b"mdat", b"wide", b"pnot")
 # Of ftyp, too
-_PICTURES = (
+_IMAGE_BRANDS = (
     b"heic",
     b"heix",
     b"heif",
@@ -83,7 +83,7 @@ _PICTURES = (
     b"jp2 ",
 )
 _MAJOR_SYNC = (b"\xf8\x72\x6f\xba", b"\xf8\x72\x6f\xbb")  # TrueHD, MLP
-_MPEG_KBITS = {  # by (MPEG 1, layer); 0: free, which no encoder makes
+_MPEG_BITRATES_KBPS = {  # by (MPEG 1, layer); 0: free, which no encoder makes
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -92,8 +92,12 @@ _MPEG_KBITS = {  # by (MPEG 1, layer); 0: free, which no encoder makes
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 # By version: 1, 2, 2.5.
-_MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-_AC3_KBITS = (
+_MPEG_SAMPLE_RATES = {
+    3: (44_100, 48_000, 32_000),
+    2: (22_050, 24_000, 16_000),
+    0: (11_025, 12_000, 8_000),
+}
+_AC3_BITRATES_KBPS = (
     32,
     40,
     48,
@@ -114,28 +118,28 @@ _AC3_KBITS = (
     576,
     640,
 )
-_AC3_RATES = (48_000, 44_100, 32_000)
+_AC3_SAMPLE_RATES = (48_000, 44_100, 32_000)
 
 
-def looks_like_a_recording(head: bytes) -> bool:
+def has_audio_signature(head: bytes) -> bool:
     """Whether a file that begins with these bytes is a recording, or a film with sound. HEAD_BYTES
     of it tell for certain, or all there are."""
-    kind = head[8:12]
+    form_type = head[8:12]
     return (
-        head.startswith(_MAGIC)
-        or (head[:4] in (b"RIFF", b"RIFX") and kind in _RIFF_KINDS)
-        or (head[:4] == b"FORM" and kind in _FORM_KINDS)
-        or (head[4:8] in _BOXES and kind not in _PICTURES)
+        head.startswith(_MAGIC_NUMBERS)
+        or (head[:4] in (b"RIFF", b"RIFX") and form_type in _RIFF_FORM_TYPES)
+        or (head[:4] == b"FORM" and form_type in _IFF_FORM_TYPES)
+        or (head[4:8] in _MP4_BOX_TYPES and form_type not in _IMAGE_BRANDS)
         or head[4:8] in _MAJOR_SYNC
         or any(
-            _repeats(head, length)
+            _has_second_frame(head, length)
             for length in (mpeg_frame_bytes, _adts_bytes, _loas_bytes, _ac3_bytes)
         )
         or _is_transport_stream(head)
     )
 
 
-def _repeats(head: bytes, frame_bytes: Callable[[bytes], int]) -> bool:
+def _has_second_frame(head: bytes, frame_bytes: Callable[[bytes], int]) -> bool:
     """Whether a frame is followed by another. `frame_bytes` is the length of the one that begins
     with some bytes, 0 if none does."""
     first = frame_bytes(head)
@@ -148,33 +152,37 @@ def mpeg_frame_bytes(head: bytes) -> int:
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
-    kbits, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
-    if version == 1 or layer == 4 or kbits in (0, 15) or rate == 3:
+    bitrate_index, rate_index, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or layer == 4 or bitrate_index in (0, 15) or rate_index == 3:
         return 0
-    bits_per_second = 1000 * _MPEG_KBITS[version == 3, layer][kbits]
+    bits_per_second = 1000 * _MPEG_BITRATES_KBPS[version == 3, layer][bitrate_index]
     if layer == 1:
-        return 4 * (12 * bits_per_second // _MPEG_RATES[version][rate] + padding)
-    return (72 if layer == 3 and version != 3 else 144) * bits_per_second // _MPEG_RATES[version][
-        rate
-    ] + padding
+        return 4 * (12 * bits_per_second // _MPEG_SAMPLE_RATES[version][rate_index] + padding)
+    return (72 if layer == 3 and version != 3 else 144) * bits_per_second // _MPEG_SAMPLE_RATES[
+        version
+    ][rate_index] + padding
 
 
-def mpeg_tagged_seconds(head: bytes) -> float | None:
+def xing_duration_seconds(head: bytes) -> float | None:
     """Length that the first frame of an MP3 tells of, less the encoder's delay; None where it tells
     of none. The tag stands behind the side information, which is shorter for mono. 256 bytes of the
     frame tell all."""
     if not mpeg_frame_bytes(head):
         return None
     version, is_mono = head[1] >> 3 & 3, head[3] >> 6 == 3
-    at = 4 + (17 if is_mono else 32) if version == 3 else 4 + (9 if is_mono else 17)
-    tag, flags = head[at : at + 4], head[at + 4 : at + 8]
+    offset = 4 + (17 if is_mono else 32) if version == 3 else 4 + (9 if is_mono else 17)
+    tag, flags = head[offset : offset + 4], head[offset + 4 : offset + 8]
     if tag not in (b"Xing", b"Info") or len(flags) < 4 or not flags[3] & 1:
         return None
-    samples = int.from_bytes(head[at + 8 : at + 12], "big") * (1152 if version == 3 else 576)
-    if flags[3] == 15 and any(head[at + 120 : at + 124]):  # with the encoder's name and delays
-        delays = int.from_bytes(head[at + 141 : at + 144], "big")
-        samples -= (delays >> 12) + (delays & 4095)
-    return samples / _MPEG_RATES[version][head[2] >> 2 & 3]
+    samples = int.from_bytes(head[offset + 8 : offset + 12], "big") * (
+        1152 if version == 3 else 576
+    )
+    if flags[3] == 15 and any(
+        head[offset + 120 : offset + 124]
+    ):  # with the encoder's name and delays
+        delay_fields = int.from_bytes(head[offset + 141 : offset + 144], "big")
+        samples -= (delay_fields >> 12) + (delay_fields & 4095)
+    return samples / _MPEG_SAMPLE_RATES[version][head[2] >> 2 & 3]
 
 
 def _adts_bytes(head: bytes) -> int:
@@ -199,23 +207,28 @@ def _ac3_bytes(head: bytes) -> int:
         return 0
     if head[5] >> 3 > 10:
         return 2 * ((head[2] & 7) << 8 | head[3]) + 2
-    rate, size = head[4] >> 6, head[4] & 63
-    if rate == 3 or size >= 2 * len(_AC3_KBITS):
+    rate_index, size_code = head[4] >> 6, head[4] & 63
+    if rate_index == 3 or size_code >= 2 * len(_AC3_BITRATES_KBPS):
         return 0
-    words = 96_000 * _AC3_KBITS[size // 2] // _AC3_RATES[rate]
-    return 2 * (words + (size & 1 if rate == 1 else 0))
+    frame_words = 96_000 * _AC3_BITRATES_KBPS[size_code // 2] // _AC3_SAMPLE_RATES[rate_index]
+    return 2 * (frame_words + (size_code & 1 if rate_index == 1 else 0))
 
 
 def _is_transport_stream(head: bytes) -> bool:
     """MPEG-TS: packets of 188 bytes that begin with the same one; those of a camera have a time of
     4 bytes before each."""
-    return any(_marked(head, first, apart) for first, apart in ((0, 188), (4, 192)))
+    return any(
+        _has_sync_bytes(head, first, packet_bytes) for first, packet_bytes in ((0, 188), (4, 192))
+    )
 
 
-def _marked(head: bytes, first: int, apart: int) -> bool:
-    marks = list(_every(head, first, apart))
-    return len(marks) >= 3 and set(marks) == {0x47}
+def _has_sync_bytes(head: bytes, first: int, packet_bytes: int) -> bool:
+    sync_bytes = list(_bytes_at_stride(head, first, packet_bytes))
+    return len(sync_bytes) >= 3 and set(sync_bytes) == {0x47}
 
 
-def _every(head: bytes, first: int, apart: int) -> Iterator[int]:
-    return (head[at] for at in range(first, min(len(head), first + 8 * apart), apart))
+def _bytes_at_stride(head: bytes, first: int, packet_bytes: int) -> Iterator[int]:
+    return (
+        head[offset]
+        for offset in range(first, min(len(head), first + 8 * packet_bytes), packet_bytes)
+    )

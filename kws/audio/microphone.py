@@ -19,67 +19,71 @@ from kws.errors import AudioError
 _CAPTURE_RATE = 48_000
 _QUEUE_SECONDS = 30.0
 # A live device always delivers, silence too; the first block can take 2 s (PulseAudio).
-_SILENT_SECONDS = 5.0
-_NO_DEVICE = "Discard all samples"  # what ALSA calls its null device, which is no microphone
+_TIMEOUT_SECONDS = 5.0
+_NULL_DEVICE_PREFIX = (
+    "Discard all samples"  # what ALSA calls its null device, which is no microphone
+)
 # NULL invents a silent microphone.
 _BACKENDS = [backend for backend in miniaudio.Backend if backend is not miniaudio.Backend.NULL]
 
 
-def devices() -> list[str]:
+def list_devices() -> list[str]:
     """Names of the microphones. Raises AudioError when there is none."""
-    return [device["name"] for device in _captures()]
+    return [device["name"] for device in _list_captures()]
 
 
 def blocks(
-    device: str | None = None, *, block_seconds: float = 0.08, on_loss: Callable[[float], None]
+    device: str | None = None, *, block_seconds: float = 0.08, on_overrun: Callable[[float], None]
 ) -> Generator[np.ndarray, None, None]:
     """Endless float32 mono 16 kHz blocks [n] from the microphone whose name contains `device`, or
     the system's default.
 
-    `on_loss` is called with the seconds lost so far when the listener was too slow. Raises
+    `on_overrun` is called with the seconds lost so far when the listener was too slow. Raises
     AudioError for no microphone, an unknown name, or a microphone that stopped delivering.
     """
-    name, identity = _find(device)
-    yield from model_blocks(_captured(name, identity, block_seconds, on_loss), _CAPTURE_RATE, name)
+    name, device_id = _find_device(device)
+    yield from model_blocks(
+        _capture(name, device_id, block_seconds, on_overrun), _CAPTURE_RATE, name
+    )
 
 
-def _captures() -> list[dict]:
+def _list_captures() -> list[dict]:
     try:
-        with _quiet_libraries():
-            found = [
+        with _suppress_stderr():
+            captures = [
                 device
                 for device in miniaudio.Devices(_BACKENDS).get_captures()
-                if not device["name"].startswith(_NO_DEVICE)
+                if not device["name"].startswith(_NULL_DEVICE_PREFIX)
             ]
     except miniaudio.MiniaudioError:
-        found = []
-    if not found:
+        captures = []
+    if not captures:
         raise AudioError(
             "no microphone found on this machine. Plug one in, or pipe audio into 'kws stream -'."
         )
-    return found
+    return captures
 
 
-def _find(device: str | None) -> tuple[str, object | None]:
+def _find_device(device: str | None) -> tuple[str, object | None]:
     """Name and miniaudio id of the microphone; the id None lets the system choose."""
-    found = _captures()
+    captures = _list_captures()
     if device is None:
         return "microphone", None
-    matches = [d for d in found if d["name"] == device] or [
-        d for d in found if device.lower() in d["name"].lower()
+    matching = [d for d in captures if d["name"] == device] or [
+        d for d in captures if device.lower() in d["name"].lower()
     ]
-    if len(matches) != 1:
-        names = ", ".join(repr(d["name"]) for d in matches or found)
-        problem = "several microphones have this name" if matches else "no such microphone"
+    if len(matching) != 1:
+        names = ", ".join(repr(d["name"]) for d in matching or captures)
+        problem = "several microphones have this name" if matching else "no such microphone"
         raise AudioError(f"{device!r}: {problem}. Choose one of {names}.")
-    return matches[0]["name"], matches[0]["id"]
+    return matching[0]["name"], matching[0]["id"]
 
 
-class _Inbox:
+class _CaptureQueue:
     """The queue between the device's thread and the listener."""
 
-    def __init__(self, blocks_at_most: int):
-        self._queue: queue.Queue[np.ndarray] = queue.Queue(blocks_at_most)
+    def __init__(self, max_blocks: int):
+        self._queue: queue.Queue[np.ndarray] = queue.Queue(max_blocks)
         self.lost_samples = 0
 
     def receiver(self) -> Generator[None, bytearray, None]:
@@ -92,65 +96,65 @@ class _Inbox:
             except queue.Full:
                 self.lost_samples += len(samples)
 
-    def take(self, name: str) -> np.ndarray:
+    def get_block(self, name: str) -> np.ndarray:
         try:
-            return self._queue.get(timeout=_SILENT_SECONDS)
+            return self._queue.get(timeout=_TIMEOUT_SECONDS)
         except queue.Empty:
             raise AudioError(
-                f"{name}: no sound arrived for {_SILENT_SECONDS:.0f} s. "
+                f"{name}: no sound arrived for {_TIMEOUT_SECONDS:.0f} s. "
                 "Is it still plugged in, and may kws use it?"
             ) from None
 
 
-def _captured(
-    name: str, identity: object | None, block_seconds: float, on_loss: Callable[[float], None]
+def _capture(
+    name: str, device_id: object | None, block_seconds: float, on_overrun: Callable[[float], None]
 ) -> Iterator[np.ndarray]:
-    inbox = _Inbox(round(_QUEUE_SECONDS / block_seconds))
-    receiver = inbox.receiver()
+    capture_queue = _CaptureQueue(round(_QUEUE_SECONDS / block_seconds))
+    receiver = capture_queue.receiver()
     next(receiver)
-    told = 0
+    reported_samples = 0
     try:
-        with _open(identity, block_seconds) as device:
+        with _open(device_id, block_seconds) as device:
             device.start(receiver)
             while True:
-                yield inbox.take(name)
-                if inbox.lost_samples > told:
-                    told = inbox.lost_samples
-                    on_loss(told / _CAPTURE_RATE)
+                yield capture_queue.get_block(name)
+                if capture_queue.lost_samples > reported_samples:
+                    reported_samples = capture_queue.lost_samples
+                    on_overrun(reported_samples / _CAPTURE_RATE)
     except miniaudio.MiniaudioError as error:
         raise AudioError(
             f"{name}: the microphone cannot be used ({error.args[0]}). Is another program using it?"
         ) from None
 
 
-def _open(identity: object | None, block_seconds: float) -> miniaudio.CaptureDevice:
-    with _quiet_libraries():
+def _open(device_id: object | None, block_seconds: float) -> miniaudio.CaptureDevice:
+    with _suppress_stderr():
         return miniaudio.CaptureDevice(
             miniaudio.SampleFormat.FLOAT32,
             nchannels=1,
             sample_rate=_CAPTURE_RATE,
             buffersize_msec=round(block_seconds * 1000),
-            device_id=identity,
+            device_id=device_id,
             backends=_BACKENDS,
             app_name="kws",
         )
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def _suppress_stderr() -> Iterator[None]:
     """ALSA writes its own complaints to file descriptor 2 while devices are probed; ours says the
     same in one line."""
-    kept = None
+    saved_fd = None
     with suppress(OSError):
-        kept = os.dup(2)
-    if kept is None:  # it is closed
+        saved_fd = os.dup(2)
+    if saved_fd is None:  # it is closed
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    null_fd = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_fd, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved_fd, 2)
+        os.close(saved_fd)
+        os.close(null_fd)

@@ -16,7 +16,7 @@ import numpy as np
 
 from kws.audio.channels import Downmix
 from kws.audio.decoders import Chunk, open_recording
-from kws.audio.file_signatures import HEAD_BYTES, looks_like_a_recording
+from kws.audio.file_signatures import HEAD_BYTES, has_audio_signature
 from kws.errors import AudioError
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16_000
 RAW_FORMATS: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
-_RATES = range(1_000, 1_000_001)  # anything else is a damaged header
+_VALID_SAMPLE_RATES = range(1_000, 1_000_001)  # anything else is a damaged header
 # Full scale is 1; the square of a sample far beyond this no longer fits the network's numbers.
-_LOUDEST = 1e6
+_MAX_ABS_SAMPLE = 1e6
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Selection:
                 raise AudioError(f"{name} {number!r}: give a whole number, counted from 1.")
 
 
-ALL = Selection()
+DEFAULT_SELECTION = Selection()
 
 
 def blocks(
-    path: Path | str, block_seconds: float = 10.0, selection: Selection = ALL
+    path: Path | str, block_seconds: float = 10.0, selection: Selection = DEFAULT_SELECTION
 ) -> Iterator[np.ndarray]:
     """Samples of a recording as float32 mono 16 kHz blocks [n] of at most about `block_seconds`;
     channels are averaged (`kws.audio.channels`).
@@ -57,7 +57,7 @@ def blocks(
     before its header says, is damaged, has no samples, or holds samples that are not numbers (they
     are given as silence).
     """
-    return _blocks_from(Path(path), 0.0, block_seconds, selection)
+    return _read_blocks(Path(path), 0.0, block_seconds, selection)
 
 
 def read(path: Path | str) -> np.ndarray:
@@ -65,8 +65,11 @@ def read(path: Path | str) -> np.ndarray:
     return np.concatenate(list(blocks(path)))
 
 
-def excerpt(
-    path: Path | str, start_seconds: float, end_seconds: float, selection: Selection = ALL
+def read_excerpt(
+    path: Path | str,
+    start_seconds: float,
+    end_seconds: float,
+    selection: Selection = DEFAULT_SELECTION,
 ) -> np.ndarray:
     """The part of a recording between two times as float32 mono 16 kHz samples [n], shorter where
     the recording ends.
@@ -74,46 +77,49 @@ def excerpt(
     Faults of the recording are left to `blocks` to tell. Raises AudioError when nothing can
     be read.
     """
-    return Excerpts(path, selection).cut(start_seconds, end_seconds)
+    return ExcerptReader(path, selection).cut(start_seconds, end_seconds)
 
 
-class Excerpts:
+class ExcerptReader:
     """Excerpts of one recording. In most compressed formats a place is found only by decoding all
     before it: there, one pass serves all excerpts that do not begin before the one cut last."""
 
-    def __init__(self, path: Path | str, selection: Selection = ALL):
+    def __init__(self, path: Path | str, selection: Selection = DEFAULT_SELECTION):
         self.path = Path(path)
         self._selection = selection
         self._blocks: Iterator[np.ndarray] = iter(())
         # Samples read, and the number of the one after them.
-        self._held, self._end = np.zeros(0, np.float32), 0
-        self._in_one_pass = False
+        self._buffer, self._buffer_end = np.zeros(0, np.float32), 0
+        self._is_sequential = False
 
     def cut(self, start_seconds: float, end_seconds: float) -> np.ndarray:
-        """As `excerpt`."""
+        """As `read_excerpt`."""
         first, last = round(start_seconds * SAMPLE_RATE), round(end_seconds * SAMPLE_RATE)
-        if not self._in_one_pass or first < self._end - len(self._held):
+        if not self._is_sequential or first < self._buffer_end - len(self._buffer):
             self._open(start_seconds, end_seconds - start_seconds)
-            self._held, self._end = np.zeros(0, np.float32), first
-        self._forget_before(first)
+            self._buffer, self._buffer_end = np.zeros(0, np.float32), first
+        self._discard_before(first)
         with suppress(AudioError):
-            while self._end < last and (block := next(self._blocks, None)) is not None:
-                self._held, self._end = np.concatenate([self._held, block]), self._end + len(block)
-                self._forget_before(first)
-        return self._held[: last - first]
+            while self._buffer_end < last and (block := next(self._blocks, None)) is not None:
+                self._buffer, self._buffer_end = (
+                    np.concatenate([self._buffer, block]),
+                    self._buffer_end + len(block),
+                )
+                self._discard_before(first)
+        return self._buffer[: last - first]
 
     def _open(self, start_seconds: float, block_seconds: float) -> None:
         stack = ExitStack()
         recording = stack.enter_context(
             open_recording(self.path, block_seconds, start_seconds, self._selection.track)
         )
-        self._in_one_pass = not recording.seeks
+        self._is_sequential = not recording.can_seek
         self._blocks = _closing(
-            stack, _model_blocks(recording.chunks, str(self.path), self._selection.channel)
+            stack, _resampled_blocks(recording.chunks, str(self.path), self._selection.channel)
         )
 
-    def _forget_before(self, sample: int) -> None:
-        self._held = self._held[max(sample - (self._end - len(self._held)), 0) :]
+    def _discard_before(self, sample: int) -> None:
+        self._buffer = self._buffer[max(sample - (self._buffer_end - len(self._buffer)), 0) :]
 
 
 def duration_seconds(path: Path | str) -> float | None:
@@ -126,11 +132,11 @@ def duration_seconds(path: Path | str) -> float | None:
         return 0.0
 
 
-def _blocks_from(
+def _read_blocks(
     path: Path, start_seconds: float, block_seconds: float, selection: Selection
 ) -> Iterator[np.ndarray]:
     with open_recording(path, block_seconds, start_seconds, selection.track) as recording:
-        yield from _model_blocks(recording.chunks, str(path), selection.channel)
+        yield from _resampled_blocks(recording.chunks, str(path), selection.channel)
 
 
 def _closing(stack: ExitStack, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -162,57 +168,59 @@ def model_blocks(
 
     Raises AudioError after the last block, like `blocks`.
     """
-    return _model_blocks((Chunk(chunk, rate) for chunk in chunks), where, channel)
+    return _resampled_blocks((Chunk(chunk, rate) for chunk in chunks), where, channel)
 
 
-def _model_blocks(chunks: Iterator[Chunk], where: str, channel: int | None) -> Iterator[np.ndarray]:
-    intake = _Intake(where, channel)
+def _resampled_blocks(
+    chunks: Iterator[Chunk], where: str, channel: int | None
+) -> Iterator[np.ndarray]:
+    converter = _ChunkConverter(where, channel)
     fault = None
     try:
         for chunk in chunks:
-            yield from intake.feed(chunk)
+            yield from converter.feed(chunk)
     except AudioError as error:
         fault = error
-    yield from intake.finish()
-    fault = fault or intake.fault()
+    yield from converter.finish()
+    fault = fault or converter.fault()
     if fault:
         raise fault
 
 
-def no_sound(samples: np.ndarray) -> np.ndarray | None:
+def find_invalid_samples(samples: np.ndarray) -> np.ndarray | None:
     """Which samples are not numbers, or are beyond all bounds; None where none is."""
     # False also for NaN.
-    if not samples.size or (samples.min() >= -_LOUDEST and samples.max() <= _LOUDEST):
+    if not samples.size or (samples.min() >= -_MAX_ABS_SAMPLE and samples.max() <= _MAX_ABS_SAMPLE):
         return None
-    return ~(np.abs(samples) <= _LOUDEST)
+    return ~(np.abs(samples) <= _MAX_ABS_SAMPLE)
 
 
 def _raw_chunks(stream: BufferedIOBase, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:
     # What came first, up to HEAD_BYTES; bytes of a sample that has not arrived in full.
-    head, rest = b"", b""
-    while data := _arrived(stream, block_bytes):
+    head, partial_sample = b"", b""
+    while data := _read_available(stream, block_bytes):
         if len(head) < HEAD_BYTES:
             head += data
-            _check_is_raw(head)
-        data = rest + data
-        whole = len(data) // dtype.itemsize * dtype.itemsize
-        rest = data[whole:]
-        samples = np.frombuffer(data[:whole], dtype).astype(np.float32)
+            _check_raw_pcm(head)
+        data = partial_sample + data
+        whole_bytes = len(data) // dtype.itemsize * dtype.itemsize
+        partial_sample = data[whole_bytes:]
+        samples = np.frombuffer(data[:whole_bytes], dtype).astype(np.float32)
         yield samples / 32768 if dtype.kind == "i" else samples
 
 
-def _check_is_raw(head: bytes) -> None:
+def _check_raw_pcm(head: bytes) -> None:
     """Raises AudioError for the beginning of a file."""
-    if looks_like_a_recording(head):
+    if has_audio_signature(head):
         raise AudioError(
             "standard input: a file, not raw samples. "
             "Give it to kws detect -, or decode it: ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -"
         )
 
 
-def _arrived(stream: BufferedIOBase, most_bytes: int) -> bytes:
+def _read_available(stream: BufferedIOBase, max_bytes: int) -> bytes:
     try:
-        return stream.read1(most_bytes)
+        return stream.read1(max_bytes)
     except OSError as error:
         raise AudioError(
             f"standard input: cannot be read ({error.strerror}). Pipe raw audio into it."
@@ -225,70 +233,70 @@ def _resampler(rate: int) -> "soxr.ResampleStream":
     return soxr.ResampleStream(rate, SAMPLE_RATE, 1)
 
 
-class _Intake:
+class _ChunkConverter:
     """Cleans, mixes and resamples the chunks of one source, and remembers what was wrong with them.
     Where their rate or the number of their channels changes, as in files put one after the other,
     it begins anew."""
 
     def __init__(self, where: str, channel: int | None):
-        self._where, self._channel = where, channel
+        self._source_name, self._channel = where, channel
         self._layout: tuple[int, tuple[int, ...]] | None = None
-        self._seconds = 0.0  # that came in
-        self._given = 0
-        self._bad_samples = 0
-        self._first_bad_seconds = 0.0
+        self._input_seconds = 0.0  # that came in
+        self._output_samples = 0
+        self._invalid_samples = 0
+        self._first_invalid_seconds = 0.0
 
     def feed(self, chunk: Chunk) -> Iterator[np.ndarray]:
         """Raises AudioError for a rate that no sound has, and for a channel that is not there."""
         layout = chunk.rate, chunk.samples.shape[1:]
         if layout != self._layout:
             yield from self.finish()
-            self._begin(chunk.rate)
+            self._configure(chunk.rate)
             self._layout = layout
-        samples = self._cleaned(chunk)
-        self._seconds += len(samples) / chunk.rate
-        yield from self._resampled(self._downmix.feed(samples))
+        samples = self._zero_invalid(chunk)
+        self._input_seconds += len(samples) / chunk.rate
+        yield from self._resample(self._downmix.feed(samples))
 
     def finish(self) -> Iterator[np.ndarray]:
         """What still waits in the filters."""
         if self._layout is not None:
-            yield from self._resampled(self._downmix.finish(), last=True)
+            yield from self._resample(self._downmix.finish(), last=True)
             self._layout = None
 
     def fault(self) -> AudioError | None:
-        if not self._given:  # one sample at 44.1 kHz is less than half a sample at 16 kHz
-            return AudioError(f"{self._where}: no samples in it. Record or copy it again.")
-        if self._bad_samples:
+        if not self._output_samples:  # one sample at 44.1 kHz is less than half a sample at 16 kHz
+            return AudioError(f"{self._source_name}: no samples in it. Record or copy it again.")
+        if self._invalid_samples:
             return AudioError(
-                f"{self._where}: {self._bad_samples} samples are no sound (not a number, or "
+                f"{self._source_name}: {self._invalid_samples} samples are no sound (not a number, or "
                 "beyond all bounds), the first at "
-                f"{self._first_bad_seconds:.2f} s; they were taken for silence. "
+                f"{self._first_invalid_seconds:.2f} s; they were taken for silence. "
                 "Write the recording again."
             )
         return None
 
-    def _begin(self, rate: int) -> None:
-        if rate not in _RATES:
+    def _configure(self, rate: int) -> None:
+        if rate not in _VALID_SAMPLE_RATES:
             raise AudioError(
-                f"{self._where}: a sample rate of {rate} Hz cannot be right. "
+                f"{self._source_name}: a sample rate of {rate} Hz cannot be right. "
                 "Check the file, or convert it."
             )
-        self._downmix = Downmix(rate, self._channel, self._where)
+        self._downmix = Downmix(rate, self._channel, self._source_name)
         self._resampler = None if rate == SAMPLE_RATE else _resampler(rate)
 
-    def _resampled(self, mono: np.ndarray, *, last: bool = False) -> Iterator[np.ndarray]:
+    def _resample(self, mono: np.ndarray, *, last: bool = False) -> Iterator[np.ndarray]:
         if self._resampler is not None and (len(mono) or last):
             mono = self._resampler.resample_chunk(mono, last=last)
         if len(mono):
-            self._given += len(mono)
+            self._output_samples += len(mono)
             yield mono
 
-    def _cleaned(self, chunk: Chunk) -> np.ndarray:
-        bad = no_sound(chunk.samples)
-        if bad is None:
+    def _zero_invalid(self, chunk: Chunk) -> np.ndarray:
+        invalid = find_invalid_samples(chunk.samples)
+        if invalid is None:
             return chunk.samples
-        if not self._bad_samples:
-            first = int(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))[0])
-            self._first_bad_seconds = self._seconds + first / chunk.rate
-        self._bad_samples += int(bad.sum())
-        return np.where(bad, np.float32(0), chunk.samples)
+        if not self._invalid_samples:
+            first = int(np.flatnonzero(invalid.reshape(len(invalid), -1).any(axis=1))[0])
+            self._first_invalid_seconds = self._input_seconds + first / chunk.rate
+        self._invalid_samples += int(invalid.sum())
+        return np.where(invalid, np.float32(0), chunk.samples)

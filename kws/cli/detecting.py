@@ -14,23 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.audio.addresses import check_file
-from kws.audio.folders import find_recordings, on_disk
+from kws.audio.addresses import reject_url
+from kws.audio.folders import find_on_disk, find_recordings
 from kws.audio.recordings import (
-    ALL,
+    DEFAULT_SELECTION,
     SAMPLE_RATE,
     Selection,
     blocks,
     duration_seconds,
-    excerpt,
+    read_excerpt,
 )
 from kws.errors import AudioError, KwsError, MissingExtraError, install_hint
 from kws.runtime.postprocess import Detection
 from kws.runtime.spotter import Spotter, Stream
 from kws.terminal.interrupts import Interrupts
-from kws.terminal.printers import ClipFolder, EventWriter, check_place
-from kws.terminal.progress import Progress, aside
-from kws.terminal.stdio import FULL, printable
+from kws.terminal.printers import ClipFolder, EventWriter, check_writable
+from kws.terminal.progress import Progress, above_bars
+from kws.terminal.stdio import DISK_FULL_ERRNOS, to_printable
 
 STANDARD_INPUT = "-"
 _PLOT_SECONDS = 15 * 60  # a longer recording shows nothing on one picture
@@ -45,15 +45,15 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Options:
+class DetectOptions:
     """What to do with the events, as wished on the command line."""
 
-    form: str = "text"  # one of kws.terminal.printers.FORMATS
+    output_format: str = "text"  # one of kws.terminal.printers.FORMATS
     plot: Path | None = None
     clips: Path | None = None
     jobs: int = 1
     quiet: bool = False  # print nothing, stop at the first event
-    selection: Selection = ALL
+    selection: Selection = DEFAULT_SELECTION
 
 
 @dataclass
@@ -61,36 +61,39 @@ class Outcome:
     """How many events were found, and how many recordings or writings failed."""
 
     events: int = 0
-    faults: int = 0
+    errors: int = 0
 
 
 Result = tuple[Recording, Detection | KwsError]
 
 
 def run(
-    spotter: Spotter, names: Sequence[str], options: Options, complain: Callable[[KwsError], None]
+    spotter: Spotter,
+    names: Sequence[str],
+    options: DetectOptions,
+    report_error: Callable[[KwsError], None],
 ) -> Outcome:
-    """Hears all recordings and writes their events to stdout; each fault goes to `complain`.
+    """Hears all recordings and writes their events to stdout; each fault goes to `report_error`.
     `names` are files, folders or '-'.
 
     Raises KwsError when events or the plot cannot be written, or clips have no place; before
     anything is heard, where that is known.
     """
-    for place in filter(None, (options.clips, options.plot)):
-        check_place(place)
+    for reason in filter(None, (options.clips, options.plot)):
+        check_writable(reason)
     with Interrupts() as interrupts, _scratch(names) as scratch:
-        recordings, faults = gather(names, scratch)
+        recordings, errors = expand_inputs(names, scratch)
         if options.plot:
-            check_drawable(recordings)
-            _check_apart(options.plot, recordings)
-        outcome = Outcome(faults=len(faults))
-        for fault in faults:
-            complain(fault)
-        _hear(spotter, recordings, options, outcome, complain, interrupts)
+            check_plottable(recordings)
+            _check_not_recording(options.plot, recordings)
+        outcome = Outcome(errors=len(errors))
+        for error in errors:
+            report_error(error)
+        _detect_recordings(spotter, recordings, options, outcome, report_error, interrupts)
     return outcome
 
 
-def _check_apart(plot: Path, recordings: Sequence[Recording]) -> None:
+def _check_not_recording(plot: Path, recordings: Sequence[Recording]) -> None:
     """Raises KwsError where the picture would take the place of a recording."""
     for recording in recordings:
         if plot.exists() and recording.path.exists() and plot.samefile(recording.path):
@@ -114,21 +117,21 @@ def _scratch(names: Sequence[str]) -> Iterator[Path]:
         yield Path(name)
 
 
-def gather(names: Sequence[str], scratch: Path) -> tuple[list[Recording], list[KwsError]]:
+def expand_inputs(names: Sequence[str], scratch: Path) -> tuple[list[Recording], list[KwsError]]:
     """All recordings that `names` stand for, and a fault for each name or folder without any.
     Standard input is copied to `scratch`."""
     recordings: list[Recording] = []
-    faults: list[KwsError] = []
+    errors: list[KwsError] = []
     for name in names:
         try:
             recordings += (
                 [_from_standard_input(scratch)]
                 if name == STANDARD_INPUT
-                else _below(name, faults.append)
+                else _find_below(name, errors.append)
             )
-        except KwsError as fault:
-            faults.append(fault)
-    return recordings, faults
+        except KwsError as error:
+            errors.append(error)
+    return recordings, errors
 
 
 def _from_standard_input(scratch: Path) -> Recording:
@@ -137,74 +140,83 @@ def _from_standard_input(scratch: Path) -> Recording:
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
     except OSError as error:
-        place = f"does not fit into {scratch.parent}" if error.errno in FULL else "cannot be read"
-        way_out = (
+        reason = (
+            f"does not fit into {scratch.parent}"
+            if error.errno in DISK_FULL_ERRNOS
+            else "cannot be read"
+        )
+        remedy = (
             "Make room there, or set TMPDIR"
-            if error.errno in FULL
+            if error.errno in DISK_FULL_ERRNOS
             else "Give it a recording: kws detect - < FILE"
         )
         raise AudioError(
-            f"{STANDARD_INPUT}: standard input {place} ({error.strerror}). {way_out}."
+            f"{STANDARD_INPUT}: standard input {reason} ({error.strerror}). {remedy}."
         ) from error
     return Recording(STANDARD_INPUT, path)
 
 
-def _below(name: str, lost: Callable[[KwsError], None]) -> list[Recording]:
-    check_file(name, "kws detect -")
+def _find_below(name: str, on_error: Callable[[KwsError], None]) -> list[Recording]:
+    reject_url(name, "kws detect -")
     if not name:
         raise AudioError("'': an empty name is no recording. Is a variable unset?")
     return [
-        Recording(printable(str(path)), path) for path in find_recordings(on_disk(Path(name)), lost)
+        Recording(to_printable(str(path)), path)
+        for path in find_recordings(find_on_disk(Path(name)), on_error)
     ]
 
 
-def _hear(
+def _detect_recordings(
     spotter: Spotter,
     recordings: list[Recording],
-    options: Options,
+    options: DetectOptions,
     outcome: Outcome,
-    complain: Callable[[KwsError], None],
+    report_error: Callable[[KwsError], None],
     interrupts: Interrupts,
 ) -> None:
-    outlet = _Outlet(spotter, recordings, options)
+    event_sink = _EventSink(spotter, recordings, options)
     progress = Progress(duration_seconds(recording.path) for recording in recordings)
 
-    def heard(seconds: float) -> None:
+    def advance(seconds: float) -> None:
         interrupts.check()
-        progress.heard(seconds)
+        progress.advance(seconds)
 
     try:
-        for recording, result in results(
-            spotter, recordings, options.selection, options.jobs, heard
+        for recording, result in detect_all(
+            spotter, recordings, options.selection, options.jobs, advance
         ):
-            with aside():
-                fault = result if isinstance(result, KwsError) else outlet.take(recording, result)
-                outcome.events += result is not fault
-                if fault:
-                    outcome.faults += 1
-                    complain(fault)
+            with above_bars():
+                error = (
+                    result if isinstance(result, KwsError) else event_sink.add(recording, result)
+                )
+                outcome.events += result is not error
+                if error:
+                    outcome.errors += 1
+                    report_error(error)
             if options.quiet and outcome.events and not (options.clips or options.plot):
                 break
     finally:
         progress.close()
-    outlet.finish(recordings)
+    event_sink.finish(recordings)
 
 
-class _Outlet:
+class _EventSink:
     """Where events go: lines on stdout, clips, and at the end the plot."""
 
-    def __init__(self, spotter: Spotter, recordings: list[Recording], options: Options):
+    def __init__(self, spotter: Spotter, recordings: list[Recording], options: DetectOptions):
         self._spotter = spotter
         names = [recording.name for recording in recordings]
         self._writer = (
-            None if options.quiet else EventWriter(sys.stdout, options.form, names, spotter.words)
+            None
+            if options.quiet
+            else EventWriter(sys.stdout, options.output_format, names, spotter.words)
         )
         self._clips = options.clips and ClipFolder(options.clips, options.selection)
         self._selection = options.selection
         self._plot = options.plot
         self._events: list[Detection] = []  # kept for the plot alone
 
-    def take(self, recording: Recording, event: Detection) -> KwsError | None:
+    def add(self, recording: Recording, event: Detection) -> KwsError | None:
         """What was wrong with the clip of this event, which does not keep others from being saved.
         Raises KwsError where the event itself cannot be written."""
         if self._writer:
@@ -214,17 +226,19 @@ class _Outlet:
         try:
             if self._clips:
                 self._clips.save(recording.path, event)
-        except KwsError as fault:
-            return fault
+        except KwsError as error:
+            return error
         return None
 
     def finish(self, recordings: list[Recording]) -> None:
         if self._plot and recordings:
             with suppress(AudioError):  # what cannot be read was told when it was to be heard
-                draw(self._spotter, recordings[0], self._selection, self._events, self._plot)
+                plot_recording(
+                    self._spotter, recordings[0], self._selection, self._events, self._plot
+                )
 
 
-def check_drawable(recordings: Sequence[Recording]) -> None:
+def check_plottable(recordings: Sequence[Recording]) -> None:
     """Raises KwsError where it is known before it is heard that the first recording cannot
     be drawn."""
     if find_spec("matplotlib") is None:
@@ -235,12 +249,12 @@ def check_drawable(recordings: Sequence[Recording]) -> None:
         _check_length(recording, duration_seconds(recording.path) or 0.0)
 
 
-def draw(
+def plot_recording(
     spotter: Spotter,
     recording: Recording,
     selection: Selection,
     events: Sequence[Detection],
-    picture: Path,
+    png_path: Path,
 ) -> None:
     """Plots one recording and its events, or nothing if there is no sound in it.
 
@@ -249,13 +263,13 @@ def draw(
     """
     from kws.terminal.plot import plot
 
-    samples = excerpt(recording.path, 0, _PLOT_SECONDS + 1, selection)
+    samples = read_excerpt(recording.path, 0, _PLOT_SECONDS + 1, selection)
     _check_length(recording, len(samples) / SAMPLE_RATE)
     if not len(samples):
         return
     scores, targets = spotter.scores(samples), spotter.events.targets
     thresholds = {spotter.words[word]: spotter.events.threshold[word] for word in targets}
-    plot(picture, samples, replace(scores, pooled=scores.pooled[:, targets]), events, thresholds)
+    plot(png_path, samples, replace(scores, pooled=scores.pooled[:, targets]), events, thresholds)
 
 
 def _check_length(recording: Recording, seconds: float) -> None:
@@ -267,72 +281,74 @@ def _check_length(recording: Recording, seconds: float) -> None:
         )
 
 
-def results(
+def detect_all(
     spotter: Spotter,
     recordings: Sequence[Recording],
     selection: Selection,
     jobs: int,
-    heard: Callable[[float], None],
+    advance: Callable[[float], None],
 ) -> Iterator[Result]:
     """Events of each recording, then its fault if it has one, in the order of `recordings`; `jobs`
     are heard at once.
 
-    `heard` is told the seconds of audio done. With one job, events come as they are found.
+    `advance` is told the seconds of audio done. With one job, events come as they are found.
     """
     if jobs == 1:
         for recording in recordings:
-            yield from _results_of(spotter, selection, heard, recording)
+            yield from _detect_recording(spotter, selection, advance, recording)
         return
     # Takes 3 ms to load, of which one recording needs nothing.
     from concurrent.futures import ThreadPoolExecutor
 
-    stop = _Stop(heard)
+    cancel_token = _CancelToken(advance)
     pool = ThreadPoolExecutor(jobs)
     try:
-        for found in pool.map(partial(_collected, spotter, selection, stop.heard), recordings):
-            yield from found
+        for recording_results in pool.map(
+            partial(_collect_results, spotter, selection, cancel_token.advance), recordings
+        ):
+            yield from recording_results
     finally:  # Ctrl-C, or nobody reads on
-        stop.wished.set()
+        cancel_token.cancelled.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _collected(
+def _collect_results(
     spotter: Spotter,
     selection: Selection,
-    heard: Callable[[float], None],
+    advance: Callable[[float], None],
     recording: Recording,
 ) -> list[Result]:
-    return list(_results_of(spotter, selection, heard, recording))
+    return list(_detect_recording(spotter, selection, advance, recording))
 
 
-class _StoppedError(Exception):
+class _CancelledError(Exception):
     """Leaves the middle of a recording that nobody waits for any more."""
 
 
-class _Stop:
-    def __init__(self, heard: Callable[[float], None]):
-        self._heard = heard
-        self.wished = threading.Event()
+class _CancelToken:
+    def __init__(self, advance: Callable[[float], None]):
+        self._advance = advance
+        self.cancelled = threading.Event()
 
-    def heard(self, seconds: float) -> None:
-        if self.wished.is_set():
-            raise _StoppedError
-        self._heard(seconds)
+    def advance(self, seconds: float) -> None:
+        if self.cancelled.is_set():
+            raise _CancelledError
+        self._advance(seconds)
 
 
-def _results_of(
+def _detect_recording(
     spotter: Spotter,
     selection: Selection,
-    heard: Callable[[float], None],
+    advance: Callable[[float], None],
     recording: Recording,
 ) -> Iterator[Result]:
     def after_block(_: Stream, block: np.ndarray) -> None:
-        heard(len(block) / SAMPLE_RATE)
+        advance(len(block) / SAMPLE_RATE)
 
     try:
-        for event in spotter.stream().listen(
+        for event in spotter.stream().detect_blocks(
             blocks(recording.path, selection=selection), after_block
         ):
             yield recording, event
-    except AudioError as fault:
-        yield recording, AudioError(str(fault).replace(str(recording.path), recording.name))
+    except AudioError as error:
+        yield recording, AudioError(str(error).replace(str(recording.path), recording.name))

@@ -12,35 +12,35 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kws.cli.synth_commands import neighbours, synth
-from kws.cli.training_commands import calibrate, complain, download, evaluate, train, warn
+from kws.cli.synth_commands import confusables, synth
+from kws.cli.training_commands import calibrate, download, evaluate, report_error, train, warn
 from kws.terminal.types import FILE, FOLDER, Range
 
 if TYPE_CHECKING:
     from kws.runtime.spotter import Spotter
 
 
-class _Remarks(logging.Handler):
+class _WarningHandler(logging.Handler):
     """What the library remarks: a warning on stderr, each once."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage() not in self._told:
-            self._told.add(record.getMessage())
+        if record.getMessage() not in self._shown:
+            self._shown.add(record.getMessage())
             warn(record.getMessage())
 
 
 @contextmanager
-def _remarking() -> Iterator[None]:
-    logger, remarks = logging.getLogger("kws"), _Remarks()
-    logger.addHandler(remarks)
+def _show_warnings() -> Iterator[None]:
+    logger, handler = logging.getLogger("kws"), _WarningHandler()
+    logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(remarks)
+        logger.removeHandler(handler)
 
 
 class _Commands(click.Group):
@@ -58,34 +58,34 @@ class _Commands(click.Group):
             _escape(error)
             raise
         except OSError as error:  # of --help, which is printed here
-            stdio.drop_output()
-            raise click.ClickException(stdio.told(error) or str(error)) from error
+            stdio.discard_unwritten_output()
+            raise click.ClickException(stdio.describe_os_error(error) or str(error)) from error
 
     def invoke(self, ctx: click.Context) -> object:
         from kws.errors import KwsError
         from kws.terminal import stdio
 
-        stdio.open_closed()
-        stdio.take_any_text()
+        stdio.reopen_closed_streams()
+        stdio.escape_unencodable()
         try:
-            with _remarking():
-                return self._to_the_last_line(ctx)
+            with _show_warnings():
+                return self._invoke_and_flush(ctx)
         except click.ClickException as error:
             _escape(error)
             raise
         except KwsError as error:
-            raise click.ClickException(stdio.escaped(str(error))) from error
+            raise click.ClickException(stdio.escape_control_chars(str(error))) from error
         except OSError as error:
-            sentence = stdio.told(error)
+            sentence = stdio.describe_os_error(error)
             if sentence is None:
                 raise
-            raise click.ClickException(stdio.escaped(sentence)) from error
+            raise click.ClickException(stdio.escape_control_chars(sentence)) from error
         except KeyboardInterrupt:
             return ctx.exit(130)
         finally:
-            stdio.drop_output()
+            stdio.discard_unwritten_output()
 
-    def _to_the_last_line(self, ctx: click.Context) -> object:
+    def _invoke_and_flush(self, ctx: click.Context) -> object:
         """All that a command does, and that its output is written."""
         try:
             result = super().invoke(ctx)
@@ -98,10 +98,10 @@ class _Commands(click.Group):
 
 def _escape(error: click.ClickException) -> None:
     """Writes out the control characters of names in the message."""
-    from kws.terminal.stdio import escaped
+    from kws.terminal.stdio import escape_control_chars
 
     # click's types call it final; it is read when it is shown.
-    error.message = escaped(error.message)  # type: ignore[misc]
+    error.message = escape_control_chars(error.message)  # type: ignore[misc]
 
 
 def _options(*options: Callable) -> Callable[[Callable], Callable]:
@@ -136,7 +136,7 @@ _MODEL = _options(
         help="Where the model runs.",
     ),
 )
-_FORM = _options(
+_OUTPUT_FORMAT = _options(
     click.option(
         "--json",
         "form",
@@ -194,7 +194,7 @@ def main() -> None:
 )
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|-...")
 @_MODEL
-@_FORM
+@_OUTPUT_FORMAT
 @_SELECTION
 @click.option(
     "--plot", type=FILE, metavar="PNG", help="Draw waveform, log-mel, score and events to this PNG."
@@ -245,9 +245,11 @@ def detect(
     from kws.audio.recordings import Selection
     from kws.cli import detecting
 
-    options = detecting.Options(form, plot, save_clips, jobs, quiet, Selection(channel, track))
-    outcome = detecting.run(spotter, paths, options, complain)
-    failed = not outcome.events if quiet else outcome.faults > 0
+    options = detecting.DetectOptions(
+        form, plot, save_clips, jobs, quiet, Selection(channel, track)
+    )
+    outcome = detecting.run(spotter, paths, options, report_error)
+    failed = not outcome.events if quiet else outcome.errors > 0
     sys.exit(int(failed))
 
 
@@ -256,7 +258,7 @@ def detect(
 )
 @click.argument("source", required=False, metavar="[FILE|-]")
 @_MODEL
-@_FORM
+@_OUTPUT_FORMAT
 @_SELECTION
 @click.option("--list-devices", is_flag=True, help="Print the microphones and stop.")
 @click.option("--input-device", help="Microphone, by its name or a part of it.")
@@ -301,41 +303,43 @@ def stream(
         from kws.audio import microphone
         from kws.terminal import stdio
 
-        click.echo("\n".join(map(stdio.escaped, microphone.devices())))
+        click.echo("\n".join(map(stdio.escape_control_chars, microphone.list_devices())))
         return
-    given = {
+    option_values = {
         "--input-device": input_device,
         "--rate": rate,
         "--format": encoding,
         "--realtime": realtime,
     }
-    wrong = _misplaced(source, {**given, "--channel": channel, "--track": track})
-    if wrong:
-        raise click.UsageError(wrong)
+    usage_error = _find_misplaced_option(
+        source, {**option_values, "--channel": channel, "--track": track}
+    )
+    if usage_error:
+        raise click.UsageError(usage_error)
     spotter = _load(model, threshold, false_alarms_per_hour, device)
     from kws.audio.recordings import Selection
     from kws.cli import streaming
 
     if source is None:
-        heard = streaming.from_microphone(input_device, warn)
+        live_source = streaming.from_microphone(input_device, warn)
     elif source == "-":
-        heard = streaming.from_pipe(rate or spotter.sample_rate, encoding or "s16le")
+        live_source = streaming.from_pipe(rate or spotter.sample_rate, encoding or "s16le")
     else:
-        heard = streaming.from_file(source, Selection(channel, track), realtime)
-    streaming.run(spotter, heard, form)
+        live_source = streaming.from_file(source, Selection(channel, track), realtime)
+    streaming.run(spotter, live_source, form)
 
 
-def _misplaced(source: str | None, given: dict[str, object]) -> str | None:
+def _find_misplaced_option(source: str | None, option_values: dict[str, object]) -> str | None:
     """Names an option that says nothing about this source."""
     kind = {None: "the microphone", "-": "raw audio on '-'"}.get(source, "a FILE")
-    fitting = {None: ["--input-device"], "-": ["--rate", "--format"]}.get(
+    allowed = {None: ["--input-device"], "-": ["--rate", "--format"]}.get(
         source, ["--realtime", "--channel", "--track"]
     )
     return next(
         (
             f"{option} does not apply to {kind}."
-            for option, value in given.items()
-            if value and option not in fitting
+            for option, value in option_values.items()
+            if value and option not in allowed
         ),
         None,
     )
@@ -389,28 +393,34 @@ def record(
     kws record "hey you"
     kws record welcome --count 5 --speaker anna
     """
-    from kws.audio.folders import normalized, on_disk
+    from kws.audio.folders import find_on_disk, normalize_name
     from kws.cli import recording
     from kws.synth import phrase as spelling
-    from kws.terminal.stdio import escaped
+    from kws.terminal.stdio import escape_control_chars
 
     try:
-        folder = spelling.folder_name(spelling.checked(phrase))  # as kws train --from-text names it
+        folder = spelling.folder_name(
+            spelling.normalize(phrase)
+        )  # as kws train --from-text names it
     except spelling.SynthError:
         folder = phrase.strip().replace(" ", "_")
     if any(not name.strip(" .") or set(name) & set("/\\") for name in (folder, speaker)):
         raise click.UsageError(
             "PHRASE and --speaker become names of files: neither may be empty or hold a slash."
         )
-    place = on_disk(out / normalized(folder))
-    wishes = recording.Options(
-        phrase.strip(), place, count, seconds, normalized(speaker.strip()), input_device
+    phrase_folder = find_on_disk(out / normalize_name(folder))
+    record_options = recording.RecordOptions(
+        phrase.strip(), phrase_folder, count, seconds, normalize_name(speaker.strip()), input_device
     )
-    kept = recording.run(wishes, _asked if sys.stdin.isatty() else None)
-    click.echo(escaped(f"{len(kept)} kept in {kept[0].parent}") if kept else "nothing kept")
+    saved_paths = recording.run(record_options, _ask if sys.stdin.isatty() else None)
+    click.echo(
+        escape_control_chars(f"{len(saved_paths)} kept in {saved_paths[0].parent}")
+        if saved_paths
+        else "nothing kept"
+    )
 
 
-def _asked(question: str) -> str:
+def _ask(question: str) -> str:
     try:
         return click.prompt(question, default="", show_default=False, prompt_suffix="", err=True)
     except click.Abort:  # Ctrl-C or Ctrl-D
@@ -428,10 +438,10 @@ def info(model: str) -> None:
     kws info
     kws info models/yes.onnx
     """
-    from kws.runtime.model_file import find, open_session
+    from kws.runtime.model_file import find_model, open_session
     from kws.terminal.describe import describe
 
-    click.echo(describe(open_session(find(model))[1]))
+    click.echo(describe(open_session(find_model(model))[1]))
 
 
 @main.command(
@@ -459,10 +469,10 @@ def doctor(as_json: bool) -> None:
     for section in examine.run():
         checks += section
         if not as_json:
-            click.echo(examine.lines(section))
+            click.echo(examine.format_section(section))
     click.echo(examine.as_json(checks) if as_json else examine.summary(checks))
     sys.exit(int(any(check.fails for check in checks)))
 
 
-for _command in (train, download, evaluate, calibrate, synth, neighbours):
+for _command in (train, download, evaluate, calibrate, synth, confusables):
     main.add_command(_command)

@@ -14,26 +14,26 @@ import numpy as np
 import soundfile
 
 from kws.audio import microphone
-from kws.audio.folders import normalized
+from kws.audio.folders import normalize_name
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import AudioError, KwsError
-from kws.terminal.printers import check_place, replace_file
-from kws.terminal.stdio import escaped
+from kws.terminal.printers import check_writable, write_atomically
+from kws.terminal.stdio import escape_control_chars
 
 MARGIN_SECONDS = 0.15  # kept before and after the word
 COUNTDOWN_SECONDS = 0.7  # each of three steps
-MOST_BAD_TAKES = 5  # one after the other, where nobody can be asked
-_EDGE_SECONDS = 0.06  # sound this close to the beginning or the end is a word that is cut off
-_CLIPPED_LEVEL, _MOST_CLIPPED = 0.985, 8
-_QUIETEST_DB = -45.0  # of full scale
-_LEAST_SNR_DB = 10.0
-_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.15, 2.2
+MAX_BAD_TAKES = 5  # one after the other, where nobody can be asked
+_MIN_EDGE_SECONDS = 0.06  # sound this close to the beginning or the end is a word that is cut off
+_CLIPPED_LEVEL, _MAX_CLIPPED_SAMPLES = 0.985, 8
+_MIN_LEVEL_DB = -45.0  # of full scale
+_MIN_SNR_DB = 10.0
+_MIN_WORD_SECONDS, _MAX_WORD_SECONDS = 0.15, 2.2
 
-Ask = Callable[[str], str]
+Prompt = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Options:
+class RecordOptions:
     """The wishes of one `kws record`. `speaker`: whose voice it is, so that training can tell
     people apart."""
 
@@ -53,63 +53,66 @@ class Take:
     problem: str | None
 
 
-def run(options: Options, ask: Ask | None) -> list[Path]:
-    """Records until so many examples are kept; returns their files. With `ask` each is offered to a
+def run(options: RecordOptions, prompt: Prompt | None) -> list[Path]:
+    """Records until so many examples are kept; returns their files. With `prompt` each is offered to a
     person to be heard or dropped.
 
     Raises AudioError where there is no microphone, KwsError where nothing can be written: before
     anything is heard, where that is known.
     """
-    folder, bad = options.folder, 0
-    check_place(folder / _file_name(options.speaker, options.count))
-    kept: list[Path] = []
+    folder, bad_takes = options.folder, 0
+    check_writable(folder / _file_name(options.speaker, options.count))
+    saved_paths: list[Path] = []
     try:
-        while len(kept) < options.count:
-            say(f'\n{len(kept) + 1} of {options.count}: "{escaped(options.phrase)}"')
-            take = judged(_recorded(options))
-            answer = _answer(take, ask)
+        while len(saved_paths) < options.count:
+            print_status(
+                f'\n{len(saved_paths) + 1} of {options.count}: "{escape_control_chars(options.phrase)}"'
+            )
+            take = check_take(_record_take(options))
+            answer = _ask_action(take, prompt)
             if answer == "q":
                 break
-            bad = bad + 1 if take.problem else 0
-            if not ask and bad == MOST_BAD_TAKES:
+            bad_takes = bad_takes + 1 if take.problem else 0
+            if not prompt and bad_takes == MAX_BAD_TAKES:
                 raise AudioError(
-                    f"{bad} recordings one after the other cannot be used: {take.problem}"
+                    f"{bad_takes} recordings one after the other cannot be used: {take.problem}"
                 )
             if answer == "k":
-                kept.append(_write(folder, options.speaker, take.samples))
-                say(f"  {escaped(str(kept[-1]))}")
+                saved_paths.append(_save_take(folder, options.speaker, take.samples))
+                print_status(f"  {escape_control_chars(str(saved_paths[-1]))}")
     except KeyboardInterrupt:
-        say(f"\nstopped; {len(kept)} kept in {escaped(str(folder))}")
+        print_status(f"\nstopped; {len(saved_paths)} kept in {escape_control_chars(str(folder))}")
         raise
-    return kept
+    return saved_paths
 
 
-def judged(samples: np.ndarray) -> Take:
+def check_take(samples: np.ndarray) -> Take:
     """Samples [n] (16 kHz) trimmed to the word in them, and what is wrong with them."""
-    from kws.training.data.clips import extent  # numpy alone
+    from kws.training.data.clips import find_endpoints  # numpy alone
 
-    if len(samples) < _SHORTEST_SECONDS * SAMPLE_RATE or np.abs(samples).max() < 1e-4:
+    if len(samples) < _MIN_WORD_SECONDS * SAMPLE_RATE or np.abs(samples).max() < 1e-4:
         return Take(samples, "nothing was heard. Is the microphone muted?")
-    seconds, (start, end) = len(samples) / SAMPLE_RATE, extent(samples)
-    word = _between(samples, start, end)
-    level, noise = _loudness_db(word), _noise_db(samples)
+    seconds, (start, end) = len(samples) / SAMPLE_RATE, find_endpoints(samples)
+    word = _slice_seconds(samples, start, end)
+    level_db, noise_db = _loudness_db(word), _noise_db(samples)
     problems = {
         "clipped: too loud or too close. Move away a little.": int(
             (np.abs(samples) >= _CLIPPED_LEVEL).sum()
         )
-        > _MOST_CLIPPED,
-        "too quiet. Come closer, or turn the microphone up.": level < _QUIETEST_DB,
-        "too much noise around it. Come closer, or wait.": level - noise < _LEAST_SNR_DB,
-        "cut off: it began before the recording did, or went on after it.": start < _EDGE_SECONDS
-        or seconds - end < _EDGE_SECONDS,
-        "too short to be a word.": end - start < _SHORTEST_SECONDS,
-        "too long for a word.": end - start > _LONGEST_SECONDS,
+        > _MAX_CLIPPED_SAMPLES,
+        "too quiet. Come closer, or turn the microphone up.": level_db < _MIN_LEVEL_DB,
+        "too much noise around it. Come closer, or wait.": level_db - noise_db < _MIN_SNR_DB,
+        "cut off: it began before the recording did, or went on after it.": start
+        < _MIN_EDGE_SECONDS
+        or seconds - end < _MIN_EDGE_SECONDS,
+        "too short to be a word.": end - start < _MIN_WORD_SECONDS,
+        "too long for a word.": end - start > _MAX_WORD_SECONDS,
     }
-    problem = next((text for text, holds in problems.items() if holds), None)
-    return Take(_between(samples, start - MARGIN_SECONDS, end + MARGIN_SECONDS), problem)
+    problem = next((text for text, applies in problems.items() if applies), None)
+    return Take(_slice_seconds(samples, start - MARGIN_SECONDS, end + MARGIN_SECONDS), problem)
 
 
-def say(text: str, end: str = "\n") -> None:
+def print_status(text: str, end: str = "\n") -> None:
     print(text, end=end, file=sys.stderr, flush=True)
 
 
@@ -121,7 +124,7 @@ def play(samples: np.ndarray) -> None:
         with miniaudio.PlaybackDevice(
             miniaudio.SampleFormat.SIGNED16, nchannels=1, sample_rate=SAMPLE_RATE
         ) as device:
-            stream = _portions(data)
+            stream = _playback_chunks(data)
             next(stream)
             device.start(stream)
             time.sleep(len(data) / SAMPLE_RATE + 0.3)
@@ -131,55 +134,57 @@ def play(samples: np.ndarray) -> None:
         ) from error
 
 
-def _portions(data: np.ndarray) -> Generator[bytes, int, None]:
+def _playback_chunks(data: np.ndarray) -> Generator[bytes, int, None]:
     """miniaudio sends the number of samples it wants into this generator."""
-    wanted = yield b""
-    at = 0
+    requested_samples = yield b""
+    position = 0
     while True:
-        portion = data[at : at + wanted]
-        at += len(portion)
-        wanted = yield np.pad(portion, (0, wanted - len(portion))).tobytes()
+        chunk = data[position : position + requested_samples]
+        position += len(chunk)
+        requested_samples = yield np.pad(chunk, (0, requested_samples - len(chunk))).tobytes()
 
 
-def _recorded(options: Options) -> np.ndarray:
+def _record_take(options: RecordOptions) -> np.ndarray:
     """The seconds after a countdown. The microphone is open before it ends, so that nothing is lost
     of what is said at once."""
-    blocks = microphone.blocks(options.device, on_loss=lambda seconds: None)
+    blocks = microphone.blocks(options.device, on_overrun=lambda seconds: None)
     try:
         next(blocks)
         for number in (3, 2, 1):
-            say(f"\r  {number} ", end="")
-            _pass(blocks, COUNTDOWN_SECONDS)
-        say("\r  now", end="")
-        samples = _pass(blocks, options.seconds)
-        say("\r     ", end="\r")
+            print_status(f"\r  {number} ", end="")
+            _capture_seconds(blocks, COUNTDOWN_SECONDS)
+        print_status("\r  now", end="")
+        samples = _capture_seconds(blocks, options.seconds)
+        print_status("\r     ", end="\r")
         return samples
     finally:
         blocks.close()
 
 
-def _pass(blocks: Iterator[np.ndarray], seconds: float) -> np.ndarray:
+def _capture_seconds(blocks: Iterator[np.ndarray], seconds: float) -> np.ndarray:
     """So many seconds of the microphone."""
-    parts, length = [], 0
-    while length < seconds * SAMPLE_RATE:
-        parts.append(next(blocks))
-        length += len(parts[-1])
-    return np.concatenate(parts)
+    captured, captured_samples = [], 0
+    while captured_samples < seconds * SAMPLE_RATE:
+        captured.append(next(blocks))
+        captured_samples += len(captured[-1])
+    return np.concatenate(captured)
 
 
-def _answer(take: Take, ask: Ask | None) -> str:
+def _ask_action(take: Take, prompt: Prompt | None) -> str:
     """k: keep, r: record again, q: stop."""
-    if ask is None:
+    if prompt is None:
         if take.problem:
-            say(f"  {take.problem} Once more.")
+            print_status(f"  {take.problem} Once more.")
         return "r" if take.problem else "k"
     while True:
-        usual = "r" if take.problem else "k"
+        default_choice = "r" if take.problem else "k"
         choice = (
-            ask(f"  {take.problem or 'good.'} [k]eep, [p]lay, [r]epeat, [q]uit? ({usual}) ")
+            prompt(
+                f"  {take.problem or 'good.'} [k]eep, [p]lay, [r]epeat, [q]uit? ({default_choice}) "
+            )
             .strip()
             .lower()[:1]
-            or usual
+            or default_choice
         )
         if choice in ("k", "r", "q"):
             return choice
@@ -187,25 +192,25 @@ def _answer(take: Take, ask: Ask | None) -> str:
             try:
                 play(take.samples)
             except AudioError as error:
-                say(f"  {escaped(str(error))}")
+                print_status(f"  {escape_control_chars(str(error))}")
 
 
-def _write(folder: Path, speaker: str, samples: np.ndarray) -> Path:
+def _save_take(folder: Path, speaker: str, samples: np.ndarray) -> Path:
     """The next free name: SPEAKER_nohash_N.wav, as in Speech Commands."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = (
-            re.fullmatch(rf"{re.escape(speaker)}_nohash_(\d+)\.wav", normalized(path.name))
+            re.fullmatch(rf"{re.escape(speaker)}_nohash_(\d+)\.wav", normalize_name(path.name))
             for path in folder.iterdir()
         )
-        numbers = [int(match[1]) for match in names if match]
+        used_numbers = [int(match[1]) for match in names if match]
     except OSError as error:
         raise KwsError(
             f"{folder}: cannot be written ({error.strerror}). Choose another place with --out."
         ) from error
-    path, content = folder / _file_name(speaker, max(numbers, default=-1) + 1), io.BytesIO()
+    path, content = folder / _file_name(speaker, max(used_numbers, default=-1) + 1), io.BytesIO()
     soundfile.write(content, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    replace_file(path, content.getvalue())
+    write_atomically(path, content.getvalue())
     return path
 
 
@@ -213,7 +218,7 @@ def _file_name(speaker: str, number: int) -> str:
     return f"{speaker}_nohash_{number}.wav"
 
 
-def _between(samples: np.ndarray, start: float, end: float) -> np.ndarray:
+def _slice_seconds(samples: np.ndarray, start: float, end: float) -> np.ndarray:
     """Samples between two times in seconds."""
     return samples[max(round(start * SAMPLE_RATE), 0) : max(round(end * SAMPLE_RATE), 0)]
 

@@ -20,7 +20,7 @@ from kws.terminal.types import FILE, FOLDER
     "lists",
     type=FILE,
     multiple=True,
-    help="File of phrases, as kws neighbours writes it; edit it as you like.",
+    help="File of phrases, as kws confusables writes it; edit it as you like.",
 )
 @click.option("--out", type=FOLDER, metavar="DIR", help="Folder: DIR/PHRASE/*.wav, DIR/clips.csv.")
 @click.option(
@@ -89,7 +89,7 @@ def synth(
     from kws.synth import corpus
 
     if list_engines:
-        click.echo(corpus.on_engines(as_json))
+        click.echo(corpus.describe_engines(as_json))
         return
     if not (phrases or lists) or out is None:
         raise click.UsageError(
@@ -99,8 +99,10 @@ def synth(
         raise click.UsageError(
             "--phonemes is how one phrase is pronounced. Give one phrase at a time."
         )
-    wishes = corpus.Options(phrases, lists, out, count, seed, engines, piper_voices, pronunciations)
-    corpus.run(wishes, as_json, _warn)
+    options = corpus.SynthOptions(
+        phrases, lists, out, count, seed, engines, piper_voices, pronunciations
+    )
+    corpus.run(options, as_json, _warn)
 
 
 @click.command(
@@ -118,13 +120,13 @@ def synth(
     help="Pronunciation: 'W EH1 L K AH0 M'. May be repeated.",
 )
 @click.option(
-    "--most",
+    "--limit",
     type=click.IntRange(0),
     default=60,
     show_default=True,
     help="Words that share sounds with it.",
 )
-def neighbours(phrase: str, pronunciations: tuple[str, ...], most: int) -> None:
+def confusables(phrase: str, pronunciations: tuple[str, ...], limit: int) -> None:
     """List what sounds like a phrase and is not it.
 
     Its parts, words that share its sounds, its words in another order, and, apart, words that hold
@@ -132,18 +134,18 @@ def neighbours(phrase: str, pronunciations: tuple[str, ...], most: int) -> None:
     detector to learn from.
 
     \b
-    kws neighbours welcome
-    kws neighbours snowboy > list.txt && kws synth snowboy --list list.txt --out spoken
+    kws confusables welcome
+    kws confusables snowboy > list.txt && kws synth snowboy --list list.txt --out spoken
     """
     from kws.synth import corpus
     from kws.synth import phrase as spelling
 
-    for remark in spelling.remarks(phrase) if not pronunciations else ():
-        _warn(remark)
-    click.echo(corpus.neighbour_lines(phrase, pronunciations, most))
+    for note in spelling.explain_capitals(phrase) if not pronunciations else ():
+        _warn(note)
+    click.echo(corpus.format_confusables(phrase, pronunciations, limit))
 
 
 def _warn(problem: object) -> None:
-    from kws.terminal.progress import tell
+    from kws.terminal.progress import print_message
 
-    tell(f"Warning: {problem}")
+    print_message(f"Warning: {problem}")

@@ -29,31 +29,31 @@ def needs_training() -> Iterator[None]:
         ) from error
 
 
-def complain(problem: object) -> None:
+def report_error(problem: object) -> None:
     """A fault on stderr, of which the exit status tells, too."""
-    from kws.terminal.progress import tell
+    from kws.terminal.progress import print_message
 
-    tell(f"Error: {problem}")
+    print_message(f"Error: {problem}")
 
 
 def warn(problem: object) -> None:
     """What a person should know on stderr, though all went well."""
-    from kws.terminal.progress import tell
+    from kws.terminal.progress import print_message
 
-    tell(f"Warning: {problem}")
+    print_message(f"Warning: {problem}")
 
 
-def _check_goal(
+def _check_options(
     words: tuple[str, ...],
     data: Path | None,
     from_text: bool,
     protocol: str | None,
     *,
-    speaking: bool,
-    own: bool,
+    has_synth_options: bool,
+    has_detector_options: bool,
 ) -> None:
-    """Raises UsageError where the wishes of `train` do not go together. `speaking`: something says
-    how to speak; `own`: something is wished for that only a detector has."""
+    """Raises UsageError where the wishes of `train` do not go together. `has_synth_options`: something says
+    how to speak; `has_detector_options`: something is wished for that only a detector has."""
     if bool(words) != (protocol in (None, "words")):
         raise click.UsageError(
             "Name the words: kws train WORD... --data DIR."
@@ -68,13 +68,13 @@ def _check_goal(
         raise click.UsageError(
             "--from-text makes a detector for one word or phrase: kws train PHRASE --from-text."
         )
-    if speaking and not from_text:
+    if has_synth_options and not from_text:
         raise click.UsageError(
-            "--clips, --phonemes and --piper-voice say how to speak; they need --from-text."
+            "--synth-clips, --phonemes and --piper-voice say how to speak; they need --from-text."
         )
-    if protocol and own:
+    if protocol and has_detector_options:
         raise click.UsageError(
-            "--phrases, --recordings, --mine and --reader do not apply to a protocol."
+            "--in-context, --recordings, --hard-negatives-from and --reader do not apply to a protocol."
         )
 
 
@@ -96,7 +96,9 @@ def _check_goal(
     help="Instead of --data: speak the word, and what sounds like it (see kws synth).",
 )
 @click.option(
-    "--clips", type=click.IntRange(10), help="With --from-text: clips of the word.  [default: 800]"
+    "--synth-clips",
+    type=click.IntRange(10),
+    help="With --from-text: clips of the word.  [default: 800]",
 )
 @click.option(
     "--phonemes",
@@ -125,13 +127,13 @@ def _check_goal(
 )
 @click.option("--background", type=FOLDER, multiple=True, help="More noise to mix in.")
 @click.option(
-    "--phrases",
+    "--in-context",
     type=FOLDER,
     multiple=True,
     help="DIR/WORD/*.wav: longer recordings with the word somewhere in them.",
 )
 @click.option(
-    "--mine",
+    "--hard-negatives-from",
     type=FOLDER,
     multiple=True,
     help="Long recordings without the words: a second round learns from what fires in them.",
@@ -145,7 +147,7 @@ def _check_goal(
     help="Up to 100 000 or 400 000 parameters.",
 )
 @click.option(
-    "--trunk",
+    "--init-from",
     metavar="PT|none",
     help=(
         "Begin with the layers of a trained network of this size, whatever its words.  [default: "
@@ -174,12 +176,12 @@ def _check_goal(
     ),
 )
 @click.option(
-    "--steps",
+    "--steps-per-epoch",
     type=click.IntRange(1),
     help="Steps per epoch.  [default: 400 of 32 mixed clips; of a protocol 100 of 128]",
 )
 @click.option(
-    "--shards",
+    "--accumulate",
     type=click.IntRange(1),
     help="Batches in one step, shared by torchrun's processes.  [default: one for each]",
 )
@@ -206,23 +208,23 @@ def train(
     words: tuple[str, ...],
     data: Path | None,
     from_text: bool,
-    clips: int | None,
+    synth_clips: int | None,
     phonemes: tuple[str, ...],
     piper_voices: tuple[str, ...],
     recordings: tuple[Path, ...],
     negatives: tuple[Path, ...],
     background: tuple[Path, ...],
-    phrases: tuple[Path, ...],
-    mine: tuple[Path, ...],
+    in_context: tuple[Path, ...],
+    hard_negatives_from: tuple[Path, ...],
     protocol: str | None,
     size: str,
-    trunk: str | None,
+    init_from: str | None,
     reader: bool,
     out: Path | None,
     pooling: str,
     epochs: int | None,
-    steps: int | None,
-    shards: int | None,
+    steps_per_epoch: int | None,
+    accumulate: int | None,
     learning_rate: float | None,
     seed: int,
     device: str,
@@ -234,23 +236,23 @@ def train(
     Everything in --data that is not one of the words is what they are told from. Writes a model
     file, calibrated on speakers that were held out, and a checkpoint beside it.
 
-    With --mine, training has a second round, half as long as the first: the network listens to
+    With --hard-negatives-from, training has a second round, half as long as the first: the network listens to
     those recordings, of any length, and learns again from the few seconds around what fires. They
-    are listed in NAME.mined.csv. Listen to the first ones: where the word is really said, delete
+    are listed in NAME.hard-negatives.csv. Listen to the first ones: where the word is really said, delete
     the line and give the same command with --resume.
 
     \b
     kws train marvin --data speech_commands/
     kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.onnx
-    kws train marvin --data speech_commands/ --mine radio/ --mine living_room/
+    kws train marvin --data speech_commands/ --hard-negatives-from radio/ --hard-negatives-from living_room/
     kws train marvin --data speech_commands/ --reader
     kws train marvin --data speech_commands/ --resume
     torchrun --nproc-per-node 2 -m kws train marvin --data speech_commands/
 
     With --from-text nothing is recorded: installed speech engines say the word and its neighbours,
-    into MODEL.spoken/, where neighbours.txt can be edited. Give real speech and noise, too: a
+    into MODEL.synth/, where confusables.txt can be edited. Give real speech and noise, too: a
     network that heard nothing else takes synthetic speech for the word. What fires in the
-    --negatives is mined, as by --mine, unless other recordings are given for it. A page beside the
+    --negatives is mined, as by --hard-negatives-from, unless other recordings are given for it. A page beside the
     model, NAME.html, shows what it misses and where it fires, by what was held out.
 
     \b
@@ -264,43 +266,53 @@ def train(
     kws train --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02 --size large
     kws train yes no --protocol words --data speech_commands/ --negatives podcasts/
     """
-    speaking, own = (
-        bool(clips or phonemes or piper_voices),
-        bool(phrases or mine or recordings or reader),
+    has_synth_options, has_detector_options = (
+        bool(synth_clips or phonemes or piper_voices),
+        bool(in_context or hard_negatives_from or recordings or reader),
     )
-    _check_goal(words, data, from_text, protocol, speaking=speaking, own=own)
+    _check_options(
+        words,
+        data,
+        from_text,
+        protocol,
+        has_synth_options=has_synth_options,
+        has_detector_options=has_detector_options,
+    )
     with needs_training():
-        from kws.audio.folders import beside, fitting, normalized
+        from kws.audio.folders import append_suffix, normalize_name, sibling_path
         from kws.training import distributed
-        from kws.training.data.keyword_data import Folders
+        from kws.training.data.keyword_data import DataFolders
         from kws.training.detection import command
-        from kws.training.detection.from_text import Speech
-        from kws.training.fit.trainer import Recipe, mixed_precision
+        from kws.training.detection.from_text import SynthConfig
+        from kws.training.fit.trainer import TrainConfig, mixed_precision
         from kws.training.model.network import SIZES, NetworkConfig
-        from kws.training.model.pretrained import NONE, band_channels, chosen
+        from kws.training.model.pretrained import NO_CHECKPOINT, band_channels, resolve_checkpoint
         from kws.training.speech_commands import command as speech_commands
-        from kws.training.speech_commands.batches import ClassRecipe
-        from kws.training.speech_commands.batches import learning_rate as usual_learning_rate
-    words = tuple(dict.fromkeys(map(normalized, words)))
-    shards = shards or distributed.started()
+        from kws.training.speech_commands.batches import ClassifierTrainConfig
+        from kws.training.speech_commands.batches import learning_rate as default_learning_rate
+    words = tuple(dict.fromkeys(map(normalize_name, words)))
+    accumulate = accumulate or distributed.launched_world_size()
     # A published protocol means its own recordings and no others.
-    start = chosen(trunk or (NONE if protocol else None), size, from_text=from_text)
-    wished = {
-        "epochs": epochs or (Speech.epochs if from_text else None),
-        "steps_per_epoch": steps,
-        "learning_rate": learning_rate or (usual_learning_rate(start) if protocol else None),
+    init_checkpoint = resolve_checkpoint(
+        init_from or (NO_CHECKPOINT if protocol else None), size, from_text=from_text
+    )
+    overrides = {
+        "epochs": epochs or (SynthConfig.epochs if from_text else None),
+        "steps_per_epoch": steps_per_epoch,
+        "learning_rate": learning_rate
+        or (default_learning_rate(init_checkpoint) if protocol else None),
     }
     settings: dict[str, Any] = {
-        "shards": shards,
+        "accumulate": accumulate,
         "seed": seed,
         "mixed_precision": mixed_precision(),
-        **{k: v for k, v in wished.items() if v},
+        **{k: v for k, v in overrides.items() if v},
     }
     if protocol and data:
         # A detector of the same words is another model, and keeps its place.
-        out = out or Path("models") / fitting("-".join([protocol, *words]), ".onnx")
-        recipe = ClassRecipe(**settings)
-        wishes = speech_commands.Options(
+        out = out or Path("models") / append_suffix("-".join([protocol, *words]), ".onnx")
+        train_config = ClassifierTrainConfig(**settings)
+        protocol_options = speech_commands.Options(
             protocol,
             data,
             words,
@@ -308,28 +320,44 @@ def train(
             background,
             size,
             pooling,
-            start,
-            recipe,
+            init_checkpoint,
+            train_config,
             out,
             device,
             resume,
         )
-        command.sort(wishes, as_json, warn)
+        command.train_protocol(protocol_options, as_json, warn)
         return
     speech = (
-        Speech(words[0], clips or Speech.clips, seed, phonemes, piper_voices) if from_text else None
+        SynthConfig(words[0], synth_clips or SynthConfig.clips, seed, phonemes, piper_voices)
+        if from_text
+        else None
     )
     names = (speech.name,) if speech else words
-    out = out or Path("models") / fitting("_".join(names), ".onnx")
-    folders = Folders(
-        data or beside(out, ".spoken"), negatives, background, phrases, mine, recordings
+    out = out or Path("models") / append_suffix("_".join(names), ".onnx")
+    folders = DataFolders(
+        data or sibling_path(out, ".synth"),
+        negatives,
+        background,
+        in_context,
+        hard_negatives_from,
+        recordings,
     )
     config = NetworkConfig(
-        names, pooling=pooling, band_channels=band_channels(start), **SIZES[size]
+        names, pooling=pooling, band_channels=band_channels(init_checkpoint), **SIZES[size]
     )
     command.run(
         command.Options(
-            folders, speech, start, out, config, Recipe(**settings), reader, device, resume, as_json
+            folders,
+            speech,
+            init_checkpoint,
+            out,
+            config,
+            TrainConfig(**settings),
+            reader,
+            device,
+            resume,
+            as_json,
         ),
         warn,
     )
@@ -373,7 +401,7 @@ def download(dataset: str, version: str | None, folder: Path, mirror: str | None
     if mirror and not mirror.startswith(("http://", "https://")):
         raise click.UsageError(f"--mirror {mirror}: a URL begins with http:// or https://.")
     with needs_training():
-        from kws.terminal.stdio import escaped
+        from kws.terminal.stdio import escape_control_chars
         from kws.training.data import download as downloading
     archives = (
         [downloading.LIBRISPEECH]
@@ -381,7 +409,7 @@ def download(dataset: str, version: str | None, folder: Path, mirror: str | None
         else downloading.SPEECH_COMMANDS[version or "0.02"]
     )
     for place in downloading.run(archives, folder, mirror):
-        click.echo(escaped(str(place)))
+        click.echo(escape_control_chars(str(place)))
 
 
 class _Decibels(click.ParamType):
@@ -393,14 +421,14 @@ class _Decibels(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | None:
         try:
-            return None if value == "clean" else self._within_reason(float(value))
+            return None if value == "clean" else self._check_range(float(value))
         except ValueError:
             return self.fail(
                 f"'{value}' is neither 'clean' nor a number of dB from -40 to 100.", param, ctx
             )
 
     @staticmethod
-    def _within_reason(snr_db: float) -> float:
+    def _check_range(snr_db: float) -> float:
         if not -40 <= snr_db <= 100:
             raise ValueError
         return snr_db
@@ -459,7 +487,7 @@ _WITH_PROTOCOL = ("model", "protocol", "data", "as_json", "positives")
     help="Where in the stream a clip begins. May be repeated.  [default: anywhere]",
 )
 @click.option(
-    "--part",
+    "--split",
     type=click.Choice(["all", "train", "validation", "test"]),
     default="all",
     show_default=True,
@@ -494,7 +522,7 @@ def evaluate(
     snrs_db: tuple[float | None, ...],
     stream_seconds: float,
     positions: tuple[float, ...],
-    part: str,
+    split: str,
     seed: int,
     as_json: bool,
     html: Path | None,
@@ -507,7 +535,7 @@ def evaluate(
 
     \b
     kws evaluate welcome --positives recordings/ --negatives podcasts/ --html welcome.html
-    kws evaluate models/yes.onnx --positives speech_commands/ --part test \\
+    kws evaluate models/yes.onnx --positives speech_commands/ --split test \\
         --negatives radio/ --json | jq .results
     kws evaluate welcome --positives recordings/ --background kitchen/ --snr clean --snr 10
     kws evaluate welcome --positives recordings/ --stream-seconds 60 \\
@@ -556,7 +584,7 @@ def evaluate(
         snrs_db,
         stream_seconds,
         tuple(dict.fromkeys(positions)),
-        part,
+        split,
         seed,
         as_json,
         html,

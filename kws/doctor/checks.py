@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kws.doctor.sample_files import Format
     from kws.runtime.spotter import Spotter
 
-WORKS, MISSING, BROKEN, UNTRIED = "works", "missing", "broken", "not tried"
+WORKS, MISSING, BROKEN, NOT_TRIED = "works", "missing", "broken", "not tried"
 REQUIRED = ("numpy", "onnxruntime", "soundfile", "soxr", "miniaudio", "click", "tqdm")
 OPTIONAL = {  # what they are for, and the command that brings them
     "av": ("reads M4A, WebM, AMR, ...", "pip install av"),
@@ -36,9 +36,9 @@ OPTIONAL = {  # what they are for, and the command that brings them
 NEEDED_FORMATS = ("WAV", "FLAC", "Ogg Vorbis", "Opus", "AIFF", "AU", "CAF", "W64", "RF64", "MP3")
 PYAV_FORMATS = ("M4A", "WebM", "WMA", "AMR", "3GP")
 ENGINES = ("kokoro", "piper", "hibari", "pico", "flite", "espeak", "festival")
-_CLONED = Path(__file__).resolve().parents[2] / "models"
+_CLONE_MODELS = Path(__file__).resolve().parents[2] / "models"
 _REINSTALL = "pip install --force-reinstall kws"
-_LONGEST_REASON = 300  # letters of what a library says
+_MAX_DETAIL_CHARS = 300  # letters of what a library says
 
 
 class Problem(Exception):  # noqa: N818 - it is told, it is no error of ours
@@ -81,17 +81,17 @@ class Probe:
     def check(self) -> Check:
         """Tries it. Raises nothing."""
         try:
-            return self.told(WORKS, self.attempt(), "")
+            return self.report(WORKS, self.attempt(), "")
         except Problem as problem:
-            return self.told(problem.status, problem.detail, problem.remedy)
+            return self.report(problem.status, problem.detail, problem.remedy)
         except KwsError as error:
-            return self.told(BROKEN, str(error), self.remedy)
+            return self.report(BROKEN, str(error), self.remedy)
         except (Exception, SystemExit) as error:  # other people's code: whatever it raises is told
-            return self.told(BROKEN, f"{type(error).__name__}: {error}", self.remedy)
+            return self.report(BROKEN, f"{type(error).__name__}: {error}", self.remedy)
 
-    def told(self, status: str, detail: str, remedy: str) -> Check:
+    def report(self, status: str, detail: str, remedy: str) -> Check:
         """On one line."""
-        line = " ".join(detail.split())[:_LONGEST_REASON]
+        line = " ".join(detail.split())[:_MAX_DETAIL_CHARS]
         return Check(self.section, self.name, self.needed, status, line, remedy)
 
 
@@ -188,44 +188,48 @@ def _format(name: str) -> str:
     from kws.audio import recordings
     from kws.doctor import sample_files
 
-    form = next(each for each in sample_files.FORMATS if each.name == name)
+    audio_format = next(each for each in sample_files.FORMATS if each.name == name)
     with tempfile.TemporaryDirectory(prefix="kws-") as folder:
-        path = Path(folder, f"tone{form.suffix}")
-        _write_tone(path, form)
+        path = Path(folder, f"tone{audio_format.suffix}")
+        _write_tone(path, audio_format)
         try:
-            heard = recordings.read(path)
+            measurement = recordings.read(path)
         except AudioError as error:
             raise Problem(BROKEN, str(error).removeprefix(f"{path}: ")) from error
-    return _tone_in(heard)
+    return _check_tone(measurement)
 
 
-def _write_tone(path: Path, form: "Format") -> None:
+def _write_tone(path: Path, audio_format: "Format") -> None:
     from kws.doctor.sample_files import NoEncoderError, write_tone
 
     try:
-        write_tone(path, form)
+        write_tone(path, audio_format)
     except NoEncoderError as error:
-        raise Problem(UNTRIED, str(error)) from error
+        raise Problem(NOT_TRIED, str(error)) from error
     except ModuleNotFoundError as error:
         if error.name != "av":
             raise
         raise Problem(MISSING, "needs PyAV", OPTIONAL["av"][1]) from None
 
 
-def _tone_in(samples: "np.ndarray") -> str:
+def _check_tone(samples: "np.ndarray") -> str:
     """Raises Problem for samples (16 kHz) that are not the tone that was written."""
     import numpy as np
 
     from kws.audio.recordings import SAMPLE_RATE
-    from kws.doctor.sample_files import LEVEL, PITCH_HERTZ
+    from kws.doctor.sample_files import TONE_AMPLITUDE, TONE_HERTZ
 
     seconds, level = len(samples) / SAMPLE_RATE, float(np.sqrt(2 * np.mean(samples**2)))
     pitch = float(np.abs(np.fft.rfft(samples)).argmax() / seconds)
-    heard = f"{seconds:.2f} s of {pitch:.0f} Hz at {level:.2f}"
-    if abs(seconds - 1) > 0.1 or abs(pitch - PITCH_HERTZ) > 5 or not LEVEL / 2 < level < 2 * LEVEL:
-        written = f"1.00 s of {PITCH_HERTZ:.0f} Hz at {LEVEL:.2f}"
-        raise Problem(BROKEN, f"{heard} heard, {written} written")
-    return heard
+    measurement = f"{seconds:.2f} s of {pitch:.0f} Hz at {level:.2f}"
+    if (
+        abs(seconds - 1) > 0.1
+        or abs(pitch - TONE_HERTZ) > 5
+        or not TONE_AMPLITUDE / 2 < level < 2 * TONE_AMPLITUDE
+    ):
+        expected = f"1.00 s of {TONE_HERTZ:.0f} Hz at {TONE_AMPLITUDE:.2f}"
+        raise Problem(BROKEN, f"{measurement} heard, {expected} written")
+    return measurement
 
 
 # Microphones
@@ -241,24 +245,24 @@ def _microphone() -> str:
     from kws.audio import microphone
 
     try:
-        names = microphone.devices()
+        names = microphone.list_devices()
     except AudioError as error:
         raise Problem(MISSING, str(error)) from error
-    blocks = microphone.blocks(block_seconds=0.1, on_loss=lambda seconds: None)
+    blocks = microphone.blocks(block_seconds=0.1, on_overrun=lambda seconds: None)
     try:
-        heard = np.concatenate([next(blocks) for _ in range(4)])
+        measurement = np.concatenate([next(blocks) for _ in range(4)])
     except AudioError as error:
-        raise Problem(UNTRIED, str(error)) from error
+        raise Problem(NOT_TRIED, str(error)) from error
     finally:
         blocks.close()
-    there = f"there are: {', '.join(names)}"
-    if not heard.any():
+    device_list = f"there are: {', '.join(names)}"
+    if not measurement.any():
         raise Problem(
             BROKEN,
-            f"gives nothing but digital silence; {there}",
+            f"gives nothing but digital silence; {device_list}",
             "Unmute it, or choose one: --input-device NAME",
         )
-    return f"level {10 * np.log10(np.mean(heard**2)):.0f} dB of full scale; {there}"
+    return f"level {10 * np.log10(np.mean(measurement**2)):.0f} dB of full scale; {device_list}"
 
 
 # Models
@@ -266,15 +270,20 @@ def _microphone() -> str:
 
 def _models() -> list[Probe]:
     shipped = Probe("models", "shipped", _shipped_model, _REINSTALL, True)
-    own = sorted(path for path in Path("models").glob("*.onnx") if path.resolve().parent != _CLONED)
-    return [shipped, *(Probe("models", str(path), partial(_own_model, path)) for path in own)]
+    local_models = sorted(
+        path for path in Path("models").glob("*.onnx") if path.resolve().parent != _CLONE_MODELS
+    )
+    return [
+        shipped,
+        *(Probe("models", str(path), partial(_own_model, path)) for path in local_models),
+    ]
 
 
 def _shipped_model() -> str:
-    from kws.runtime.model_file import folders
+    from kws.runtime.model_file import model_folders
     from kws.runtime.spotter import Spotter
 
-    folder = next((each for each in folders()[1:] if (each / "welcome.onnx").is_file()), None)
+    folder = next((each for each in model_folders()[1:] if (each / "welcome.onnx").is_file()), None)
     if folder is None:
         raise Problem(
             MISSING,
@@ -319,9 +328,9 @@ def _engine(name: str) -> str:
     from kws.synth.engines import kokoro, registry
 
     engine = registry.ENGINES[name]
-    lack = engine.missing()
-    if lack:
-        raise Problem(MISSING, f"needs {lack}", engine.install)
+    missing_dependency = engine.missing()
+    if missing_dependency:
+        raise Problem(MISSING, f"needs {missing_dependency}", engine.install)
     os.environ["KWS_KOKORO_VOICES"] = str(kokoro.voices_folder())  # those that are there
     with tempfile.TemporaryDirectory(prefix="kws-") as cache:  # but nothing new in the user's cache
         os.environ["XDG_CACHE_HOME"] = cache

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from kws.doctor.checks import BROKEN, SECTIONS, Check, Probe, probes_of
 from kws.errors import KwsError
 
-_PATIENCE_SECONDS = 60.0  # for one check: importing torch can take half of it on a busy machine
+_TIMEOUT_SECONDS = 60.0  # for one check: importing torch can take half of it on a busy machine
 
 # Of a child: the same modules are found there, whatever lies in the current folder.
 _CHILD = """
@@ -36,12 +36,12 @@ def run() -> Iterator[list[Check]]:
     Raises KwsError where there is no room for what they write meanwhile.
     """
     with _scratch() as scratch, ThreadPoolExecutor(len(SECTIONS)) as pool:
-        wards = [_Ward(section, scratch) for section in SECTIONS]
+        runners = [_SectionRunner(section, scratch) for section in SECTIONS]
         try:
-            yield from pool.map(_Ward.checks, wards)
+            yield from pool.map(_SectionRunner.checks, runners)
         finally:  # Ctrl-C, or nobody reads on
-            for ward in wards:
-                ward.close()
+            for runner in runners:
+                runner.close()
 
 
 @contextmanager
@@ -50,19 +50,19 @@ def _scratch() -> Iterator[str]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="kws-", ignore_cleanup_errors=True)
     except OSError as error:
-        told = f"no temporary folder can be made ({error.strerror}). Set TMPDIR."
-        raise KwsError(told) from error
+        report = f"no temporary folder can be made ({error.strerror}). Set TMPDIR."
+        raise KwsError(report) from error
     with folder as name:
         yield name
 
 
-def lines(checks: Sequence[Check]) -> str:
+def format_section(checks: Sequence[Check]) -> str:
     """A section as text."""
     width = max(len(check.name) for check in checks)
-    return "\n".join([checks[0].section, *(f"  {_line(check, width)}" for check in checks)])
+    return "\n".join([checks[0].section, *(f"  {_format_check(check, width)}" for check in checks)])
 
 
-def _line(check: Check, width: int) -> str:
+def _format_check(check: Check, width: int) -> str:
     remedy = f"  → {check.remedy}" if check.remedy else ""
     return f"{check.status:<9}  {check.name:<{width}}  {check.detail}{remedy}"
 
@@ -90,12 +90,12 @@ def answer(section: str, start: int) -> None:
             print(json.dumps(asdict(probe.check())), file=out, flush=True)
 
 
-class _Ward:
+class _SectionRunner:
     """Tries one section in a child, and in another one from there on where that does not answer."""
 
     def __init__(self, section: str, scratch: str):
         self._section = section
-        self._places = {
+        self._environment = {
             "TMPDIR": scratch,
             "MPLCONFIGDIR": scratch,
         }  # matplotlib keeps a list of fonts
@@ -104,23 +104,23 @@ class _Ward:
 
     def checks(self) -> list[Check]:
         probes = probes_of(self._section)
-        found: list[Check] = []
-        while len(found) < len(probes) and not self._closed:
-            found += self._answered(probes, len(found))
-        return found
+        results: list[Check] = []
+        while len(results) < len(probes) and not self._closed:
+            results += self._run_child(probes, len(results))
+        return results
 
     def close(self) -> None:
         self._closed = True
         if self._child:
             self._child.kill()
 
-    def _answered(self, probes: Sequence[Probe], start: int) -> list[Check]:
+    def _run_child(self, probes: Sequence[Probe], start: int) -> list[Check]:
         """Checks from number `start` on; where a child did not answer, the last one says so."""
         line = [sys.executable, "-c", _CHILD, self._section, str(start), *sys.path]
-        found: list[Check] = []
+        results: list[Check] = []
         with subprocess.Popen(
             line,
-            env=os.environ | self._places,
+            env=os.environ | self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -128,37 +128,37 @@ class _Ward:
             self._child = child
             for probe in probes[start:]:
                 try:
-                    found.append(Check(**json.loads(_line_within(child, _PATIENCE_SECONDS))))
+                    results.append(Check(**json.loads(_read_line(child, _TIMEOUT_SECONDS))))
                 except _NoAnswerError as error:
-                    return [*found, probe.told(BROKEN, str(error), probe.remedy)]
-        return found
+                    return [*results, probe.report(BROKEN, str(error), probe.remedy)]
+        return results
 
 
 class _NoAnswerError(Exception):
     """Why a child did not answer."""
 
 
-def _line_within(child: subprocess.Popen, seconds: float) -> bytes:
+def _read_line(child: subprocess.Popen, seconds: float) -> bytes:
     """The next line of a child. Raises _NoAnswerError where it ends before, or takes longer."""
     assert child.stdout is not None  # a pipe
-    late = threading.Event()
+    timed_out = threading.Event()
 
-    def end() -> None:
-        late.set()
+    def kill_child() -> None:
+        timed_out.set()
         child.kill()
 
-    timer = threading.Timer(seconds, end)
+    timer = threading.Timer(seconds, kill_child)
     timer.start()
     line = child.stdout.readline()
     timer.cancel()
-    if late.is_set():
+    if timed_out.is_set():
         raise _NoAnswerError(f"no answer within {seconds:.0f} s")
     if not line:
-        raise _NoAnswerError(f"ended its process ({_ending(child.wait())})")
+        raise _NoAnswerError(f"ended its process ({_describe_exit(child.wait())})")
     return line
 
 
-def _ending(status: int) -> str:
+def _describe_exit(status: int) -> str:
     with suppress(ValueError):
         return signal.Signals(-status).name
     return f"status {status}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-PITCH_HERTZ, LEVEL = 440.0, 0.3
+TONE_HERTZ, TONE_AMPLITUDE = 440.0, 0.3
 
 
 class NoEncoderError(Exception):
@@ -43,34 +43,40 @@ FORMATS = (
 )
 
 
-def write_tone(path: Path, form: Format) -> None:
+def write_tone(path: Path, audio_format: Format) -> None:
     """Raises NoEncoderError, and ImportError where PyAV is needed and does not load."""
-    tone = LEVEL * np.sin(2 * np.pi * PITCH_HERTZ * np.arange(form.rate) / form.rate)
-    if form.container:
-        _write_with_libsndfile(path, form, tone.astype(np.float32))
+    tone = TONE_AMPLITUDE * np.sin(
+        2 * np.pi * TONE_HERTZ * np.arange(audio_format.rate) / audio_format.rate
+    )
+    if audio_format.container:
+        _write_with_libsndfile(path, audio_format, tone.astype(np.float32))
     else:
-        _write_with_pyav(path, form, tone.astype(np.float32))
+        _write_with_pyav(path, audio_format, tone.astype(np.float32))
 
 
-def _write_with_libsndfile(path: Path, form: Format, samples: np.ndarray) -> None:
-    if not soundfile.check_format(form.container, form.codec):
+def _write_with_libsndfile(path: Path, audio_format: Format, samples: np.ndarray) -> None:
+    if not soundfile.check_format(audio_format.container, audio_format.codec):
         raise NoEncoderError(f"libsndfile {soundfile.__libsndfile_version__} does not write it")
-    soundfile.write(path, samples, form.rate, form.codec, format=form.container)
+    soundfile.write(
+        path, samples, audio_format.rate, audio_format.codec, format=audio_format.container
+    )
 
 
-def _write_with_pyav(path: Path, form: Format, samples: np.ndarray) -> None:
+def _write_with_pyav(path: Path, audio_format: Format, samples: np.ndarray) -> None:
     import av
 
     try:
-        av.Codec(form.codec, "w")
+        av.Codec(audio_format.codec, "w")
     except av.FFmpegError as error:
         raise NoEncoderError(f"PyAV {av.__version__} does not write it") from error
     with av.open(str(path), "w") as file:
-        stream = file.add_stream(form.codec, rate=form.rate, layout="mono")
+        stream = file.add_stream(audio_format.codec, rate=audio_format.rate, layout="mono")
         assert isinstance(stream, av.AudioStream)
-        stream.bit_rate = 12_200 if form.rate == 8_000 else 64_000
-        whole = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        whole.sample_rate = form.rate
-        for frame in av.AudioResampler(stream.format, "mono", form.rate).resample(whole):
+        stream.bit_rate = 12_200 if audio_format.rate == 8_000 else 64_000
+        full_frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        full_frame.sample_rate = audio_format.rate
+        for frame in av.AudioResampler(stream.format, "mono", audio_format.rate).resample(
+            full_frame
+        ):
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))

@@ -13,106 +13,116 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from kws.errors import ModelError, install_hint
-from kws.runtime.model_file import ModelInfo, find, open_reader, open_session
-from kws.runtime.verifier import Heard, Reader
+from kws.runtime.model_file import ModelInfo, find_model, open_session, open_verifier
+from kws.runtime.verifier import Verifier, VerifierState
 
 
 @dataclass(frozen=True)
-class State:
-    """`waiting` [B, n]: samples short of a frame; `memory` [B, S]: the network's own state;
-    `heard`: what a reader needs, where there is one."""
+class EngineState:
+    """`pending_samples` [B, n]: samples short of a frame; `network_state` [B, S]: the network's own state;
+    `verifier_state`: what a reader needs, where there is one."""
 
-    waiting: np.ndarray
-    memory: np.ndarray
-    heard: Heard | None = None
+    pending_samples: np.ndarray
+    network_state: np.ndarray
+    verifier_state: VerifierState | None = None
 
 
-class Step(NamedTuple):
-    """Probabilities `pooled` and `frames` [B, F, W]; `extents` [B, F, W, 2] in seconds (see
-    `kws.runtime.postprocess.Scores`); log p of the `letters` [B, F, L] of a model that reads, too (else L is 0).
+class StepOutput(NamedTuple):
+    """Probabilities `pooled` and `frames` [B, F, W]; `boundaries` [B, F, W, 2] in seconds (see
+    `kws.runtime.postprocess.Scores`); log p of the `phones` [B, F, L] of a model that reads, too (else L is 0).
     """
 
     pooled: np.ndarray
     frames: np.ndarray
-    extents: np.ndarray
-    letters: np.ndarray
+    boundaries: np.ndarray
+    phones: np.ndarray
 
 
 class Engine(Protocol):
-    """What runs a model: `silence` makes the state before any stream, `step` goes on from
+    """What runs a model: `initial_state` makes the state before any stream, `step` goes on from
     a state."""
 
     @property
     def info(self) -> ModelInfo: ...
 
-    def silence(self, batch: int = 1) -> State: ...
+    def initial_state(self, batch: int = 1) -> EngineState: ...
 
-    def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]: ...
-
-
-Run = Callable[[np.ndarray, np.ndarray], tuple[Step, np.ndarray]]
+    def step(self, audio: np.ndarray, state: EngineState) -> tuple[StepOutput, EngineState]: ...
 
 
-def begin(memory: np.ndarray, reader: Reader | None) -> State:
+NetworkRunner = Callable[[np.ndarray, np.ndarray], tuple[StepOutput, np.ndarray]]
+
+
+def make_initial_state(network_state: np.ndarray, verifier: Verifier | None) -> EngineState:
     """The state before any sample, of streams whose network has this memory [B, S] of silence."""
-    heard = None if reader is None else reader.silence(len(memory))
-    return State(np.zeros((len(memory), 0), np.float32), memory, heard)
+    verifier_state = None if verifier is None else verifier.initial_state(len(network_state))
+    return EngineState(np.zeros((len(network_state), 0), np.float32), network_state, verifier_state)
 
 
 def advance(
-    run: Run, info: ModelInfo, reader: Reader | None, audio: np.ndarray, state: State
-) -> tuple[Step, State]:
+    run: NetworkRunner,
+    info: ModelInfo,
+    verifier: Verifier | None,
+    audio: np.ndarray,
+    state: EngineState,
+) -> tuple[StepOutput, EngineState]:
     """One step of any engine: `run(audio, memory)` makes scores of whole frames, what is short of a
     frame waits in the state."""
-    if state.waiting.shape[1]:
-        audio = np.concatenate([state.waiting, audio], axis=1)
-    ready = audio.shape[1] - audio.shape[1] % info.frame_samples
-    if not ready:
-        return _nothing(len(audio), info), replace(state, waiting=audio.copy())
-    step, memory = run(audio[:, :ready], state.memory)
-    waiting = audio[:, ready:].copy()  # whoever brought the audio may use its memory again
-    if reader is None:
-        return step, State(waiting, memory)
-    assert state.heard is not None, "this state was made without the model's reader"
-    pooled, extents, heard = reader.weigh(step.pooled, step.extents, audio[:, :ready], state.heard)
-    return step._replace(pooled=pooled, extents=extents), State(waiting, memory, heard)
+    if state.pending_samples.shape[1]:
+        audio = np.concatenate([state.pending_samples, audio], axis=1)
+    ready_samples = audio.shape[1] - audio.shape[1] % info.frame_samples
+    if not ready_samples:
+        return _empty_step(len(audio), info), replace(state, pending_samples=audio.copy())
+    step, network_state = run(audio[:, :ready_samples], state.network_state)
+    pending_samples = audio[
+        :, ready_samples:
+    ].copy()  # whoever brought the audio may use its memory again
+    if verifier is None:
+        return step, EngineState(pending_samples, network_state)
+    assert state.verifier_state is not None, "this state was made without the model's reader"
+    pooled, boundaries, verifier_state = verifier.rescore(
+        step.pooled, step.boundaries, audio[:, :ready_samples], state.verifier_state
+    )
+    return step._replace(pooled=pooled, boundaries=boundaries), EngineState(
+        pending_samples, network_state, verifier_state
+    )
 
 
-def _nothing(batch: int, info: ModelInfo) -> Step:
-    words, letters = len(info.words), len(info.letters)
-    return Step(
+def _empty_step(batch: int, info: ModelInfo) -> StepOutput:
+    words, phones = len(info.words), len(info.phones)
+    return StepOutput(
         *(
             np.zeros((batch, 0, *shape), np.float32)
-            for shape in ((words,), (words,), (words, 2), (letters,))
+            for shape in ((words,), (words,), (words, 2), (phones,))
         )
     )
 
 
-class Portable:
+class PicklableEngine:
     """An engine that is copied or pickled. It holds nothing of any stream, so a copy is the engine
     itself; what is pickled is how to open it again."""
 
-    def _opening(self) -> "Opening":
+    def _make_spec(self) -> "EngineSpec":
         raise NotImplementedError
 
-    def __copy__(self) -> "Portable":
+    def __copy__(self) -> "PicklableEngine":
         return self
 
-    def __deepcopy__(self, _: dict) -> "Portable":
+    def __deepcopy__(self, _: dict) -> "PicklableEngine":
         return self
 
     def __reduce__(self) -> tuple:
-        return Reopened, tuple(self._opening())
+        return LazyEngine, tuple(self._make_spec())
 
 
-class Opening(NamedTuple):
+class EngineSpec(NamedTuple):
     """How to open an engine again: `open` it, where its model file still has this `checksum`."""
 
     open: Callable[[], Engine]
     checksum: int
 
 
-class Reopened(Portable):
+class LazyEngine(PicklableEngine):
     """An engine that was pickled elsewhere. It is opened when it is first used: a pool of processes
     would wait for ever where unpickling fails, but hands on what its work raises.
 
@@ -120,15 +130,15 @@ class Reopened(Portable):
     """
 
     def __init__(self, open_engine: Callable[[], Engine], checksum: int):
-        self._recipe = Opening(open_engine, checksum)
+        self._spec = EngineSpec(open_engine, checksum)
 
-    def _opening(self) -> Opening:
-        return self._recipe
+    def _make_spec(self) -> EngineSpec:
+        return self._spec
 
     @cached_property
     def _engine(self) -> Engine:
-        engine = self._recipe.open()
-        if engine.info.checksum != self._recipe.checksum:
+        engine = self._spec.open()
+        if engine.info.checksum != self._spec.checksum:
             raise ModelError(
                 f"{engine.info.path}: this model has changed since it was loaded by whoever sent "
                 "it. Load it there again."
@@ -139,54 +149,64 @@ class Reopened(Portable):
     def info(self) -> ModelInfo:
         return self._engine.info
 
-    def silence(self, batch: int = 1) -> State:
-        return self._engine.silence(batch)
+    def initial_state(self, batch: int = 1) -> EngineState:
+        return self._engine.initial_state(batch)
 
-    def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]:
+    def step(self, audio: np.ndarray, state: EngineState) -> tuple[StepOutput, EngineState]:
         return self._engine.step(audio, state)
 
 
-class OnnxEngine(Portable):
-    """Runs a model file with ONNX Runtime on one CPU thread; with `alone`, as if there were no
+class OnnxEngine(PicklableEngine):
+    """Runs a model file with ONNX Runtime on one CPU thread; with `without_verifier`, as if there were no
     reader in it."""
 
-    def __init__(self, model: str = "welcome", *, alone: bool = False):
-        self._session, self.info = open_session(find(model))
-        self._reader = None if alone else open_reader(self._session, self.info)
+    def __init__(self, model: str = "welcome", *, without_verifier: bool = False):
+        self._session, self.info = open_session(find_model(model))
+        self._verifier = None if without_verifier else open_verifier(self._session, self.info)
         self._outputs = [
             "new_state",
             "pooled",
             "frames",
-            "extents",
-            *(["letters"] if self.info.letters else []),
+            "boundaries",
+            *(["phones"] if self.info.phones else []),
         ]
 
-    def _opening(self) -> Opening:
-        return Opening(
-            partial(OnnxEngine, str(self.info.path.absolute()), alone=self._reader is None),
+    def _make_spec(self) -> EngineSpec:
+        return EngineSpec(
+            partial(
+                OnnxEngine, str(self.info.path.absolute()), without_verifier=self._verifier is None
+            ),
             self.info.checksum,
         )
 
-    def silence(self, batch: int = 1) -> State:
+    def initial_state(self, batch: int = 1) -> EngineState:
         """State of `batch` streams before their first sample: endless digital silence."""
-        # The network forgets after `past_samples`, so silence of that length leaves the same state
+        # The network forgets after `context_samples`, so silence of that length leaves the same state
         # whatever was there before.
-        frames = -(-self.info.past_samples // self.info.frame_samples)
-        nothing = np.zeros((1, frames * self.info.frame_samples), np.float32)
-        memory = self._run(nothing, np.zeros((1, self.info.state_size), np.float32))[1]
-        return begin(np.repeat(memory, batch, axis=0), self._reader)
+        frames = -(-self.info.context_samples // self.info.frame_samples)
+        silent_audio = np.zeros((1, frames * self.info.frame_samples), np.float32)
+        network_state = self._run_network(
+            silent_audio, np.zeros((1, self.info.state_size), np.float32)
+        )[1]
+        return make_initial_state(np.repeat(network_state, batch, axis=0), self._verifier)
 
-    def step(self, audio: np.ndarray, state: State) -> tuple[Step, State]:
+    def step(self, audio: np.ndarray, state: EngineState) -> tuple[StepOutput, EngineState]:
         """Scores of new samples.
 
         audio [B, n]: float32, 16 kHz, any n. Returns the F frames these samples complete (F may be
         0), and the new state.
         """
-        return advance(self._run, self.info, self._reader, audio, state)
+        return advance(self._run_network, self.info, self._verifier, audio, state)
 
-    def _run(self, audio: np.ndarray, memory: np.ndarray) -> tuple[Step, np.ndarray]:
-        memory, *scores = self._session.run(self._outputs, {"audio": audio, "state": memory})
-        return Step(*scores, *([] if self.info.letters else [scores[0][..., :0]])), memory
+    def _run_network(
+        self, audio: np.ndarray, network_state: np.ndarray
+    ) -> tuple[StepOutput, np.ndarray]:
+        network_state, *scores = self._session.run(
+            self._outputs, {"audio": audio, "state": network_state}
+        )
+        return StepOutput(
+            *scores, *([] if self.info.phones else [scores[0][..., :0]])
+        ), network_state
 
 
 def load(model: str = "welcome", device: str = "cpu") -> Engine:

@@ -14,23 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kws.audio.addresses import check_file
-from kws.audio.folders import normalized, on_disk
+from kws.audio.addresses import reject_url
+from kws.audio.folders import find_on_disk, normalize_name
 from kws.errors import ModelError
-from kws.runtime.postprocess import NEVER, EventSettings
-from kws.runtime.verifier import Reader, Weighing
+from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
+from kws.runtime.verifier import Fusion, Verifier
 
 if TYPE_CHECKING:
     import onnxruntime
 
-# A file with a reader is none for a kws that would not ask it, or not weigh what it says in the
-# same way.
-FORMAT, WITH_READER = 1, 4
-# 3: with a reader that does not tell how it is to be weighed.
-KNOWN_FORMATS = (FORMAT, 3, WITH_READER)
+FORMAT = 5
 METADATA_KEY = "kws"
-READER_KEY = "kws_reader"  # of the graph of its reader, in base64, if it has one
-_NEEDED = ("words", "sample_rate", "frame_samples", "past_samples", "state_size", "events")
+VERIFIER_KEY = "kws_verifier"  # of the graph of its reader, in base64, if it has one
+_REQUIRED_KEYS = (
+    "words",
+    "sample_rate",
+    "frame_samples",
+    "context_samples",
+    "state_size",
+    "events",
+)
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,14 @@ class ModelInfo:
         return self.document["state_size"]
 
     @property
-    def past_samples(self) -> int:
+    def context_samples(self) -> int:
         """Samples after which nothing of the past is left in the state."""
-        return self.document["past_samples"]
+        return self.document["context_samples"]
 
     @property
-    def letters(self) -> str:
+    def phones(self) -> str:
         """What it writes down, frame by frame, beside its scores; nothing, if it does not."""
-        return self.document.get("letters", "")
+        return self.document.get("phones", "")
 
     @property
     def events(self) -> EventSettings:
@@ -81,47 +84,55 @@ class ModelInfo:
         """
         own = zip(self.words, self.events.threshold, strict=True)
         return tuple(
-            NEVER if threshold >= NEVER else self._threshold_for(word, false_alarms_per_hour)
+            UNREACHABLE_THRESHOLD
+            if threshold >= UNREACHABLE_THRESHOLD
+            else self._threshold_for(word, false_alarms_per_hour)
             for word, threshold in own
         )
 
-    def _threshold_for(self, word: str, wanted: float) -> float:
+    def _threshold_for(self, word: str, max_false_alarms_per_hour: float) -> float:
         calibration = self.document.get("calibration") or {"hours": 0.0, "rows": []}
         rows = [row for row in calibration["rows"] if row["word"] == word]
-        fitting = [row for row in rows if row["false_alarms_per_hour"] <= wanted]
-        if not fitting:
-            least = min((row["false_alarms_per_hour"] for row in rows), default=None)
-            never = (
+        rows_within_target = [
+            row for row in rows if row["false_alarms_per_hour"] <= max_false_alarms_per_hour
+        ]
+        if not rows_within_target:
+            lowest_rate = min((row["false_alarms_per_hour"] for row in rows), default=None)
+            no_rows_reason = (
                 "its calibration could promise nothing"
                 if calibration["hours"]
                 else "it was never calibrated"
             )
-            reach = never if least is None else f"its lowest row is {least:g} per hour"
+            limit_text = (
+                no_rows_reason
+                if lowest_rate is None
+                else f"its lowest row is {lowest_rate:g} per hour"
+            )
             raise ModelError(
-                f"{self.path}: cannot promise {wanted:g} false alarms per hour "
-                f"for '{word}': {reach} "
+                f"{self.path}: cannot promise {max_false_alarms_per_hour:g} false alarms per hour "
+                f"for '{word}': {limit_text} "
                 f"({calibration['hours']:.1f} h heard). Ask for more, or set --threshold."
             )
-        return max(fitting, key=lambda row: row["false_alarms_per_hour"])["threshold"]
+        return max(rows_within_target, key=lambda row: row["false_alarms_per_hour"])["threshold"]
 
 
-def find(model: str | Path) -> Path:
+def find_model(model: str | Path) -> Path:
     """Path of a model: a path as it is; a name is looked up in ./models, then among the shipped
     models. Raises ModelError, KwsError for an address."""
-    check_file(model)
-    path = on_disk(Path(model))
+    reject_url(model)
+    path = find_on_disk(Path(model))
     if path.suffix == ".onnx" or len(path.parts) > 1:
         if not _is_file(path):
             raise ModelError(
                 f"{path}: no such model file. "
-                f"Give the path of an .onnx file made by kws, or a name: {_known()}."
+                f"Give the path of an .onnx file made by kws, or a name: {_list_model_names()}."
             )
         return path
-    for found in (on_disk(folder / f"{model}.onnx") for folder in folders()):
-        if _is_file(found):
-            return found
+    for candidate in (find_on_disk(folder / f"{model}.onnx") for folder in model_folders()):
+        if _is_file(candidate):
+            return candidate
     raise ModelError(
-        f"no model named '{model}'. Known: {_known()}. Train one with: kws train {model} --data DIR"
+        f"no model named '{model}'. Known: {_list_model_names()}. Train one with: kws train {model} --data DIR"
     )
 
 
@@ -130,16 +141,16 @@ def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]"
     anything but a model of ours."""
     try:
         content = path.read_bytes()
-        session = _session(content)
+        session = _make_session(content)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
     except Exception as error:  # the runtime has no common base for what it raises on a bad file
         raise ModelError(
             f"{path}: not an ONNX model, or a damaged one. Copy or train it again."
         ) from error
-    document = _check(path, session.get_modelmeta().custom_metadata_map)
+    document = _read_document(path, session.get_modelmeta().custom_metadata_map)
     info = ModelInfo(path, document, zlib.crc32(content))
-    if not _describes(info, session):
+    if not _matches_graph(info, session):
         raise ModelError(
             f"{path}: its graph is not the one that its description tells of. "
             "Copy or train it again."
@@ -147,29 +158,35 @@ def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]"
     return session, info
 
 
-def open_reader(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Reader | None:
+def open_verifier(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Verifier | None:
     """The reader in a model file that was opened. Raises ModelError for one that is damaged."""
-    graph = session.get_modelmeta().custom_metadata_map.get(READER_KEY)
-    known: Any = info.document.get("reader")  # whatever a file holds
+    graph = session.get_modelmeta().custom_metadata_map.get(VERIFIER_KEY)
+    known: Any = info.document.get("verifier")  # whatever a file holds
     if graph is None and known is None:
         return None
     try:
-        letters = known["letters"]
-        sounds = [
-            [[letters.index(letter) for letter in said] for said in known["sounds"].get(word, [])]
+        phones = known["phones"]
+        pronunciations = [
+            [
+                [phones.index(letter) for letter in pronunciation]
+                for pronunciation in known["pronunciations"].get(word, [])
+            ]
             for word in info.words
         ]
-        decoded = base64.b64decode(graph, validate=True)
-        told = known["weighing"] if info.document["format"] == WITH_READER else {}
-        weighing = Weighing(**{name: float(number) for name, number in told.items()})
-        return Reader(
-            lambda: _session(decoded), sounds, known["field_samples"], info.frame_samples, weighing
+        graph_bytes = base64.b64decode(graph, validate=True)
+        fusion = Fusion(**{name: float(number) for name, number in known["fusion"].items()})
+        return Verifier(
+            lambda: _make_session(graph_bytes),
+            pronunciations,
+            known["receptive_field_samples"],
+            info.frame_samples,
+            fusion,
         )
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ModelError(f"{info.path}: its reader is damaged. Copy or train it again.") from error
 
 
-def _session(graph: bytes) -> "onnxruntime.InferenceSession":
+def _make_session(graph: bytes) -> "onnxruntime.InferenceSession":
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -179,7 +196,7 @@ def _session(graph: bytes) -> "onnxruntime.InferenceSession":
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _check(path: Path, metadata: dict[str, str]) -> dict:
+def _read_document(path: Path, metadata: dict[str, str]) -> dict:
     if METADATA_KEY not in metadata:
         raise ModelError(
             f"{path}: an ONNX model of another program; kws needs a file made by 'kws train'."
@@ -189,13 +206,12 @@ def _check(path: Path, metadata: dict[str, str]) -> dict:
         version = document["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
-    if version not in KNOWN_FORMATS:
-        known = f"this kws reads formats {', '.join(map(str, KNOWN_FORMATS))}"
+    if version != FORMAT:
         raise ModelError(
-            f"{path}: model format {version}, {known}. "
+            f"{path}: model format {version}, this kws reads format {FORMAT}. "
             "Train it again, or install the kws that made it."
         )
-    missing = [key for key in _NEEDED if key not in document]
+    missing = [key for key in _REQUIRED_KEYS if key not in document]
     if missing:
         raise ModelError(
             f"{path}: its description lacks {', '.join(missing)}. Copy or train it again."
@@ -215,32 +231,37 @@ def _check(path: Path, metadata: dict[str, str]) -> dict:
     return document
 
 
-def _describes(info: ModelInfo, session: "onnxruntime.InferenceSession") -> bool:
+def _matches_graph(info: ModelInfo, session: "onnxruntime.InferenceSession") -> bool:
     shapes = {each.name: each.shape for each in (*session.get_inputs(), *session.get_outputs())}
-    last = {name: shape[-1] for name, shape in shapes.items() if shape}
-    sizes = {
+    last_dims = {name: shape[-1] for name, shape in shapes.items() if shape}
+    expected_dims = {
         "state": info.state_size,
         "new_state": info.state_size,
         "pooled": len(info.words),
         "frames": len(info.words),
-        "extents": 2,
+        "boundaries": 2,
     }
-    sizes |= {"letters": len(info.letters)} if info.letters or "letters" in last else {}
-    return "audio" in last and all(last.get(name) == size for name, size in sizes.items())
+    expected_dims |= {"phones": len(info.phones)} if info.phones or "phones" in last_dims else {}
+    return "audio" in last_dims and all(
+        last_dims.get(name) == size for name, size in expected_dims.items()
+    )
 
 
 def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
 
 
-def folders() -> list[Path]:
+def model_folders() -> list[Path]:
     """Where models are looked for by name: yours, installed, in a clone."""
     package = Path(__file__).parents[1]
     return [Path("models"), package / "models", package.parent / "models"]
 
 
-def _known() -> str:
+def _list_model_names() -> str:
     names = {
-        path.stem for folder in folders() for path in folder.glob("*.onnx") if "." not in path.stem
+        path.stem
+        for folder in model_folders()
+        for path in folder.glob("*.onnx")
+        if "." not in path.stem
     }
-    return ", ".join(sorted(map(normalized, names))) or "none"
+    return ", ".join(sorted(map(normalize_name, names))) or "none"

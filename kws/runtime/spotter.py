@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kws.audio import recordings
-from kws.audio.addresses import check_file
+from kws.audio.addresses import reject_url
 from kws.errors import AudioError, KwsError
 from kws.runtime import engine
-from kws.runtime.postprocess import Detection, EventMachine, EventSettings, Scores
+from kws.runtime.postprocess import Detection, DetectionPostprocessor, EventSettings, Scores
 
 if TYPE_CHECKING:
     from kws.runtime.model_file import ModelInfo
@@ -96,7 +96,7 @@ class Spotter:
         and heard as silence.
         """
         rate = self.sample_rate if sample_rate is None else sample_rate
-        yield from self.stream().listen(
+        yield from self.stream().detect_blocks(
             _blocks(recording, rate, recordings.Selection(channel, track))
         )
 
@@ -110,22 +110,22 @@ class Spotter:
         for block in _blocks(samples, self.sample_rate):
             stream.feed(block)
             parts.append(stream.scores)
-        return join(parts)
+        return concatenate_scores(parts)
 
 
 class Stream:
     """One run of audio. `scores` holds the frames made by the latest `feed` or `finish`,
-    `bad_samples` counts the samples so far that were not numbers, or beyond all bounds, and were
+    `invalid_samples` counts the samples so far that were not numbers, or beyond all bounds, and were
     taken for silence."""
 
     def __init__(self, spotter: Spotter):
         self._engine = spotter.engine
         self._frame_seconds = spotter.info.frame_seconds
-        self._machine = EventMachine(spotter.words, spotter.events)
-        self._state = spotter.engine.silence()
+        self._postprocessor = DetectionPostprocessor(spotter.words, spotter.events)
+        self._state = spotter.engine.initial_state()
         self._frames_seen = 0
         self._samples_fed = 0
-        self.bad_samples = 0
+        self.invalid_samples = 0
         self._finished = False
         words = len(spotter.words)
         self.scores = Scores(
@@ -142,16 +142,16 @@ class Stream:
         any n."""
         if self._finished:
             raise KwsError("this stream is finished; start a new one with Spotter.stream()")
-        samples = as_float(samples)
+        samples = to_float32(samples)
         if samples.ndim != 1:
             raise AudioError(
                 f"a stream takes mono samples of shape [n], got {list(samples.shape)}. "
                 "Average the channels first."
             )
         self._samples_fed += len(samples)
-        bad = recordings.no_sound(samples)
+        bad = recordings.find_invalid_samples(samples)
         if bad is not None:
-            self.bad_samples += int(bad.sum())
+            self.invalid_samples += int(bad.sum())
             samples = np.where(bad, np.float32(0), samples)
         return self._advance(samples)
 
@@ -163,36 +163,36 @@ class Stream:
         self._finished = True
         return self._advance(np.zeros(int(FLUSH_SECONDS * Spotter.sample_rate), np.float32))
 
-    def listen(
+    def detect_blocks(
         self,
         blocks: Iterable[np.ndarray],
         after_block: "Callable[[Stream, np.ndarray], None]" = lambda stream, block: None,
     ) -> Iterator[Detection]:
         """Events of all blocks, to the end. What was heard before the blocks break off in an
         AudioError is decided before it is raised."""
-        fault = None
+        deferred_error = None
         try:
             for block in blocks:
                 events = self.feed(block)
                 after_block(self, block)
                 yield from events
         except AudioError as error:
-            fault = error
+            deferred_error = error
         yield from self.finish()
-        if fault:
-            raise fault
+        if deferred_error:
+            raise deferred_error
 
     def _advance(self, samples: np.ndarray) -> list[Detection]:
         size, parts = int(BLOCK_SECONDS * Spotter.sample_rate), []
         # Not at once: a step takes memory for all that it hears.
         for at in range(0, max(len(samples), 1), size):
             step, self._state = self._engine.step(samples[None, at : at + size], self._state)
-            parts.append(as_scores(step, self._frames_seen, self._frame_seconds))
+            parts.append(scores_from_step(step, self._frames_seen, self._frame_seconds))
             self._frames_seen += len(parts[-1].times)
-        self.scores = parts[0] if len(parts) == 1 else join(parts)
-        return [self._within(event) for event in self._machine.feed(self.scores)]
+        self.scores = parts[0] if len(parts) == 1 else concatenate_scores(parts)
+        return [self._clip_to_audio(event) for event in self._postprocessor.feed(self.scores)]
 
-    def _within(self, event: Detection) -> Detection:
+    def _clip_to_audio(self, event: Detection) -> Detection:
         """Nothing ends after the audio does, though the decision may have needed silence
         after it."""
         end = round(self.seconds, 3)
@@ -201,24 +201,24 @@ class Stream:
         )
 
 
-def as_scores(step: engine.Step, frames_seen: int, frame_seconds: float) -> Scores:
+def scores_from_step(step: engine.StepOutput, frames_seen: int, frame_seconds: float) -> Scores:
     """The scores of one stream, which had `frames_seen` frames before this step."""
     times = np.arange(frames_seen + 1, frames_seen + 1 + step.pooled.shape[1]) * frame_seconds
-    return Scores(times, step.pooled[0], step.frames[0], step.extents[0])
+    return Scores(times, step.pooled[0], step.frames[0], step.boundaries[0])
 
 
-def join(parts: Iterable[Scores]) -> Scores:
+def concatenate_scores(parts: Iterable[Scores]) -> Scores:
     """Scores of consecutive portions as one."""
     parts = list(parts)
     return Scores(
         *(
             np.concatenate([getattr(part, name) for part in parts])
-            for name in ("times", "pooled", "frames", "extents")
+            for name in ("times", "pooled", "frames", "boundaries")
         )
     )
 
 
-def as_float(samples: np.ndarray) -> np.ndarray:
+def to_float32(samples: np.ndarray) -> np.ndarray:
     """Samples as float32 in ±1; int16 is scaled. Raises AudioError for what is neither."""
     try:
         samples = np.asarray(samples)
@@ -230,8 +230,8 @@ def as_float(samples: np.ndarray) -> np.ndarray:
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / 32768
     if samples.dtype.kind != "f":
-        way = " Divide integers by their full scale." if samples.dtype.kind in "iu" else ""
-        raise AudioError(f"samples must be float32 (in ±1) or int16, not {samples.dtype}.{way}")
+        hint = " Divide integers by their full scale." if samples.dtype.kind in "iu" else ""
+        raise AudioError(f"samples must be float32 (in ±1) or int16, not {samples.dtype}.{hint}")
     with np.errstate(over="ignore"):  # what is beyond all bounds becomes infinite
         return samples.astype(np.float32, copy=False)
 
@@ -258,16 +258,16 @@ def _settings(
 def _blocks(
     recording: str | os.PathLike | np.ndarray,
     sample_rate: int,
-    selection: recordings.Selection = recordings.ALL,
+    selection: recordings.Selection = recordings.DEFAULT_SELECTION,
 ) -> Iterator[np.ndarray]:
     if isinstance(recording, (str, os.PathLike)):
-        check_file(os.fspath(recording))
+        reject_url(os.fspath(recording))
         yield from recordings.blocks(Path(recording), BLOCK_SECONDS, selection)
         return
     if selection.track is not None:
         raise KwsError("track chooses among those of a file; samples have none. Leave it out.")
     _check_kind(recording)
-    samples = as_float(recording)
+    samples = to_float32(recording)
     _check_shape(samples)
     if not (isinstance(sample_rate, Real) and sample_rate > 0):
         raise AudioError(
@@ -299,8 +299,8 @@ def _check_kind(recording: object) -> None:
         )
 
 
-def _kind(given: object) -> str:
-    return "None" if given is None else type(given).__name__
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__
 
 
 def _check_shape(samples: np.ndarray) -> None:

@@ -6,13 +6,13 @@ only where the score is not low, which is seldom, and only for the last seconds:
 sounds of the word be read there, compared with what reads best?
 
     log odds of the score  -  weight · (enough - likeness)
-        where the likeness is less than `enough`, and `least` at the least
+        where the likeness is less than `ceiling`, and `floor` at the least
 
 The likeness is the logarithm, per sound, of the ratio of two paths of connectionist temporal
 classification (Graves et al., ICML 2006): the best one through the sounds of the word, and the
 best of all. It is 0 where just these sounds are what is read; of people who say the word some
 cannot be read at all. So the reader never raises a score, and the most it takes is weight ·
-(enough - least). What it says depends on the last `WINDOW` frames alone, and is the same for every
+(enough - least). What it says depends on the last `CONTEXT_FRAMES` frames alone, and is the same for every
 way to cut the audio.
 """
 
@@ -28,54 +28,54 @@ from kws.audio.recordings import SAMPLE_RATE
 if TYPE_CHECKING:
     import onnxruntime
 
-FLOOR = 0.1  # of the score: what is lower stays as it is, and costs nothing
+GATE_SCORE = 0.1  # of the score: what is lower stays as it is, and costs nothing
 # Frames for which a score is held: the last sounds may be read so much later than the word
 # is recognised.
-HELD = 8
-WINDOW = 100  # frames, 2 s: in which the sounds are looked for
-ENDED = 25  # the last of these, in one of which the last sound must be read
+HOLD_FRAMES = 8
+CONTEXT_FRAMES = 100  # frames, 2 s: in which the sounds are looked for
+END_TOLERANCE_FRAMES = 25  # the last of these, in one of which the last sound must be read
 
 Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
 
 
 @dataclass(frozen=True)
-class Weighing:
+class Fusion:
     """What a likeness counts (see above). These are the numbers of model files that do not tell
     their own."""
 
-    weight: float = 2.0
-    enough: float = -1.5
-    least: float = -3.0
+    scale: float = 2.0
+    ceiling: float = -1.5
+    floor: float = -3.0
 
 
 @dataclass(frozen=True)
-class Read:
+class RecognizerState:
     """Of a stream that was read up to its latest frame: the network's state there [1, S], and log p
     of the last letters [WINDOW - 1, L]."""
 
-    memory: np.ndarray
-    letters: np.ndarray
+    network_state: np.ndarray
+    log_probs: np.ndarray
 
 
 @dataclass(frozen=True)
-class Heard:
+class VerifierState:
     """What a reader needs of the past: `audio`, blocks [B, n], the last of which ends where the
-    latest frame does, with so many `samples` in all; of the latest HELD - 1 frames `pooled`
-    [B, HELD - 1, W] and `extents` [B, HELD - 1, W, 2]; and, of streams that were being read, what
-    was `read`."""
+    latest frame does, with so many `num_samples` in all; of the latest HELD - 1 frames `pooled`
+    [B, HELD - 1, W] and `boundaries` [B, HELD - 1, W, 2]; and, of streams that were being read, what
+    was `recognizer_states`."""
 
     audio: tuple[np.ndarray, ...]
-    samples: int
+    num_samples: int
     pooled: np.ndarray
-    extents: np.ndarray
-    read: tuple[Read | None, ...]
+    boundaries: np.ndarray
+    recognizer_states: tuple[RecognizerState | None, ...]
 
 
-class Reader:
+class Verifier:
     """Weighs the scores of a model's words.
 
-    open_graph: gives a session of ONNX Runtime, (`audio` [1, N], `state` [1, S]) → (log p `letters`
-    [1, F, L], `new_state`), of which a frame depends on `field_samples`. sounds: for each word the
+    open_graph: gives a session of ONNX Runtime, (`audio` [1, N], `state` [1, S]) → (log p `log_probs`
+    [1, F, L], `new_state`), of which a frame depends on `receptive_field_samples`. sounds: for each word the
     ways to pronounce it; none where nobody knows, and then its scores stay as they are. weighing:
     how much this reader is to be believed.
     """
@@ -83,160 +83,207 @@ class Reader:
     def __init__(
         self,
         open_graph: "Callable[[], onnxruntime.InferenceSession]",
-        sounds: Sequence[Sequence[Pronunciation]],
-        field_samples: int,
+        phones: Sequence[Sequence[Pronunciation]],
+        receptive_field_samples: int,
         frame_samples: int,
-        weighing: Weighing,
+        fusion: Fusion,
     ):
-        self._open, self._sounds, self._frame, self._weighing = (
+        self._open_session, self._pronunciations, self._frame_samples, self._fusion = (
             open_graph,
-            sounds,
+            phones,
             frame_samples,
-            weighing,
+            fusion,
         )
-        self._readable = np.array([bool(each) for each in sounds])
-        self._field = -(-field_samples // frame_samples)  # frames
+        self._has_pronunciation = np.array([bool(each) for each in phones])
+        self._receptive_field_frames = -(-receptive_field_samples // frame_samples)  # frames
         # Before the first frame that is new.
-        self._needed = (self._field + WINDOW - 2) * frame_samples
+        self._history_samples = (self._receptive_field_frames + CONTEXT_FRAMES - 2) * frame_samples
 
     @cached_property
     def _session(self) -> "onnxruntime.InferenceSession":
         """Made when something is first read: most recordings hold nothing to be read."""
-        return self._open()
+        return self._open_session()
 
-    def silence(self, batch: int) -> Heard:
+    def initial_state(self, batch: int) -> VerifierState:
         """The past of `batch` streams before their first sample."""
-        nothing = np.zeros((batch, HELD - 1, len(self._sounds), 2), np.float32)
-        return Heard(
-            (np.zeros((batch, self._needed), np.float32),),
-            self._needed,
-            nothing[..., 0],
-            nothing,
+        padding = np.zeros((batch, HOLD_FRAMES - 1, len(self._pronunciations), 2), np.float32)
+        return VerifierState(
+            (np.zeros((batch, self._history_samples), np.float32),),
+            self._history_samples,
+            padding[..., 0],
+            padding,
             (None,) * batch,
         )
 
-    def weigh(
-        self, pooled: np.ndarray, extents: np.ndarray, audio: np.ndarray, heard: Heard
-    ) -> tuple[np.ndarray, np.ndarray, Heard]:
+    def rescore(
+        self,
+        pooled: np.ndarray,
+        boundaries: np.ndarray,
+        audio: np.ndarray,
+        verifier_state: VerifierState,
+    ) -> tuple[np.ndarray, np.ndarray, VerifierState]:
         """Scores [B, F, W] and extents [B, F, W, 2] of new frames, weighed, and the past of the
         next ones.
 
         audio [B, F · frame_samples]: all that is new in them. Where a score is held its extents
         are, from where it stands now.
         """
-        known, places = (
-            np.concatenate([heard.pooled, pooled], axis=1),
-            np.concatenate([heard.extents, extents], axis=1),
+        recent_scores, recent_boundaries = (
+            np.concatenate([verifier_state.pooled, pooled], axis=1),
+            np.concatenate([verifier_state.boundaries, boundaries], axis=1),
         )
-        read: list[Read | None] = [None] * len(pooled)
-        weighed, placed = pooled, extents
-        if known.max() >= FLOOR:
+        recognizer_states: list[RecognizerState | None] = [None] * len(pooled)
+        rescored, new_boundaries = pooled, boundaries
+        if recent_scores.max() >= GATE_SCORE:
             # [B, F, W, HELD]
-            windows = np.lib.stride_tricks.sliding_window_view(known, HELD, axis=1)
-            held, at = windows.max(axis=-1), windows.argmax(axis=-1)
-            asked = (held >= FLOOR) & self._readable
-            then = np.take_along_axis(
-                places, (np.arange(at.shape[1])[:, None] + at)[..., None], axis=1
+            windows = np.lib.stride_tricks.sliding_window_view(recent_scores, HOLD_FRAMES, axis=1)
+            held_scores, offset = windows.max(axis=-1), windows.argmax(axis=-1)
+            gated = (held_scores >= GATE_SCORE) & self._has_pronunciation
+            held_boundaries = np.take_along_axis(
+                recent_boundaries, (np.arange(offset.shape[1])[:, None] + offset)[..., None], axis=1
             )
-            since = (HELD - 1 - at) * np.float32(self._frame / SAMPLE_RATE)
-            placed = np.where(asked[..., None], then + since[..., None], extents)
-            weighed = pooled.copy()
-            for stream in np.flatnonzero(asked.any(axis=(1, 2))):
-                sound = np.concatenate([*(block[stream] for block in heard.audio), audio[stream]])
-                likeness, read[stream] = self._likeness(sound, asked[stream], heard.read[stream])
-                weighed[stream] = np.where(
-                    asked[stream], combined(held[stream], likeness, self._weighing), pooled[stream]
+            hold_seconds = (HOLD_FRAMES - 1 - offset) * np.float32(
+                self._frame_samples / SAMPLE_RATE
+            )
+            new_boundaries = np.where(
+                gated[..., None], held_boundaries + hold_seconds[..., None], boundaries
+            )
+            rescored = pooled.copy()
+            for stream in np.flatnonzero(gated.any(axis=(1, 2))):
+                stream_audio = np.concatenate(
+                    [*(block[stream] for block in verifier_state.audio), audio[stream]]
                 )
-        latest_pooled, latest_extents = (
-            each[:, each.shape[1] - HELD + 1 :] for each in (known, places)
+                llr, recognizer_states[stream] = self._compute_word_llr(
+                    stream_audio, gated[stream], verifier_state.recognizer_states[stream]
+                )
+                rescored[stream] = np.where(
+                    gated[stream], fuse(held_scores[stream], llr, self._fusion), pooled[stream]
+                )
+        latest_pooled, latest_boundaries = (
+            each[:, each.shape[1] - HOLD_FRAMES + 1 :]
+            for each in (recent_scores, recent_boundaries)
         )
-        blocks, samples = self._kept(heard, audio[:, -self._needed :].copy())
-        return weighed, placed, Heard(blocks, samples, latest_pooled, latest_extents, tuple(read))
+        blocks, num_samples = self._trim_history(
+            verifier_state, audio[:, -self._history_samples :].copy()
+        )
+        return (
+            rescored,
+            new_boundaries,
+            VerifierState(
+                blocks, num_samples, latest_pooled, latest_boundaries, tuple(recognizer_states)
+            ),
+        )
 
-    def _likeness(
-        self, sound: np.ndarray, asked: np.ndarray, before: Read | None
-    ) -> tuple[np.ndarray, Read | None]:
+    def _compute_word_llr(
+        self, stream_audio: np.ndarray, gated: np.ndarray, previous: RecognizerState | None
+    ) -> tuple[np.ndarray, RecognizerState | None]:
         """Of the words at the frames where they are asked for [F, W], the last of which ends with
         the sound; elsewhere anything."""
-        likeness, last = np.zeros(asked.shape), None
-        frames = np.flatnonzero(asked.any(axis=1))
-        for some in np.split(frames, np.flatnonzero(np.diff(frames) > WINDOW) + 1):
-            letters, last = self._read(
-                sound, some[0], some[-1] + 1, len(asked), before if some[0] <= WINDOW else None
+        llr, last = np.zeros(gated.shape), None
+        frames = np.flatnonzero(gated.any(axis=1))
+        for segment in np.split(frames, np.flatnonzero(np.diff(frames) > CONTEXT_FRAMES) + 1):
+            log_probs, last = self._recognize_phones(
+                stream_audio,
+                segment[0],
+                segment[-1] + 1,
+                len(gated),
+                previous if segment[0] <= CONTEXT_FRAMES else None,
             )
-            for word in np.flatnonzero(asked[some].any(axis=0)).tolist():
-                likeness[some[0] : some[-1] + 1, word] = np.max(
-                    [likenesses(letters, each) for each in self._sounds[word]], axis=0
+            for word in np.flatnonzero(gated[segment].any(axis=0)).tolist():
+                llr[segment[0] : segment[-1] + 1, word] = np.max(
+                    [compute_ctc_llr(log_probs, each) for each in self._pronunciations[word]],
+                    axis=0,
                 )
-        return likeness, last
+        return llr, last
 
-    def _read(
-        self, sound: np.ndarray, first: int, end: int, count: int, before: Read | None
-    ) -> tuple[np.ndarray, Read | None]:
+    def _recognize_phones(
+        self,
+        stream_audio: np.ndarray,
+        first: int,
+        end: int,
+        count: int,
+        previous: RecognizerState | None,
+    ) -> tuple[np.ndarray, RecognizerState | None]:
         """Letters of the frames from WINDOW - 1 before `first` to `end`, and how to go on if that
         is the last of the `count` new ones."""
-        at = len(sound) - count * self._frame
-        if before:
-            start, memory = 0, before.memory
+        offset = len(stream_audio) - count * self._frame_samples
+        if previous:
+            start, network_state = 0, previous.network_state
         else:
-            start, memory = (
-                first - WINDOW + 2 - self._field,
+            start, network_state = (
+                first - CONTEXT_FRAMES + 2 - self._receptive_field_frames,
                 np.zeros((1, self._session.get_inputs()[1].shape[1]), np.float32),
             )
-        audio = sound[None, at + start * self._frame : at + end * self._frame]
-        letters, memory = self._session.run(
-            ["letters", "new_state"], {"audio": audio, "state": memory}
+        audio = stream_audio[
+            None, offset + start * self._frame_samples : offset + end * self._frame_samples
+        ]
+        log_probs, network_state = self._session.run(
+            ["phones", "new_state"], {"audio": audio, "state": network_state}
         )
-        letters = (
-            np.concatenate([before.letters, letters[0]])[first:]
-            if before
-            else letters[0, self._field - 1 :]
+        log_probs = (
+            np.concatenate([previous.log_probs, log_probs[0]])[first:]
+            if previous
+            else log_probs[0, self._receptive_field_frames - 1 :]
         )
-        return letters, Read(memory, letters[len(letters) - WINDOW + 1 :]) if end == count else None
+        return log_probs, RecognizerState(
+            network_state, log_probs[len(log_probs) - CONTEXT_FRAMES + 1 :]
+        ) if end == count else None
 
-    def _kept(self, heard: Heard, block: np.ndarray) -> tuple[tuple[np.ndarray, ...], int]:
+    def _trim_history(
+        self, verifier_state: VerifierState, block: np.ndarray
+    ) -> tuple[tuple[np.ndarray, ...], int]:
         """The last blocks, as many as together hold what is needed, and how many samples
         that is."""
-        blocks, samples, first = (*heard.audio, block), heard.samples + block.shape[1], 0
-        while samples - blocks[first].shape[1] >= self._needed:
-            samples -= blocks[first].shape[1]
+        blocks, num_samples, first = (
+            (*verifier_state.audio, block),
+            verifier_state.num_samples + block.shape[1],
+            0,
+        )
+        while num_samples - blocks[first].shape[1] >= self._history_samples:
+            num_samples -= blocks[first].shape[1]
             first += 1
-        return blocks[first:], samples
+        return blocks[first:], num_samples
 
 
-def combined(score: np.ndarray, likeness: np.ndarray, weighing: Weighing) -> np.ndarray:
+def fuse(score: np.ndarray, llr: np.ndarray, fusion: Fusion) -> np.ndarray:
     """Scores, weighed with the likeness."""
-    lacking = weighing.enough - np.clip(likeness, weighing.least, weighing.enough)
-    score, against = score.astype(np.float64), np.exp(weighing.weight * lacking)
-    return score / (score + (1 - score) * against)
+    deficit = fusion.ceiling - np.clip(llr, fusion.floor, fusion.ceiling)
+    score, penalty = score.astype(np.float64), np.exp(fusion.scale * deficit)
+    return score / (score + (1 - score) * penalty)
 
 
-def likenesses(letters: np.ndarray, sounds: Pronunciation) -> np.ndarray:
-    """For each window of `WINDOW` frames the logarithm of the ratio, per sound; log p `letters`
+def compute_ctc_llr(log_probs: np.ndarray, phones: Pronunciation) -> np.ndarray:
+    """For each window of `CONTEXT_FRAMES` frames the logarithm of the ratio, per sound; log p `log_probs`
     [K, L], letter 0 is the blank.
 
     [K - WINDOW + 1]. A path goes through the sounds in their order, each for a frame or more, with
     or without blanks between two; it begins anywhere in the window.
     """
-    path = np.zeros(2 * len(sounds) - 1, int)
-    path[::2] = sounds
-    loss = (letters - letters.max(axis=1, keepdims=True))[:, path].astype(np.float64)
-    # Of the frames before each.
-    sums = np.concatenate([np.zeros((1, len(path))), loss.cumsum(axis=0)])
-    # [n, S, WINDOW]
-    before, until = (
-        np.lib.stride_tricks.sliding_window_view(each, WINDOW, axis=0)
-        for each in (sums[:-1], sums[1:])
+    path = np.zeros(2 * len(phones) - 1, int)
+    path[::2] = phones
+    relative_log_probs = (log_probs - log_probs.max(axis=1, keepdims=True))[:, path].astype(
+        np.float64
     )
-    nothing = np.full((len(before), 1), -np.inf)
+    # Of the frames before each.
+    cumulative_sums = np.concatenate([np.zeros((1, len(path))), relative_log_probs.cumsum(axis=0)])
+    # [n, S, WINDOW]
+    previous, until = (
+        np.lib.stride_tricks.sliding_window_view(each, CONTEXT_FRAMES, axis=0)
+        for each in (cumulative_sums[:-1], cumulative_sums[1:])
+    )
+    padding = np.full((len(previous), 1), -np.inf)
     # By each part of the path the best sum [n, WINDOW] of those that end with it at each frame.
-    reached: list[np.ndarray] = []
+    best_sums: list[np.ndarray] = []
     for part in range(len(path)):
-        from_here = (
-            np.zeros(before.shape[::2]) if part == 0 else np.hstack([nothing, reached[-1][:, :-1]])
+        entry_sums = (
+            np.zeros(previous.shape[::2])
+            if part == 0
+            else np.hstack([padding, best_sums[-1][:, :-1]])
         )
         # No blank need be between two sounds that differ.
         if part > 1 and part % 2 == 0 and path[part] != path[part - 2]:
-            from_here = np.maximum(from_here, np.hstack([nothing, reached[-2][:, :-1]]))
-        reached.append(until[:, part] + np.maximum.accumulate(from_here - before[:, part], axis=1))
-    return reached[-1][:, WINDOW - ENDED :].max(axis=1) / len(sounds)
+            entry_sums = np.maximum(entry_sums, np.hstack([padding, best_sums[-2][:, :-1]]))
+        best_sums.append(
+            until[:, part] + np.maximum.accumulate(entry_sums - previous[:, part], axis=1)
+        )
+    return best_sums[-1][:, CONTEXT_FRAMES - END_TOLERANCE_FRAMES :].max(axis=1) / len(phones)

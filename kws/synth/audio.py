@@ -8,16 +8,16 @@ import numpy as np
 import soxr
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.terminal.printers import replace_file
+from kws.terminal.printers import write_atomically
 
 MARGIN_SECONDS = 0.06  # kept before and after the sound
-PEAK = 0.7
-_FRAME = SAMPLE_RATE // 100
-_QUIET = 0.02  # of the loudest frame: pause
-_GAP_FRAMES, _CLICK_FRAMES = 15, 4
+PEAK_LEVEL = 0.7
+_FRAME_SAMPLES = SAMPLE_RATE // 100
+_SILENCE_RATIO = 0.02  # of the loudest frame: pause
+_MAX_GAP_FRAMES, _MIN_SOUND_FRAMES = 15, 4
 
 
-def finished(samples: np.ndarray, rate: int, size: float = 1.0) -> np.ndarray:
+def postprocess(samples: np.ndarray, rate: int, size: float = 1.0) -> np.ndarray:
     """Samples [n] at `rate` as a clip: float32 at 16 kHz, without the pauses around it, as loud as
     every other.
 
@@ -25,24 +25,24 @@ def finished(samples: np.ndarray, rate: int, size: float = 1.0) -> np.ndarray:
     shorter by as much. Of silence, silence comes back.
     """
     clip = soxr.resample(np.asarray(samples, np.float32).ravel(), rate * size, SAMPLE_RATE)
-    first, last = _sounding(clip)
+    first, last = _find_sound_bounds(clip)
     margin = round(MARGIN_SECONDS * SAMPLE_RATE)
     clip = clip[max(0, first - margin) : last + margin]
-    return clip * np.float32(PEAK / max(np.abs(clip).max(initial=0.0), 1e-9))
+    return clip * np.float32(PEAK_LEVEL / max(np.abs(clip).max(initial=0.0), 1e-9))
 
 
-def _sounding(clip: np.ndarray) -> tuple[int, int]:
+def _find_sound_bounds(clip: np.ndarray) -> tuple[int, int]:
     """Samples between which something is heard; lone clicks, apart from the rest by more than
     0.15 s, are not counted."""
-    level = np.abs(clip[: len(clip) // _FRAME * _FRAME].reshape(-1, _FRAME)).max(
-        axis=1, initial=0.0
-    )
-    loud = np.flatnonzero(level > _QUIET * level.max(initial=0.0))
-    if not len(loud):
+    frame_levels = np.abs(
+        clip[: len(clip) // _FRAME_SAMPLES * _FRAME_SAMPLES].reshape(-1, _FRAME_SAMPLES)
+    ).max(axis=1, initial=0.0)
+    loud_frames = np.flatnonzero(frame_levels > _SILENCE_RATIO * frame_levels.max(initial=0.0))
+    if not len(loud_frames):
         return 0, len(clip)
-    runs = np.split(loud, np.flatnonzero(np.diff(loud) > _GAP_FRAMES) + 1)
-    runs = [run for run in runs if run[-1] - run[0] + 1 >= _CLICK_FRAMES] or runs
-    return int(runs[0][0]) * _FRAME, int(runs[-1][-1] + 1) * _FRAME
+    runs = np.split(loud_frames, np.flatnonzero(np.diff(loud_frames) > _MAX_GAP_FRAMES) + 1)
+    runs = [run for run in runs if run[-1] - run[0] + 1 >= _MIN_SOUND_FRAMES] or runs
+    return int(runs[0][0]) * _FRAME_SAMPLES, int(runs[-1][-1] + 1) * _FRAME_SAMPLES
 
 
 def from_pcm(data: bytes) -> np.ndarray:
@@ -64,4 +64,4 @@ def write(path: Path, clip: np.ndarray) -> None:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(np.round(np.clip(clip, -1, 1) * 32767).astype("<i2").tobytes())
-    replace_file(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())

@@ -13,7 +13,7 @@ from itertools import permutations
 import numpy as np
 
 from kws.synth import pronunciation
-from kws.synth.pronunciation import sounds, unstressed
+from kws.synth.pronunciation import phonemize, strip_stress
 
 PART, NEAR, SWAPPED, REPLACED, CONTAINING = "part", "near", "swapped", "replaced", "containing"
 KINDS = {
@@ -23,7 +23,7 @@ KINDS = {
     REPLACED: "has another word in place of one of its own",
     CONTAINING: "holds the whole phrase: neither to fire at nor to be silent at",
 }
-_ALIKE = (
+_SIMILAR_PHONES = (
     "iɪᵻ",
     "ɛæA",
     "ɑɔʌɒ",
@@ -41,14 +41,14 @@ _ALIKE = (
     "lɹw",
     "ji",
 )
-_SIMILAR, _OTHER = 0.4, 1.0  # costs of taking one sound for another
-_FEWEST_SOUNDS = 2
-_FARTHEST = 0.5  # of the longer one's sounds
-_REPLACEMENTS = 8  # of each word of a phrase
+_SIMILAR_COST, _DIFFERENT_COST = 0.4, 1.0  # costs of taking one sound for another
+_MIN_PHONES = 2
+_MAX_DISTANCE = 0.5  # of the longer one's sounds
+_REPLACEMENTS_PER_WORD = 8  # of each word of a phrase
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Confusable:
     """A text, why it is listed (one of KINDS), and its distance as a share of the longer one's
     sounds: 1 where it was not measured."""
 
@@ -57,125 +57,140 @@ class Neighbour:
     distance: float
 
 
-def neighbours(
-    phrase: str, pronunciations: Sequence[str] = (), most_near: int = 60
-) -> list[Neighbour]:
+def find_confusables(
+    phrase: str, pronunciations: Sequence[str] = (), max_near: int = 60
+) -> list[Confusable]:
     """Neighbours of a phrase, which is said as spelled unless pronunciations in Kokoro's alphabet
     are given.
 
     Parts, swapped words and containing words first, then the nearest words. Raises SynthError where
     hibari-tts is not installed.
     """
-    pronunciation.need("finding neighbours")
-    said = [unstressed(each) for each in pronunciations] or [sounds(phrase)]
+    pronunciation.require("finding neighbours")
+    target_phones = [strip_stress(each) for each in pronunciations] or [phonemize(phrase)]
     words = {
-        word: plain
-        for word, plain in pronunciation.common().items()
-        if plain not in said and word != phrase
+        word: phones
+        for word, phones in pronunciation.load_common_words().items()
+        if phones not in target_phones and word != phrase
     }
     containing = {
-        word: plain for word, plain in words.items() if any(each in plain for each in said)
+        word: phones
+        for word, phones in words.items()
+        if any(each in phones for each in target_phones)
     }
-    parts = {word: plain for word, plain in words.items() if _is_part(plain, said)}
+    parts = {word: phones for word, phones in words.items() if _is_part(phones, target_phones)}
     rest = {
-        word: plain for word, plain in words.items() if word not in parts and word not in containing
+        word: phones
+        for word, phones in words.items()
+        if word not in parts and word not in containing
     }
     near = sorted(
         (distance, word)
-        for word, distance in zip(rest, _distances(said, rest.values()), strict=True)
-        if distance <= _FARTHEST
+        for word, distance in zip(
+            rest, _relative_distances(target_phones, rest.values()), strict=True
+        )
+        if distance <= _MAX_DISTANCE
     )
     return [
-        *_swapped(phrase),
-        *_replaced(phrase),
-        *_listed(PART, parts, said, own=phrase.split()),
-        *_listed(CONTAINING, containing, said),
-        *_one_of_each([Neighbour(word, NEAR, round(distance, 3)) for distance, word in near], rest)[
-            :most_near
-        ],
+        *_reorder_words(phrase),
+        *_replace_words(phrase),
+        *_rank_by_distance(PART, parts, target_phones, phrase_words=phrase.split()),
+        *_rank_by_distance(CONTAINING, containing, target_phones),
+        *_drop_homophones(
+            [Confusable(word, NEAR, round(distance, 3)) for distance, word in near], rest
+        )[:max_near],
     ]
 
 
-def pronunciations(phrase: str, said: Sequence[str] = ()) -> tuple[str, ...]:
+def pronunciations(phrase: str, target_phones: Sequence[str] = ()) -> tuple[str, ...]:
     """The sounds of a phrase, without stress and pauses: as they are given in Kokoro's alphabet,
     else as Americans and Britons say it.
 
     Raises SynthError where the latter is to be looked up and hibari-tts is not installed.
     """
-    if not said:
-        pronunciation.need("knowing how it is pronounced")
-    ways = said or [pronunciation.pronouncer(british)(phrase) for british in (False, True)]
-    return tuple(dict.fromkeys(map(unstressed, ways)))
+    if not target_phones:
+        pronunciation.require("knowing how it is pronounced")
+    variants = target_phones or [
+        pronunciation.load_g2p(british)(phrase) for british in (False, True)
+    ]
+    return tuple(dict.fromkeys(map(strip_stress, variants)))
 
 
-def guesses(phrase: str) -> list[str]:
+def explain_unknown_words(phrase: str) -> list[str]:
     """Remarks on words that are not in the dictionary, and so are said as by rule; none where there
     is no dictionary to look into."""
-    if not pronunciation.is_there():
+    if not pronunciation.is_installed():
         return []
     return [
         (
-            f"'{word}' is not in the dictionary; by its spelling it is said '{sounds(word)}'. "
+            f"'{word}' is not in the dictionary; by its spelling it is said '{phonemize(word)}'. "
             "If that is wrong, give --phonemes."
         )
         for word in phrase.split()
-        if word not in pronunciation.known() and "." not in word  # letters are known
+        if word not in pronunciation.load_vocabulary() and "." not in word  # letters are known
     ]
 
 
-def _is_part(plain: str, said: Sequence[str]) -> bool:
-    return len(plain) >= _FEWEST_SOUNDS and any(plain in each for each in said)
+def _is_part(phones: str, target_phones: Sequence[str]) -> bool:
+    return len(phones) >= _MIN_PHONES and any(phones in each for each in target_phones)
 
 
-def _listed(
-    kind: str, words: dict[str, str], said: Sequence[str], own: Sequence[str] = ()
-) -> list[Neighbour]:
+def _rank_by_distance(
+    kind: str, words: dict[str, str], target_phones: Sequence[str], phrase_words: Sequence[str] = ()
+) -> list[Confusable]:
     """One spelling for each sound, the phrase's own if it has one; the longest parts and the
     shortest containing words first."""
-    found = [
-        Neighbour(word, kind, round(distance, 3))
-        for word, distance in zip(words, _distances(said, words.values()), strict=True)
+    confusables = [
+        Confusable(word, kind, round(distance, 3))
+        for word, distance in zip(
+            words, _relative_distances(target_phones, words.values()), strict=True
+        )
     ]
-    return _one_of_each(
-        sorted(found, key=lambda each: (each.distance, each.text not in own, each.text)), words
+    return _drop_homophones(
+        sorted(
+            confusables, key=lambda each: (each.distance, each.text not in phrase_words, each.text)
+        ),
+        words,
     )
 
 
-def _one_of_each(found: Iterable[Neighbour], words: dict[str, str]) -> list[Neighbour]:
+def _drop_homophones(confusables: Iterable[Confusable], words: dict[str, str]) -> list[Confusable]:
     """Of words that sound the same the first."""
-    return list({words[each.text]: each for each in reversed(list(found))}.values())[::-1]
+    return list({words[each.text]: each for each in reversed(list(confusables))}.values())[::-1]
 
 
-def _swapped(phrase: str) -> list[Neighbour]:
+def _reorder_words(phrase: str) -> list[Confusable]:
     words = phrase.split()
     if len(words) < 2:
         return []
     orders = [words[::-1]] if len(words) > 3 else permutations(words)
     return [
-        Neighbour(text, SWAPPED, 1.0)
+        Confusable(text, SWAPPED, 1.0)
         for text in dict.fromkeys(map(" ".join, orders))
         if text != phrase
     ]
 
 
-def _replaced(phrase: str) -> list[Neighbour]:
+def _replace_words(phrase: str) -> list[Confusable]:
     """Each word of a phrase in turn is another, one of the nearest."""
-    words, found = phrase.split(), []
-    for place, word in enumerate(words if len(words) > 1 else []):
+    words, confusables = phrase.split(), []
+    for position, word in enumerate(words if len(words) > 1 else []):
         others = {
-            other: plain
-            for other, plain in pronunciation.common().items()
-            if sounds(word) not in plain
+            other: phones
+            for other, phones in pronunciation.load_common_words().items()
+            if phonemize(word) not in phones
         }
-        nearest = np.argsort(_distances([sounds(word)], others.values()), kind="stable")[
-            :_REPLACEMENTS
-        ]
+        nearest = np.argsort(
+            _relative_distances([phonemize(word)], others.values()), kind="stable"
+        )[:_REPLACEMENTS_PER_WORD]
         names = [*others]
-        found += [" ".join([*words[:place], names[i], *words[place + 1 :]]) for i in nearest]
-    return [Neighbour(text, REPLACED, 1.0) for text in found]
+        confusables += [
+            " ".join([*words[:position], names[i], *words[position + 1 :]]) for i in nearest
+        ]
+    return [Confusable(text, REPLACED, 1.0) for text in confusables]
 
 
-def _distances(said: Sequence[str], words: Iterable[str]) -> np.ndarray:
+def _relative_distances(target_phones: Sequence[str], words: Iterable[str]) -> np.ndarray:
     """Distance of each word [n] to the nearest pronunciation, as a share of the longer
     one's sounds."""
     words = list(words)
@@ -184,23 +199,23 @@ def _distances(said: Sequence[str], words: Iterable[str]) -> np.ndarray:
     return np.min(
         [
             _edit_distances(each, words) / np.maximum(len(each), [len(word) for word in words])
-            for each in said
+            for each in target_phones
         ],
         axis=0,
     )
 
 
-def _edit_distances(said: str, words: Sequence[str]) -> np.ndarray:
+def _edit_distances(target_phones: str, words: Sequence[str]) -> np.ndarray:
     """Weighted edit distances [n] from one pronunciation to many, all at once (Wagner and
     Fischer, 1974)."""
-    letters = sorted({*said, *"".join(words)})
-    number = {letter: i for i, letter in enumerate(letters)}
+    symbols = sorted({*target_phones, *"".join(words)})
+    symbol_index = {symbol: i for i, symbol in enumerate(symbols)}
     # [sounds of the phrase, letters]
-    costs = np.array([[_cost(a, b) for b in letters] for a in said])
+    costs = np.array([[_cost(a, b) for b in symbols] for a in target_phones])
     longest = max(map(len, words))
     # [n, longest]
-    coded = np.array(
-        [[number[letter] for letter in word.ljust(longest, word[0])] for word in words]
+    encoded_words = np.array(
+        [[symbol_index[symbol] for symbol in word.ljust(longest, word[0])] for word in words]
     )
     row = np.tile(np.arange(longest + 1.0), (len(words), 1))
     for i, cost in enumerate(costs):
@@ -208,7 +223,7 @@ def _edit_distances(said: str, words: Sequence[str]) -> np.ndarray:
         new[:, 0] = i + 1
         for j in range(longest):
             new[:, j + 1] = np.minimum(
-                np.minimum(row[:, j + 1], new[:, j]) + 1, row[:, j] + cost[coded[:, j]]
+                np.minimum(row[:, j + 1], new[:, j]) + 1, row[:, j] + cost[encoded_words[:, j]]
             )
         row = new
     return row[np.arange(len(words)), [len(word) for word in words]]
@@ -218,7 +233,7 @@ def _cost(a: str, b: str) -> float:
     return (
         0.0
         if a == b
-        else _SIMILAR
-        if any(a in group and b in group for group in _ALIKE)
-        else _OTHER
+        else _SIMILAR_COST
+        if any(a in group and b in group for group in _SIMILAR_PHONES)
+        else _DIFFERENT_COST
     )

@@ -10,20 +10,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kws.synth import phonemes, phrase
-from kws.synth.confusables import CONTAINING, KINDS, guesses, neighbours
+from kws.synth.confusables import CONTAINING, KINDS, explain_unknown_words, find_confusables
 from kws.synth.engines import registry
 from kws.synth.engines.base import SynthError
-from kws.synth.engines.registry import Found
-from kws.synth.plan import Clip, planned
-from kws.synth.render import TABLE, Spoken, speak
-from kws.terminal.printers import check_place
-from kws.terminal.stdio import escaped
+from kws.synth.engines.registry import EngineSelection
+from kws.synth.plan import PlannedClip, plan_clips
+from kws.synth.render import MANIFEST_NAME, SynthesisResult, speak
+from kws.terminal.printers import check_writable
+from kws.terminal.stdio import escape_control_chars
 
 Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Options:
+class SynthOptions:
     """The wishes of one `kws synth`."""
 
     phrases: tuple[str, ...]
@@ -36,51 +36,53 @@ class Options:
     pronunciations: tuple[str, ...]
 
 
-def run(options: Options, as_json: bool, warn: Warn) -> None:
+def run(options: SynthOptions, as_json: bool, warn: Warn) -> None:
     """Speaks as wished, and says what came of it. Raises KwsError."""
-    texts = [*options.phrases, *(text for path in options.lists for text in read_list(path))]
-    phrases = tuple(dict.fromkeys(map(phrase.checked, texts)))
-    _check_names(phrases)
-    pronunciations = tuple(map(phonemes.checked, options.pronunciations))
+    texts = [*options.phrases, *(text for path in options.lists for text in read_phrase_list(path))]
+    phrases = tuple(dict.fromkeys(map(phrase.normalize, texts)))
+    _check_folder_names(phrases)
+    pronunciations = tuple(map(phonemes.normalize, options.pronunciations))
     if not pronunciations:
-        for remark in (remark for text in texts for remark in phrase.remarks(text)):
-            warn(remark)
-        for remark in (
-            remark for text in options.phrases for remark in guesses(phrase.checked(text))
+        for note in (note for text in texts for note in phrase.explain_capitals(text)):
+            warn(note)
+        for note in (
+            note
+            for text in options.phrases
+            for note in explain_unknown_words(phrase.normalize(text))
         ):
-            warn(remark)
-    check_place(options.out / TABLE)
+            warn(note)
+    check_writable(options.out / MANIFEST_NAME)
     found = registry.found(options.engines, options.piper_voices)
-    clips = planned(phrases, options.count, found.ready, options.seed, pronunciations)
-    spoken = speak(clips, found.ready, options.out, progress=progress)
-    for trouble in spoken.troubles:
-        warn(trouble)
+    clips = plan_clips(phrases, options.count, found.available, options.seed, pronunciations)
+    result = speak(clips, found.available, options.out, progress=progress)
+    for error_message in result.error_messages:
+        warn(error_message)
     print(
-        json.dumps(_report(options, spoken, found)) if as_json else _summary(options, spoken, found)
+        json.dumps(_report(options, result, found)) if as_json else _summary(options, result, found)
     )
 
 
-def _check_names(phrases: Sequence[str]) -> None:
+def _check_folder_names(phrases: Sequence[str]) -> None:
     """Raises SynthError where clips of two phrases would be mixed."""
-    named: dict[str, str] = {}
+    text_by_folder: dict[str, str] = {}
     for text in phrases:
-        other = named.setdefault(phrase.folder_name(text), text)
+        other = text_by_folder.setdefault(phrase.folder_name(text), text)
         if other != text:
             raise SynthError(
                 f"'{other}' and '{text}' would share a folder. Speak them into different ones."
             )
 
 
-def neighbour_lines(text: str, pronunciations: Sequence[str], most_near: int) -> str:
+def format_confusables(text: str, pronunciations: Sequence[str], max_near: int) -> str:
     """A line for each neighbour of a phrase: kind and text; what holds it whole stands in remarks.
     Raises KwsError."""
-    said = [phonemes.to_kokoro(phonemes.checked(each)) for each in pronunciations]
-    found = neighbours(phrase.checked(text), said, most_near)
+    phone_strings = [phonemes.to_kokoro(phonemes.normalize(each)) for each in pronunciations]
+    found = find_confusables(phrase.normalize(text), phone_strings, max_near)
     lines = [f"{'# ' * (each.kind == CONTAINING)}{each.kind}\t{each.text}" for each in found]
     return "\n".join([f"# {kind}: {meaning}" for kind, meaning in KINDS.items()] + lines)
 
 
-def read_list(path: Path) -> list[str]:
+def read_phrase_list(path: Path) -> list[str]:
     """Phrases of a list, one a line, after a kind and a tab if there is one; lines that begin with
     # are remarks. Raises SynthError."""
     try:
@@ -98,19 +100,19 @@ def read_list(path: Path) -> list[str]:
     return [text for text in found if text]
 
 
-def on_engines(as_json: bool) -> str:
+def describe_engines(as_json: bool) -> str:
     """Each engine, and what it lacks."""
-    lacks = {engine.name: engine.missing() for engine in registry.ENGINES.values()}
+    requirements = {engine.name: engine.missing() for engine in registry.ENGINES.values()}
     if as_json:
         return json.dumps(
             {
-                name: {"lacks": lack, "install": registry.ENGINES[name].install}
-                for name, lack in lacks.items()
+                name: {"missing": requirement, "install": registry.ENGINES[name].install}
+                for name, requirement in requirements.items()
             }
         )
     return "\n".join(
-        f"{name}: {f'needs {lack}: {registry.ENGINES[name].install}' if lack else 'ready'}"
-        for name, lack in lacks.items()
+        f"{name}: {f'needs {requirement}: {registry.ENGINES[name].install}' if requirement else 'ready'}"
+        for name, requirement in requirements.items()
     )
 
 
@@ -128,31 +130,33 @@ def progress(work: Iterable, total: int) -> Iterable:
     )
 
 
-def _counts(clips: Sequence[Clip]) -> dict[str, int]:
+def _clips_by_engine(clips: Sequence[PlannedClip]) -> dict[str, int]:
     return dict(Counter(clip.engine for clip in clips))
 
 
-def _report(options: Options, spoken: Spoken, found: Found) -> dict:
+def _report(options: SynthOptions, result: SynthesisResult, found: EngineSelection) -> dict:
     return {
         "folder": str(options.out),
-        "table": str(options.out / TABLE),
-        "clips": len(spoken.clips),
-        "failed": len(spoken.failed),
-        "engines": _counts(spoken.clips),
-        "lacking": {engine.name: lack for engine, lack in found.lacking},
+        "table": str(options.out / MANIFEST_NAME),
+        "clips": len(result.clips),
+        "failed": len(result.failed),
+        "engines": _clips_by_engine(result.clips),
+        "unavailable": {engine.name: requirement for engine, requirement in found.unavailable},
     }
 
 
-def _summary(options: Options, spoken: Spoken, found: Found) -> str:
-    by_engine = ", ".join(f"{count} {name}" for name, count in _counts(spoken.clips).items())
+def _summary(options: SynthOptions, result: SynthesisResult, found: EngineSelection) -> str:
+    by_engine = ", ".join(
+        f"{count} {name}" for name, count in _clips_by_engine(result.clips).items()
+    )
     lines = [
         (
-            f"{options.out}: {len(spoken.clips)} clips ({by_engine}); "
-            f"{options.out / TABLE} says who speaks"
+            f"{options.out}: {len(result.clips)} clips ({by_engine}); "
+            f"{options.out / MANIFEST_NAME} says who speaks"
         )
     ]
     lines += [
-        f"  not used: {engine.name} needs {lack}: {engine.install}"
-        for engine, lack in found.lacking
+        f"  not used: {engine.name} needs {requirement}: {engine.install}"
+        for engine, requirement in found.unavailable
     ]
-    return "\n".join(map(escaped, lines))
+    return "\n".join(map(escape_control_chars, lines))

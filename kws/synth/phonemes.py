@@ -6,25 +6,25 @@ The digit behind a vowel is its stress: 1 primary, 2 secondary, 0 none.
 
 from kws.synth.engines.base import SynthError
 
-_KOKORO = {
+_KOKORO_SYMBOLS = {
     "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "W", "AY": "I", "EH": "ɛ", "ER": "ɜɹ",
     "EY": "A", "IH": "ɪ", "IY": "i", "OW": "O", "OY": "Y", "UH": "ʊ", "UW": "u", "B": "b",
     "CH": "ʧ", "D": "d", "DH": "ð", "F": "f", "G": "ɡ", "HH": "h", "JH": "ʤ", "K": "k",
     "L": "l", "M": "m", "N": "n", "NG": "ŋ", "P": "p", "R": "ɹ", "S": "s", "SH": "ʃ", "T": "t",
     "TH": "θ", "V": "v", "W": "w", "Y": "j", "Z": "z", "ZH": "ʒ",
 }  # fmt: skip
-_ESPEAK = {
+_ESPEAK_SYMBOLS = {
     "AA": "A:", "AE": "a", "AH": "V", "AO": "O:", "AW": "aU", "AY": "aI", "EH": "E", "ER": "3:",
     "EY": "eI", "IH": "I", "IY": "i:", "OW": "oU", "OY": "OI", "UH": "U", "UW": "u:", "B": "b",
     "CH": "tS", "D": "d", "DH": "D", "F": "f", "G": "g", "HH": "h", "JH": "dZ", "K": "k",
     "L": "l", "M": "m", "N": "n", "NG": "N", "P": "p", "R": "r", "S": "s", "SH": "S", "T": "t",
     "TH": "T", "V": "v", "W": "w", "Y": "j", "Z": "z", "ZH": "Z",
 }  # fmt: skip
-VOWELS = tuple(name for name in _KOKORO if name[0] in "AEIOU")
+VOWELS = tuple(name for name in _KOKORO_SYMBOLS if name[0] in "AEIOU")
 _KOKORO_STRESS, _ESPEAK_STRESS = ({"1": "ˈ", "2": "ˌ"}, {"1": "'", "2": ","})
 
 
-def checked(pronunciation: str) -> str:
+def normalize(pronunciation: str) -> str:
     """ARPAbet in capitals, one blank between the phonemes. A vowel without a digit is unstressed,
     unless it is the first of all.
 
@@ -32,9 +32,9 @@ def checked(pronunciation: str) -> str:
     """
     phonemes = pronunciation.upper().split()
     for phoneme in phonemes:
-        if phoneme.rstrip("012") not in _KOKORO or len(phoneme) > len(phoneme.rstrip("012")) + (
-            phoneme[:2] in VOWELS
-        ):
+        if phoneme.rstrip("012") not in _KOKORO_SYMBOLS or len(phoneme) > len(
+            phoneme.rstrip("012")
+        ) + (phoneme[:2] in VOWELS):
             raise SynthError(
                 f"'{phoneme}' is no phoneme of ARPAbet. "
                 "Write as in the CMU dictionary: 'W EH1 L K AH0 M' is welcome."
@@ -52,21 +52,21 @@ def checked(pronunciation: str) -> str:
 
 def to_kokoro(pronunciation: str) -> str:
     """The letters that Kokoro's vocabulary has for the sounds."""
-    unstressed = {"AH0": "ə", "ER0": "əɹ"}
+    reduced_vowels = {"AH0": "ə", "ER0": "əɹ"}
     return "".join(
-        unstressed.get(each) or _written(each, _KOKORO, _KOKORO_STRESS)
-        for each in pronunciation.split()
+        reduced_vowels.get(phoneme) or _transcribe(phoneme, _KOKORO_SYMBOLS, _KOKORO_STRESS)
+        for phoneme in pronunciation.split()
     )
 
 
 def to_espeak(pronunciation: str) -> str:
     """eSpeak's own mnemonics, to stand in [[ ]]."""
-    unstressed = {"AH0": "@", "ER0": "3"}
+    reduced_vowels = {"AH0": "@", "ER0": "3"}
     return "".join(
-        unstressed.get(each) or _written(each, _ESPEAK, _ESPEAK_STRESS)
-        for each in pronunciation.split()
+        reduced_vowels.get(phoneme) or _transcribe(phoneme, _ESPEAK_SYMBOLS, _ESPEAK_STRESS)
+        for phoneme in pronunciation.split()
     )
 
 
-def _written(phoneme: str, letters: dict[str, str], stresses: dict[str, str]) -> str:
-    return stresses.get(phoneme[-1], "") + letters[phoneme.rstrip("012")]
+def _transcribe(phoneme: str, symbols: dict[str, str], stresses: dict[str, str]) -> str:
+    return stresses.get(phoneme[-1], "") + symbols[phoneme.rstrip("012")]

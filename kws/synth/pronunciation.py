@@ -14,26 +14,26 @@ from importlib.util import find_spec
 from kws.synth.engines.base import SynthError
 
 
-def is_there() -> bool:
+def is_installed() -> bool:
     return find_spec("hibari") is not None
 
 
-def need(purpose: str) -> None:
+def require(purpose: str) -> None:
     """Raises SynthError where there is no dictionary."""
-    if not is_there():
+    if not is_installed():
         raise SynthError(
             f"{purpose} needs a pronouncing dictionary, from the package hibari-tts. "
             "pip install hibari-tts"
         )
 
 
-def sounds(text: str) -> str:
+def phonemize(text: str) -> str:
     """The sounds of a text, without stress and pauses."""
-    return unstressed(pronouncer(british=False)(text))
+    return strip_stress(load_g2p(british=False)(text))
 
 
 @cache
-def entries() -> dict[str, str | dict]:
+def load_entries() -> dict[str, str | dict]:
     """Words as they are written, with their pronunciations; those of a word that is said in several
     ways by its use in a sentence."""
     with gzip.open(
@@ -43,38 +43,38 @@ def entries() -> dict[str, str | dict]:
 
 
 @cache
-def common() -> dict[str, str]:
+def load_common_words() -> dict[str, str]:
     """Sounds of each common word; no names."""
-    said = {
+    pronunciations = {
         word: entry if isinstance(entry, str) else entry["DEFAULT"]
-        for word, entry in entries().items()
+        for word, entry in load_entries().items()
     }
     words = (
         word
-        for word, each in said.items()
+        for word, each in pronunciations.items()
         if each and word.isascii() and word.isalpha() and word.islower() and len(word) > 1
     )
-    return {word: unstressed(said[word]) for word in words}
+    return {word: strip_stress(pronunciations[word]) for word in words}
 
 
 @cache
-def ordinary() -> frozenset[str]:
+def load_non_acronyms() -> frozenset[str]:
     """Words in small letters that are more than an acronym."""
-    return frozenset(word.lower() for word in entries() if not word.isupper())
+    return frozenset(word.lower() for word in load_entries() if not word.isupper())
 
 
 @cache
-def known() -> frozenset[str]:
+def load_vocabulary() -> frozenset[str]:
     """All words that are in it, names as well, in small letters."""
-    return frozenset(word.lower() for word in entries())
+    return frozenset(word.lower() for word in load_entries())
 
 
 @cache
-def pronouncer(british: bool) -> Callable[[str], str]:
+def load_g2p(british: bool) -> Callable[[str], str]:
     from hibari.g2p import G2P
 
     return G2P(british=british)
 
 
-def unstressed(pronunciation: str) -> str:
-    return "".join(letter for letter in pronunciation if letter not in "ˈˌː .,!?-")
+def strip_stress(pronunciation: str) -> str:
+    return "".join(symbol for symbol in pronunciation if symbol not in "ˈˌː .,!?-")

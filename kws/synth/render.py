@@ -18,95 +18,102 @@ import numpy as np
 
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import KwsError
-from kws.synth.audio import finished, write
-from kws.synth.engines.base import Engine, SynthError
-from kws.synth.plan import Clip, pieces
-from kws.terminal.printers import replace_file
+from kws.synth.audio import postprocess, write
+from kws.synth.engines.base import SpeechEngine, SynthError
+from kws.synth.plan import PlannedClip, make_batches
+from kws.terminal.printers import write_atomically
 
-TABLE = "clips.csv"
-SHORTEST_SECONDS = 0.1
+MANIFEST_NAME = "clips.csv"
+MIN_CLIP_SECONDS = 0.1
 _COLUMNS = ("file", "text", "engine", "voice", "licence", "seconds", "settings")
 
 Progress = Callable[[Iterable, int], Iterable]
 
-_engines: dict[str, Engine] = {}  # of a worker
+_engines: dict[str, SpeechEngine] = {}  # of a worker
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SynthesisResult:
     """Clips that are there, and those that an engine could not say with what it said instead."""
 
-    clips: tuple[Clip, ...]
-    failed: tuple[tuple[Clip, str], ...]
+    clips: tuple[PlannedClip, ...]
+    failed: tuple[tuple[PlannedClip, str], ...]
 
     @property
-    def troubles(self) -> list[str]:
+    def error_messages(self) -> list[str]:
         """A sentence for each engine and text that failed, with the first thing it said."""
-        told: dict[tuple[str, str], list[str]] = {}
-        for clip, trouble in self.failed:
-            told.setdefault((clip.engine, clip.text), []).append(trouble)
+        grouped_messages: dict[tuple[str, str], list[str]] = {}
+        for clip, error_message in self.failed:
+            grouped_messages.setdefault((clip.engine, clip.text), []).append(error_message)
         return [
-            f"{engine} could not say '{text}' {len(each)} times: {each[0]}"
-            for (engine, text), each in told.items()
+            f"{engine} could not say '{text}' {len(messages)} times: {messages[0]}"
+            for (engine, text), messages in grouped_messages.items()
         ]
 
 
 def speak(
-    clips: Sequence[Clip],
-    engines: Sequence[Engine],
+    clips: Sequence[PlannedClip],
+    engines: Sequence[SpeechEngine],
     folder: Path,
     *,
-    progress: Progress = lambda work, _: work,
+    progress: Progress = lambda batches, _: batches,
     jobs: int = 0,
-) -> Spoken:
+) -> SynthesisResult:
     """Speaks what is not there yet, and writes `folder`/clips.csv, also when it is stopped.
 
     Raises SynthError where nothing could be spoken, or the table that is there is none of ours;
     KwsError where it cannot be written.
     """
-    known = read_table(folder)
+    previous_rows = read_manifest(folder)
     missing = [clip for clip in clips if not (folder / clip.file).exists()]
     for name in {clip.engine for clip in missing}:
         next(engine for engine in engines if engine.name == name).prepare()
-    troubles: dict[Path, str] = {}
+    error_messages: dict[Path, str] = {}
     try:
-        for told in progress(
-            _results(pieces(missing), engines, folder, jobs or _cores()), len(pieces(missing))
+        for grouped_messages in progress(
+            _run_batches(make_batches(missing), engines, folder, jobs or _count_cores()),
+            len(make_batches(missing)),
         ):
-            troubles |= told
-        failed = tuple((clip, troubles[clip.file]) for clip in clips if clip.file in troubles)
+            error_messages |= grouped_messages
+        failed = tuple(
+            (clip, error_messages[clip.file]) for clip in clips if clip.file in error_messages
+        )
         if failed and len(failed) == len(clips):
             raise SynthError(
                 f"'{failed[0][0].text}' could not be spoken: {failed[0][0].engine}: {failed[0][1]}"
             )
     finally:
-        _write_table(
-            folder, known, clips, missing, {engine.name: engine.licence for engine in engines}
+        _write_manifest(
+            folder,
+            previous_rows,
+            clips,
+            missing,
+            {engine.name: engine.licence for engine in engines},
         )
-    return Spoken(tuple(clip for clip in clips if clip.file not in troubles), failed)
+    return SynthesisResult(tuple(clip for clip in clips if clip.file not in error_messages), failed)
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _results(
-    work: Sequence[list[Clip]], engines: Sequence[Engine], folder: Path, jobs: int
+def _run_batches(
+    batches: Sequence[list[PlannedClip]], engines: Sequence[SpeechEngine], folder: Path, jobs: int
 ) -> Iterator[dict[Path, str]]:
     """Of each piece of work the clips that failed. Workers are forked, as engines hold functions;
     where none can be, one by one."""
-    tasks = [(some, folder) for some in work]
-    if jobs == 1 or not work or "fork" not in multiprocessing.get_all_start_methods():
-        _begin(engines, False)
-        yield from map(_speak_some, tasks)
+    tasks = [(batch, folder) for batch in batches]
+    if jobs == 1 or not batches or "fork" not in multiprocessing.get_all_start_methods():
+        _init_worker(engines, False)
+        yield from map(_speak_batch, tasks)
         return
     pool = ProcessPoolExecutor(
-        min(jobs, len(work)), multiprocessing.get_context("fork"), _begin, (engines, True)
+        min(jobs, len(batches)), multiprocessing.get_context("fork"), _init_worker, (engines, True)
     )
     try:
-        for done in as_completed([pool.submit(_speak_some, task) for task in tasks]):
-            yield done.result()
+        for future in as_completed([pool.submit(_speak_batch, task) for task in tasks]):
+            yield future.result()
     except BrokenProcessPool as error:
         # Engines are native code: they may crash, or be killed where memory runs out.
         raise SynthError(
@@ -117,79 +124,82 @@ def _results(
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(engines: Sequence[Engine], in_worker: bool) -> None:
-    if in_worker:
+def _init_worker(engines: Sequence[SpeechEngine], is_worker: bool) -> None:
+    if is_worker:
         # Ctrl-C reaches the workers too; who waits for them decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _engines.update({engine.name: engine for engine in engines})
 
 
-def _speak_some(task: tuple[list[Clip], Path]) -> dict[Path, str]:
+def _speak_batch(task: tuple[list[PlannedClip], Path]) -> dict[Path, str]:
     clips, folder = task
-    troubles = {}
+    error_messages = {}
     for clip in clips:
         try:
             samples, rate = _engines[clip.engine].speak(clip.text, clip.settings)
-            spoken = finished(samples, rate, float(clip.settings.get("size", 1.0)))
+            clip_samples = postprocess(samples, rate, float(clip.settings.get("size", 1.0)))
         except SynthError as error:
-            troubles[clip.file] = str(error)
+            error_messages[clip.file] = str(error)
             continue
         except KwsError:
             raise
         except Exception as error:
             # Engines are other people's programs: one bad clip should not cost the others.
-            troubles[clip.file] = f"{type(error).__name__}: {error}"
+            error_messages[clip.file] = f"{type(error).__name__}: {error}"
             continue
-        if len(spoken) < SHORTEST_SECONDS * SAMPLE_RATE or not np.abs(spoken).max(initial=0.0) > 0:
-            troubles[clip.file] = "gave no sound"
+        if (
+            len(clip_samples) < MIN_CLIP_SECONDS * SAMPLE_RATE
+            or not np.abs(clip_samples).max(initial=0.0) > 0
+        ):
+            error_messages[clip.file] = "gave no sound"
             continue
-        write(folder / clip.file, spoken)
-    return troubles
+        write(folder / clip.file, clip_samples)
+    return error_messages
 
 
-def _write_table(
+def _write_manifest(
     folder: Path,
-    known: list[dict],
-    clips: Sequence[Clip],
-    new: Sequence[Clip],
+    previous_rows: list[dict],
+    clips: Sequence[PlannedClip],
+    new: Sequence[PlannedClip],
     licences: dict[str, str],
 ) -> None:
     """All clips of the folder, those of earlier calls too, in the order of their names. What was
     there before keeps its row."""
-    rows, fresh = {row["file"]: row for row in known}, {clip.file for clip in new}
+    rows, new_files = {row["file"]: row for row in previous_rows}, {clip.file for clip in new}
     for clip in clips:
         if (folder / clip.file).exists() and (
-            clip.file in fresh or clip.file.as_posix() not in rows
+            clip.file in new_files or clip.file.as_posix() not in rows
         ):
             rows[clip.file.as_posix()] = _row(folder, clip, licences[clip.engine])
-    kept = [rows[file] for file in sorted(rows) if (folder / file).exists()]
-    if not kept:
+    manifest_rows = [rows[file] for file in sorted(rows) if (folder / file).exists()]
+    if not manifest_rows:
         return
     text = io.StringIO()
-    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n", extrasaction="ignore")
-    table.writeheader()
-    table.writerows(kept)
-    replace_file(folder / TABLE, text.getvalue().encode())
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(manifest_rows)
+    write_atomically(folder / MANIFEST_NAME, text.getvalue().encode())
 
 
-def _row(folder: Path, clip: Clip, licence: str) -> dict[str, str]:
+def _row(folder: Path, clip: PlannedClip, licence: str) -> dict[str, str]:
     return {
         "file": clip.file.as_posix(),
         "text": clip.text,
         "engine": clip.engine,
         "voice": str(clip.settings["voice"]),
         "licence": licence,
-        "seconds": f"{_seconds(folder / clip.file):.3f}",
+        "seconds": f"{_clip_seconds(folder / clip.file):.3f}",
         "settings": json.dumps(
             {key: value for key, value in clip.settings.items() if key != "voice"}
         ),
     }
 
 
-def read_table(folder: Path) -> list[dict[str, str]]:
+def read_manifest(folder: Path) -> list[dict[str, str]]:
     """Rows of a folder's table; none where there is no table. Raises SynthError for a table that is
     none of ours."""
-    path = folder / TABLE
+    path = folder / MANIFEST_NAME
     if not path.exists():
         return []
     try:
@@ -204,7 +214,7 @@ def read_table(folder: Path) -> list[dict[str, str]]:
     )
 
 
-def _seconds(path: Path) -> float:
+def _clip_seconds(path: Path) -> float:
     try:
         with wave.open(str(path)) as file:
             return file.getnframes() / file.getframerate()

@@ -4,7 +4,7 @@ its order."""
 from collections.abc import Iterator, Mapping, Sequence
 
 from kws.runtime.model_file import ModelInfo
-from kws.terminal.stdio import escaped
+from kws.terminal.stdio import escape_control_chars
 
 
 def describe(info: ModelInfo) -> str:
@@ -15,9 +15,9 @@ def describe(info: ModelInfo) -> str:
 
 def _section(document: Mapping, indent: int) -> Iterator[str]:
     """Plain values first, in one aligned column; then everything that has parts of its own."""
-    plain = {key: value for key, value in document.items() if not _has_parts(value)}
-    width = max(map(len, plain), default=0)
-    for key, value in plain.items():
+    scalars = {key: value for key, value in document.items() if not _has_parts(value)}
+    width = max(map(len, scalars), default=0)
+    for key, value in scalars.items():
         yield f"{' ' * indent}{_title(key):<{width}}  {_text(value)}"
     for key, value in document.items():
         if _has_parts(value):
@@ -37,7 +37,7 @@ def _has_parts(value: object) -> bool:
 
 
 def _title(key: str) -> str:
-    return escaped(key.replace("_", " "))
+    return escape_control_chars(key.replace("_", " "))
 
 
 def _text(value: object) -> str:
@@ -49,7 +49,7 @@ def _text(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(map(_text, value)) or "-"
-    return escaped(str(value))
+    return escape_control_chars(str(value))
 
 
 def _cell(key: str, value: object) -> str:
@@ -69,7 +69,7 @@ def _table(rows: Sequence[Mapping], indent: int) -> Iterator[str]:
     numeric = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in columns]
     for line in cells:
         padded = (
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
+            cell.rjust(width) if is_numeric else cell.ljust(width)
+            for cell, width, is_numeric in zip(line, widths, numeric, strict=True)
         )
         yield f"{' ' * indent}{'  '.join(padded)}".rstrip()

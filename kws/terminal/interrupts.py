@@ -17,47 +17,47 @@ class Interrupts:
     """Around work that Ctrl-C may stop: `with Interrupts() as interrupts: ...`, with
     `interrupts.check()` now and then inside.
 
-    While `patient`, the first Ctrl-C waits for the next check, and `on_wait` is called; the second,
+    While `graceful`, the first Ctrl-C waits for the next check, and `on_deferred` is called; the second,
     or any one else, is a KeyboardInterrupt at once. Nothing changes outside the main thread, or
     where the program was started to ignore Ctrl-C.
     """
 
-    def __init__(self, on_wait: Callable[[], None] = lambda: None):
-        self.patient = False
-        self._on_wait = on_wait
-        self._came = False
+    def __init__(self, on_deferred: Callable[[], None] = lambda: None):
+        self.graceful = False
+        self._on_deferred = on_deferred
+        self._interrupted = False
 
     def check(self) -> None:
         """Raises KeyboardInterrupt if Ctrl-C came."""
-        if self._came:
+        if self._interrupted:
             raise KeyboardInterrupt
 
     def __enter__(self) -> "Interrupts":
         self._handler, self._hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
         # A shell starts `kws train ... &` deaf to Ctrl-C, which is meant for what runs in front
         # of it.
-        self._listens = (
+        self._is_installed = (
             threading.current_thread() is threading.main_thread()
             and self._handler not in (signal.SIG_IGN, None)
         )
-        if self._listens:
-            sys.unraisablehook = self._tell_unraisable
+        if self._is_installed:
+            sys.unraisablehook = self._report_unraisable
             signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if self._listens:
+        if self._is_installed:
             signal.signal(signal.SIGINT, self._handler)
             sys.unraisablehook = self._hook
         if error is None:
             self.check()
 
     def _interrupt(self, _: int, __: FrameType | None) -> None:
-        again, self._came = self._came, True
-        if again or not self.patient:
+        is_repeated, self._interrupted = self._interrupted, True
+        if is_repeated or not self.graceful:
             raise KeyboardInterrupt
-        self._on_wait()
+        self._on_deferred()
 
-    def _tell_unraisable(self, dropped: "sys.UnraisableHookArgs") -> None:
+    def _report_unraisable(self, dropped: "sys.UnraisableHookArgs") -> None:
         if dropped.exc_type is not KeyboardInterrupt:  # of this one nothing is lost
             self._hook(dropped)

@@ -14,7 +14,7 @@ import numpy as np
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import MissingExtraError, install_hint
 from kws.runtime.postprocess import Detection, Scores
-from kws.terminal.printers import replace_file
+from kws.terminal.printers import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,16 +48,16 @@ def plot(
     _draw_scores(score, scores, thresholds)
     colours = dict(zip(thresholds, _colours(len(thresholds)), strict=True))
     for event in events:
-        _mark(event, colours[event.word], wave, mel, score)
+        _mark_event(event, colours[event.word], wave, mel, score)
     score.set_xlim(0, max(len(samples) / SAMPLE_RATE, 0.01))
     figure.align_ylabels()
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=130)
-    replace_file(path, picture.getvalue())
+    write_atomically(path, picture.getvalue())
 
 
 @contextmanager
-def without_cache() -> Iterator[None]:
+def without_font_cache() -> Iterator[None]:
     """Around an import of matplotlib: the list of fonts that it makes then is not kept in the home
     folder. $MPLCONFIGDIR, where it is set, still says where it is kept."""
     if "MPLCONFIGDIR" in os.environ:
@@ -73,7 +73,7 @@ def without_cache() -> Iterator[None]:
 
 def _panels() -> "tuple[Figure, Sequence[Axes]]":
     try:
-        with without_cache():
+        with without_font_cache():
             from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError(
@@ -106,7 +106,7 @@ def _draw_wave(axes: "Axes", samples: np.ndarray) -> None:
 
 def _draw_mel(axes: "Axes", samples: np.ndarray) -> None:
     decibels = log_mel(samples)
-    top = float(np.percentile(decibels, 99.8))
+    max_decibels = float(np.percentile(decibels, 99.8))
     extent = (0, len(samples) / SAMPLE_RATE, 0, _MEL_BANDS)
     axes.imshow(
         decibels.T,
@@ -114,8 +114,8 @@ def _draw_mel(axes: "Axes", samples: np.ndarray) -> None:
         aspect="auto",
         extent=extent,
         cmap="magma",
-        vmin=top - 65,
-        vmax=top,
+        vmin=max_decibels - 65,
+        vmax=max_decibels,
         interpolation="nearest",
     )
     axes.set_yticks(
@@ -181,7 +181,7 @@ def _draw_scores(axes: "Axes", scores: Scores, thresholds: dict[str, float]) -> 
     )
 
 
-def _mark(event: Detection, colour: str, wave: "Axes", mel: "Axes", score: "Axes") -> None:
+def _mark_event(event: Detection, colour: str, wave: "Axes", mel: "Axes", score: "Axes") -> None:
     for axes in (wave, score):
         axes.axvspan(event.start, event.end, color=colour, alpha=0.15, linewidth=0)
     for edge in (event.start, event.end):

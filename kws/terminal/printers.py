@@ -14,13 +14,13 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from kws.audio.folders import check_length, fitting, normalized, shortened
+from kws.audio.folders import append_suffix, check_name_length, normalize_name, truncate_with_digest
 from kws.errors import KwsError
 from kws.runtime.postprocess import Detection
-from kws.terminal.stdio import escaped
+from kws.terminal.stdio import escape_control_chars
 
 if TYPE_CHECKING:
-    from kws.audio.recordings import Excerpts, Selection
+    from kws.audio.recordings import ExcerptReader, Selection
 
 _CLIP_MARGIN_SECONDS = 0.25  # kept before and after the word
 _LONGEST_WORD_BYTES = 100  # in the name of a clip
@@ -34,11 +34,11 @@ class EventWriter:
     """Writes events as lines in one of FORMATS. Text columns are as wide as the longest of `files`
     and of `words`."""
 
-    def __init__(self, out: TextIO, form: str, files: Sequence[str], words: Sequence[str]):
+    def __init__(self, out: TextIO, output_format: str, files: Sequence[str], words: Sequence[str]):
         self._out = out
-        self._line = FORMATS[form]
+        self._line = FORMATS[output_format]
         self._widths = (_width(files), _width(words))
-        if form == "csv":
+        if output_format == "csv":
             write_line(out, csv_row(FIELDS))
 
     def write(self, file: str, event: Detection) -> None:
@@ -48,7 +48,7 @@ class EventWriter:
 
 
 def _width(names: Sequence[str]) -> int:
-    return max((len(escaped(name)) for name in names), default=0)
+    return max((len(escape_control_chars(name)) for name in names), default=0)
 
 
 def write_line(out: TextIO, line: str, what: str = "events") -> None:
@@ -68,13 +68,13 @@ def write_line(out: TextIO, line: str, what: str = "events") -> None:
 
 def _text(file: str, event: Detection, widths: tuple[int, int]) -> str:
     return (
-        f"{escaped(file):<{widths[0]}}  {escaped(event.word):<{widths[1]}}  {event.start:8.2f}  "
+        f"{escape_control_chars(file):<{widths[0]}}  {escape_control_chars(event.word):<{widths[1]}}  {event.start:8.2f}  "
         f"{event.end:8.2f}  {event.score:.2f}"
     )
 
 
 def _json(file: str, event: Detection, _: tuple[int, int]) -> str:
-    return escaped(
+    return escape_control_chars(
         json.dumps(dict(zip(FIELDS, (file, *astuple(event)), strict=True)), ensure_ascii=False)
     )
 
@@ -94,7 +94,7 @@ def csv_row(values: Sequence[object]) -> str:
 
 
 def _label(_: str, event: Detection, __: tuple[int, int]) -> str:
-    return f"{event.start:.6f}\t{event.end:.6f}\t{escaped(event.word)}"
+    return f"{event.start:.6f}\t{event.end:.6f}\t{escape_control_chars(event.word)}"
 
 
 FORMATS: dict[str, Callable[[str, Detection, tuple[int, int]], str]] = {
@@ -112,46 +112,49 @@ class ClipFolder:
     def __init__(self, folder: Path, selection: "Selection"):
         self._folder, self._selection = folder, selection
         self._names: set[str] = set()  # recordings in different folders may share a stem
-        self._excerpts: Excerpts | None = None
+        self._excerpts: ExcerptReader | None = None
 
     def save(self, path: Path, event: Detection) -> Path:
         """Writes the clip of one event of the recording at `path`. Raises KwsError when it cannot
         be written."""
         import soundfile
 
-        from kws.audio.recordings import SAMPLE_RATE, Excerpts
+        from kws.audio.recordings import SAMPLE_RATE, ExcerptReader
 
         if self._excerpts is None or path != self._excerpts.path:
-            self._excerpts = Excerpts(path, self._selection)
+            self._excerpts = ExcerptReader(path, self._selection)
         clip = self._excerpts.cut(
             max(event.start - _CLIP_MARGIN_SECONDS, 0.0), event.end + _CLIP_MARGIN_SECONDS
         )
         wav = io.BytesIO()
         soundfile.write(wav, clip, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-        target = self._folder / self._free_name(path.stem, event)
-        replace_file(target, wav.getvalue())
+        target = self._folder / self._unique_name(path.stem, event)
+        write_atomically(target, wav.getvalue())
         return target
 
-    def _free_name(self, stem: str, event: Detection) -> str:
-        word = shortened(re.sub(r"[^\w-]+", "-", normalized(event.word)), _LONGEST_WORD_BYTES)
-        again = chain([""], (f"_{number}" for number in count(2)))
+    def _unique_name(self, stem: str, event: Detection) -> str:
+        word = truncate_with_digest(
+            re.sub(r"[^\w-]+", "-", normalize_name(event.word)), _LONGEST_WORD_BYTES
+        )
+        suffixes = chain([""], (f"_{number}" for number in count(2)))
         names = (
-            fitting(normalized(stem), f"_{event.start:.2f}_{word}{each}.wav") for each in again
+            append_suffix(normalize_name(stem), f"_{event.start:.2f}_{word}{each}.wav")
+            for each in suffixes
         )
         name = next(name for name in names if name not in self._names)
         self._names.add(name)
         return name
 
 
-def check_place(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Tries whether a file, or files in a folder, can be written there, and leaves nothing behind:
     hours of work should not end at it.
 
     Raises KwsError.
     """
     try:
-        check_length(path)
-        if _takes_bytes(path):
+        check_name_length(path)
+        if _is_pipe_or_device(path):
             return
         folder = (
             path
@@ -166,16 +169,16 @@ def check_place(path: Path) -> None:
         ) from error
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all, with the folders above it; a link to one stays a link.
     Pipes and devices get the bytes.
 
     Raises KwsError when the disk does not take it.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(fitting(f".{target.name}", ".part"))
+    temporary = target.with_name(append_suffix(f".{target.name}", ".part"))
     try:
-        if _takes_bytes(path):
+        if _is_pipe_or_device(path):
             with path.open("ab") as out:
                 out.write(content)
             return
@@ -190,7 +193,7 @@ def replace_file(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _takes_bytes(path: Path) -> bool:
+def _is_pipe_or_device(path: Path) -> bool:
     """Whether this is a pipe or a device, which must not be put aside for a file; /dev/stdout is
     one, wherever it leads."""
     is_stream = path in _STREAMS or path.is_relative_to("/dev/fd")

@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from kws.runtime.postprocess import EventSettings, Scores
-from kws.terminal.stdio import escaped
+from kws.terminal.stdio import escape_control_chars
 
-_QUIET_SECONDS = 1.0  # work shorter than this needs no bar
-_BAR = "{percentage:3.0f}% |{bar:30}| {n_fmt} of {total_fmt} s of audio, {remaining} left"
-_COUNT = "{n_fmt} s of audio"
+_BAR_DELAY_SECONDS = 1.0  # work shorter than this needs no bar
+_BAR_FORMAT = "{percentage:3.0f}% |{bar:30}| {n_fmt} of {total_fmt} s of audio, {remaining} left"
+_COUNT_FORMAT = "{n_fmt} s of audio"
 _METER_CELLS = 24
 _METER_HERTZ = 15  # redraws per second of audio time are enough for the eye
 _LEVELS = " ▁▂▃▄▅▆▇█"
@@ -24,7 +24,7 @@ _CLEAR = "\r\x1b[K"
 
 
 @contextmanager
-def aside() -> Iterator[None]:
+def above_bars() -> Iterator[None]:
     """Room for lines of output, where bars are drawn: they come again below."""
     if "tqdm" not in sys.modules:
         yield
@@ -35,10 +35,10 @@ def aside() -> Iterator[None]:
         yield
 
 
-def tell(text: str) -> None:
+def print_message(text: str) -> None:
     """A line on stderr, above the bars; control characters of names are written out."""
-    with aside(), suppress(OSError):  # where stderr is full or gone, the work goes on
-        print(escaped(text), file=sys.stderr, flush=True)
+    with above_bars(), suppress(OSError):  # where stderr is full or gone, the work goes on
+        print(escape_control_chars(text), file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -52,17 +52,17 @@ class Progress:
             lengths = list(durations)
             known = [seconds for seconds in lengths if seconds is not None]
             total = sum(known) if len(known) == len(lengths) else None
-            form = _COUNT if total is None else _BAR
+            bar_format = _COUNT_FORMAT if total is None else _BAR_FORMAT
             self._bar = tqdm(
                 total=total,
-                bar_format=form,
-                delay=_QUIET_SECONDS,
+                bar_format=bar_format,
+                delay=_BAR_DELAY_SECONDS,
                 unit_scale=True,
                 file=sys.stderr,
                 leave=False,
             )
 
-    def heard(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         if self._bar is not None:
             self._bar.update(seconds)
 
@@ -89,12 +89,12 @@ class Meter:
             return
         self._next_seconds = seconds + 1 / _METER_HERTZ
         peaks = scores.pooled.max(axis=0)
-        best = max(self._targets, key=lambda word: peaks[word])
-        bar = score_bar(float(peaks[best]), self._thresholds[best])
+        best_word = max(self._targets, key=lambda word: peaks[word])
+        bar = score_bar(float(peaks[best_word]), self._thresholds[best_word])
         minutes, rest = divmod(seconds, 60)
         text = (
-            f"{minutes:3.0f}:{rest:04.1f}  {_level(samples)}  {escaped(self._words[best])} {bar} "
-            f"{peaks[best]:.2f}"
+            f"{minutes:3.0f}:{rest:04.1f}  {_level_bar(samples)}  {escape_control_chars(self._words[best_word])} {bar} "
+            f"{peaks[best_word]:.2f}"
         )
         print(_CLEAR + text, end="", file=sys.stderr, flush=True)
 
@@ -111,9 +111,9 @@ def score_bar(score: float, threshold: float) -> str:
     return "".join(cells)
 
 
-def _level(samples: np.ndarray) -> str:
+def _level_bar(samples: np.ndarray) -> str:
     decibels = (
         10 * np.log10(float(np.mean(samples**2)) + 1e-12) if len(samples) else -_LEVEL_RANGE_DB
     )
-    place = np.clip(1 + decibels / _LEVEL_RANGE_DB, 0, 1) * (len(_LEVELS) - 1)
-    return _LEVELS[round(float(place))]
+    level_index = np.clip(1 + decibels / _LEVEL_RANGE_DB, 0, 1) * (len(_LEVELS) - 1)
+    return _LEVELS[round(float(level_index))]

@@ -12,11 +12,11 @@ class _Path(click.Path):
     is refused before it is taken apart."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        from kws.audio.addresses import check_file
-        from kws.audio.folders import on_disk
+        from kws.audio.addresses import reject_url
+        from kws.audio.folders import find_on_disk
 
-        check_file(value)
-        path = on_disk(Path(value))
+        reject_url(value)
+        path = find_on_disk(Path(value))
         super().convert(path, param, ctx)  # checks it
         return path
 

@@ -4,8 +4,8 @@ imports it.
 Read in this order: `layers`, `pooling`, `norm`, `depthwise`, `past`, `bands`, `network` (the
 model; `cost` counts it); `clips`, `material`, `mixing`, `augment` (the data); `loss`, `fit`,
 `processes`, `memory`, `checkpoint`, `made` (the loop); `export`, `torch_engine` (the model file,
-and torch in its stead); `trunk` (`--trunk`; `utterances` and `reading` tell how the one that
-comes with kws learned), `session`, `mining`, `rounds` (`--mine`), `spelling` (`--from-text`);
+and torch in its stead); `init_from` (`--init-from`; `utterances` and `reading` tell how the one that
+comes with kws learned), `session`, `mining`, `rounds` (`--hard-negatives-from`), `spelling` (`--from-text`);
 `command` (`kws train`).
 
 Thresholds: `trials`, `matching`, `intervals`, `calibrate`; `calibrating` (`kws calibrate`).

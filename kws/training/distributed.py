@@ -19,24 +19,24 @@ from torch import Tensor
 from kws.errors import KwsError, ModelError
 
 # Longer than the first process ever validates, exports or calibrates while the others wait.
-PATIENCE = timedelta(hours=1)
+RANK_TIMEOUT = timedelta(hours=1)
 
 
-def started() -> int:
+def launched_world_size() -> int:
     """Processes that torchrun started, this one included; 1 without torchrun."""
-    known = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
-    return int(os.environ["WORLD_SIZE"]) if known else 1
+    is_launched = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    return int(os.environ["WORLD_SIZE"]) if is_launched else 1
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
+def init_distributed(device: torch.device) -> Iterator[None]:
     """Around training: joins the processes that torchrun started; on GPUs "cuda" is from then on
     this process's own.
 
     Raises ModelError where this machine has fewer GPUs than processes, or the device cannot
     be shared.
     """
-    if started() == 1:
+    if launched_world_size() == 1:
         yield
         return
     if device.type not in ("cpu", "cuda"):
@@ -45,16 +45,16 @@ def joined(device: torch.device) -> Iterator[None]:
             "Use --device cpu, or one process."
         )
     if device.type == "cuda":
-        _take_gpu(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    logging.getLogger("kws").disabled = not first()
+        _select_gpu(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=RANK_TIMEOUT)
+    logging.getLogger("kws").disabled = not is_rank_zero()
     yield
     # Only where all leave together: after an error the others may be anywhere, and a farewell would
     # wait for them.
     dist.destroy_process_group()
 
 
-def _take_gpu(number: int) -> None:
+def _select_gpu(number: int) -> None:
     count = torch.cuda.device_count()
     if number >= count:
         raise ModelError(
@@ -64,7 +64,7 @@ def _take_gpu(number: int) -> None:
     torch.cuda.set_device(number)
 
 
-def size() -> int:
+def world_size() -> int:
     """Processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -74,31 +74,31 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that speaks, validates and writes."""
     return rank() == 0
 
 
-def by_first(tell: Callable[[str], None]) -> Callable[[str], None]:
+def rank_zero_only(report: Callable[[str], None]) -> Callable[[str], None]:
     """The same in the first process, silence in the others: what all of them find is told once."""
-    return tell if first() else lambda text: None
+    return report if is_rank_zero() else lambda text: None
 
 
-def share(shards: int) -> range:
+def local_micro_batches(accumulate: int) -> range:
     """Which shards of a step are this process's. Raises KwsError where the processes cannot share
     them evenly."""
-    if shards % size():
+    if accumulate % world_size():
         raise KwsError(
-            f"{size()} processes cannot share {shards} shards evenly. "
-            f"Use --shards {size()}, or a multiple of it."
+            f"{world_size()} processes cannot share {accumulate} shards evenly. "
+            f"Use --accumulate {world_size()}, or a multiple of it."
         )
-    each = shards // size()
+    each = accumulate // world_size()
     return range(rank() * each, (rank() + 1) * each)
 
 
-def mean(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """Mean of a tensor over all processes, the same in each. Gradients flow back to all of them."""
-    return value if size() == 1 else _Sum.apply(value / size())
+    return value if world_size() == 1 else _Sum.apply(value / world_size())
 
 
 class _Sum(torch.autograd.Function):
@@ -117,26 +117,28 @@ class _Sum(torch.autograd.Function):
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def raise_on_any_rank() -> Iterator[None]:
     """What one process raises in here stops all of them, so that none waits for one that is gone.
     All must come here.
 
     Ctrl-C in one is KeyboardInterrupt in all; any other error is a KwsError in those that did not
     have it.
     """
-    if size() == 1:
+    if world_size() == 1:
         yield
         return
-    mine: BaseException | None = None
+    local_error: BaseException | None = None
     try:
         yield
     except BaseException as error:
-        mine = error
-    code = torch.tensor(0 if mine is None else 1 if isinstance(mine, KeyboardInterrupt) else 2)
+        local_error = error
+    code = torch.tensor(
+        0 if local_error is None else 1 if isinstance(local_error, KeyboardInterrupt) else 2
+    )
     code = code.to("cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(code, dist.ReduceOp.MAX)
-    if mine is not None:
-        raise mine
+    if local_error is not None:
+        raise local_error
     if code == 1:
         raise KeyboardInterrupt
     if code == 2:

@@ -16,8 +16,8 @@ import numpy as np
 
 from kws.synth.corpus import progress
 from kws.synth.engines import registry
-from kws.synth.plan import planned
-from kws.synth.pronunciation import sounds
+from kws.synth.plan import plan_clips
+from kws.synth.pronunciation import phonemize
 from kws.synth.render import speak
 from kws.training.speech_commands.protocols import HELD_OUT
 
@@ -36,28 +36,28 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=0)
     args = parser.parse_args()
     found = registry.found()
-    quick = [engine for engine in found.ready if engine.name != "kokoro"]
-    slow = [engine for engine in found.ready if engine.name == "kokoro"]
+    quick = [engine for engine in found.available if engine.name != "kokoro"]
+    slow = [engine for engine in found.available if engine.name == "kokoro"]
     every = nonsense((len(slow) + CHEAP) * args.phrases)
     shares = np.array_split(every[args.phrases * len(slow) :], len(quick))
-    clips = planned(every[: args.phrases * len(slow)], 1, slow, seed=0) if slow else []
+    clips = plan_clips(every[: args.phrases * len(slow)], 1, slow, seed=0) if slow else []
     clips += [
         clip
         for engine, phrases in zip(quick, shares, strict=True)
-        for clip in planned(list(phrases), 1, [engine], seed=0)
+        for clip in plan_clips(list(phrases), 1, [engine], seed=0)
     ]
-    spoken = speak(clips, found.ready, args.out, progress=progress, jobs=args.jobs)
+    result = speak(clips, found.available, args.out, progress=progress, jobs=args.jobs)
     print(
-        f"{args.out}: {len(spoken.clips)} clips, {len(spoken.failed)} failed",
-        *spoken.troubles[:5],
+        f"{args.out}: {len(result.clips)} clips, {len(result.failed)} failed",
+        *result.error_messages[:5],
         sep="\n  ",
     )
 
 
 def nonsense(count: int) -> list[str]:
     rng = np.random.default_rng(0)
-    barred = {sounds(word) for word in HELD_OUT}
-    common = [word for word in COMMON if sounds(word) not in barred]
+    barred = {phonemize(word) for word in HELD_OUT}
+    common = [word for word in COMMON if phonemize(word) not in barred]
     rare = sorted(
         word for word, plain in common().items() if 3 <= len(plain) <= 8 and plain not in barred
     )

@@ -4,7 +4,7 @@ detectors begin with, and the reader.
     python recipes/phone_recognizer/speak.py --out DATA/spoken_nonsense --phrases 1000
     python recipes/phone_recognizer/transcribe.py --data DATA
     python benchmarks/speech_commands/speak.py --out DATA/spoken_words
-    python recipes/phone_recognizer/train.py --data DATA --out models/reader.pt --size large --bands
+    python recipes/phone_recognizer/train.py --data DATA --out models/phone_recognizer.pt --size large --bands
         [--epochs 20] [--resume]
 
 DATA holds one folder a set of recordings. Learned from are the training speakers of librispeech
@@ -26,16 +26,24 @@ import torch
 
 from kws.audio.recordings import SAMPLE_RATE
 from kws.synth.pronunciation import sounds
-from kws.synth.render import read_table
-from kws.training.augment.waveform import simulated_rooms
-from kws.training.data.clips import BACKGROUND, Bank, Clip, find_clips, pack, part_of, read_bank
-from kws.training.detection.train import Hooks
-from kws.training.fit.trainer import Recipe, mixed_precision
+from kws.synth.render import read_manifest
+from kws.training.augment.waveform import simulate_room_responses
+from kws.training.data.clips import (
+    BACKGROUND,
+    Clip,
+    ClipDataset,
+    assign_split,
+    find_clips,
+    load_clips,
+    pack_clips,
+)
+from kws.training.detection.train import Callbacks
+from kws.training.fit.trainer import TrainConfig, mixed_precision
 from kws.training.model import checkpoint
 from kws.training.model.network import SIZES
 from kws.training.model.torch_engine import load_network
 from kws.training.phones import objective
-from kws.training.phones.utterances import Readings, Utterances, lettered
+from kws.training.phones.utterances import UtteranceDataset, Utterances, to_phones
 from kws.training.speech_commands.protocols import HELD_OUT, PACK_WORDS
 from kws.training.speech_commands.train import BAND_CHANNELS
 
@@ -52,7 +60,7 @@ SAID = {  # folder: what is said in it, where that is not its name
 LABELLED = {"precise_community": ("amelia", "athena", "computer", "heychatterbox", "heycomputer")}
 PIECE_SECONDS = 2.2
 SURE = 0.4  # of each word of a piece: how probable the recogniser finds it
-RECIPE = Recipe(epochs=20, clip_seconds=4.0, snr_db=(-2.0, 32.0), averaging=0.998)
+RECIPE = TrainConfig(epochs=20, clip_seconds=4.0, snr_db=(-2.0, 32.0), ema_decay=0.998)
 
 
 def main() -> None:
@@ -71,16 +79,18 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    recipe = replace(
+    train_config = replace(
         RECIPE,
         epochs=args.epochs,
         learning_rate=args.learning_rate,
         mixed_precision=mixed_precision(),
         seed=args.seed,
     )
-    config = objective.reading_config(band_channels=BAND_CHANNELS * args.bands, **SIZES[args.size])
+    config = objective.make_phone_recognizer_config(
+        band_channels=BAND_CHANNELS * args.bands, **SIZES[args.size]
+    )
     sources = [
-        librispeech(args.data, lambda speaker: part_of(speaker) == "train", 0.35),
+        librispeech(args.data, lambda speaker: assign_split(speaker) == "train", 0.35),
         commands(args.data, 0.12, lambda word: word in PACK_WORDS),
         commands(args.data, 0.08, lambda word: word not in (*PACK_WORDS, *HELD_OUT)),
         *labelled(args.data, 0.12),
@@ -89,42 +99,53 @@ def main() -> None:
     ]
     for source in sources:
         print(
-            len(source.bank), f"{source.bank.seconds / 3600:.2f} h", source.sounds[:3], flush=True
+            len(source.dataset),
+            f"{source.dataset.seconds / 3600:.2f} h",
+            source.sounds[:3],
+            flush=True,
         )
-    noises = read_bank(find_clips(args.data / "esc10"), warn=print)
+    noises = load_clips(find_clips(args.data / "esc10"), warn=print)
     shape = {
-        "samples": round(recipe.clip_seconds * SAMPLE_RATE),
+        "samples": round(train_config.clip_seconds * SAMPLE_RATE),
         "lead_samples": round(0.9 * SAMPLE_RATE),
-        "batch": recipe.batch,
+        "batch": train_config.batch,
     }
-    heldout = Readings(
-        [librispeech(args.data, lambda speaker: part_of(speaker) != "train", 1.0)],
+    heldout = UtteranceDataset(
+        [librispeech(args.data, lambda speaker: assign_split(speaker) != "train", 1.0)],
         noises,
         seed=1,
         **shape,
     )
     objective.train(
-        Readings(sources, noises, seed=recipe.seed, **shape),
+        UtteranceDataset(sources, noises, seed=train_config.seed, **shape),
         heldout,
-        torch.from_numpy(simulated_rooms(400, np.random.default_rng(0))),
-        recipe,
+        torch.from_numpy(simulate_room_responses(400, np.random.default_rng(0))),
+        train_config,
         config,
         args.out,
         start=load_network(args.start) if args.start else None,
         resume=args.resume,
-        hooks=Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True)),
+        callbacks=Callbacks(epoch=lambda entry: print(json.dumps(entry), flush=True)),
     )
     saved = checkpoint.load(args.out)
     kept = {
         name: saved[name]
-        for name in ("config", "recipe", "fingerprint", "start", "history", "made", "average")
+        for name in (
+            "network_config",
+            "train_config",
+            "fingerprint",
+            "start",
+            "history",
+            "provenance",
+            "ema_network",
+        )
     }  # no optimiser: to begin with, not to go on
     checkpoint.save({**kept, "sources": json.loads((HERE / "sources.json").read_text())}, args.out)
 
 
 def librispeech(data: pathlib.Path, keep: Callable[[str], bool], weight: float) -> Utterances:
     """Pieces of at most `PIECE_SECONDS`, cut in the middle between two words."""
-    bank = read_bank(
+    dataset = load_clips(
         [clip for clip in find_clips(data / "librispeech") if keep(clip.speaker)], warn=print
     )
     words = {
@@ -132,12 +153,12 @@ def librispeech(data: pathlib.Path, keep: Callable[[str], bool], weight: float) 
         for row in map(json.loads, (data / "librispeech.jsonl").read_text().splitlines())
     }
     clips, waves, said = [], [], []
-    for index, clip in enumerate(bank.clips):
-        samples = bank.samples[bank.starts[index] : bank.starts[index + 1]]
+    for index, clip in enumerate(dataset.clips):
+        samples = dataset.samples[dataset.starts[index] : dataset.starts[index + 1]]
         for first, last, text in pieces(words.get(clip.path.name, [])):
             clips.append(clip)
             waves.append(samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)])
-            said.append(lettered(sounds(text)))
+            said.append(to_phones(sounds(text)))
     return utterances(clips, waves, said, weight)
 
 
@@ -170,7 +191,7 @@ def commands(data: pathlib.Path, weight: float, keep: Callable[[str], bool]) -> 
         for clip in find_clips(data / "speech_commands")
         if keep(clip.label) and clip.label != BACKGROUND and clip.part == "train"
     ]
-    return named(read_bank(clips, warn=print), weight)
+    return named(load_clips(clips, warn=print), weight)
 
 
 def labelled(data: pathlib.Path, weight: float) -> list[Utterances]:
@@ -184,44 +205,46 @@ def labelled(data: pathlib.Path, weight: float) -> list[Utterances]:
     ]
     custom = find_clips(data / "custom_commands")
     honk = [clip for clip in find_clips(data / "honk") if clip.label == "anserini"]
-    banks = [
-        read_bank(
+    datasets = [
+        load_clips(
             [clip for clip in clips if clip.part == "train"],
-            longest_seconds=2.5,
-            most_unreadable=1.0,
+            max_seconds=2.5,
+            max_unreadable_fraction=1.0,
             warn=lambda text: None,
         )
         for clips in (known, custom, honk)
     ]
-    return [named(bank, weight / len(banks)) for bank in banks if len(bank)]
+    return [named(dataset, weight / len(datasets)) for dataset in datasets if len(dataset)]
 
 
 def spoken(
     folder: pathlib.Path, weight: float, keep: Callable[[str], bool] = lambda text: True
 ) -> Utterances:
-    text = {folder / row["file"]: row["text"] for row in read_table(folder) if keep(row["text"])}
-    bank = read_bank(
+    text = {folder / row["file"]: row["text"] for row in read_manifest(folder) if keep(row["text"])}
+    dataset = load_clips(
         [clip for clip in find_clips(folder) if clip.path in text],
-        longest_seconds=2.7,
-        most_unreadable=0.3,
+        max_seconds=2.7,
+        max_unreadable_fraction=0.3,
         warn=lambda text: None,
     )
-    return Utterances(bank, tuple(lettered(sounds(text[clip.path])) for clip in bank.clips), weight)
+    return Utterances(
+        dataset, tuple(to_phones(sounds(text[clip.path])) for clip in dataset.clips), weight
+    )
 
 
-def named(bank: Bank, weight: float) -> Utterances:
+def named(dataset: ClipDataset, weight: float) -> Utterances:
     """Recordings of what their folder says."""
     said = {
-        label: lettered(sounds(SAID.get(label, label)))
-        for label in {clip.label for clip in bank.clips}
+        label: to_phones(sounds(SAID.get(label, label)))
+        for label in {clip.label for clip in dataset.clips}
     }
-    return Utterances(bank, tuple(said[clip.label] for clip in bank.clips), weight)
+    return Utterances(dataset, tuple(said[clip.label] for clip in dataset.clips), weight)
 
 
 def utterances(
     clips: list[Clip], waves: list[np.ndarray], said: list[str], weight: float
 ) -> Utterances:
-    return Utterances(pack(clips, waves), tuple(said), weight)
+    return Utterances(pack_clips(clips, waves), tuple(said), weight)
 
 
 if __name__ == "__main__":

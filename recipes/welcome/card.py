@@ -17,14 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from evaluate import listened, negatives_of, noises_of, placed
+from evaluate import negatives_of, noises_of, placed, score_negatives
 from train import WORD, read, unpack
 
 from kws import Spotter
-from kws.training.augment.mixer import placed_word
-from kws.training.evaluate.calibrate_command import rewrite
+from kws.training.augment.mixer import aligned_word
+from kws.training.evaluate.calibrate_command import copy_with_document
 from kws.training.evaluate.matching import alarm_counts, hits
-from kws.training.evaluate.metrics import CURVE
+from kws.training.evaluate.metrics import CURVE_THRESHOLDS
 
 MODEL = pathlib.Path("models/welcome.onnx")
 SNRS_DB = {"clean": None, "noise at 10 dB": 10.0}
@@ -69,25 +69,28 @@ def main() -> None:
         "det_curve": points(spotter.events.threshold[0], alarms, misses),
     }
     weaknesses = [{"where": where, "what": what} for where, what in WEAKNESSES.items()]
-    rewrite(MODEL, {**spotter.info.document, "judged": judged, "weaknesses": weaknesses}, MODEL)
+    copy_with_document(
+        MODEL, {**spotter.info.document, "judged": judged, "weaknesses": weaknesses}, MODEL
+    )
 
 
 def alarms_per_hour(spotter: Spotter, data: pathlib.Path) -> tuple[np.ndarray, float]:
     """At each threshold of the curve, and the hours."""
     negatives = negatives_of(data)
-    heard = listened(spotter.engine, negatives).values()
-    counts = [alarm_counts(scores, 0, CURVE, spotter.events) for scores in heard]
-    hours = sum(bank.seconds for banks in negatives.values() for bank in banks) / 3600
+    heard = score_negatives(spotter.engine, negatives).values()
+    counts = [alarm_counts(scores, 0, CURVE_THRESHOLDS, spotter.events) for scores in heard]
+    hours = sum(dataset.seconds for datasets in negatives.values() for dataset in datasets) / 3600
     return sum(counts) / hours, hours
 
 
 def missed(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path) -> dict[str, np.ndarray]:
     """Share of the clips at each threshold of the curve, by the noise."""
-    word = placed_word(WORD, read(spoken / "word"))
+    word = aligned_word(WORD, read(spoken / "word"))
     noises = noises_of(data)
     made = {name: placed(spotter.engine, word, snr_db, noises) for name, snr_db in SNRS_DB.items()}
     return {
-        name: 1 - np.mean([hits(trial, 0, CURVE, spotter.events) for trial in some], axis=0)
+        name: 1
+        - np.mean([hits(trial, 0, CURVE_THRESHOLDS, spotter.events) for trial in some], axis=0)
         for name, some in made.items()
     }
 
@@ -95,7 +98,8 @@ def missed(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path) -> dict[s
 def points(own: float, alarms: np.ndarray, misses: dict[str, np.ndarray]) -> list[dict]:
     """Some of the curve, the model's own threshold among them."""
     places = {
-        threshold: int(np.searchsorted(CURVE, threshold)) for threshold in sorted((*POINTS, own))
+        threshold: int(np.searchsorted(CURVE_THRESHOLDS, threshold))
+        for threshold in sorted((*POINTS, own))
     }
     return [
         {"threshold": threshold, "false_alarms_per_hour": round(float(alarms[at]), 3)}
@@ -113,7 +117,7 @@ def draw(
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     highest = int(np.argmax(alarms))  # at lower thresholds the score never falls to the release
-    at = int(np.searchsorted(CURVE, own))
+    at = int(np.searchsorted(CURVE_THRESHOLDS, own))
     axes.axvline(1.0, color="#bbbbbb", linewidth=1)
     for (name, share), colour in zip(misses.items(), ("#3b6fb6", "#d1495b"), strict=True):
         axes.plot(alarms[highest:], share[highest:], color=colour, label=name)

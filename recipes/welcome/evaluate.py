@@ -26,10 +26,10 @@ from train import NEGATIVES, WORD, is_learned, read, unpack
 from kws import Spotter
 from kws.runtime.engine import Engine
 from kws.runtime.postprocess import EventSettings, Scores
-from kws.training.augment.mixer import placed_word
-from kws.training.data.clips import BACKGROUND, Bank, merged
+from kws.training.augment.mixer import aligned_word
+from kws.training.data.clips import BACKGROUND, ClipDataset, concatenate_datasets
 from kws.training.evaluate import scored_words
-from kws.training.evaluate.calibration import THRESHOLDS, lowest_within
+from kws.training.evaluate.calibration import THRESHOLDS, lowest_threshold_within
 from kws.training.evaluate.scored_words import Trial
 
 WORDS = (WORD,)
@@ -59,13 +59,21 @@ def judge(
     spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings: pathlib.Path
 ) -> dict:
     noises, negatives = noises_of(data), negatives_of(data)
-    silences = listened(spotter.engine, negatives)
-    hours = {part: sum(bank.seconds for bank in banks) / 3600 for part, banks in negatives.items()}
+    scores_by_group = score_negatives(spotter.engine, negatives)
+    hours = {
+        part: sum(dataset.seconds for dataset in datasets) / 3600
+        for part, datasets in negatives.items()
+    }
     alarms = {
-        t: [_alarms(silence, spotter.events, t) for silence in silences.values()]
+        t: [
+            _alarms(negative_scores, spotter.events, t)
+            for negative_scores in scores_by_group.values()
+        ]
         for t in THRESHOLDS
     }
-    within = lowest_within(np.array([sum(alarms[t]) for t in THRESHOLDS]), sum(hours.values()))
+    within = lowest_threshold_within(
+        np.array([sum(alarms[t]) for t in THRESHOLDS]), sum(hours.values())
+    )
     at = len(THRESHOLDS) - 1 if within is None else within
     thresholds = {
         "default": spotter.events.threshold[0],
@@ -75,12 +83,12 @@ def judge(
         "negative speech": {
             "hours": round(sum(hours.values()), 2),
             "hours of speakers not trained on": round(hours[False], 2),
-            "files": sum(len(bank) for banks in negatives.values() for bank in banks),
+            "files": sum(len(dataset) for datasets in negatives.values() for dataset in datasets),
         },
         "results": [
             {
                 "threshold": f"{threshold:.4f} ({name})",
-                **_false_alarms(silences, hours, spotter.events, threshold),
+                **_false_alarms(scores_by_group, hours, spotter.events, threshold),
                 **_at(spotter, threshold, spoken, noises),
             }
             for name, threshold in thresholds.items()
@@ -89,37 +97,42 @@ def judge(
     }
 
 
-def noises_of(data: pathlib.Path) -> Bank:
-    return merged(
+def noises_of(data: pathlib.Path) -> ClipDataset:
+    return concatenate_datasets(
         [read(data / "esc10"), read(data / "rir_noise").select(lambda clip: clip.label == "noise")]
     )
 
 
-def negatives_of(data: pathlib.Path) -> dict[bool, list[Bank]]:
+def negatives_of(data: pathlib.Path) -> dict[bool, list[ClipDataset]]:
     """All speech without the word: that which was learned from, and that of others."""
     speech = [read(data / name).select(lambda clip: clip.label != BACKGROUND) for name in NEGATIVES]
     return {
         learned: [
-            bank.select(lambda clip, learned=learned: is_learned(clip) == learned)
-            for bank in speech
+            dataset.select(lambda clip, learned=learned: is_learned(clip) == learned)
+            for dataset in speech
         ]
         for learned in (True, False)
     }
 
 
-def listened(engine: Engine, negatives: dict[bool, list[Bank]]) -> dict[bool, Scores]:
+def score_negatives(engine: Engine, negatives: dict[bool, list[ClipDataset]]) -> dict[bool, Scores]:
     return {
-        part: scored_words.listen(engine, chain.from_iterable(banks))
-        for part, banks in negatives.items()
+        part: scored_words.score_waves(engine, chain.from_iterable(datasets))
+        for part, datasets in negatives.items()
     }
 
 
-def _alarms(silence, settings: EventSettings, threshold: float) -> int:
-    return len(scored_words.events(silence, WORDS, settings.at([threshold])))
+def _alarms(negative_scores, settings: EventSettings, threshold: float) -> int:
+    return len(scored_words.events(negative_scores, WORDS, settings.at([threshold])))
 
 
-def _false_alarms(silences: dict, hours: dict, settings: EventSettings, threshold: float) -> dict:
-    counts = {part: _alarms(silence, settings, threshold) for part, silence in silences.items()}
+def _false_alarms(
+    scores_by_group: dict, hours: dict, settings: EventSettings, threshold: float
+) -> dict:
+    counts = {
+        part: _alarms(negative_scores, settings, threshold)
+        for part, negative_scores in scores_by_group.items()
+    }
     return {
         "false alarms": sum(counts.values()),
         "false alarms per hour": round(sum(counts.values()) / sum(hours.values()), 2),
@@ -127,18 +140,18 @@ def _false_alarms(silences: dict, hours: dict, settings: EventSettings, threshol
     }
 
 
-def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) -> dict:
+def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: ClipDataset) -> dict:
     engine, settings = spotter.engine, spotter.events.at([threshold])
-    word = placed_word(WORD, read(spoken / "word"))
+    word = aligned_word(WORD, read(spoken / "word"))
     clean, noisy = placed(engine, word, None, noises), placed(engine, word, 10.0, noises)
-    decided = [scored_words.decision(trial, 0, WORDS, settings) for trial in clean]
+    decided = [scored_words.find_decision(trial, 0, WORDS, settings) for trial in clean]
     hits = [(*known, trial) for known, trial in zip(decided, clean, strict=True) if known]
     delay = [time - trial.end for _, time, trial in hits]
     return {
         "clips of the word": len(clean),
         "found, clean": _share(bool(scored_words.found(t, 0, WORDS, settings)) for t in clean),
         "found, 10 dB": _share(bool(scored_words.found(t, 0, WORDS, settings)) for t in noisy),
-        "found, 10 dB, by engine": _by_engine(word.bank, noisy, settings),
+        "found, 10 dB, by engine": _by_engine(word.dataset, noisy, settings),
         "found in phrases": _fires(engine, read(spoken / "spoken_in"), settings),
         "neighbours that fire": _fires(engine, read(spoken / "neighbours"), settings),
         **_longer_words(engine, spoken / "containing", settings),
@@ -161,42 +174,46 @@ def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: Bank) 
     }
 
 
-def placed(engine: Engine, word, snr_db: float | None, noises: Bank) -> list[Trial]:
-    made = []
-    for i in range(len(word.bank)):
+def placed(engine: Engine, word, snr_db: float | None, noises: ClipDataset) -> list[Trial]:
+    word_trials = []
+    for i in range(len(word.dataset)):
         noise = noises[i % len(noises)] if snr_db is not None else None
-        audio = scored_words.place(word.bank[i], word.placed[i], snr_db, seed=i, noise=noise)
-        made.append(
+        audio = scored_words.embed_in_noise(
+            word.dataset[i], word.placed[i], snr_db, seed=i, noise=noise
+        )
+        word_trials.append(
             scored_words.trial(engine, audio, *(scored_words.LEAD_SECONDS + word.placed[i]))
         )
-    return made
+    return word_trials
 
 
-def _by_engine(bank: Bank, made: list[Trial], settings: EventSettings) -> dict[str, float]:
-    engines = [clip.path.stem.split("-")[0] for clip in bank.clips]
+def _by_engine(
+    dataset: ClipDataset, word_trials: list[Trial], settings: EventSettings
+) -> dict[str, float]:
+    engines = [clip.path.stem.split("-")[0] for clip in dataset.clips]
     return {
         name: _share(
             bool(scored_words.found(t, 0, WORDS, settings))
-            for t, engine in zip(made, engines, strict=True)
+            for t, engine in zip(word_trials, engines, strict=True)
             if engine == name
         )
         for name in sorted(set(engines))
     }
 
 
-def _fires(engine: Engine, bank: Bank, settings: EventSettings) -> float:
+def _fires(engine: Engine, dataset: ClipDataset, settings: EventSettings) -> float:
     whole = np.array([0.0, 1.0])
     return _share(
         bool(
             scored_words.events(
                 scored_words.trial(
-                    engine, scored_words.place(bank[i], whole, None, i), 0, 0
+                    engine, scored_words.embed_in_noise(dataset[i], whole, None, i), 0, 0
                 ).scores,
                 WORDS,
                 settings,
             )
         )
-        for i in range(len(bank))
+        for i in range(len(dataset))
     )
 
 
@@ -210,10 +227,13 @@ def _longer_words(
     )
 
 
-def _firing_phrases(engine: Engine, bank: Bank, settings: EventSettings) -> dict[str, int]:
-    phrases = sorted({clip.label for clip in bank.clips})
+def _firing_phrases(
+    engine: Engine, dataset: ClipDataset, settings: EventSettings
+) -> dict[str, int]:
+    phrases = sorted({clip.label for clip in dataset.clips})
     chosen = {
-        phrase: bank.select(lambda clip, phrase=phrase: clip.label == phrase) for phrase in phrases
+        phrase: dataset.select(lambda clip, phrase=phrase: clip.label == phrase)
+        for phrase in phrases
     }
     return {
         phrase: round(_fires(engine, some, settings) * len(some))
@@ -227,14 +247,14 @@ def _pairs(engine: Engine, word, settings: EventSettings) -> dict[str, int]:
     longer ones): should be two events each."""
 
     def count(i: int) -> int:
-        wave = word.bank[i]
+        wave = word.dataset[i]
         audio = np.zeros(max(16_000, len(wave) + 1600) + len(wave), np.float32)
         audio[: len(wave)] += wave
         audio[-len(wave) :] += wave
         return len(
             scored_words.events(
                 scored_words.trial(
-                    engine, scored_words.place(audio, np.array([0, 1]), None, i), 0, 0
+                    engine, scored_words.embed_in_noise(audio, np.array([0, 1]), None, i), 0, 0
                 ).scores,
                 WORDS,
                 settings,
@@ -243,7 +263,7 @@ def _pairs(engine: Engine, word, settings: EventSettings) -> dict[str, int]:
 
     return {
         str(events): pairs
-        for events, pairs in sorted(Counter(count(i) for i in range(len(word.bank))).items())
+        for events, pairs in sorted(Counter(count(i) for i in range(len(word.dataset))).items())
     }
 
 

@@ -11,8 +11,8 @@ import pathlib
 import numpy as np
 import soundfile
 
-from kws.training.augment.mixer import coloured_noise
-from kws.training.data.clips import extent
+from kws.training.augment.mixer import make_coloured_noise
+from kws.training.data.clips import find_endpoints
 
 RATE = 16_000
 # (kind/phrase, number of the clip among those of the phrase, seconds of pause before it). Kind
@@ -79,7 +79,7 @@ def assemble(
         wave = soundfile.read(clips[number % len(clips)], dtype="float32")[0]
         pause = int(pause_seconds * RATE)
         if phrase.startswith("word/"):
-            start, end = extent(wave)
+            start, end = find_endpoints(wave)
             events.append(((at + pause) / RATE + start, (at + pause) / RATE + end))
         parts += [np.zeros(pause, np.float32), wave / np.abs(wave).max()]
         at += pause + len(wave)
@@ -88,7 +88,7 @@ def assemble(
 
 def in_noise(audio: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
     speech = np.sqrt(np.mean(audio[np.abs(audio) > 0.01] ** 2))
-    noise = coloured_noise(len(audio), 1.0, rng)
+    noise = make_coloured_noise(len(audio), 1.0, rng)
     mixed = audio + noise / noise.std() * speech * 10 ** (-snr_db / 20)
     return 0.5 * mixed / np.abs(mixed).max()
 

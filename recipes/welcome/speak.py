@@ -16,7 +16,7 @@ import tempfile
 
 from kws.synth.corpus import progress
 from kws.synth.engines import kokoro, registry
-from kws.synth.plan import Clip, planned
+from kws.synth.plan import PlannedClip, plan_clips
 from kws.synth.render import speak
 
 PHRASES = json.loads((pathlib.Path(__file__).parent / "phrases.json").read_text())
@@ -51,12 +51,16 @@ def main() -> None:
 
 
 def speak_part(part: str, folder: pathlib.Path) -> None:
-    ready = registry.found(ENGINES[part]).ready
+    available = registry.found(ENGINES[part]).available
     for kind, count in CLIPS[part].items():
-        clips: list[Clip] = planned(PHRASES[kind], count, ready, seed=[*CLIPS].index(part))
+        clips: list[PlannedClip] = plan_clips(
+            PHRASES[kind], count, available, seed=[*CLIPS].index(part)
+        )
         print(f"{part}, {kind}: {len(clips)} clips", flush=True)
-        for trouble in speak(clips, ready, folder / kind, progress=progress).troubles:
-            print(trouble)
+        for error_message in speak(
+            clips, available, folder / kind, progress=progress
+        ).error_messages:
+            print(error_message)
 
 
 def link_voices(part: str, source: pathlib.Path, target: pathlib.Path) -> None:

@@ -24,17 +24,24 @@ import torch
 
 from kws import Spotter
 from kws.synth.confusables import pronunciations
-from kws.training.augment.mixer import Source, placed_word, unplaced_word
-from kws.training.augment.waveform import recorded_rooms, simulated_rooms
-from kws.training.data.clips import BACKGROUND, Bank, Clip, find_clips, merged, read_bank
-from kws.training.data.keyword_data import Material
-from kws.training.detection.train import Hooks
-from kws.training.detection.two_stage import train_in_rounds
+from kws.training.augment.mixer import NegativeSource, aligned_word, unaligned_word
+from kws.training.augment.waveform import simulate_room_responses, trim_room_responses
+from kws.training.data.clips import (
+    BACKGROUND,
+    Clip,
+    ClipDataset,
+    concatenate_datasets,
+    find_clips,
+    load_clips,
+)
+from kws.training.data.keyword_data import KeywordData
+from kws.training.detection.train import Callbacks
+from kws.training.detection.two_stage import train_two_stage
 from kws.training.evaluate import scored_words
-from kws.training.evaluate.calibrate_command import rewrite
-from kws.training.evaluate.calibration import THRESHOLDS, lowest_within
+from kws.training.evaluate.calibrate_command import copy_with_document
+from kws.training.evaluate.calibration import THRESHOLDS, lowest_threshold_within
 from kws.training.evaluate.matching import alarm_counts
-from kws.training.fit.trainer import Recipe
+from kws.training.fit.trainer import TrainConfig
 from kws.training.model import checkpoint, pretrained
 from kws.training.model.network import NetworkConfig
 
@@ -52,9 +59,9 @@ NEGATIVES = {
 # Of wake_words: more hours to calibrate on, and of words that were never learned.
 HELD_OUT_PHRASES = ("snowboy", "view_glass")
 SPOKEN_NEGATIVES = {"neighbours": 0.36, "sentences": 0.08}
-SPOKEN_WORDS = {"word": placed_word, "spoken_in": unplaced_word}
+SPOKEN_WORDS = {"word": aligned_word, "spoken_in": unaligned_word}
 CONFIG = NetworkConfig((WORD,))
-RECIPE = Recipe()  # of the first round
+RECIPE = TrainConfig()  # of the first round
 NEIGHBOURS_THAT_FIRE = 0.03  # at most, of those spoken by the voices of validation
 
 
@@ -71,47 +78,54 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     data, spoken = unpack(args.data, args.work / "data"), args.work / "spoken"
     subprocess.run([sys.executable, HERE / "speak.py", "--out", spoken], check=True)
-    begun = pretrained.shipped()
-    card = {"sources": json.loads((HERE / "sources.json").read_text()), **pretrained.card(begun)}
-    hooks = Hooks(epoch=lambda entry: print(json.dumps(entry), flush=True), say=print)
-    material = gather(data, spoken)
+    begun = pretrained.shipped_checkpoint()
+    model_card = {
+        "sources": json.loads((HERE / "sources.json").read_text()),
+        **pretrained.model_card(begun),
+    }
+    callbacks = Callbacks(epoch=lambda entry: print(json.dumps(entry), flush=True), log=print)
+    keyword_data = gather(data, spoken)
     config = replace(CONFIG, band_channels=pretrained.band_channels(begun))
-    start = pretrained.with_trunk(config, begun, RECIPE.seed)
+    start = pretrained.init_from_pretrained(config, begun, RECIPE.seed)
     how = {
         "start": start,
         "resume": args.resume,
-        "hooks": hooks,
-        "card": card,
-        "readings": [pretrained.reading({WORD: pronunciations(WORD)})],
+        "callbacks": callbacks,
+        "model_card": model_card,
+        "verifier_candidates": [pretrained.load_verifier({WORD: pronunciations(WORD)})],
     }
-    train_in_rounds(material, config, RECIPE, args.out, device=torch.device("cpu"), **how)
+    train_two_stage(keyword_data, config, RECIPE, args.out, device=torch.device("cpu"), **how)
     settle(args.out, read(spoken / "validation" / "neighbours"))
     shed_optimiser(args.out.with_suffix(".pt"))
 
 
-def settle(path: pathlib.Path, neighbours: Bank) -> None:
+def settle(path: pathlib.Path, neighbours: ClipDataset) -> None:
     """Raises the threshold to where few of the neighbours fire: those say more of it than so few
     hours without an alarm."""
     spotter = Spotter.load(path)
-    made = scored_words.word_trials(
-        spotter.engine, list(neighbours), placed_word("", neighbours).placed
+    made = scored_words.score_words(
+        spotter.engine, list(neighbours), aligned_word("", neighbours).endpoints
     )
     alarms = [alarm_counts(each.scores, 0, THRESHOLDS, spotter.events) for each in made]
     fires = np.array(alarms) > 0
-    quiet = lowest_within(fires.sum(0), NEIGHBOURS_THAT_FIRE * len(fires))
+    quiet = lowest_threshold_within(fires.sum(0), NEIGHBOURS_THAT_FIRE * len(fires))
     own = int(np.searchsorted(THRESHOLDS, spotter.events.threshold[0]))
     # Where they fire at every threshold, the highest.
     at = max(own, len(THRESHOLDS) - 1 if quiet is None else quiet)
     events = {**spotter.info.document["events"], "threshold": [THRESHOLDS[at]]}
-    told = {"clips": len(fires), "fire": int(fires[:, at].sum())}
-    rewrite(path, {**spotter.info.document, "events": events, "neighbours": told}, path)
+    told = {"clips": len(fires), "alarms": int(fires[:, at].sum())}
+    copy_with_document(path, {**spotter.info.document, "events": events, "neighbours": told}, path)
 
 
 def shed_optimiser(path: pathlib.Path) -> None:
     """A shipped checkpoint serves to run and to fine-tune: it keeps the network and its history."""
     saved = checkpoint.load(path)
     checkpoint.save(
-        {name: saved[name] for name in ("config", "recipe", "history", "average")}, path
+        {
+            name: saved[name]
+            for name in ("network_config", "train_config", "history", "ema_network")
+        },
+        path,
     )
 
 
@@ -125,7 +139,7 @@ def unpack(data: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     return target if archives else data
 
 
-def gather(data: pathlib.Path, spoken: pathlib.Path) -> Material:
+def gather(data: pathlib.Path, spoken: pathlib.Path) -> KeywordData:
     speech = {name: read(data / name) for name in NEGATIVES}
     room_and_noise = read(data / "rir_noise")
     noises = [
@@ -137,22 +151,31 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> Material:
         lambda clip: clip.label != BACKGROUND
     )
     responses = room_and_noise.select(lambda clip: clip.label == "rir")
-    rooms = [simulated_rooms(400, np.random.default_rng(0)), recorded_rooms(list(responses))]
-    negatives = [Source(bank.select(is_learned), NEGATIVES[name]) for name, bank in speech.items()]
-    negatives += [
-        Source(read(spoken / "train" / kind), weight) for kind, weight in SPOKEN_NEGATIVES.items()
+    rooms = [
+        simulate_room_responses(400, np.random.default_rng(0)),
+        trim_room_responses(list(responses)),
     ]
-    return Material(
+    negatives = [
+        NegativeSource(dataset.select(is_learned), NEGATIVES[name])
+        for name, dataset in speech.items()
+    ]
+    negatives += [
+        NegativeSource(read(spoken / "train" / kind), weight)
+        for kind, weight in SPOKEN_NEGATIVES.items()
+    ]
+    return KeywordData(
         names=(WORD,),
         words=tuple(
             make(WORD, read(spoken / "train" / kind)) for kind, make in SPOKEN_WORDS.items()
         ),
         negatives=tuple(negatives),
-        noises=merged(noises),
-        heldout_words=(placed_word(WORD, read(spoken / "validation" / "word")),),
-        heldout_negatives=tuple(bank.select(is_validation) for bank in speech.values()),
+        noises=concatenate_datasets(noises),
+        heldout_words=(aligned_word(WORD, read(spoken / "validation" / "word")),),
+        heldout_negatives=tuple(dataset.select(is_validation) for dataset in speech.values()),
         rooms=torch.from_numpy(np.concatenate(rooms)),
-        mined=tuple(clip for bank in speech.values() for clip in bank.clips if is_learned(clip)),
+        hard_negatives=tuple(
+            clip for dataset in speech.values() for clip in dataset.clips if is_learned(clip)
+        ),
     )
 
 
@@ -164,8 +187,8 @@ def is_validation(clip: Clip) -> bool:
     return clip.label in HELD_OUT_PHRASES or clip.part == "validation"
 
 
-def read(folder: pathlib.Path) -> Bank:
-    return read_bank(find_clips(folder), warn=print)
+def read(folder: pathlib.Path) -> ClipDataset:
+    return load_clips(find_clips(folder), warn=print)
 
 
 if __name__ == "__main__":

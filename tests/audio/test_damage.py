@@ -69,7 +69,7 @@ FAMILIES = [
 
 
 @dataclass(frozen=True)
-class Heard:
+class DecodeResult:
     """A recording to its end: samples at 16 kHz, the fault that it ended with, and the warnings."""
 
     samples: np.ndarray
@@ -82,18 +82,18 @@ class Intact:
     family: Family
     path: Path
 
-    def damaged(self, content: bytes) -> Path:
+    def write_damaged(self, content: bytes) -> Path:
         path = self.path.with_name(f"damaged-{self.path.name}")
         path.write_bytes(content)
         return path
 
 
-def marked(family: Family) -> object:
+def family_param(family: Family) -> object:
     marks = [getattr(pytest.mark, program) for program in sorted(family.form.programs)]
     return pytest.param(family, id=family.form.name, marks=marks)
 
 
-@pytest.fixture(scope="module", params=[marked(family) for family in FAMILIES])
+@pytest.fixture(scope="module", params=[family_param(family) for family in FAMILIES])
 def intact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Intact:
     folder = tmp_path_factory.mktemp("damage")
     return Intact(request.param, request.param.form.write(SOURCE, folder))
@@ -104,7 +104,7 @@ def spotter() -> Spotter:
     return Spotter.load("welcome")
 
 
-def heard(path: Path, caplog: Log) -> Heard:
+def decode(path: Path, caplog: Log) -> DecodeResult:
     blocks, fault = [np.zeros(0, np.float32)], ""
     with caplog.at_level(logging.WARNING, "kws"):
         try:
@@ -112,7 +112,7 @@ def heard(path: Path, caplog: Log) -> Heard:
                 blocks.append(block)
         except AudioError as error:
             fault = str(error).removeprefix(f"{path}: ")
-    return Heard(np.concatenate(blocks), fault, caplog.messages)
+    return DecodeResult(np.concatenate(blocks), fault, caplog.messages)
 
 
 def has_word(spotter: Spotter, samples: np.ndarray, place: tuple[float, float]) -> bool:
@@ -120,22 +120,22 @@ def has_word(spotter: Spotter, samples: np.ndarray, place: tuple[float, float]) 
     return any(np.allclose(event, place, rtol=0, atol=PLACE_SECONDS) for event in events)
 
 
-def moved(place: tuple[float, float], family: Family) -> tuple[float, float]:
+def shift_span(place: tuple[float, float], family: Family) -> tuple[float, float]:
     start, end = place
     return start + family.form.delay_seconds, end + family.form.delay_seconds
 
 
 def test_of_an_intact_file_nothing_is_told(intact: Intact, spotter: Spotter, caplog: Log) -> None:
-    whole = heard(intact.path, caplog)
+    whole = decode(intact.path, caplog)
     assert (whole.fault, whole.warnings) == ("", [])
     for place in (FIRST, SECOND):
-        assert has_word(spotter, whole.samples, moved(place, intact.family))
+        assert has_word(spotter, whole.samples, shift_span(place, intact.family))
 
 
 def test_a_cut_file_is_heard_to_the_cut(intact: Intact, spotter: Spotter, caplog: Log) -> None:
     content = intact.path.read_bytes()
-    rest = heard(intact.damaged(content[: round(CUT * len(content))]), caplog)
-    assert has_word(spotter, rest.samples, moved(FIRST, intact.family))
+    rest = decode(intact.write_damaged(content[: round(CUT * len(content))]), caplog)
+    assert has_word(spotter, rest.samples, shift_span(FIRST, intact.family))
     assert len(rest.samples) / RATE < 0.7 * SOURCE_SECONDS
     assert rest.fault
     if intact.family.length_known:
@@ -148,9 +148,9 @@ def test_what_comes_after_damage_is_heard(intact: Intact, spotter: Spotter, capl
     content = bytearray(intact.path.read_bytes())
     at = round(HIT * len(content))
     content[at : at + HIT_BYTES] = np.random.default_rng(0).bytes(HIT_BYTES)
-    rest = heard(intact.damaged(content), caplog)
+    rest = decode(intact.write_damaged(content), caplog)
     if intact.family.finds_back:
-        assert has_word(spotter, rest.samples, moved(SECOND, intact.family))
+        assert has_word(spotter, rest.samples, shift_span(SECOND, intact.family))
     assert bool(rest.fault or rest.warnings) == intact.family.hit_known
 
 
@@ -160,5 +160,5 @@ def test_a_file_without_its_index_is_refused(tmp_path: Path, caplog: Log) -> Non
     path = ffmpeg("a.m4a").write(SOURCE, tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: round(CUT * len(content))])
-    rest = heard(path, caplog)
+    rest = decode(path, caplog)
     assert not len(rest.samples) and rest.fault and not rest.warnings

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from kws.audio import recordings
-from kws.audio.decoders.headers import find_parts
+from kws.audio.decoders.headers import find_recording_bounds
 from kws.errors import AudioError
 
 RATE = recordings.SAMPLE_RATE
@@ -48,12 +48,14 @@ def encode(source: Path, target: Path, *options: str) -> Path:
     return target
 
 
-def joined(path: Path, *parts: Path) -> Path:
+def concatenate_files(path: Path, *parts: Path) -> Path:
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
 
 
-def heard(path: Path, selection: recordings.Selection = recordings.ALL) -> tuple[np.ndarray, str]:
+def decode(
+    path: Path, selection: recordings.Selection = recordings.DEFAULT_SELECTION
+) -> tuple[np.ndarray, str]:
     """All that can be heard, and the fault at the end."""
     blocks, fault = [np.zeros(0, np.float32)], ""
     try:
@@ -80,7 +82,7 @@ KINDS = [(form, "PCM_16") for form in SIZE_FIELDS] + [
 ]
 
 
-def with_size(path: Path, form: str, change: Callable[[int], int]) -> Path:
+def patch_size_field(path: Path, form: str, change: Callable[[int], int]) -> Path:
     """The file with another number where the length of its samples stands."""
     content = bytearray(path.read_bytes())
     layout, place = SIZE_FIELDS[form]
@@ -100,28 +102,30 @@ def test_all_is_heard_whatever_the_header_says(
     tmp_path: Path, form: str, subtype: str, change: Callable[[int], int]
 ) -> None:
     path = write(tmp_path / "a", noise(3.0), format=form, subtype=subtype)
-    right, _ = heard(path)
-    samples, fault = heard(with_size(path, form, change))
+    expected, _ = decode(path)
+    samples, fault = decode(patch_size_field(path, form, change))
     assert not fault
-    np.testing.assert_array_equal(samples, right)
-    np.testing.assert_array_equal(recordings.excerpt(path, 1.0, 2.5), right[RATE : RATE * 5 // 2])
+    np.testing.assert_array_equal(samples, expected)
+    np.testing.assert_array_equal(
+        recordings.read_excerpt(path, 1.0, 2.5), expected[RATE : RATE * 5 // 2]
+    )
 
 
 @pytest.mark.parametrize(("form", "subtype"), KINDS, ids="-".join)
 def test_what_a_header_promises_and_is_not_there_is_told(
     tmp_path: Path, form: str, subtype: str
 ) -> None:
-    path = with_size(
+    path = patch_size_field(
         write(tmp_path / "a", noise(3.0), format=form, subtype=subtype), form, lambda size: 2 * size
     )
-    samples, fault = heard(path)
+    samples, fault = decode(path)
     assert len(samples) == 3 * RATE
     assert "only the first 3.00 of 6.0" in fault and "the file ends early" in fault
 
 
 def test_packed_samples_behind_what_the_header_knows_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(3.0), subtype="IMA_ADPCM")
-    samples, fault = heard(with_size(path, "WAV", lambda size: size // 2 // 256 * 256))
+    samples, fault = decode(patch_size_field(path, "WAV", lambda size: size // 2 // 256 * 256))
     assert 1.3 < len(samples) / RATE < 1.6
     assert "can be read (its header knows of no more)" in fault
 
@@ -135,10 +139,10 @@ def test_a_wav_of_more_than_four_gibibytes(tmp_path: Path) -> None:
         file.truncate(44 + size)
         file.seek(44 + size - 2 * RATE)
         file.write((noise(1.0, seed=1) * 32768).astype("<i2").tobytes())
-    with_size(path, "WAV", lambda _: size % 2**32)
+    patch_size_field(path, "WAV", lambda _: size % 2**32)
     seconds = size / 2 / RATE
     assert recordings.duration_seconds(path) == seconds
-    end = recordings.excerpt(path, seconds - 1, seconds)
+    end = recordings.read_excerpt(path, seconds - 1, seconds)
     np.testing.assert_allclose(end, noise(1.0, seed=1), atol=2**-14)
 
 
@@ -158,7 +162,7 @@ def test_what_follows_the_samples_is_not_heard(tmp_path: Path, tail: bytes, pad:
     samples = noise(1.0)[: RATE - len(pad)]
     path = write(tmp_path / "a.wav", samples, subtype="PCM_U8" if pad else "PCM_16")
     path.write_bytes(path.read_bytes() + tail)
-    found, fault = heard(path)
+    found, fault = decode(path)
     assert (len(found), fault) == (len(samples), "")
 
 
@@ -168,26 +172,26 @@ def test_recordings_one_after_the_other_are_all_heard(tmp_path: Path, form: str)
         write(tmp_path / f"{i}", noise(1.0 + i, seed=i), format=form, subtype="PCM_16")
         for i in range(3)
     ]
-    path = joined(tmp_path / "all", *parts)
-    samples, fault = heard(path)
+    path = concatenate_files(tmp_path / "all", *parts)
+    samples, fault = decode(path)
     assert not fault
     np.testing.assert_array_equal(
         samples, np.concatenate([recordings.read(part) for part in parts])
     )
     assert recordings.duration_seconds(path) == 6.0
     np.testing.assert_array_equal(
-        recordings.excerpt(path, 2.5, 4.5), samples[RATE * 5 // 2 : RATE * 9 // 2]
+        recordings.read_excerpt(path, 2.5, 4.5), samples[RATE * 5 // 2 : RATE * 9 // 2]
     )
 
 
 def test_parts_of_other_rates_and_channels(tmp_path: Path) -> None:
     stereo = np.stack([tone(1.0, 44_100)] * 2, axis=1)
-    path = joined(
+    path = concatenate_files(
         tmp_path / "all.wav",
         write(tmp_path / "a.wav", stereo, 44_100),
         write(tmp_path / "b.wav", tone(1.0, 8_000), 8_000),
     )
-    samples, fault = heard(path)
+    samples, fault = decode(path)
     assert (len(samples), fault) == (2 * RATE, "")
     for middle in (samples[RATE // 4 : RATE * 3 // 4], samples[RATE * 5 // 4 : RATE * 7 // 4]):
         assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
@@ -205,7 +209,7 @@ def test_parts_of_other_rates_and_channels(tmp_path: Path) -> None:
 def test_headers_without_samples_end_the_search(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     with (tmp_path / "a").open("rb") as file:
-        assert sum(part.data_bytes for part in find_parts(file)) == 0
+        assert sum(part.data_bytes for part in find_recording_bounds(file)) == 0
 
 
 # Compressed
@@ -232,7 +236,7 @@ def test_compressed_files_one_after_the_other_are_all_heard(tmp_path: Path, endi
     parts = [
         encode(source, source.with_suffix(f".{ending}"), *CHAINED[ending]) for source in sources
     ]
-    samples, fault = heard(joined(tmp_path / f"all.{ending}", *parts))
+    samples, fault = decode(concatenate_files(tmp_path / f"all.{ending}", *parts))
     assert not fault
     assert len(samples) / RATE == pytest.approx(6.0, abs=0.4)  # encoders put some silence around
     for second in (1.5, 3.6, 5.6):
@@ -249,9 +253,9 @@ def test_without_pyav_whole_files_are_heard_and_what_follows_is_told(
     tmp_path: Path, without_pyav: None, ending: str
 ) -> None:
     part = write(tmp_path / f"a.{ending}", noise(2.0))
-    samples, fault = heard(part)
+    samples, fault = decode(part)
     assert (len(samples), fault) == (2 * RATE, "")
-    samples, fault = heard(joined(tmp_path / f"two.{ending}", part, part))
+    samples, fault = decode(concatenate_files(tmp_path / f"two.{ending}", part, part))
     assert len(samples) == 2 * RATE
     assert (
         "only the first 2.00 s are heard; another recording follows in the same file. "
@@ -267,7 +271,7 @@ def test_an_ogg_file_that_is_cut_off_is_told(
         request.getfixturevalue("without_pyav")
     path = write(tmp_path / "a.ogg", noise(20.0))
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    samples, fault = heard(path)
+    samples, fault = decode(path)
     assert 8 < len(samples) / RATE < 13
     assert f"the end is missing after {len(samples) / RATE:.2f} s" in fault
 
@@ -333,7 +337,7 @@ def test_no_library_writes_to_stderr(tmp_path: Path, ending: str, content: bytes
 def test_a_playlist_brings_nothing(tmp_path: Path, text: str) -> None:
     write(tmp_path / "secret.flac", noise(1.0))
     (tmp_path / "list.m4a").write_text(text.format("secret.flac"))
-    samples, fault = heard(tmp_path / "list.m4a")
+    samples, fault = decode(tmp_path / "list.m4a")
     assert not len(samples) and "not a recording that can be read" in fault
 
 
@@ -350,10 +354,10 @@ def test_sound_that_starts_after_the_picture(tmp_path: Path, name: str) -> None:
         check=True,
         stdin=subprocess.DEVNULL,
     )
-    samples, fault = heard(tmp_path / name)
+    samples, fault = decode(tmp_path / name)
     start = np.flatnonzero(np.abs(samples) > 0.1)[0] / RATE
     assert not fault and start == pytest.approx(3.0, abs=0.05)
-    part = recordings.excerpt(tmp_path / name, 2.5, 3.5)
+    part = recordings.read_excerpt(tmp_path / name, 2.5, 3.5)
     assert np.flatnonzero(np.abs(part) > 0.1)[0] / RATE == pytest.approx(0.5, abs=0.05)
 
 
@@ -362,7 +366,7 @@ def test_a_pause_of_the_recorder_is_silence_and_told(tmp_path: Path, caplog: Log
     source = write(tmp_path / "a.wav", tone(4.0))
     path = tmp_path / "a.mka"
     encode(source, path, "-af", "aselect='not(between(t,1,3))',asetpts=PTS", "-c:a", "pcm_s16le")
-    samples, fault = heard(path)
+    samples, fault = decode(path)
     assert not fault and len(samples) / RATE == pytest.approx(4.0, abs=0.1)
     assert not np.abs(samples[RATE * 5 // 4 : RATE * 11 // 4]).any()
     assert "no sound is stored from 1.0" in caplog.text
@@ -373,19 +377,19 @@ def test_of_two_tracks_the_first_is_heard_and_told(tmp_path: Path, caplog: Log) 
     low, high = write(tmp_path / "low.wav", tone(1.0)), write(tmp_path / "high.wav", tone(2.0) / 2)
     path = encode(low, tmp_path / "two.mkv", "-i", high, "-map", "0", "-map", "1", "-c:a", "flac")
     with caplog.at_level(logging.WARNING, "kws"):
-        first, _ = heard(path)
+        first, _ = decode(path)
     assert f"{path}: 2 audio tracks; the first is heard. Choose with --track." in caplog.text
     caplog.clear()
-    second, fault = heard(path, recordings.Selection(track=2))
+    second, fault = decode(path, recordings.Selection(track=2))
     assert not caplog.text and not fault
     assert (len(first) / RATE, len(second) / RATE) == pytest.approx((1.0, 2.0), abs=0.05)
     assert (
         "no audio track 3 in it; it has 2 audio tracks. Change --track."
-        in heard(path, recordings.Selection(track=3))[1]
+        in decode(path, recordings.Selection(track=3))[1]
     )
     assert (
         "no audio track 2 in it; it has 1 audio track. Change --track."
-        in heard(low, recordings.Selection(track=2))[1]
+        in decode(low, recordings.Selection(track=2))[1]
     )
 
 
@@ -394,7 +398,7 @@ def test_of_two_tracks_the_first_is_heard_and_told(tmp_path: Path, caplog: Log) 
 
 def test_channels_that_cancel_each_other_are_heard(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.stack([noise(2.0), -noise(2.0)], axis=1), subtype="FLOAT")
-    np.testing.assert_array_equal(heard(path)[0], noise(2.0))
+    np.testing.assert_array_equal(decode(path)[0], noise(2.0))
 
 
 @pytest.mark.parametrize(
@@ -407,14 +411,14 @@ def test_of_channels_that_nearly_cancel_the_first_is_heard_unless_it_is_weaker(
 ) -> None:
     both = noise(2.0)[:, None] * np.array([first, second], np.float32)
     path = write(tmp_path / "a.wav", both, subtype="FLOAT")
-    np.testing.assert_array_equal(heard(path)[0], both[:, chosen])
+    np.testing.assert_array_equal(decode(path)[0], both[:, chosen])
 
 
 def test_channels_that_cancel_each_other_now_and_then_are_heard(tmp_path: Path) -> None:
     turned = np.where(np.arange(2 * RATE) // (RATE // 10) % 2, np.float32(-1), np.float32(1))
     both = np.stack([noise(2.0), turned * noise(2.0)], axis=1)
     path = write(tmp_path / "a.wav", both, subtype="FLOAT")
-    np.testing.assert_array_equal(heard(path)[0], noise(2.0))
+    np.testing.assert_array_equal(decode(path)[0], noise(2.0))
 
 
 @pytest.mark.parametrize(
@@ -422,15 +426,15 @@ def test_channels_that_cancel_each_other_now_and_then_are_heard(tmp_path: Path) 
 )
 def test_other_channels_are_averaged(tmp_path: Path, second: np.ndarray) -> None:
     path = write(tmp_path / "a.wav", np.stack([noise(2.0), second], axis=1), subtype="FLOAT")
-    np.testing.assert_allclose(heard(path)[0], (noise(2.0) + second) / 2, atol=1e-6)
+    np.testing.assert_allclose(decode(path)[0], (noise(2.0) + second) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("block_seconds", [0.0137, 0.08, 1.0])
 def test_the_choice_of_a_channel_does_not_depend_on_the_blocks(
     tmp_path: Path, block_seconds: float
 ) -> None:
-    right = noise(3.0) * (np.arange(3 * RATE) // 4000 % 2)
-    path = write(tmp_path / "a.wav", np.stack([noise(3.0), -right], axis=1), subtype="FLOAT")
+    expected = noise(3.0) * (np.arange(3 * RATE) // 4000 % 2)
+    path = write(tmp_path / "a.wav", np.stack([noise(3.0), -expected], axis=1), subtype="FLOAT")
     np.testing.assert_array_equal(
         np.concatenate(list(recordings.blocks(path, block_seconds))), recordings.read(path)
     )
@@ -438,17 +442,17 @@ def test_the_choice_of_a_channel_does_not_depend_on_the_blocks(
 
 def test_one_channel_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.stack([noise(1.0), tone(1.0)], axis=1), subtype="FLOAT")
-    np.testing.assert_array_equal(heard(path, recordings.Selection(channel=2))[0], tone(1.0))
+    np.testing.assert_array_equal(decode(path, recordings.Selection(channel=2))[0], tone(1.0))
     assert (
         "no channel 3 in it; it has 2 channels. Change --channel."
-        in heard(path, recordings.Selection(channel=3))[1]
+        in decode(path, recordings.Selection(channel=3))[1]
     )
 
 
 @pytest.mark.ffmpeg
 def test_channels_of_a_compressed_file(tmp_path: Path) -> None:
     source = write(tmp_path / "a.wav", np.stack([tone(2.0), -tone(2.0)], axis=1))
-    samples, _ = heard(encode(source, tmp_path / "a.m4a", "-b:a", "192k"))
+    samples, _ = decode(encode(source, tmp_path / "a.m4a", "-b:a", "192k"))
     assert np.sqrt(np.mean(samples[RATE // 2 : RATE] ** 2)) == pytest.approx(
         0.5 / np.sqrt(2), rel=0.05
     )
@@ -484,13 +488,13 @@ BOX = b"\0\0\0\x10ftypM4A \0\0\0\0"
 )
 def test_beginnings_of_files_are_refused_at_once(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
-    samples, fault = heard(tmp_path / "a")
+    samples, fault = decode(tmp_path / "a")
     assert not len(samples) and fault
 
 
 def test_a_wav_is_heard_whatever_its_name(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(1.0)).rename(tmp_path / "a.raw")
-    assert (len(heard(path)[0]), heard(path)[1]) == (RATE, "")
+    assert (len(decode(path)[0]), decode(path)[1]) == (RATE, "")
 
 
 @pytest.mark.ffmpeg
@@ -501,7 +505,7 @@ def test_a_tag_that_is_copied_from_elsewhere_promises_nothing(
     """Programs that cut sound out of WebM copy its DURATION."""
     source = write(tmp_path / "a.wav", noise(2.0))
     path = encode(source, tmp_path / "a.ogg", "-metadata", f"DURATION={duration}")
-    assert heard(path)[1] == ""
+    assert decode(path)[1] == ""
 
 
 @pytest.mark.ffmpeg
@@ -519,7 +523,7 @@ def test_joined_files_of_another_rate_or_of_more_channels_are_heard(
             source, tmp_path / f"2.{ending}", *(other if ending != "opus" else other[2:]), *codec
         ),
     ]
-    samples, fault = heard(joined(tmp_path / f"all.{ending}", *parts))
+    samples, fault = decode(concatenate_files(tmp_path / f"all.{ending}", *parts))
     assert not fault
     assert len(samples) / RATE == pytest.approx(4.0, abs=0.3)
 
@@ -528,9 +532,9 @@ def test_joined_files_of_another_rate_or_of_more_channels_are_heard(
 def test_a_nist_file_that_is_cut_off_is_told(tmp_path: Path) -> None:
     source, path = write(tmp_path / "a.wav", noise(2.0)), tmp_path / "a.sph"
     subprocess.run(["sox", source, path], check=True)
-    assert heard(path)[1] == ""
+    assert decode(path)[1] == ""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert "of 2.00 s can be read (the file ends early)" in heard(path)[1]
+    assert "of 2.00 s can be read (the file ends early)" in decode(path)[1]
 
 
 @pytest.mark.parametrize(
@@ -545,7 +549,7 @@ def test_what_follows_the_last_frame_is_no_fault(
         request.getfixturevalue("without_pyav")
     path = write(tmp_path / f"a.{ending}", noise(2.0))
     path.write_bytes(path.read_bytes() + tail)
-    samples, fault = heard(path)
+    samples, fault = decode(path)
     assert not fault and len(samples) / RATE == pytest.approx(2.0, abs=0.05)
 
 

@@ -14,15 +14,15 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kws.audio.file_signatures import HEAD_BYTES, looks_like_a_recording
+from kws.audio.file_signatures import HEAD_BYTES, has_audio_signature
 from kws.audio.folders import (
-    SUFFIXES,
-    beside,
+    AUDIO_SUFFIXES,
+    append_suffix,
+    find_on_disk,
     find_recordings,
-    fitting,
-    normalized,
-    on_disk,
-    shortened,
+    normalize_name,
+    sibling_path,
+    truncate_with_digest,
 )
 from kws.errors import AudioError
 
@@ -31,14 +31,14 @@ TONE = 0.3 * np.sin(np.arange(RATE) * 0.2).astype(np.float32)
 NFC, NFD = (unicodedata.normalize(form, "grüezi") for form in ("NFC", "NFD"))
 
 
-def touched(folder: Path, *names: str) -> list[Path]:
+def touch_files(folder: Path, *names: str) -> list[Path]:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     return [folder / name for name in names]
 
 
-def linked(link: Path, target: Path | str) -> Path:
+def make_link(link: Path, target: Path | str) -> Path:
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(target)
     return link
@@ -48,8 +48,8 @@ def linked(link: Path, target: Path | str) -> Path:
 
 
 def test_a_folder_is_searched(tmp_path: Path) -> None:
-    found = touched(tmp_path, "b.wav", "sub/a.FLAC", "sub/deep/c.m4a")
-    touched(tmp_path, "notes.txt", ".hidden.wav", ".trash/d.wav")
+    found = touch_files(tmp_path, "b.wav", "sub/a.FLAC", "sub/deep/c.m4a")
+    touch_files(tmp_path, "notes.txt", ".hidden.wav", ".trash/d.wav")
     assert find_recordings(tmp_path) == found
 
 
@@ -66,15 +66,15 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_found(
     (tmp_path / "open" / "a.wav").touch()
     scandir = os.scandir
 
-    def listed(path: str) -> object:
+    def deny_listing(path: str) -> object:
         if str(path).endswith("closed"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", listed)
-    told: list[AudioError] = []
-    assert find_recordings(tmp_path, told.append) == [tmp_path / "open" / "a.wav"]
-    assert [str(each) for each in told] == [
+    monkeypatch.setattr(os, "scandir", deny_listing)
+    warnings: list[AudioError] = []
+    assert find_recordings(tmp_path, warnings.append) == [tmp_path / "open" / "a.wav"]
+    assert [str(each) for each in warnings] == [
         (
             f"{tmp_path / 'closed'}: this directory cannot be listed (Permission denied). "
             "Check its permissions."
@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_found(
     with pytest.raises(AudioError, match="cannot be listed"):
         find_recordings(tmp_path)
     with pytest.raises(AudioError, match="cannot be listed"):
-        find_recordings(tmp_path / "closed", told.append)
+        find_recordings(tmp_path / "closed", warnings.append)
 
 
 def test_a_folder_without_recordings(tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_a_folder_without_recordings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["../real", "{}/real"], ids=["relative", "absolute"])
 def test_a_linked_folder_is_entered(tmp_path: Path, target: str) -> None:
-    touched(tmp_path, "real/a.wav", "real/deep/b.wav")
-    linked(tmp_path / "sl" / "l", target.format(tmp_path))
+    touch_files(tmp_path, "real/a.wav", "real/deep/b.wav")
+    make_link(tmp_path / "sl" / "l", target.format(tmp_path))
     assert find_recordings(tmp_path / "sl") == [
         tmp_path / "sl/l/a.wav",
         tmp_path / "sl/l/deep/b.wav",
@@ -109,11 +109,11 @@ def test_a_linked_folder_is_entered(tmp_path: Path, target: str) -> None:
 
 
 def test_links_to_links_are_followed(tmp_path: Path) -> None:
-    touched(tmp_path, "real/a.wav")
-    linked(tmp_path / "second", "real")
-    linked(tmp_path / "top" / "first", "../second")
-    linked(tmp_path / "real" / "more", "../other")
-    touched(tmp_path, "other/b.wav")
+    touch_files(tmp_path, "real/a.wav")
+    make_link(tmp_path / "second", "real")
+    make_link(tmp_path / "top" / "first", "../second")
+    make_link(tmp_path / "real" / "more", "../other")
+    touch_files(tmp_path, "other/b.wav")
     assert find_recordings(tmp_path / "top") == [
         tmp_path / "top/first/a.wav",
         tmp_path / "top/first/more/b.wav",
@@ -137,19 +137,19 @@ def test_links_to_links_are_followed(tmp_path: Path) -> None:
 def test_each_real_folder_is_entered_once(
     tmp_path: Path, links: dict[str, str], found: list[str]
 ) -> None:
-    touched(tmp_path, "top/a.wav", "top/sub/b.wav", "out/c.wav", "d.wav")
+    touch_files(tmp_path, "top/a.wav", "top/sub/b.wav", "out/c.wav", "d.wav")
     for link, target in links.items():
-        linked(tmp_path / link, target)
-    assert find_recordings(tmp_path / "top", lambda told: None) == [
+        make_link(tmp_path / link, target)
+    assert find_recordings(tmp_path / "top", lambda warnings: None) == [
         tmp_path / name for name in found
     ]
 
 
 def test_a_linked_file_is_heard_and_each_real_file_once(tmp_path: Path) -> None:
-    touched(tmp_path, "far.wav", "top/real.wav")
-    linked(tmp_path / "top" / "far.wav", "../far.wav")
-    linked(tmp_path / "top" / "latest.wav", "real.wav")
-    linked(tmp_path / "top" / "again.wav", "far.wav")
+    touch_files(tmp_path, "far.wav", "top/real.wav")
+    make_link(tmp_path / "top" / "far.wav", "../far.wav")
+    make_link(tmp_path / "top" / "latest.wav", "real.wav")
+    make_link(tmp_path / "top" / "again.wav", "far.wav")
     assert find_recordings(tmp_path / "top") == [
         tmp_path / "top/again.wav",
         tmp_path / "top/real.wav",
@@ -157,7 +157,7 @@ def test_a_linked_file_is_heard_and_each_real_file_once(tmp_path: Path) -> None:
 
 
 def test_hard_links_are_files_of_their_own(tmp_path: Path) -> None:
-    touched(tmp_path, "a.wav")
+    touch_files(tmp_path, "a.wav")
     (tmp_path / "b.wav").hardlink_to(tmp_path / "a.wav")
     assert find_recordings(tmp_path) == [tmp_path / "a.wav", tmp_path / "b.wav"]
 
@@ -165,9 +165,9 @@ def test_hard_links_are_files_of_their_own(tmp_path: Path) -> None:
 def test_folders_to_be_entered_first_give_the_names(tmp_path: Path) -> None:
     """As in training: DATA/WORD may be a link to a folder, or hold links to files, that stand in
     DATA under another name."""
-    touched(tmp_path, "pool/a.wav", "pool/b.wav", "version_2/c.wav")
-    linked(tmp_path / "word", "version_2")
-    linked(tmp_path / "other" / "b.wav", "../pool/b.wav")
+    touch_files(tmp_path, "pool/a.wav", "pool/b.wav", "version_2/c.wav")
+    make_link(tmp_path / "word", "version_2")
+    make_link(tmp_path / "other" / "b.wav", "../pool/b.wav")
     assert find_recordings(tmp_path) == [
         tmp_path / name for name in ("pool/a.wav", "pool/b.wav", "version_2/c.wav")
     ]
@@ -177,16 +177,16 @@ def test_folders_to_be_entered_first_give_the_names(tmp_path: Path) -> None:
 
 
 def test_links_that_lead_nowhere_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    found = touched(tmp_path, "a.wav")
-    linked(tmp_path / "gone.wav", "../gone.wav")
-    told: list[AudioError] = []
-    assert find_recordings(tmp_path, told.append) == found
-    assert list(map(str, told)) == [
+    found = touch_files(tmp_path, "a.wav")
+    make_link(tmp_path / "gone.wav", "../gone.wav")
+    warnings: list[AudioError] = []
+    assert find_recordings(tmp_path, warnings.append) == found
+    assert list(map(str, warnings)) == [
         f"{tmp_path}: a link leads nowhere (gone.wav to ../gone.wav). Mend or remove it."
     ]
-    linked(tmp_path / "sub" / "folder", "/nowhere")
-    linked(tmp_path / "sub" / "itself", "itself")
-    linked(tmp_path / "notes.txt", "nowhere")
+    make_link(tmp_path / "sub" / "folder", "/nowhere")
+    make_link(tmp_path / "sub" / "itself", "itself")
+    make_link(tmp_path / "notes.txt", "nowhere")
     assert not caplog.messages
     assert find_recordings(tmp_path) == found  # nobody is to be told, as in training
     assert [message.split(" (")[0] for message in caplog.messages] == [
@@ -198,41 +198,41 @@ def test_links_that_lead_nowhere_are_told(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_one_name_in_two_forms() -> None:
-    assert NFC != NFD and normalized(NFC) == normalized(NFD) == NFC
+    assert NFC != NFD and normalize_name(NFC) == normalize_name(NFD) == NFC
 
 
 @pytest.mark.parametrize(("there", "given"), [(NFC, NFD), (NFD, NFC), (NFD, NFD)])
 def test_a_path_in_another_form_of_unicode(tmp_path: Path, there: str, given: str) -> None:
-    touched(tmp_path, f"{there}/{there}.wav")
-    assert on_disk(tmp_path / given / f"{given}.wav") == tmp_path / there / f"{there}.wav"
-    assert on_disk(tmp_path / given / "new.wav") == tmp_path / there / "new.wav"
-    assert on_disk(tmp_path / "gone" / given) == tmp_path / "gone" / given
+    touch_files(tmp_path, f"{there}/{there}.wav")
+    assert find_on_disk(tmp_path / given / f"{given}.wav") == tmp_path / there / f"{there}.wav"
+    assert find_on_disk(tmp_path / given / "new.wav") == tmp_path / there / "new.wav"
+    assert find_on_disk(tmp_path / "gone" / given) == tmp_path / "gone" / given
 
 
 @given(
     st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), max_size=300),
     st.integers(8, 255),
 )
-def test_a_shortened_name_fits_in_whole_characters(name: str, most_bytes: int) -> None:
-    short = shortened(name, most_bytes)
-    assert len(short.encode()) <= most_bytes
-    assert (short == name) == (len(name.encode()) <= most_bytes)
+def test_a_shortened_name_fits_in_whole_characters(name: str, max_bytes: int) -> None:
+    short = truncate_with_digest(name, max_bytes)
+    assert len(short.encode()) <= max_bytes
+    assert (short == name) == (len(name.encode()) <= max_bytes)
     if short != name:
         assert name.startswith(short[:-7])
 
 
 def test_long_names_stay_apart() -> None:
-    assert len({shortened("ü" * 200 + end, 255) for end in ("a", "b", "c")}) == 3
+    assert len({truncate_with_digest("ü" * 200 + end, 255) for end in ("a", "b", "c")}) == 3
 
 
 @pytest.mark.parametrize("letter", ["n", "ü", "語"])
 def test_files_beside_another_can_be_written(tmp_path: Path, letter: str) -> None:
     path = tmp_path / f"{letter * (250 // len(letter.encode()))}.onnx"
     for ending in (".first.onnx", ".pt"):
-        beside(path, ending).touch()
+        sibling_path(path, ending).touch()
     assert len(list(tmp_path.iterdir())) == 2
-    assert beside(tmp_path / "short.onnx", ".first.onnx") == tmp_path / "short.first.onnx"
-    assert fitting("short", ".wav") == "short.wav"
+    assert sibling_path(tmp_path / "short.onnx", ".first.onnx") == tmp_path / "short.first.onnx"
+    assert append_suffix("short", ".wav") == "short.wav"
 
 
 # Kinds
@@ -315,7 +315,7 @@ def test_first_bytes_tell_what_libsndfile_writes(tmp_path: Path, ending: str) ->
     subtype = {"NIST": "PCM_16", "VOC": "PCM_16"}.get(SOUND_FORMATS[ending])
     soundfile.write(path, TONE, RATE, format=SOUND_FORMATS[ending], subtype=subtype)
     assert find_recordings(tmp_path) == [path]
-    assert f".{ending}" in SUFFIXES
+    assert f".{ending}" in AUDIO_SUFFIXES
 
 
 @pytest.mark.ffmpeg
@@ -342,7 +342,7 @@ def test_first_bytes_tell_what_ffmpeg_writes(tmp_path: Path, ending: str) -> Non
     ],
 )
 def test_first_bytes_of_other_recordings(head: bytes) -> None:
-    assert looks_like_a_recording(head + bytes(100))
+    assert has_audio_signature(head + bytes(100))
 
 
 @pytest.mark.parametrize(
@@ -367,23 +367,23 @@ def test_first_bytes_of_other_recordings(head: bytes) -> None:
     ],
 )
 def test_first_bytes_of_what_is_no_recording(content: bytes) -> None:
-    assert not looks_like_a_recording(content)
+    assert not has_audio_signature(content)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_can_be_asked(head: bytes) -> None:
-    assert looks_like_a_recording(head) in (True, False)
+    assert has_audio_signature(head) in (True, False)
 
 
 def test_raw_samples_are_hardly_ever_taken_for_a_file() -> None:
     rng = np.random.default_rng(0)
     loud, faint = (rng.standard_normal((2000, 4000)) * level for level in (8000, 3))
     heads = [samples.astype("<i2").tobytes() for samples in (*loud, *faint)]
-    assert sum(map(looks_like_a_recording, heads)) == 0
+    assert sum(map(has_audio_signature, heads)) == 0
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "warnings"),
     [
         (
             ["a.xyz", "b.XYZ", "sub/c.abc"],
@@ -401,19 +401,19 @@ def test_raw_samples_are_hardly_ever_taken_for_a_file() -> None:
     ],
 )
 def test_files_of_no_known_kind_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], told: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], warnings: str
 ) -> None:
-    found = touched(tmp_path, "a.wav")
-    touched(tmp_path, *names)
+    found = touch_files(tmp_path, "a.wav")
+    touch_files(tmp_path, *names)
     assert find_recordings(tmp_path) == found
-    assert caplog.record_tuples == [("kws", logging.WARNING, f"{tmp_path}: {told}")]
+    assert caplog.record_tuples == [("kws", logging.WARNING, f"{tmp_path}: {warnings}")]
 
 
 def test_what_is_known_to_be_no_recording_is_not_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = touched(tmp_path, "a.wav")
-    touched(
+    found = touch_files(tmp_path, "a.wav")
+    touch_files(
         tmp_path,
         "a.txt",
         "a.CSV",
@@ -431,13 +431,13 @@ def test_what_is_known_to_be_no_recording_is_not_told(
 
 
 def test_special_files_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    found = touched(tmp_path, "a.wav")
+    found = touch_files(tmp_path, "a.wav")
     os.mkfifo(tmp_path / "pipe.wav")
     assert find_recordings(tmp_path) == found and not caplog.messages
 
 
 def test_many_files_are_found_at_once(tmp_path: Path) -> None:
-    found = touched(
+    found = touch_files(
         tmp_path,
         *(f"{folder:02d}/{number:03d}.wav" for folder in range(20) for number in range(50)),
     )

@@ -23,7 +23,7 @@ EDGE = RATE // 40  # where a part is opened, the resampler knows nothing of what
 
 
 @dataclass(frozen=True)
-class Written:
+class EncodedFile:
     """The source as a file of one form."""
 
     form: Form
@@ -34,14 +34,18 @@ class Written:
         return recordings.read(self.path)
 
 
-def marked(form: Form) -> object:
+def form_param(form: Form) -> object:
     marks = [getattr(pytest.mark, program) for program in sorted(form.programs)]
     return pytest.param(form, id=form.name, marks=marks)
 
 
-@pytest.fixture(scope="module", params=[marked(form) for form in FORMS])
-def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return Written(request.param, request.param.write(SOURCE, tmp_path_factory.mktemp("formats")))
+@pytest.fixture(scope="module", params=[form_param(form) for form in FORMS])
+def encoded_file(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> EncodedFile:
+    return EncodedFile(
+        request.param, request.param.write(SOURCE, tmp_path_factory.mktemp("formats"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,48 +59,53 @@ def spotter() -> Spotter:
 
 
 @dataclass(frozen=True)
-class Match:
+class Alignment:
     """Where a recording fits another best: `seconds` after it, with this correlation."""
 
     seconds: float
     correlation: float
 
 
-def matched(samples: np.ndarray, source: np.ndarray) -> Match:
+def cross_correlate(samples: np.ndarray, source: np.ndarray) -> Alignment:
     """Cross-correlation of samples [n] with a source [m], both at 16 kHz, over all lags."""
     size = 2 * max(len(samples), len(source))
     spectrum = np.fft.rfft(samples, size) * np.conj(np.fft.rfft(source, size))
     correlation = np.fft.irfft(spectrum, size)
     at = int(correlation.argmax())
     norm = np.linalg.norm(samples) * np.linalg.norm(source)
-    return Match((at if at < size // 2 else at - size) / RATE, float(correlation[at] / norm))
+    return Alignment((at if at < size // 2 else at - size) / RATE, float(correlation[at] / norm))
 
 
-def test_the_words_are_found_where_they_are(written: Written, spotter: Spotter) -> None:
+def test_the_words_are_found_where_they_are(encoded_file: EncodedFile, spotter: Spotter) -> None:
     with (RECORDINGS / "events.csv").open(newline="") as file:
         events = [row for row in csv.DictReader(file) if row["file"] == SOURCE.name]
     told = [float(row[edge]) for row in events for edge in ("start", "end")]
     original = [edge for event in spotter.detect(SOURCE) for edge in (event.start, event.end)]
     np.testing.assert_allclose(original, told, atol=0.05)
-    heard = [edge for event in spotter.detect(written.samples) for edge in (event.start, event.end)]
-    delay, tolerance = written.form.delay_seconds, WORD_SECONDS + written.form.tolerance_seconds
+    heard = [
+        edge for event in spotter.detect(encoded_file.samples) for edge in (event.start, event.end)
+    ]
+    delay, tolerance = (
+        encoded_file.form.delay_seconds,
+        WORD_SECONDS + encoded_file.form.tolerance_seconds,
+    )
     assert len(heard) == 4
     np.testing.assert_allclose(np.array(heard) - delay, original, atol=tolerance)
 
 
-def test_the_timeline_is_that_of_the_source(written: Written, source: np.ndarray) -> None:
-    match = matched(written.samples, source)
+def test_the_timeline_is_that_of_the_source(encoded_file: EncodedFile, source: np.ndarray) -> None:
+    match = cross_correlate(encoded_file.samples, source)
     assert match.correlation > 0.6  # of Speex, which keeps the sound and not the wave
-    tolerance = written.form.tolerance_seconds
-    assert match.seconds == pytest.approx(written.form.delay_seconds, abs=tolerance)
-    added = (len(written.samples) - len(source)) / RATE
-    assert -tolerance < added < written.form.delay_seconds + 0.2  # the last frame is filled up
+    tolerance = encoded_file.form.tolerance_seconds
+    assert match.seconds == pytest.approx(encoded_file.form.delay_seconds, abs=tolerance)
+    added = (len(encoded_file.samples) - len(source)) / RATE
+    assert -tolerance < added < encoded_file.form.delay_seconds + 0.2  # the last frame is filled up
 
 
-def test_a_part_is_a_part_of_the_whole(written: Written) -> None:
+def test_a_part_is_a_part_of_the_whole(encoded_file: EncodedFile) -> None:
     start, end = PART_SECONDS
-    part = recordings.excerpt(written.path, start, end)
-    same = written.samples[round(start * RATE) : round(end * RATE)]
+    part = recordings.read_excerpt(encoded_file.path, start, end)
+    same = encoded_file.samples[round(start * RATE) : round(end * RATE)]
     assert len(part) == pytest.approx(len(same), abs=1)
     inside = slice(EDGE, -EDGE)
     difference = part[: len(same)][inside] - same[: len(part)][inside]

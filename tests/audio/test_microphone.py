@@ -159,7 +159,7 @@ def test_what_the_microphone_gives_is_what_was_played(
     player = None
     heard = [np.zeros(0, np.float32)]
     blocks = microphone.blocks(
-        "null output", on_loss=lambda seconds: pytest.fail(f"{seconds} s lost")
+        "null output", on_overrun=lambda seconds: pytest.fail(f"{seconds} s lost")
     )
     for block in blocks:
         player = player or server.play(tmp_path / "tone.wav")  # only once the microphone delivers
@@ -212,7 +212,7 @@ def test_a_slow_listener_is_told_what_it_lost(
 
     monkeypatch.setattr(microphone, "_QUEUE_SECONDS", 0.4)
     lost: list[float] = []
-    blocks = microphone.blocks(on_loss=lost.append)
+    blocks = microphone.blocks(on_overrun=lost.append)
     next(blocks)
     time.sleep(1.5)
     for _ in range(8):
@@ -272,8 +272,8 @@ def test_a_microphone_that_goes_away_is_an_error(
     monkeypatch.setenv("PULSE_SERVER", server.environment["PULSE_SERVER"])
     from kws.audio import microphone
 
-    monkeypatch.setattr(microphone, "_SILENT_SECONDS", 2.0)
-    blocks = microphone.blocks(on_loss=lambda seconds: pytest.fail(f"{seconds} s lost"))
+    monkeypatch.setattr(microphone, "_TIMEOUT_SECONDS", 2.0)
+    blocks = microphone.blocks(on_overrun=lambda seconds: pytest.fail(f"{seconds} s lost"))
     next(blocks)
     server.process.kill()
     with pytest.raises(

@@ -50,13 +50,13 @@ def test_a_device_that_fails_is_told_in_one_line(
         lambda _: SimpleNamespace(get_captures=lambda: [{"name": "desk", "id": None}]),
     )
     monkeypatch.setattr(miniaudio, "CaptureDevice", lambda *_, **__: device())
-    monkeypatch.setattr(microphone, "_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(microphone, "_TIMEOUT_SECONDS", 0.05)
     message = (
         rf"microphone: the microphone cannot be used \({reason} audio device\)\. "
         r"Is another program using it\?"
     )
     with pytest.raises(AudioError, match=message):
-        list(microphone.blocks(on_loss=lambda seconds: None))
+        list(microphone.blocks(on_overrun=lambda seconds: None))
 
 
 def test_devices_are_looked_for_where_stderr_is_closed() -> None:

@@ -16,14 +16,14 @@ from click.testing import CliRunner, Result
 from conftest import write_tone_folder
 from factories import make_document, make_model, make_network
 
-from kws.audio.addresses import check_file, is_address
+from kws.audio.addresses import is_url, reject_url
 from kws.cli.main import main
 from kws.errors import KwsError
-from kws.runtime.model_file import find, open_session
+from kws.runtime.model_file import find_model, open_session
 from kws.runtime.postprocess import Detection
 from kws.terminal.describe import describe
-from kws.terminal.printers import EventWriter, check_place, replace_file
-from kws.terminal.stdio import escaped
+from kws.terminal.printers import EventWriter, check_writable, write_atomically
+from kws.terminal.stdio import escape_control_chars
 from kws.training.model.export import export
 from kws.training.report.text import summary
 
@@ -33,7 +33,7 @@ UNPRINTABLE = {
     *map(chr, [*range(0x20), *range(0x7F, 0xA0)]),
     *"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029",
 }
-QUICK = ("--epochs", "1", "--steps", "1")
+QUICK = ("--epochs", "1", "--steps-per-epoch", "1")
 FAST = ("--snr", "clean", "--stream-seconds", "3")
 
 
@@ -188,7 +188,7 @@ def test_evaluation_takes_words_from_links(tiny_model, tmp_path: Path) -> None:
 def test_files_and_models_are_found_in_either_form(place: Path, there: str, given: str) -> None:
     Path("models").mkdir()
     made = make_model(Path("models"), make_network(), there)
-    assert find(given).samefile(made) and find(f"models/{given}.onnx").samefile(made)
+    assert find_model(given).samefile(made) and find_model(f"models/{given}.onnx").samefile(made)
     Path(there).mkdir()
     place.rename(f"{there}/{there}.wav")
     for source in (given, f"{given}/{given}.wav"):
@@ -216,7 +216,7 @@ def test_a_word_is_trained_and_judged_in_either_form(
         data,
         "--negatives",
         radio,
-        "--phrases",
+        "--in-context",
         data,
         "--recordings",
         data,
@@ -260,14 +260,14 @@ def test_clips_are_named_in_the_shorter_form(place: Path, detect: Callable[..., 
 
 @pytest.mark.parametrize("letter", sorted(UNPRINTABLE))
 def test_what_would_not_be_seen_is_written_out(letter: str) -> None:
-    shown = escaped(f"a{letter}b")
+    shown = escape_control_chars(f"a{letter}b")
     assert (
         shown.isascii() and shown.isprintable() and shown.startswith("a\\") and shown.endswith("b")
     )
 
 
 def test_what_is_seen_stays() -> None:
-    assert escaped("日本 ü\u00a0é👩‍🚀 שלום.wav") == "日本 ü\u00a0é👩‍🚀 שלום.wav"
+    assert escape_control_chars("日本 ü\u00a0é👩‍🚀 שלום.wav") == "日本 ü\u00a0é👩‍🚀 שלום.wav"
 
 
 def test_text_is_escaped_and_json_and_csv_are_exact(
@@ -390,7 +390,17 @@ def test_a_model_of_a_long_name_is_trained(tiny_model, tmp_path: Path, length: i
         radio / "hiss.wav", 0.1 * np.random.default_rng(0).standard_normal(16_000 * 5), 16_000
     )
     out = tmp_path / f"{'m' * length}.onnx"
-    result = kws("train", "rise", "--data", tiny_model.data, "--mine", radio, "--out", out, *QUICK)
+    result = kws(
+        "train",
+        "rise",
+        "--data",
+        tiny_model.data,
+        "--hard-negatives-from",
+        radio,
+        "--out",
+        out,
+        *QUICK,
+    )
     assert result.exit_code == 0, result.stderr
     assert out.exists() and out.with_suffix(".pt").exists()
     assert not [
@@ -404,7 +414,7 @@ def test_a_model_of_a_long_name_is_trained(tiny_model, tmp_path: Path, length: i
             "rise",
             "--data",
             tiny_model.data,
-            "--mine",
+            "--hard-negatives-from",
             radio,
             "--out",
             out,
@@ -439,11 +449,11 @@ def test_words_that_make_a_long_name_are_a_model_s(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["n" * 255, "ü" * 127])
 def test_the_longest_names_can_be_written(tmp_path: Path, name: str) -> None:
-    check_place(tmp_path / name)
-    replace_file(tmp_path / name, b"whole")
+    check_writable(tmp_path / name)
+    write_atomically(tmp_path / name, b"whole")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"whole")]
     with pytest.raises(KwsError, match="File name too long"):
-        check_place(tmp_path / f"{name}nn")
+        check_writable(tmp_path / f"{name}nn")
 
 
 # Addresses
@@ -489,7 +499,7 @@ def test_detect_says_how_an_address_is_heard_and_hears_the_others(
         ["train", "x", "--data", "URL"],
         ["train", "x", "--data", ".", "--negatives", "URL"],
         ["train", "x", "--data", ".", "--out", "URL"],
-        ["train", "x", "--data", ".", "--trunk", "URL"],
+        ["train", "x", "--data", ".", "--init-from", "URL"],
         ["evaluate", "URL", "--positives", "."],
         ["evaluate", "welcome", "--positives", "URL"],
         ["evaluate", "welcome", "--positives", ".", "--html", "URL"],
@@ -517,10 +527,10 @@ def test_a_file_that_is_there_is_no_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert is_address("http://a.wav") and not any(
-        map(is_address, ["a.wav", "C:/a.wav", "a b://c.wav", "/a://b"])
+    assert is_url("http://a.wav") and not any(
+        map(is_url, ["a.wav", "C:/a.wav", "a b://c.wav", "/a://b"])
     )
     Path("http:").mkdir()
     Path("http:/a.wav").touch()
-    assert not is_address("http://a.wav")
-    check_file("http://a.wav")
+    assert not is_url("http://a.wav")
+    reject_url("http://a.wav")

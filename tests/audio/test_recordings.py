@@ -40,13 +40,13 @@ def write(path: Path, samples: np.ndarray, rate: int = RATE, **options: str) -> 
     return path
 
 
-def fault(path: Path) -> tuple[np.ndarray, str]:
+def read_until_error(path: Path) -> tuple[np.ndarray, str]:
     """What could be read before the error, and the error."""
-    heard = [np.zeros(0, np.float32)]
-    with pytest.raises(AudioError) as caught:
+    decoded = [np.zeros(0, np.float32)]
+    with pytest.raises(AudioError) as raised:
         for block in recordings.blocks(path):
-            heard.append(block)
-    return np.concatenate(heard), str(caught.value)
+            decoded.append(block)
+    return np.concatenate(decoded), str(raised.value)
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 48_000, 192_000])
@@ -89,12 +89,12 @@ def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
 )
 def test_formats(tmp_path: Path, name: str, options: dict[str, str], tolerance: float) -> None:
     samples = tone(2.0)
-    heard = recordings.read(write(tmp_path / name, samples, **options))
-    assert heard.dtype == np.float32
+    decoded = recordings.read(write(tmp_path / name, samples, **options))
+    assert decoded.dtype == np.float32
     # The last block of a Vorbis file of one page is lost.
-    assert len(heard) == pytest.approx(len(samples), abs=256)
+    assert len(decoded) == pytest.approx(len(samples), abs=256)
     middle = slice(RATE // 4, -RATE // 4)  # lossy formats need a moment at the edges
-    np.testing.assert_allclose(heard[middle], samples[: len(heard)][middle], atol=tolerance)
+    np.testing.assert_allclose(decoded[middle], samples[: len(decoded)][middle], atol=tolerance)
 
 
 def test_samples_beyond_full_scale_are_kept(tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_formats_that_pyav_reads(tmp_path: Path, name: str) -> None:
         ["ffmpeg", "-v", "error", "-i", source, "-b:a", "192k", f"file:{tmp_path / name}"],
         check=True,
     )
-    heard = recordings.read(tmp_path / name)
-    assert len(heard) == pytest.approx(2 * RATE, abs=RATE // 8)
-    assert np.sqrt(np.mean(heard[RATE // 2 : RATE] ** 2)) == pytest.approx(
+    decoded = recordings.read(tmp_path / name)
+    assert len(decoded) == pytest.approx(2 * RATE, abs=RATE // 8)
+    assert np.sqrt(np.mean(decoded[RATE // 2 : RATE] ** 2)) == pytest.approx(
         0.5 / np.sqrt(2), rel=0.05
     )
     assert recordings.duration_seconds(tmp_path / name) == pytest.approx(2, abs=0.05)
@@ -123,7 +123,7 @@ def test_without_pyav_the_error_names_the_command_that_brings_it(
 ) -> None:
     path = tmp_path / "a.m4a"
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
-    assert "pip install av brings one for MP4, M4A, WebM" in fault(path)[1]
+    assert "pip install av brings one for MP4, M4A, WebM" in read_until_error(path)[1]
 
 
 @pytest.mark.ffmpeg
@@ -138,9 +138,9 @@ def test_mp3_without_a_length_tag_is_heard_to_its_end(tmp_path: Path, name: str)
         ["ffmpeg", "-v", "error", "-i", source, "-write_xing", "0", "-q:a", "6", "-f", "mp3", path],
         check=True,
     )
-    heard = recordings.read(path)
-    assert len(heard) == pytest.approx(15 * RATE, abs=RATE // 4)
-    assert np.abs(heard[-RATE:]).max() > 0.3
+    decoded = recordings.read(path)
+    assert len(decoded) == pytest.approx(15 * RATE, abs=RATE // 4)
+    assert np.abs(decoded[-RATE:]).max() > 0.3
     assert recordings.duration_seconds(path) is None
 
 
@@ -151,8 +151,8 @@ def test_a_truncated_file_that_pyav_reads_is_told(tmp_path: Path) -> None:
         ["ffmpeg", "-v", "error", "-i", source, "-movflags", "+faststart", path], check=True
     )
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    heard, error = fault(path)
-    assert 5 * RATE < len(heard) < 15 * RATE
+    decoded, error = read_until_error(path)
+    assert 5 * RATE < len(decoded) < 15 * RATE
     assert "of 20.00 s can be read" in error
 
 
@@ -176,7 +176,7 @@ def test_a_flac_without_a_length_is_heard(tmp_path: Path) -> None:
     assert recordings.duration_seconds(path) is None
     np.testing.assert_allclose(recordings.read(path), samples, atol=2**-14)
     np.testing.assert_allclose(
-        recordings.excerpt(path, 1.0, 2.0), samples[RATE : 2 * RATE], atol=2**-14
+        recordings.read_excerpt(path, 1.0, 2.0), samples[RATE : 2 * RATE], atol=2**-14
     )
 
 
@@ -188,7 +188,7 @@ def test_a_wav_that_is_called_mp3_is_heard(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of Unix")
 def test_a_named_pipe_is_no_recording(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "not a regular file" in fault(tmp_path / "pipe")[1]
+    assert "not a regular file" in read_until_error(tmp_path / "pipe")[1]
 
 
 @pytest.mark.ffmpeg
@@ -212,10 +212,10 @@ def test_duration_is_what_the_header_says(tmp_path: Path) -> None:
 def test_an_excerpt_is_a_part_of_the_whole(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, noise(3.0))
     whole = recordings.read(path)
-    part = recordings.excerpt(path, 1.0, 1.5)
+    part = recordings.read_excerpt(path, 1.0, 1.5)
     np.testing.assert_allclose(part, whole[RATE : RATE + RATE // 2], atol=1e-4)
-    assert len(recordings.excerpt(path, 2.75, 9.0)) == pytest.approx(RATE // 4, abs=1)
-    assert len(recordings.excerpt(path, 9.0, 10.0)) == 0
+    assert len(recordings.read_excerpt(path, 2.75, 9.0)) == pytest.approx(RATE // 4, abs=1)
+    assert len(recordings.read_excerpt(path, 9.0, 10.0)) == 0
 
 
 @pytest.mark.parametrize("rate", [RATE, 44_100])
@@ -235,12 +235,12 @@ def test_excerpts_of_an_mp3_take_one_pass(
         (9.0, 10.0),
         (0.25, 0.75),
     ]
-    alone = [recordings.excerpt(path, *place) for place in places]
+    alone = [recordings.read_excerpt(path, *place) for place in places]
     opened = []
     monkeypatch.setattr(
         recordings, "open_recording", lambda *args: opened.append(args) or open_recording(*args)
     )
-    excerpts = recordings.Excerpts(path)
+    excerpts = recordings.ExcerptReader(path)
     for place, one in zip(places, alone, strict=True):
         part = excerpts.cut(*place)
         assert abs(len(part) - len(one)) <= 1
@@ -271,7 +271,7 @@ def test_formats_that_cannot_be_sought(tmp_path: Path, name: str, subtype: str) 
     np.testing.assert_allclose(whole[RATE // 2 : RATE], tone(2.0)[RATE // 2 : RATE], atol=0.1)
     np.testing.assert_array_equal(np.concatenate(list(recordings.blocks(path, 0.08))), whole)
     np.testing.assert_array_equal(
-        recordings.excerpt(path, 1.0, 1.5), whole[RATE : RATE + RATE // 2]
+        recordings.read_excerpt(path, 1.0, 1.5), whole[RATE : RATE + RATE // 2]
     )
 
 
@@ -280,7 +280,7 @@ def test_formats_that_cannot_be_sought(tmp_path: Path, name: str, subtype: str) 
 
 def test_missing_file(tmp_path: Path) -> None:
     assert (
-        fault(tmp_path / "no.wav")[1]
+        read_until_error(tmp_path / "no.wav")[1]
         == f"{tmp_path / 'no.wav'}: no such file or directory. Check the path."
     )
 
@@ -297,28 +297,31 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_files_without_sound(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    heard, error = fault(path)
+    decoded, error = read_until_error(path)
     assert (
-        not len(heard)
+        not len(decoded)
         and re.match(f"{re.escape(str(path))}: ({message})", error)
         and "\n" not in error
     )
 
 
 def test_no_samples(tmp_path: Path) -> None:
-    assert "no samples in it" in fault(write(tmp_path / "none.wav", np.zeros(0, np.float32)))[1]
+    assert (
+        "no samples in it"
+        in read_until_error(write(tmp_path / "none.wav", np.zeros(0, np.float32)))[1]
+    )
 
 
 def test_too_few_samples_to_make_one_of_the_model(tmp_path: Path) -> None:
     path = write(tmp_path / "one.wav", np.ones(1, np.float32), 44_100)
-    assert "no samples in it" in fault(path)[1]
+    assert "no samples in it" in read_until_error(path)[1]
     with pytest.raises(AudioError, match="no samples in it"):
         recordings.read(path)
 
 
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     path = tmp_path / f"{'x' * 300}.wav"
-    assert "cannot be opened (File name too long)" in fault(path)[1]
+    assert "cannot be opened (File name too long)" in read_until_error(path)[1]
 
 
 @pytest.mark.parametrize(
@@ -351,16 +354,16 @@ def test_an_mp3_in_a_folder_named_like_the_home_folder(
 
 
 def test_a_format_that_the_decoder_gets_stuck_in(tmp_path: Path) -> None:
-    heard, error = fault(write(tmp_path / "a.aiff", noise(1.0), subtype="DWVW_16"))
-    assert not len(heard) and "only the first 0.00 of 1.00 s can be read" in error
+    decoded, error = read_until_error(write(tmp_path / "a.aiff", noise(1.0), subtype="DWVW_16"))
+    assert not len(decoded) and "only the first 0.00 of 1.00 s can be read" in error
 
 
 def test_a_directory_is_no_recording(tmp_path: Path) -> None:
-    assert "Is a directory" in fault(tmp_path)[1]
+    assert "Is a directory" in read_until_error(tmp_path)[1]
 
 
 def test_a_device_is_no_recording() -> None:
-    assert "not a regular file" in fault(Path("/dev/null"))[1]
+    assert "not a regular file" in read_until_error(Path("/dev/null"))[1]
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.au", "a.mp3"])
@@ -368,11 +371,11 @@ def test_a_truncated_file_is_heard_as_far_as_it_goes(tmp_path: Path, name: str) 
     samples = noise(8.0)
     path = write(tmp_path / name, samples)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    heard, error = fault(path)
-    assert len(heard) == pytest.approx(4 * RATE, rel=0.15)
+    decoded, error = read_until_error(path)
+    assert len(decoded) == pytest.approx(4 * RATE, rel=0.15)
     assert "of 8.00 s can be read" in error
     if name != "a.mp3":
-        np.testing.assert_allclose(heard, samples[: len(heard)], atol=2**-14)
+        np.testing.assert_allclose(decoded, samples[: len(decoded)], atol=2**-14)
 
 
 def test_a_little_that_is_missing_is_no_fault(tmp_path: Path) -> None:
@@ -381,7 +384,7 @@ def test_a_little_that_is_missing_is_no_fault(tmp_path: Path) -> None:
     path.write_bytes(whole[:-fiftieth_bytes])
     assert len(recordings.read(path)) == 3 * RATE - RATE // 50
     path.write_bytes(whole[:-fifth_bytes])
-    assert "only the first 2.80 of 3.00 s can be read" in fault(path)[1]
+    assert "only the first 2.80 of 3.00 s can be read" in read_until_error(path)[1]
 
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
@@ -401,28 +404,28 @@ def test_samples_that_are_no_sound_become_silence(tmp_path: Path, channels: int,
     clean = samples.copy()
     for at, bad in ((rate, np.nan), (rate + 1, np.inf), (rate + 2, -np.inf), (rate + 3, 1e30)):
         samples[at], clean[at] = bad, 0
-    heard, error = fault(write(tmp_path / "bad.wav", samples, rate, subtype="FLOAT"))
+    decoded, error = read_until_error(write(tmp_path / "bad.wav", samples, rate, subtype="FLOAT"))
     np.testing.assert_array_equal(
-        heard, recordings.read(write(tmp_path / "clean.wav", clean, rate, subtype="FLOAT"))
+        decoded, recordings.read(write(tmp_path / "clean.wav", clean, rate, subtype="FLOAT"))
     )
     assert f"{4 * channels} samples are no sound" in error and "the first at 1.00 s" in error
 
 
 def test_a_senseless_rate(tmp_path: Path) -> None:
-    assert "a sample rate of 7 Hz" in fault(write(tmp_path / "a.wav", noise(1.0), 7))[1]
+    assert "a sample rate of 7 Hz" in read_until_error(write(tmp_path / "a.wav", noise(1.0), 7))[1]
 
 
 # Pipes
 
 
-class Dribble(io.BytesIO):
+class SlowPipe(io.BytesIO):
     """A pipe that gives a few bytes at a time, whatever is asked for."""
 
     def read1(self, size: int | None = -1) -> bytes:
         return super().read1(min(size or 0, 7))
 
 
-@pytest.mark.parametrize("pipe", [io.BytesIO, Dribble])
+@pytest.mark.parametrize("pipe", [io.BytesIO, SlowPipe])
 @pytest.mark.parametrize(("encoding", "scale"), [("s16le", 32767), ("f32le", 1.0)])
 @pytest.mark.parametrize("rate", [RATE, 48_000])
 def test_raw_audio(
@@ -431,10 +434,10 @@ def test_raw_audio(
     samples = (noise(0.5, rate) * scale).astype(recordings.RAW_FORMATS[encoding])
     expected = samples.astype(np.float32) / (32768 if encoding == "s16le" else 1)
     expected = expected if rate == RATE else soxr.resample(expected, rate, RATE)
-    heard = np.concatenate(
+    decoded = np.concatenate(
         list(recordings.raw_blocks(pipe(samples.tobytes() + b"\1"), rate, encoding))
     )
-    np.testing.assert_array_equal(heard, expected)
+    np.testing.assert_array_equal(decoded, expected)
 
 
 def test_raw_audio_is_given_as_soon_as_it_comes() -> None:

@@ -22,7 +22,7 @@ from kws import Spotter
 from kws.cli.main import main
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.model_file import open_session
-from kws.training.evaluate.calibrate_command import rewrite
+from kws.training.evaluate.calibrate_command import copy_with_document
 from kws.training.evaluate.command import progress
 from kws.training.model import checkpoint
 
@@ -91,7 +91,12 @@ def test_report(evaluated, tiny_model):
     assert report["negatives"]["recordings"] == 26
     assert [row["snr_db"] for row in word["points"][0]["by_snr"]] == [None, 0.0]
     assert word["points"][0]["threshold"] == Spotter.load(tiny_model.path).events.threshold[0]
-    assert [point["wanted"] for point in word["points"]] == [None, 0.1, 0.5, 1.0]
+    assert [point["target_false_alarms_per_hour"] for point in word["points"]] == [
+        None,
+        0.1,
+        0.5,
+        1.0,
+    ]
     assert all("cannot show it" in point["unknown"] for point in word["points"][1:])
 
 
@@ -133,7 +138,7 @@ def test_parts_share_no_speaker(tiny_model, folders, tmp_path):
     seen: list[str] = []
     for part in ("train", "validation", "test"):
         result = kws(
-            "evaluate", tiny_model.path, "--positives", tmp_path, *FAST, "--part", part, "--json"
+            "evaluate", tiny_model.path, "--positives", tmp_path, *FAST, "--split", part, "--json"
         )
         if result.exit_code:
             assert f"no usable clips of the {part} part of rise" in result.stderr
@@ -415,7 +420,7 @@ def bad(folders, tmp_path) -> Path:
             2,
             "'nan' is neither 'clean' nor a number of dB",
         ),
-        ("evaluate {model} --positives {data}/positives --part some", 2, "'some' is not one of"),
+        ("evaluate {model} --positives {data}/positives --split some", 2, "'some' is not one of"),
         (
             "evaluate {model} --positives {data}/positives --position 10",
             2,
@@ -557,7 +562,9 @@ def test_calibrated_model_hears_as_before(tiny_model, folders, tmp_path):
     audio = (0.1 * np.random.default_rng(0).standard_normal((1, 20_000))).astype(np.float32)
     old, new = (OnnxEngine(str(path)) for path in (tiny_model.path, out))
     for a, b in zip(
-        old.step(audio, old.silence())[0], new.step(audio, new.silence())[0], strict=True
+        old.step(audio, old.initial_state())[0],
+        new.step(audio, new.initial_state())[0],
+        strict=True,
     ):
         np.testing.assert_array_equal(a, b)
     assert (
@@ -625,9 +632,9 @@ def test_what_was_measured_at_the_old_threshold_goes_with_it(tiny_model, folders
     low = {
         **document,
         "events": {**document["events"], "threshold": [0.01]},
-        "neighbours": {"clips": 10, "fire": 9},
+        "confusables": {"clips": 10, "alarms": 9},
     }
-    rewrite(
+    copy_with_document(
         tiny_model.path, {**low, "calibration": {"hours": 0.0, "rows": []}}, tmp_path / "low.onnx"
     )
     kws(
@@ -640,7 +647,7 @@ def test_what_was_measured_at_the_old_threshold_goes_with_it(tiny_model, folders
     )
     after = open_session(tmp_path / "room.onnx")[1].document
     assert after["events"]["threshold"][0] > 0.01
-    assert low.keys() - after.keys() == {"neighbours", "latency_seconds"}
+    assert low.keys() - after.keys() == {"confusables", "latency_seconds"}
 
 
 def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_path):
@@ -648,9 +655,9 @@ def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_p
     raised = {
         **document,
         "events": {**document["events"], "threshold": [0.995]},
-        "neighbours": {"clips": 10, "fire": 0},
+        "confusables": {"clips": 10, "alarms": 0},
     }
-    rewrite(tiny_model.path, raised, tmp_path / "raised.onnx")
+    copy_with_document(tiny_model.path, raised, tmp_path / "raised.onnx")
     result = kws(
         "calibrate",
         tmp_path / "raised.onnx",
@@ -661,7 +668,7 @@ def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_p
     )
     assert result.exit_code == 0
     assert "rise: threshold 0.9950, as before" in result.stdout
-    assert open_session(tmp_path / "room.onnx")[1].document["neighbours"] == raised["neighbours"]
+    assert open_session(tmp_path / "room.onnx")[1].document["confusables"] == raised["confusables"]
 
 
 def test_a_model_can_be_calibrated_in_place(tmp_path, folders):

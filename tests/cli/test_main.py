@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 import kws
 from kws.audio.recordings import read
 from kws.cli.main import main
-from kws.runtime.postprocess import NEVER, EventSettings, Scores
+from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings, Scores
 from kws.runtime.spotter import Spotter
 from kws.terminal.progress import Meter
 
@@ -33,7 +33,7 @@ ONCE, TWICE = [2.0], [1.0, 3.5]
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """A folder with recordings, and the model option that every call needs."""
 
     folder: Path
@@ -53,9 +53,9 @@ class Place:
 
 
 @pytest.fixture
-def place(
+def workspace(
     tmp_path: Path, model_path: Path, tone_recording: Callable, monkeypatch: pytest.MonkeyPatch
-) -> Place:
+) -> Workspace:
     monkeypatch.chdir(tmp_path)
     tone_recording(tmp_path / "once.wav", ONCE)
     tone_recording(tmp_path / "twice.flac", TWICE, rate=44_100)
@@ -66,7 +66,7 @@ def place(
     (tmp_path / "silent").mkdir()
     tone_recording(tmp_path / "folder" / "b.wav", ONCE)
     tone_recording(tmp_path / "folder" / "below" / "a.wav", TWICE)
-    return Place(tmp_path, ["--model", str(model_path), "--threshold", "0.5"])
+    return Workspace(tmp_path, ["--model", str(model_path), "--threshold", "0.5"])
 
 
 def events(out: str) -> list[tuple[str, float]]:
@@ -109,13 +109,13 @@ def test_help_needs_no_heavy_import() -> None:
     )
 
 
-def test_detect_imports_only_what_it_needs(place: Place) -> None:
+def test_detect_imports_only_what_it_needs(workspace: Workspace) -> None:
     heavy = ("torch", "librosa", "matplotlib", "tqdm", "miniaudio", "scipy")
     code = (
         f"import sys\nfrom cli import main\ntry: main()\nfinally: print([m for m in {heavy} if m "
         "in sys.modules])"
     )
-    line = [sys.executable, "-c", code, "detect", *place.model, place.folder / "never.wav"]
+    line = [sys.executable, "-c", code, "detect", *workspace.model, workspace.folder / "never.wav"]
     assert subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -185,14 +185,14 @@ def test_models_that_are_none(
     ids=["one", "none", "several", "folder"],
 )
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_detect(place: Place, paths: list[str], found: list, jobs: int) -> None:
-    result = place.run("detect", "--json", "--jobs", jobs, *paths)
+def test_detect(workspace: Workspace, paths: list[str], found: list, jobs: int) -> None:
+    result = workspace.run("detect", "--json", "--jobs", jobs, *paths)
     assert (result.exit_code, result.stderr) == (0, "")
     assert events(result.stdout) == expected(*found)
 
 
-def test_text_is_file_word_start_end_score(place: Place) -> None:
-    file, word, start, end, score = place.run("detect", "once.wav").stdout.split()
+def test_text_is_file_word_start_end_score(workspace: Workspace) -> None:
+    file, word, start, end, score = workspace.run("detect", "once.wav").stdout.split()
     assert (file, word) == ("once.wav", "rise")
     assert (
         float(start) == pytest.approx(2.0, abs=0.2)
@@ -201,15 +201,16 @@ def test_text_is_file_word_start_end_score(place: Place) -> None:
     )
 
 
-def test_the_forms_agree(place: Place) -> None:
+def test_the_forms_agree(workspace: Workspace) -> None:
     rows = [
-        json.loads(line) for line in place.run("detect", "--json", "twice.flac").stdout.splitlines()
+        json.loads(line)
+        for line in workspace.run("detect", "--json", "twice.flac").stdout.splitlines()
     ]
-    table = list(csv.DictReader(io.StringIO(place.run("detect", "--csv", "twice.flac").stdout)))
+    table = list(csv.DictReader(io.StringIO(workspace.run("detect", "--csv", "twice.flac").stdout)))
     assert table == [{key: str(value) for key, value in row.items()} for row in rows]
     labels = [
         line.split("\t")
-        for line in place.run("detect", "--labels", "twice.flac").stdout.splitlines()
+        for line in workspace.run("detect", "--labels", "twice.flac").stdout.splitlines()
     ]
     assert [(float(start), float(end), word) for start, end, word in labels] == [
         (r["start"], r["end"], r["word"]) for r in rows
@@ -217,9 +218,9 @@ def test_the_forms_agree(place: Place) -> None:
 
 
 @pytest.mark.parametrize("name", ["once.wav", "twice.flac"])
-def test_a_recording_on_standard_input(place: Place, name: str) -> None:
-    result = place.run("detect", "--json", "-", stdin=(place.folder / name).read_bytes())
-    direct = place.run("detect", "--json", name)
+def test_a_recording_on_standard_input(workspace: Workspace, name: str) -> None:
+    result = workspace.run("detect", "--json", "-", stdin=(workspace.folder / name).read_bytes())
+    direct = workspace.run("detect", "--json", name)
     assert result.exit_code == 0
     assert result.stdout.replace('"file": "-"', f'"file": "{name}"') == direct.stdout != ""
 
@@ -227,9 +228,11 @@ def test_a_recording_on_standard_input(place: Place, name: str) -> None:
 @pytest.mark.parametrize(
     ("encoding", "shown"), [("utf-8", "caf\u00e9 \\udcff"), ("ascii", "caf\\xe9 \\udcff")]
 )
-def test_names_that_standard_output_cannot_take(place: Place, encoding: str, shown: str) -> None:
+def test_names_that_standard_output_cannot_take(
+    workspace: Workspace, encoding: str, shown: str
+) -> None:
     Path("once.wav").rename(os.fsdecode("caf\u00e9 ".encode() + b"\xff.wav"))
-    with place.start(
+    with workspace.start(
         "detect",
         "--json",
         ".",
@@ -241,8 +244,8 @@ def test_names_that_standard_output_cannot_take(place: Place, encoding: str, sho
     assert f"{shown}.wav" in [file for file, _ in events(out.decode(encoding))]
 
 
-def test_a_threshold_nothing_reaches(place: Place) -> None:
-    strict = Place(place.folder, [*place.model, "--threshold", "1"])
+def test_a_threshold_nothing_reaches(workspace: Workspace) -> None:
+    strict = Workspace(workspace.folder, [*workspace.model, "--threshold", "1"])
     result = strict.run("detect", "once.wav")
     assert (result.exit_code, result.stdout) == (0, "")
 
@@ -256,13 +259,13 @@ def test_a_threshold_nothing_reaches(place: Place) -> None:
         (["text.wav"], 1),
     ],
 )
-def test_quiet_answers_with_its_status(place: Place, paths: list[str], status: int) -> None:
-    result = place.run("detect", "-q", *paths)
+def test_quiet_answers_with_its_status(workspace: Workspace, paths: list[str], status: int) -> None:
+    result = workspace.run("detect", "-q", *paths)
     assert (result.exit_code, result.stdout) == (status, "")
 
 
-def test_quiet_still_saves_all_clips(place: Place) -> None:
-    result = place.run("detect", "-q", "once.wav", "twice.flac", "--save-clips", "clips")
+def test_quiet_still_saves_all_clips(workspace: Workspace) -> None:
+    result = workspace.run("detect", "-q", "once.wav", "twice.flac", "--save-clips", "clips")
     assert (result.exit_code, result.stdout) == (0, "")
     assert len([*Path("clips").iterdir()]) == len(ONCE) + len(TWICE)
 
@@ -272,10 +275,10 @@ def test_quiet_still_saves_all_clips(place: Place) -> None:
     "arguments", ["stream --json caf\udcff.wav", "detect --json caf\udcff.wav", "info"]
 )
 def test_what_the_output_cannot_encode_is_escaped(
-    place: Place, encoding: str, arguments: str
+    workspace: Workspace, encoding: str, arguments: str
 ) -> None:
     shutil.copy("once.wav", "caf\udcff.wav")
-    model = place.model[1:2] if arguments == "info" else place.model
+    model = workspace.model[1:2] if arguments == "info" else workspace.model
     line = [sys.executable, REPOSITORY / "cli.py", *arguments.split(), *model]
     done = subprocess.run(
         line, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, check=False
@@ -287,8 +290,8 @@ def test_what_the_output_cannot_encode_is_escaped(
         assert [json.loads(row)["file"] for row in done.stdout.splitlines()] == [r"caf\udcff.wav"]
 
 
-def test_clips_and_plot(place: Place) -> None:
-    result = place.run(
+def test_clips_and_plot(workspace: Workspace) -> None:
+    result = workspace.run(
         "detect", "--json", "twice.flac", "--save-clips", "clips", "--plot", "plots/p.png"
     )
     assert result.exit_code == 0 and len(events(result.stdout)) == 2
@@ -296,7 +299,7 @@ def test_clips_and_plot(place: Place) -> None:
     assert names == sorted(f"twice_{start:.2f}_rise.wav" for _, start in events(result.stdout))
     assert Path("plots/p.png").read_bytes()[:4] == b"\x89PNG"
     for name in names:
-        assert events(place.run("detect", "--json", f"clips/{name}").stdout) == [
+        assert events(workspace.run("detect", "--json", f"clips/{name}").stdout) == [
             (f"clips/{name}", pytest.approx(0.25, abs=0.2))
         ]
 
@@ -315,8 +318,10 @@ def test_clips_and_plot(place: Place) -> None:
     ],
 )
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_bad_recordings_stop_no_others(place: Place, path: str, message: str, jobs: int) -> None:
-    result = place.run("detect", "--json", "--jobs", jobs, path, "once.wav")
+def test_bad_recordings_stop_no_others(
+    workspace: Workspace, path: str, message: str, jobs: int
+) -> None:
+    result = workspace.run("detect", "--json", "--jobs", jobs, path, "once.wav")
     assert result.exit_code == 1
     assert events(result.stdout) == expected(("once.wav", ONCE))
     assert result.stderr.startswith(f"Error: {message}") and result.stderr.count("\n") == 1
@@ -340,10 +345,10 @@ def test_names_that_no_file_can_have(
     assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
 
 
-def damaged(place: Place, kind: str) -> Path:
+def damaged(workspace: Workspace, kind: str) -> Path:
     """A recording with the word at 1 s and at 3.5 s, damaged after that or elsewhere."""
     samples = read("twice.flac")
-    path = place.folder / f"{kind}.wav"
+    path = workspace.folder / f"{kind}.wav"
     if kind == "truncated":
         soundfile.write(path, np.concatenate([samples, np.zeros(80_000, np.float32)]), 16_000)
         os.truncate(path, 5 * 32_000 + 44)
@@ -363,17 +368,17 @@ def damaged(place: Place, kind: str) -> Path:
 )
 @pytest.mark.parametrize("command", ["detect", "stream"])
 def test_damaged_recordings_are_heard_first(
-    place: Place, command: str, kind: str, message: str
+    workspace: Workspace, command: str, kind: str, message: str
 ) -> None:
-    path = damaged(place, kind)
-    result = place.run(command, "--json", path)
+    path = damaged(workspace, kind)
+    result = workspace.run(command, "--json", path)
     assert result.exit_code == 1
     assert events(result.stdout) == expected((str(path), TWICE))
     assert result.stderr.startswith(f"Error: {path}: {message}") and result.stderr.count("\n") == 1
 
 
-def test_errors_about_standard_input_name_it(place: Place) -> None:
-    result = place.run("detect", "-", stdin=b"")
+def test_errors_about_standard_input_name_it(workspace: Workspace) -> None:
+    result = workspace.run("detect", "-", stdin=b"")
     assert (result.exit_code, result.stderr) == (
         1,
         "Error: -: the file is empty (0 bytes). Record or copy it again.\n",
@@ -388,8 +393,10 @@ def test_errors_about_standard_input_name_it(place: Place) -> None:
     ],
     ids=["clips", "plot"],
 )
-def test_places_that_cannot_be_written(place: Place, options: list[str], message: str) -> None:
-    result = place.run("detect", "twice.flac", *options)
+def test_places_that_cannot_be_written(
+    workspace: Workspace, options: list[str], message: str
+) -> None:
+    result = workspace.run("detect", "twice.flac", *options)
     assert (result.exit_code, result.stdout) == (1, "")
     assert (
         result.stderr.startswith("Error: ")
@@ -398,13 +405,13 @@ def test_places_that_cannot_be_written(place: Place, options: list[str], message
     )
 
 
-def test_a_plot_of_hours_is_refused(place: Place) -> None:
+def test_a_plot_of_hours_is_refused(workspace: Workspace) -> None:
     soundfile.write(
         "long.wav",
         np.concatenate([read("once.wav"), np.zeros(RATE * 16 * 60, np.float32)]),
         RATE,
     )
-    result = place.run("detect", "long.wav", "--plot", "p.png")
+    result = workspace.run("detect", "long.wav", "--plot", "p.png")
     assert (
         result.exit_code == 1
         and "longer than 15 minutes" in result.stderr
@@ -414,17 +421,17 @@ def test_a_plot_of_hours_is_refused(place: Place) -> None:
 
 
 def test_a_plot_without_matplotlib_is_refused(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = place.run("detect", "once.wav", "--plot", "p.png")
+    result = workspace.run("detect", "once.wav", "--plot", "p.png")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "need matplotlib" in result.stderr and "pip install '.[plot]'" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["gone.wav", "text.wav", "empty.wav"])
-def test_what_cannot_be_heard_is_told_once_and_not_drawn(place: Place, name: str) -> None:
-    result = place.run("detect", name, "--plot", "p.png")
+def test_what_cannot_be_heard_is_told_once_and_not_drawn(workspace: Workspace, name: str) -> None:
+    result = workspace.run("detect", name, "--plot", "p.png")
     assert (result.exit_code, result.stdout) == (1, "")
     assert (
         result.stderr.startswith(f"Error: {name}: ")
@@ -447,16 +454,16 @@ def test_what_the_light_install_lacks_is_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["once.wav", "twice.flac", "never.wav"])
-def test_stream_and_detect_hear_the_same(place: Place, name: str) -> None:
-    detected = place.run("detect", "--json", name)
-    streamed = place.run("stream", "--json", name)
-    raw = place.run("stream", "--json", "-", "--format", "f32le", stdin=read(name).tobytes())
+def test_stream_and_detect_hear_the_same(workspace: Workspace, name: str) -> None:
+    detected = workspace.run("detect", "--json", name)
+    streamed = workspace.run("stream", "--json", name)
+    raw = workspace.run("stream", "--json", "-", "--format", "f32le", stdin=read(name).tobytes())
     assert [result.exit_code for result in (detected, streamed, raw)] == [0, 0, 0]
     for other in (streamed.stdout, raw.stdout.replace('"file": "-"', f'"file": "{name}"')):
-        same(detected.stdout, other)
+        assert_same_events(detected.stdout, other)
 
 
-def same(first: str, second: str) -> None:
+def assert_same_events(first: str, second: str) -> None:
     """Equal but for the last digits: blocks of other lengths are added up in another order."""
     numbers = ("start", "end", "peak", "score")
     for one, other in zip(
@@ -468,30 +475,32 @@ def same(first: str, second: str) -> None:
         )
 
 
-def test_raw_audio_of_another_rate(place: Place) -> None:
+def test_raw_audio_of_another_rate(workspace: Workspace) -> None:
     samples, rate = soundfile.read("twice.flac", dtype="int16")
-    result = place.run("stream", "--json", "-", "--rate", rate, stdin=samples.tobytes() + b"\0")
+    result = workspace.run("stream", "--json", "-", "--rate", rate, stdin=samples.tobytes() + b"\0")
     assert (result.exit_code, result.stderr) == (0, "")
     assert events(result.stdout) == expected(("-", TWICE))
 
 
-def test_a_pipe_without_samples(place: Place) -> None:
-    result = place.run("stream", "-", stdin=b"")
+def test_a_pipe_without_samples(workspace: Workspace) -> None:
+    result = workspace.run("stream", "-", stdin=b"")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Error: standard input: no samples in it. Record or copy it again.\n"
 
 
-def test_realtime_takes_as_long_as_the_recording(place: Place, tone_recording: Callable) -> None:
-    recording = tone_recording(place.folder / "short.wav", [0.5], seconds=1.5)
+def test_realtime_takes_as_long_as_the_recording(
+    workspace: Workspace, tone_recording: Callable
+) -> None:
+    recording = tone_recording(workspace.folder / "short.wav", [0.5], seconds=1.5)
     started = time.monotonic()
-    result = place.run("stream", "--realtime", "--json", recording)
+    result = workspace.run("stream", "--realtime", "--json", recording)
     assert time.monotonic() - started >= 1.45
     assert events(result.stdout) == expected((str(recording), [0.5]))
 
 
-def test_events_of_a_live_pipe_come_at_once(place: Place) -> None:
+def test_events_of_a_live_pipe_come_at_once(workspace: Workspace) -> None:
     samples = (read("once.wav") * 32767).astype("<i2").tobytes()
-    with place.start("stream", "-", stdin=subprocess.PIPE) as process:
+    with workspace.start("stream", "-", stdin=subprocess.PIPE) as process:
         process.stdin.write(samples[: 3 * 32_000])
         process.stdin.flush()
         assert b"rise" in process.stdout.readline()  # the pipe is still open
@@ -530,9 +539,9 @@ def test_info(model_path: Path) -> None:
         "stream -",
     ],
 )
-def test_ctrl_c_ends_quietly(place: Place, arguments: str) -> None:
+def test_ctrl_c_ends_quietly(workspace: Workspace, arguments: str) -> None:
     soundfile.write("long.wav", np.zeros(8_000 * 3600 * 2, np.int16), 8_000)
-    with place.start(*arguments.split(), stdin=subprocess.PIPE) as process:
+    with workspace.start(*arguments.split(), stdin=subprocess.PIPE) as process:
         if arguments.endswith(" -"):
             process.stdin.write((read("twice.flac")[:48_000] * 32767).astype("<i2").tobytes())
             process.stdin.flush()
@@ -556,11 +565,13 @@ main()
 @pytest.mark.parametrize(
     "arguments", ["detect once.wav", "detect once.wav never.wav", "stream once.wav"]
 )
-def test_ctrl_c_while_a_recording_is_closed_is_not_lost(place: Place, arguments: str) -> None:
-    line = [sys.executable, "-c", CTRL_C_IN_A_DESTRUCTOR, *arguments.split(), *place.model]
+def test_ctrl_c_while_a_recording_is_closed_is_not_lost(
+    workspace: Workspace, arguments: str
+) -> None:
+    line = [sys.executable, "-c", CTRL_C_IN_A_DESTRUCTOR, *arguments.split(), *workspace.model]
     done = subprocess.run(
         line,
-        cwd=place.folder,
+        cwd=workspace.folder,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
@@ -570,11 +581,11 @@ def test_ctrl_c_while_a_recording_is_closed_is_not_lost(place: Place, arguments:
 
 
 @pytest.mark.parametrize("command", ["detect", "stream"])
-def test_a_reader_that_leaves_is_no_error(place: Place, command: str) -> None:
+def test_a_reader_that_leaves_is_no_error(workspace: Workspace, command: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        with place.start(command, "--json", "twice.flac", stdout=writing) as process:
+        with workspace.start(command, "--json", "twice.flac", stdout=writing) as process:
             assert process.communicate(timeout=20)[1] == b""
     finally:
         os.close(writing)
@@ -583,12 +594,12 @@ def test_a_reader_that_leaves_is_no_error(place: Place, command: str) -> None:
 # Terminal
 
 
-def on_a_terminal(place: Place, *arguments: str) -> tuple[str, str]:
+def on_a_terminal(workspace: Workspace, *arguments: str) -> tuple[str, str]:
     """stdout, and what a terminal of 100 columns shows on stderr."""
     controller, terminal = pty.openpty()
     os.set_inheritable(terminal, True)
     subprocess.run(["stty", "cols", "100", "rows", "30"], stdin=terminal, check=True)
-    with place.start(*arguments, stderr=terminal) as process:
+    with workspace.start(*arguments, stderr=terminal) as process:
         shown = b""
         while process.poll() is None or select.select([controller], [], [], 0)[0]:
             if select.select([controller], [], [], 0.1)[0]:
@@ -599,8 +610,8 @@ def on_a_terminal(place: Place, *arguments: str) -> tuple[str, str]:
     return out.decode(), shown.decode()
 
 
-def test_the_meter_shows_time_word_and_score(place: Place) -> None:
-    out, shown = on_a_terminal(place, "stream", "--json", "once.wav")
+def test_the_meter_shows_time_word_and_score(workspace: Workspace) -> None:
+    out, shown = on_a_terminal(workspace, "stream", "--json", "once.wav")
     assert events(out) == expected(("once.wav", ONCE))
     assert "0:02." in shown and "rise █" in shown and "┃" in shown and "│" in shown
 
@@ -611,17 +622,17 @@ def test_the_meter_shows_no_class_that_is_no_word(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "stderr", shown)
     pooled = np.array([[0.9, 0.1, 0.3]])
     scores = Scores(np.array([0.02]), pooled, pooled, np.zeros((1, 3, 2)))
-    Meter(("_silence_", "yes", "no"), EventSettings((NEVER, 0.5, 0.5))).show(
+    Meter(("_silence_", "yes", "no"), EventSettings((UNREACHABLE_THRESHOLD, 0.5, 0.5))).show(
         1.0, np.zeros(320), scores
     )
     assert "no " in shown.getvalue() and "0.30" in shown.getvalue()
 
 
-def test_short_work_shows_no_progress(place: Place) -> None:
-    assert on_a_terminal(place, "detect", "never.wav") == ("", "")
+def test_short_work_shows_no_progress(workspace: Workspace) -> None:
+    assert on_a_terminal(workspace, "detect", "never.wav") == ("", "")
 
 
-def test_long_work_shows_progress(place: Place) -> None:
+def test_long_work_shows_progress(workspace: Workspace) -> None:
     soundfile.write("long.wav", np.zeros(8_000 * 3600 * 2, np.int16), 8_000)
-    out, shown = on_a_terminal(place, "detect", "long.wav")
+    out, shown = on_a_terminal(workspace, "detect", "long.wav")
     assert out == "" and "s of audio" in shown and "%" in shown

@@ -9,7 +9,7 @@ import soundfile
 from sounds import RATE, quiet, tone
 
 from kws.cli import recording
-from kws.cli.recording import MARGIN_SECONDS, Options, judged
+from kws.cli.recording import MARGIN_SECONDS, RecordOptions, check_take
 from kws.errors import AudioError, KwsError
 
 
@@ -45,7 +45,7 @@ def around(
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_what_is_wrong(samples, problem):
-    found = judged(samples).problem
+    found = check_take(samples).problem
     assert found is None if problem is None else problem in found
 
 
@@ -75,13 +75,13 @@ def with_peaks(count: int) -> np.ndarray:
     ids=["quiet", "loud", "peaks", "noise", "beginning", "end", "short", "long"],
 )
 def test_where_the_limits_are(good, bad, problem):
-    assert judged(good).problem is None
-    assert problem in judged(bad).problem
+    assert check_take(good).problem is None
+    assert problem in check_take(bad).problem
 
 
 @pytest.mark.parametrize("before", [0.3, 0.8, 1.2])
 def test_trimmed_to_the_word_wherever_it_was_said(before):
-    take = judged(around(tone(0.5), before=before))
+    take = check_take(around(tone(0.5), before=before))
     assert len(take.samples) / RATE == pytest.approx(0.5 + 2 * MARGIN_SECONDS, abs=0.03)
     loud = np.flatnonzero(np.abs(take.samples) > 0.1)
     assert loud[0] / RATE == pytest.approx(MARGIN_SECONDS, abs=0.02)
@@ -93,14 +93,14 @@ def person(monkeypatch):
 
     def say(*takes: np.ndarray) -> list[np.ndarray]:
         said, played = iter(takes), []
-        monkeypatch.setattr(recording, "_recorded", lambda options: next(said))
+        monkeypatch.setattr(recording, "_record_take", lambda options: next(said))
         monkeypatch.setattr(recording, "play", played.append)
         return played
 
     return say
 
 
-def options(folder, **changes: object) -> Options:
+def options(folder, **changes: object) -> RecordOptions:
     usual = {
         "phrase": "hey you",
         "folder": folder / "hey_you",
@@ -109,7 +109,7 @@ def options(folder, **changes: object) -> Options:
         "speaker": "anna",
         "device": None,
     }
-    return Options(**{**usual, **changes})
+    return RecordOptions(**{**usual, **changes})
 
 
 GOOD, BAD = around(tone(0.5)), quiet(2.5)

@@ -14,12 +14,12 @@ from conftest import RATE, write_tone_folder
 
 from kws import Spotter
 from kws.cli.main import main
-from kws.training.data.clips import find_clips, part_of
+from kws.training.data.clips import assign_split, find_clips
 from kws.training.model import pretrained
 from kws.training.model.torch_engine import load_network
 from kws.training.speech_commands import command
 
-QUICK = ("--epochs", "1", "--steps", "2")
+QUICK = ("--epochs", "1", "--steps-per-epoch", "2")
 
 
 def kws(*args: str | Path):
@@ -69,7 +69,7 @@ def test_trained_model_is_judged_by_the_same_protocol(trained, data):
         kws("evaluate", trained, "--protocol", "words", "--data", data, "--json").stdout
     )
     assert report["protocol"] == "words"
-    assert set(report["sets"]["test"]["by class"]) <= {"rise", "fall", "_unknown_", "_silence_"}
+    assert set(report["sets"]["test"]["by_class"]) <= {"rise", "fall", "_unknown_", "_silence_"}
 
 
 def test_reading_of_all_clips_can_be_watched(trained, data, capsys):
@@ -113,7 +113,8 @@ def test_missing_folders_are_told_before_anything_is_read(tmp_path, option):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [(pretrained.READER, "is a network of another size"), ("none.pt", "none.pt")]
+    ("name", "told"),
+    [(pretrained.PHONE_RECOGNIZER_FILE, "is a network of another size"), ("none.pt", "none.pt")],
 )
 def test_so_are_trunks_that_do_not_fit(tmp_path, name, told):
     result = kws(
@@ -123,8 +124,8 @@ def test_so_are_trunks_that_do_not_fit(tmp_path, name, told):
         "words",
         "--data",
         tmp_path,
-        "--trunk",
-        pretrained.shipped(name) or tmp_path / name,
+        "--init-from",
+        pretrained.shipped_checkpoint(name) or tmp_path / name,
         *QUICK,
     )
     assert result.exit_code == 1 and told in result.stderr
@@ -177,7 +178,7 @@ def test_it_begins_with_the_layers_of_another_network(trained, data, tmp_path):
         "1e-12",
         *QUICK,
     )
-    result = kws(*args, "--trunk", trained.with_suffix(".pt"), "--out", tmp_path / "a.onnx")
+    result = kws(*args, "--init-from", trained.with_suffix(".pt"), "--out", tmp_path / "a.onnx")
     assert result.exit_code == 0, result.output
     theirs, mine = (
         load_network(path.with_suffix(".pt")).state_dict()
@@ -195,12 +196,19 @@ def test_words_are_told_apart_by_their_sounds_where_the_trunk_reads(
         monkeypatch.setattr("kws.synth.pronunciation.find_spec", lambda name: None)
     path, on = tmp_path / "a.onnx", ("--protocol", "words", "--data", data)
     result = kws(
-        "train", "rise", *on, "--trunk", pretrained.shipped(pretrained.BANDS), "--out", path, *QUICK
+        "train",
+        "rise",
+        *on,
+        "--init-from",
+        pretrained.shipped_checkpoint(pretrained.ENCODER_CONV2D_FILE),
+        "--out",
+        path,
+        *QUICK,
     )
     assert result.exit_code == 0, result.output
     assert ("without regard to their sounds" in result.stderr) is not dictionary
     info = Spotter.load(path).info
-    assert ("lexicon" in info.document, bool(info.letters)) == (dictionary, dictionary)
+    assert ("lexicon" in info.document, bool(info.phones)) == (dictionary, dictionary)
     assert kws("evaluate", path, *on).exit_code == 0
     if dictionary:
         known = {"rise": ["ɹIz"], "_unknown_": [], "_silence_": []}
@@ -257,7 +265,7 @@ def test_folders_without_enough_speakers(data, trained, tmp_path):
     )
     for path in [*folder.glob("[rf]*/*.wav")]:
         path.rename(path.with_name(f"one_nohash_{path.stem[1:4]}.wav"))
-    assert part_of("one") == "train"
+    assert assign_split("one") == "train"
     trains, judges = (
         ("train", "rise", "fall", *on, "--out", tmp_path / "a.onnx", *QUICK),
         ("evaluate", trained, *on),
@@ -283,7 +291,9 @@ def test_another_trunk_is_noticed_on_resume(trained, data, tmp_path):
         *QUICK,
     )
     assert (
-        kws(*command, "--learning-rate", "0.002", "--trunk", trained.with_suffix(".pt")).exit_code
+        kws(
+            *command, "--learning-rate", "0.002", "--init-from", trained.with_suffix(".pt")
+        ).exit_code
         == 0
     )
     result = kws(*command, "--learning-rate", "0.002", "--resume")
@@ -303,7 +313,7 @@ def test_info_says_what_the_model_is(trained):
         (("train", "--data", "."), "Name the words"),
         (("train", "--protocol", "words", "--data", "."), "Name the words"),
         (("train", "yes", "--protocol", "v2-12", "--data", "."), "has its own words"),
-        (("train", "--protocol", "v2-12", "--data", ".", "--phrases", "."), "do not apply"),
+        (("train", "--protocol", "v2-12", "--data", ".", "--in-context", "."), "do not apply"),
         (("evaluate", "welcome"), "Give either"),
         (
             ("evaluate", "welcome", "--protocol", "words", "--data", ".", "--html", "a.html"),

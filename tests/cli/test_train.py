@@ -16,11 +16,11 @@ from conftest import write_tone_folder
 from kws import Spotter
 from kws.cli.main import main
 from kws.training.detection import command
-from kws.training.fit.trainer import Recipe
+from kws.training.fit.trainer import TrainConfig
 from kws.training.model import checkpoint, pretrained
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-QUICK = ("--epochs", "1", "--steps", "1")
+QUICK = ("--epochs", "1", "--steps-per-epoch", "1")
 # The networks are tiny: more threads only wait for one another.
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -48,7 +48,10 @@ def test_epochs_are_told_on_stderr(tiny_model, tmp_path):
 
 
 def test_a_trunk_whose_stem_looks_at_bands(tiny_model, tmp_path):
-    reader, out = pretrained.shipped(pretrained.READER), tmp_path / "a.onnx"
+    reader, out = (
+        pretrained.shipped_checkpoint(pretrained.PHONE_RECOGNIZER_FILE),
+        tmp_path / "a.onnx",
+    )
     result = kws(
         "train",
         "rise",
@@ -58,18 +61,18 @@ def test_a_trunk_whose_stem_looks_at_bands(tiny_model, tmp_path):
         out,
         "--size",
         "large",
-        "--trunk",
+        "--init-from",
         reader,
         *QUICK,
     )
     assert result.exit_code == 0, result.stderr
     assert (
-        Spotter.load(out).info.document["training"]["config"]["band_channels"]
+        Spotter.load(out).info.document["training"]["network_config"]["band_channels"]
         == pretrained.band_channels(reader)
         > 0
     )
     result = kws(
-        "train", "rise", "--data", tiny_model.data, "--out", out, "--trunk", __file__, *QUICK
+        "train", "rise", "--data", tiny_model.data, "--out", out, "--init-from", __file__, *QUICK
     )
     assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
     assert "not a checkpoint" in result.stderr
@@ -97,7 +100,7 @@ def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):
         str(tiny_model.data),
         "--out",
         str(out),
-        "--steps",
+        "--steps-per-epoch",
         "1",
         "--json",
     ]
@@ -160,7 +163,7 @@ def interrupted(tiny_model, tmp_path) -> Callable[..., tuple[int, str]]:
 
 
 def test_interrupted_before_the_first_epoch_there_is_nothing_to_go_on_from(interrupted, tmp_path):
-    status, told = interrupted("min of the word", "--steps", "100000")
+    status, told = interrupted("min of the word", "--steps-per-epoch", "100000")
     assert status == 130
     assert (
         told.endswith("stopped before the first epoch was saved\n")
@@ -179,7 +182,7 @@ def test_resumed_where_nothing_was_saved_it_begins_anew_and_says_so(tiny_model, 
         f"{tmp_path / 'a.pt'}: nothing was saved there yet; training begins anew\n" in result.stderr
     )
     kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "b.onnx", *QUICK)
-    a, b = (checkpoint.load(tmp_path / name)["average"] for name in ("a.pt", "b.pt"))
+    a, b = (checkpoint.load(tmp_path / name)["ema_network"] for name in ("a.pt", "b.pt"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -188,7 +191,7 @@ def test_resumed_where_nothing_was_saved_it_begins_anew_and_says_so(tiny_model, 
 )
 def test_killed_it_goes_on_to_the_same_weights(interrupted, tiny_model, tmp_path, until):
     """SIGKILL, at no moment in particular: nothing can be tidied up."""
-    wish = ("--steps", "2", "--epochs", "4")
+    wish = ("--steps-per-epoch", "2", "--epochs", "4")
     assert interrupted(until, *wish, by=signal.SIGKILL)[0] == -signal.SIGKILL
     for name, more in (("a.onnx", ["--resume"]), ("b.onnx", [])):
         result = kws(
@@ -196,14 +199,18 @@ def test_killed_it_goes_on_to_the_same_weights(interrupted, tiny_model, tmp_path
         )
         assert result.exit_code == 0, result.stderr
     a, b = (checkpoint.load(tmp_path / name) for name in ("a.pt", "b.pt"))
-    assert all(torch.equal(a["average"][name], b["average"][name]) for name in a["average"])
+    assert all(
+        torch.equal(a["ema_network"][name], b["ema_network"][name]) for name in a["ema_network"]
+    )
     assert a["history"] == b["history"]
 
 
 def test_interrupted_again_before_an_epoch_the_checkpoint_is_as_it_was(interrupted, tmp_path):
-    interrupted("epoch   1 of 3", "--steps", "2", "--epochs", "3")
+    interrupted("epoch   1 of 3", "--steps-per-epoch", "2", "--epochs", "3")
     before = (tmp_path / "a.pt").read_bytes()
-    status, told = interrupted("resuming after", "--steps", "2", "--epochs", "3", "--resume")
+    status, told = interrupted(
+        "resuming after", "--steps-per-epoch", "2", "--epochs", "3", "--resume"
+    )
     assert status == 130
     assert told.endswith(
         f"stopped before the first epoch was saved; {tmp_path / 'a.pt'} is as it was\n"
@@ -244,18 +251,18 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
     }
     waited = {}
     for place, calls in places.items():
-        teller = command._Teller(
-            [Recipe(epochs=epochs, steps_per_epoch=2) for epochs in (1, 2)], True, warn=print
+        reporter = command._ProgressReporter(
+            [TrainConfig(epochs=epochs, steps_per_epoch=2) for epochs in (1, 2)], True, warn=print
         )
-        with pytest.raises(KeyboardInterrupt), teller.interrupts:
+        with pytest.raises(KeyboardInterrupt), reporter.interrupts:
             for name, *values in calls:
-                getattr(teller.hooks, name)(*values)
+                getattr(reporter.callbacks, name)(*values)
             waited[place] = False
             signal.raise_signal(signal.SIGINT)
             waited[place] = True
-            teller.hooks.step(1, 0.1)
+            reporter.callbacks.step(1, 0.1)
             pytest.fail("it was not stopped at the end of the step")
-        teller.close()
+        reporter.close()
     assert [place for place, it_did in waited.items() if it_did] == [
         "second step",
         "second epoch of a round",
@@ -274,13 +281,15 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
     ],
 )
 def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
-    teller = command._Teller([Recipe(epochs=each) for each in epochs], True, warn=print)
+    reporter = command._ProgressReporter(
+        [TrainConfig(epochs=each) for each in epochs], True, warn=print
+    )
     for epoch in told:
-        teller.hooks.epoch(
+        reporter.callbacks.epoch(
             {"epoch": epoch, "loss": 0.1, "miss_rate": 0.5, "false_alarms_per_hour": 1.0}
         )
-    assert teller.checkpoint(Path("a.onnx")).name == checkpoint
-    teller.close()
+    assert reporter.checkpoint(Path("a.onnx")).name == checkpoint
+    reporter.close()
 
 
 @pytest.mark.parametrize(
@@ -294,7 +303,7 @@ def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
             "no recordings in this directory",
         ),
         (
-            ["rise", "--data", "{data}", "--phrases", "{data}/fall"],
+            ["rise", "--data", "{data}", "--in-context", "{data}/fall"],
             1,
             "no folder named after a word",
         ),

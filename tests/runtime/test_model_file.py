@@ -13,8 +13,8 @@ from factories import make_document, make_model, make_network
 from onnx import TensorProto, helper
 
 from kws.errors import ModelError
-from kws.runtime.model_file import FORMAT, METADATA_KEY, WITH_READER, ModelInfo, find, open_session
-from kws.runtime.postprocess import NEVER
+from kws.runtime.model_file import FORMAT, METADATA_KEY, ModelInfo, find_model, open_session
+from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,8 +44,8 @@ BAD_FILES = {
         "an ONNX model of another program",
     ),
     "newer format": (
-        onnx_model({METADATA_KEY: json.dumps({"format": WITH_READER + 1})}),
-        f"model format {WITH_READER + 1}, this kws reads formats {FORMAT}, 3, {WITH_READER}",
+        onnx_model({METADATA_KEY: json.dumps({"format": FORMAT + 1})}),
+        f"model format {FORMAT + 1}, this kws reads format {FORMAT}",
     ),
     "older format": (onnx_model({METADATA_KEY: json.dumps({"format": 0})}), "model format 0"),
     "no format": (onnx_model({METADATA_KEY: "{}"}), "its description is damaged"),
@@ -60,7 +60,7 @@ def test_bad_model_file_is_refused(content, message, tmp_path):
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=f"^{re.escape(str(path))}: .*{message}") as caught:
-        open_session(find(path))
+        open_session(find_model(path))
     assert "\n" not in str(caught.value)
 
 
@@ -128,7 +128,7 @@ def test_path_without_a_model_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(ModelError) as caught:
-        find(name)
+        find_model(name)
     assert str(Path(name)) in str(caught.value)
 
 
@@ -146,7 +146,7 @@ def test_unknown_name_lists_the_known_ones(tmp_path, monkeypatch):
         ModelError,
         match=r"no model named 'nothing'. Known: .*Train one with: kws train nothing --data DIR",
     ) as caught:
-        find("nothing")
+        find_model("nothing")
     known = re.search(r"Known: (.*?)\. ", str(caught.value))[1].split(", ")
     assert {"apple", "zebra"} <= set(known)
     assert known == sorted(known)
@@ -156,10 +156,10 @@ def test_name_is_looked_up_in_the_models_of_this_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     path = make_model(tmp_path / "models", make_network(), "mine")
-    assert find("mine").resolve() == path
-    assert find("models/mine.onnx").resolve() == path
-    assert find(path) == path
-    assert open_session(find("mine"))[1].words == ("word0",)
+    assert find_model("mine").resolve() == path
+    assert find_model("models/mine.onnx").resolve() == path
+    assert find_model(path) == path
+    assert open_session(find_model("mine"))[1].words == ("word0",)
 
 
 def test_graph_takes_any_batch_and_length(tmp_path):
@@ -170,7 +170,8 @@ def test_graph_takes_any_batch_and_length(tmp_path):
             "state": np.zeros((batch, info.state_size), np.float32),
         }
         shapes = [
-            part.shape for part in session.run(["pooled", "frames", "extents", "new_state"], inputs)
+            part.shape
+            for part in session.run(["pooled", "frames", "boundaries", "new_state"], inputs)
         ]
         assert shapes == [
             (batch, frames, 2),
@@ -196,7 +197,7 @@ def make_info(
     document = make_document(make_network())
     events = {
         **document["events"],
-        "threshold": [NEVER if word.startswith("_") else 0.5 for word in words],
+        "threshold": [UNREACHABLE_THRESHOLD if word.startswith("_") else 0.5 for word in words],
     }
     calibration = {"hours": hours, "rows": table}
     return ModelInfo(
@@ -240,7 +241,7 @@ def test_threshold_is_of_the_row_that_keeps_the_promise(wanted, expected):
 def test_what_never_fires_needs_no_promise():
     assert make_info(*ROWS, words=("yes", "_unknown_", "no")).thresholds_for(1.0) == (
         0.8,
-        NEVER,
+        UNREACHABLE_THRESHOLD,
         0.7,
     )
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.runtime.postprocess import (
-    NEVER,
-    SAME_WORD,
-    WAIT_FRAMES,
+    LOOKAHEAD_FRAMES,
+    SAME_WORD_RATIO,
+    UNREACHABLE_THRESHOLD,
     Detection,
-    EventMachine,
+    DetectionPostprocessor,
     EventSettings,
     Scores,
 )
@@ -24,35 +24,40 @@ from kws.runtime.postprocess import (
 FRAME_SECONDS = 0.02
 
 
-def make_scores(*tracks: Sequence[float], extents: Sequence[tuple[float, float]] = ()) -> Scores:
-    """Scores of one track per word; `extents` (of every word alike) has one pair per frame, or is
+def make_scores(*tracks: Sequence[float], boundaries: Sequence[tuple[float, float]] = ()) -> Scores:
+    """Scores of one track per word; `boundaries` (of every word alike) has one pair per frame, or is
     taken as (0.5, 0.1)."""
     pooled = np.array(tracks, np.float64).T.reshape(-1, len(tracks))
-    places = np.broadcast_to(
-        np.array(extents or [(0.5, 0.1)] * len(pooled)).reshape(-1, 1, 2), (*pooled.shape, 2)
+    boundary_pairs = np.broadcast_to(
+        np.array(boundaries or [(0.5, 0.1)] * len(pooled)).reshape(-1, 1, 2), (*pooled.shape, 2)
     )
-    return Scores((np.arange(len(pooled)) + 1) * FRAME_SECONDS, pooled, pooled, places)
+    return Scores((np.arange(len(pooled)) + 1) * FRAME_SECONDS, pooled, pooled, boundary_pairs)
 
 
-def make_machine(words: int = 1, threshold: float = 0.5, **settings: float) -> EventMachine:
+def make_postprocessor(
+    words: int = 1, threshold: float = 0.5, **settings: float
+) -> DetectionPostprocessor:
     defaults = {"release_ratio": 0.5, "confirm_frames": 3, "refractory_frames": 10}
-    return EventMachine(
+    return DetectionPostprocessor(
         tuple("abc"[:words]), EventSettings((threshold,) * words, **{**defaults, **settings})
     )
 
 
-def peaks(events: list[Detection]) -> list[int]:
+def peak_frames(events: list[Detection]) -> list[int]:
     """Frame numbers, counted from 1, of the highest scores."""
     return [round(event.peak / FRAME_SECONDS) for event in events]
 
 
-def cut(scores: Scores, portions: list[int]) -> list[Scores]:
+def split_scores(scores: Scores, portions: list[int]) -> list[Scores]:
     parts, at = [], 0
     for length in [*portions, len(scores.times)]:
         part = slice(at, at + length)
         parts.append(
             Scores(
-                scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part]
+                scores.times[part],
+                scores.pooled[part],
+                scores.frames[part],
+                scores.boundaries[part],
             )
         )
         at += length
@@ -111,18 +116,18 @@ TRACKS = {
 
 @pytest.mark.parametrize(("track", "options", "expected"), TRACKS.values(), ids=list(TRACKS))
 def test_track_gives_events(track, options, expected):
-    assert peaks(make_machine(**options).feed(make_scores(track))) == expected
+    assert peak_frames(make_postprocessor(**options).feed(make_scores(track))) == expected
 
 
 @pytest.mark.parametrize(("track", "options", "expected"), TRACKS.values(), ids=list(TRACKS))
 def test_track_fed_frame_by_frame_gives_the_same_events(track, options, expected):
-    machine = make_machine(**options)
+    postprocessor = make_postprocessor(**options)
     assert (
-        peaks(
+        peak_frames(
             [
                 event
-                for part in cut(make_scores(track), [1] * len(track))
-                for event in machine.feed(part)
+                for part in split_scores(make_scores(track), [1] * len(track))
+                for event in postprocessor.feed(part)
             ]
         )
         == expected
@@ -145,22 +150,27 @@ SHIPPED = {
 
 @pytest.mark.parametrize(("track", "count"), SHIPPED.values(), ids=list(SHIPPED))
 def test_the_settings_of_every_model_made_so_far(track, count):
-    machine = EventMachine(("a",), EventSettings((0.5,)))
-    assert len(machine.feed(make_scores(LOW * 10 + track))) == count
+    postprocessor = DetectionPostprocessor(("a",), EventSettings((0.5,)))
+    assert len(postprocessor.feed(make_scores(LOW * 10 + track))) == count
 
 
 def test_a_word_at_a_constant_score_is_known_within_a_fifth_of_a_second():
-    assert (EventSettings((0.5,)).confirm_frames + WAIT_FRAMES) * FRAME_SECONDS < 0.2
+    assert (EventSettings((0.5,)).confirm_frames + LOOKAHEAD_FRAMES) * FRAME_SECONDS < 0.2
 
 
 def test_event_is_told_with_the_frame_that_ends_the_wait():
-    machine = make_machine()
-    told = [len(machine.feed(part)) for part in cut(make_scores(LOW * 3 + HIGH * 13), [1] * 15)]
-    assert told == [0] * 11 + [1] + [0] * 4
+    postprocessor = make_postprocessor()
+    reports = [
+        len(postprocessor.feed(part))
+        for part in split_scores(make_scores(LOW * 3 + HIGH * 13), [1] * 15)
+    ]
+    assert reports == [0] * 11 + [1] + [0] * 4
 
 
 def test_score_is_the_height_of_the_peak_and_its_time_that_of_the_highest_score_there():
-    (event,) = make_machine().feed(make_scores([0.1, 0.6, 0.7, 0.76541, 0.9, 0.8, 0.3, *REST]))
+    (event,) = make_postprocessor().feed(
+        make_scores([0.1, 0.6, 0.7, 0.76541, 0.9, 0.8, 0.3, *REST])
+    )
     assert event.word == "a"
     assert (event.peak, event.score) == (0.1, 0.7654)
 
@@ -168,14 +178,14 @@ def test_score_is_the_height_of_the_peak_and_its_time_that_of_the_highest_score_
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.5, 0.7654])
 def test_nothing_of_an_event_depends_on_the_threshold(threshold):
     rise = [0.06, 0.1, 0.2, 0.4, 0.6, 0.7, 0.76541, 0.9, 0.8, 0.3]
-    extents = [(0.5 + 0.01 * at, 0.1) for at in range(len(rise + REST))]
-    scores = make_scores(rise + REST, extents=extents)
-    expected = make_machine(threshold=0.3).feed(scores)
-    assert make_machine(threshold=threshold).feed(scores) == expected != []
+    boundaries = [(0.5 + 0.01 * at, 0.1) for at in range(len(rise + REST))]
+    scores = make_scores(rise + REST, boundaries=boundaries)
+    expected = make_postprocessor(threshold=0.3).feed(scores)
+    assert make_postprocessor(threshold=threshold).feed(scores) == expected != []
 
 
 @pytest.mark.parametrize(
-    ("extents", "start", "end"),
+    ("boundaries", "start", "end"),
     [
         ([(0.3, 0.02), (0.32, 0.04), (0.34, 0.06)], 0.72, 1.0),
         ([(0.3, 0.02)] * 3, 0.74, 1.02),
@@ -193,9 +203,11 @@ def test_nothing_of_an_event_depends_on_the_threshold(threshold):
         "never an end before the start",
     ],
 )
-def test_extents_give_start_and_end(extents, start, end):
+def test_extents_give_start_and_end(boundaries, start, end):
     track, other = [0.1] * 50 + [0.8] * 3 + REST, [(9.0, 9.0)] * 50
-    (event,) = make_machine().feed(make_scores(track, extents=other + extents + other[: len(REST)]))
+    (event,) = make_postprocessor().feed(
+        make_scores(track, boundaries=other + boundaries + other[: len(REST)])
+    )
     assert (event.start, event.end) == (
         pytest.approx(start, abs=1e-3),
         pytest.approx(end, abs=1e-3),
@@ -206,48 +218,50 @@ def test_extents_give_start_and_end(extents, start, end):
 def test_the_first_frames_of_the_rise_tell_the_place_higher_scores_more(after):
     track = [0.1] * 97 + [0.6, 0.6, 0.8] + [0.9] * after + REST
     later = [(7.0, 5.0)] * (after + len(REST))
-    extents = [(9.0, 9.0)] * 97 + [(0.5, 0.1)] * 2 + [(0.9, 0.3)] + later
-    (event,) = make_machine().feed(make_scores(track, extents=extents))
+    boundaries = [(9.0, 9.0)] * 97 + [(0.5, 0.1)] * 2 + [(0.9, 0.3)] + later
+    (event,) = make_postprocessor().feed(make_scores(track, boundaries=boundaries))
     starts = [98 * 0.02 - 0.5, 99 * 0.02 - 0.5, 100 * 0.02 - 0.9]
     assert event.start == pytest.approx(np.dot(starts, [0.6, 0.6, 0.8]) / 2.0, abs=1e-3)
 
 
 def test_words_do_not_disturb_each_other():
     first, second, third = LOW * 10 + HIGH * 5 + LOW * 25, HIGH * 40, LOW * 40
-    events = make_machine(3).feed(make_scores(first, second, third))
-    assert [(event.word, frame) for event, frame in zip(events, peaks(events), strict=True)] == [
+    events = make_postprocessor(3).feed(make_scores(first, second, third))
+    assert [
+        (event.word, frame) for event, frame in zip(events, peak_frames(events), strict=True)
+    ] == [
         ("b", 3),
         ("a", 13),
     ]
 
 
 def test_each_word_has_its_threshold():
-    machine = EventMachine(("a", "b"), EventSettings((0.5, 0.95)))
+    postprocessor = DetectionPostprocessor(("a", "b"), EventSettings((0.5, 0.95)))
     track = LOW + HIGH * 5 + REST
-    assert [event.word for event in machine.feed(make_scores(track, track))] == ["a"]
+    assert [event.word for event in postprocessor.feed(make_scores(track, track))] == ["a"]
 
 
 def test_what_is_no_word_is_never_an_event():
     track = LOW + [1.0] * 50
-    machine = EventMachine(("a", "b"), EventSettings((NEVER, 0.5)))
-    assert [event.word for event in machine.feed(make_scores(track, track))] == ["b"]
+    postprocessor = DetectionPostprocessor(("a", "b"), EventSettings((UNREACHABLE_THRESHOLD, 0.5)))
+    assert [event.word for event in postprocessor.feed(make_scores(track, track))] == ["b"]
 
 
 @pytest.mark.parametrize("portions", [[], [1] * 15, [10]], ids=["whole", "single", "cut between"])
 def test_order_is_that_of_the_reports_for_any_portions(portions):
     late, early = [0.1] * 3 + [0.6] * 3 + [0.1] * 9, [0.1] * 2 + [0.6] * 3 + [0.1] * 10
-    machine = make_machine(2)
-    parts = cut(make_scores(late, early), portions)
-    assert [event.word for part in parts for event in machine.feed(part)] == ["b", "a"]
+    postprocessor = make_postprocessor(2)
+    parts = split_scores(make_scores(late, early), portions)
+    assert [event.word for part in parts for event in postprocessor.feed(part)] == ["b", "a"]
 
 
 def test_threshold_zero_hears_events_even_in_scores_of_nothing():
-    assert len(make_machine(threshold=0.0).feed(make_scores([0.0] * 10))) == 1
+    assert len(make_postprocessor(threshold=0.0).feed(make_scores([0.0] * 10))) == 1
 
 
 def test_one_threshold_per_word_is_needed():
     with pytest.raises(ValueError, match="argument 2"):
-        EventMachine(("a", "b"), EventSettings((0.5,)))
+        DetectionPostprocessor(("a", "b"), EventSettings((0.5,)))
 
 
 # Few values, so that tracks often meet the threshold and the release exactly.
@@ -268,22 +282,27 @@ event_settings = st.builds(
 def reference(track: Sequence[float], options: EventSettings) -> dict[int, float]:
     """Frame and level of each event, from looking at the whole track."""
     (threshold,) = options.threshold
-    apart, confirm = max(options.refractory_frames, WAIT_FRAMES), options.confirm_frames
+    apart, confirm = max(options.refractory_frames, LOOKAHEAD_FRAMES), options.confirm_frames
     heights = {t: min(track[t + 1 - confirm : t + 1]) for t in range(confirm - 1, len(track))}
     found: list[int] = []
     for frame, height in heights.items():
-        as_high = [t for t, other in heights.items() if t < frame and other >= height]
-        if as_high and frame - as_high[-1] <= apart:
+        at_least_as_high = [t for t, other in heights.items() if t < frame and other >= height]
+        if at_least_as_high and frame - at_least_as_high[-1] <= apart:
             continue
-        if as_high and min(track[as_high[-1] + 1 : frame]) >= options.release_ratio * height:
+        if (
+            at_least_as_high
+            and min(track[at_least_as_high[-1] + 1 : frame]) >= options.release_ratio * height
+        ):
             continue
-        after = [heights[t] for t in range(frame + 1, frame + 1 + WAIT_FRAMES) if t < len(track)]
-        if len(after) == WAIT_FRAMES and max(after) <= height:
+        after = [
+            heights[t] for t in range(frame + 1, frame + 1 + LOOKAHEAD_FRAMES) if t < len(track)
+        ]
+        if len(after) == LOOKAHEAD_FRAMES and max(after) <= height:
             found.append(frame)
 
     def is_news(frame: int) -> bool:
         near = [heights[t] for t in found if frame - apart <= t < frame]
-        return all(height < SAME_WORD * heights[frame] for height in near)
+        return all(height < SAME_WORD_RATIO * heights[frame] for height in near)
 
     return {t: heights[t] for t in found if heights[t] >= threshold and is_news(t)}
 
@@ -293,11 +312,11 @@ def reference(track: Sequence[float], options: EventSettings) -> dict[int, float
 def test_machine_agrees_with_the_reference(track, options, threshold):
     options = options.at([threshold])
     expected = reference(track, options)
-    machine, told = EventMachine(("a",), options), []
-    for at, part in enumerate(cut(make_scores(track), [1] * len(track))):
-        told += [(at - WAIT_FRAMES, event) for event in machine.feed(part)]
-    assert {frame: event.score for frame, event in told} == expected
-    for frame, event in told:
+    postprocessor, reports = DetectionPostprocessor(("a",), options), []
+    for at, part in enumerate(split_scores(make_scores(track), [1] * len(track))):
+        reports += [(at - LOOKAHEAD_FRAMES, event) for event in postprocessor.feed(part)]
+    assert {frame: event.score for frame, event in reports} == expected
+    for frame, event in reports:
         run = range(frame + 1 - options.confirm_frames, frame + 1)
         assert round(event.peak / FRAME_SECONDS) - 1 == max(run, key=lambda at: (track[at], at))
 
@@ -307,10 +326,10 @@ def test_machine_agrees_with_the_reference(track, options, threshold):
 def test_a_threshold_is_a_filter(track, options, threshold, floor):
     """The events at a threshold are, to the last digit, those at a lower one that reach it."""
     floor, threshold = sorted((threshold, floor))
-    extents = [(0.01 * (i * 7 % 50), 0.01 * (i * 3 % 20)) for i in range(len(track))]
-    scores = make_scores(track, extents=extents)
-    low = EventMachine(("a",), options.at([floor])).feed(scores)
-    high = EventMachine(("a",), options.at([threshold])).feed(scores)
+    boundaries = [(0.01 * (i * 7 % 50), 0.01 * (i * 3 % 20)) for i in range(len(track))]
+    scores = make_scores(track, boundaries=boundaries)
+    low = DetectionPostprocessor(("a",), options.at([floor])).feed(scores)
+    high = DetectionPostprocessor(("a",), options.at([threshold])).feed(scores)
     assert high == [event for event in low if event.score >= threshold]
 
 
@@ -321,8 +340,8 @@ def test_a_threshold_is_a_filter_of_scores_like_those_of_models(seed, threshold)
     logits = np.convolve(rng.standard_normal(600) * 9, np.hanning(11) / 3, "valid")
     scores = make_scores(1 / (1 + np.exp(-logits)))
     scores = replace(scores, pooled=scores.pooled.astype(np.float32))
-    low = EventMachine(("a",), EventSettings((0.01,))).feed(scores)
-    high = EventMachine(("a",), EventSettings((threshold,))).feed(scores)
+    low = DetectionPostprocessor(("a",), EventSettings((0.01,))).feed(scores)
+    high = DetectionPostprocessor(("a",), EventSettings((threshold,))).feed(scores)
     assert high == [event for event in low if event.score >= threshold]
     assert len(low) > 5
 
@@ -336,25 +355,27 @@ def test_a_threshold_is_a_filter_of_scores_like_those_of_models(seed, threshold)
 def test_any_portions_give_equal_events(both, options, portions):
     scores = make_scores([a for a, _ in both], [b for _, b in both])
     options = replace(options, threshold=(0.5, 0.4))
-    at_once = EventMachine(("a", "b"), options).feed(scores)
-    machine = EventMachine(("a", "b"), options)
-    assert [event for part in cut(scores, portions) for event in machine.feed(part)] == at_once
+    at_once = DetectionPostprocessor(("a", "b"), options).feed(scores)
+    postprocessor = DetectionPostprocessor(("a", "b"), options)
+    assert [
+        event for part in split_scores(scores, portions) for event in postprocessor.feed(part)
+    ] == at_once
 
 
 def test_memory_is_bounded_and_quiet_is_passed_over_fast():
     """What a machine heard does not fill memory, and what is quiet costs next to nothing."""
     rng = np.random.default_rng(0)
     loud, quiet = make_scores(rng.random(20_000)), make_scores(0.2 * rng.random(500))
-    machine = make_machine()
+    postprocessor = make_postprocessor()
     for lasting in (loud, make_scores(HIGH * 20_000), make_scores(np.linspace(1, 0, 50_000))):
-        machine.feed(lasting)
-        assert len(pickle.dumps(machine)) < 500_000
+        postprocessor.feed(lasting)
+        assert len(pickle.dumps(postprocessor)) < 500_000
 
     def seconds(scores: Scores, times: int) -> float:
         began = time.perf_counter()
         for _ in range(times):
-            machine.feed(scores)
+            postprocessor.feed(scores)
         return time.perf_counter() - began
 
-    machine.feed(quiet)
+    postprocessor.feed(quiet)
     assert seconds(quiet, 400) < seconds(loud, 1)  # ten times as many frames

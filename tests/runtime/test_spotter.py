@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from kws import Detection, KwsError, Scores, Spotter
 from kws.errors import AudioError, ModelError
-from kws.runtime.spotter import join
+from kws.runtime.spotter import concatenate_scores
 from kws.training.model.export import export
 
 SECONDS = 8
@@ -65,7 +65,7 @@ def run(
     for part in np.split(audio, np.minimum(np.cumsum(chunk_samples, dtype=int), len(audio))):
         events += stream.feed(part)
         parts.append(stream.scores)
-    return events + stream.finish(), join(parts)
+    return events + stream.finish(), concatenate_scores(parts)
 
 
 def assert_same_events(actual: list[Detection], expected: list[Detection]) -> None:
@@ -77,7 +77,7 @@ def assert_same_events(actual: list[Detection], expected: list[Detection]) -> No
 
 
 def assert_same_scores(actual: Scores, expected: Scores) -> None:
-    for name in ("times", "pooled", "frames", "extents"):
+    for name in ("times", "pooled", "frames", "boundaries"):
         np.testing.assert_allclose(
             getattr(actual, name), getattr(expected, name), rtol=0, atol=1e-5, err_msg=name
         )
@@ -206,7 +206,7 @@ def test_a_stream_takes_samples_that_are_no_numbers_for_silence_and_counts_them(
         event for part in np.array_split(damaged, 50) for event in stream.feed(part)
     ] + stream.finish()
     assert_same_events(events, list(spotter.detect(silent)))
-    assert stream.bad_samples == 400
+    assert stream.invalid_samples == 400
 
 
 def test_sample_rate_is_converted(spotter):
@@ -253,12 +253,14 @@ def test_no_event_lies_outside_the_audio(spotter, audio, cut):
 
 def test_word_that_ends_the_audio_is_still_decided(spotter, audio):
     """Cut at any time, a recording holds the events that the whole one told of until then."""
-    stream, told = spotter.stream(), []
+    stream, streamed_events = spotter.stream(), []
     for at in range(0, len(audio) - 320, 320):
-        told += stream.feed(audio[at : at + 320])
+        streamed_events += stream.feed(audio[at : at + 320])
         if at % 12_800 == 0:
-            assert_same_events(list(spotter.detect(audio[: at + 320]))[: len(told)], told)
-    assert told
+            assert_same_events(
+                list(spotter.detect(audio[: at + 320]))[: len(streamed_events)], streamed_events
+            )
+    assert streamed_events
 
 
 @pytest.mark.parametrize("samples", [0, 1, 319, 320, 15_999, 16_000])
@@ -266,7 +268,7 @@ def test_times_are_the_ends_of_the_frames(spotter, samples):
     scores = spotter.scores(make_audio(1)[0, :samples])
     frames = samples // 320
     np.testing.assert_allclose(scores.times, 0.02 * np.arange(1, frames + 1))
-    assert (scores.pooled.shape, scores.frames.shape, scores.extents.shape) == (
+    assert (scores.pooled.shape, scores.frames.shape, scores.boundaries.shape) == (
         (frames, 2),
         (frames, 2),
         (frames, 2, 2),
@@ -372,11 +374,11 @@ def test_a_stream_goes_on_where_it_was_sent_to(spotter, audio):
     assert_same_events(events + stream.finish(), list(spotter.detect(audio)))
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-def test_copies_need_no_file_and_go_their_own_way(own_model, audio, copied):
+@pytest.mark.parametrize("copy_function", [copy.copy, copy.deepcopy])
+def test_copies_need_no_file_and_go_their_own_way(own_model, audio, copy_function):
     spotter = Spotter.load(own_model)
     own_model.unlink()
-    stream = copied(spotter).stream()
+    stream = copy_function(spotter).stream()
     stream.feed(audio[:20_000])
     other = copy.deepcopy(stream)
     assert stream.feed(audio[20_000:]) == other.feed(audio[20_000:]) != []

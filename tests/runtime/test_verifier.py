@@ -14,22 +14,22 @@ from factories import make_audio, make_document, make_network
 from kws.errors import ModelError
 from kws.runtime import verifier
 from kws.runtime.engine import OnnxEngine
-from kws.runtime.model_file import METADATA_KEY, READER_KEY, WITH_READER
-from kws.runtime.verifier import FLOOR, Weighing, combined, likenesses
-from kws.training.evaluate.calibrate_command import rewrite
+from kws.runtime.model_file import FORMAT, METADATA_KEY, VERIFIER_KEY
+from kws.runtime.verifier import GATE_SCORE, Fusion, compute_ctc_llr, fuse
+from kws.training.evaluate.calibrate_command import copy_with_document
 from kws.training.evaluate.calibration import THRESHOLDS
 from kws.training.model.export import export
-from kws.training.model.pretrained import WEIGHING, Reading
+from kws.training.model.pretrained import DEFAULT_FUSION, VerifierSpec
 
-LETTERS = ("_", "a", "b", "n")
-SOUNDS = {"word0": ("ban", "an"), "word1": ()}
+PHONES = ("_", "a", "b", "n")
+PRONUNCIATIONS = {"word0": ("ban", "an"), "word1": ()}
 
 
 @pytest.fixture(scope="module")
-def reading() -> Reading:
-    network = make_network(len(LETTERS), seed=7)
-    network.config = replace(network.config, words=LETTERS)
-    return Reading(network, SOUNDS)
+def reading() -> VerifierSpec:
+    network = make_network(len(PHONES), seed=7)
+    network.config = replace(network.config, words=PHONES)
+    return VerifierSpec(network, PRONUNCIATIONS)
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +40,22 @@ def model(tmp_path_factory, reading) -> str:
 
 
 def test_likeness_is_that_of_the_best_path_of_all(monkeypatch):
-    monkeypatch.setattr(verifier, "WINDOW", 6)
-    monkeypatch.setattr(verifier, "ENDED", 3)
+    monkeypatch.setattr(verifier, "CONTEXT_FRAMES", 6)
+    monkeypatch.setattr(verifier, "END_TOLERANCE_FRAMES", 3)
     log_p = (
         torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
         .log_softmax(1)
         .numpy()
         .astype(np.float64)
     )
-    for sounds in ([1], [1, 2], [1, 1], [2, 1, 2]):
-        expected = [best_path(log_p[at : at + 6], sounds, ended=3) / len(sounds) for at in range(3)]
-        np.testing.assert_allclose(likenesses(log_p, sounds), expected, atol=1e-12)
+    for phones in ([1], [1, 2], [1, 1], [2, 1, 2]):
+        expected = [
+            best_path(log_p[at : at + 6], phones, end_tolerance=3) / len(phones) for at in range(3)
+        ]
+        np.testing.assert_allclose(compute_ctc_llr(log_p, phones), expected, atol=1e-12)
 
 
-def best_path(log_p: np.ndarray, sounds: list[int], ended: int) -> float:
+def best_path(log_p: np.ndarray, phones: list[int], end_tolerance: int) -> float:
     """By trying all stretches and all ways to name their frames."""
     loss = log_p - log_p.max(1, keepdims=True)
     best = -np.inf
@@ -61,67 +63,69 @@ def best_path(log_p: np.ndarray, sounds: list[int], ended: int) -> float:
         for last in range(first, len(loss)):
             for path in (
                 itertools.product(range(3), repeat=last - first + 1)
-                if last >= len(loss) - ended
+                if last >= len(loss) - end_tolerance
                 else ()
             ):
-                said = [letter for letter, _ in itertools.groupby(path) if letter]
-                if said == sounds and path[0] and path[-1]:
+                collapsed = [letter for letter, _ in itertools.groupby(path) if letter]
+                if collapsed == phones and path[0] and path[-1]:
                     best = max(best, loss[np.arange(first, last + 1), path].sum())
     return best
 
 
 def test_sounds_that_are_just_what_is_read_are_likeliest():
-    log_p = np.full((verifier.WINDOW + 4, 3), -9.0)
+    log_p = np.full((verifier.CONTEXT_FRAMES + 4, 3), -9.0)
     log_p[:, 0] = -0.1
     log_p[80:83, 1] = log_p[86:90, 2] = 0.0
-    found = likenesses(log_p, [1, 2])
-    np.testing.assert_allclose(found[:4], 0, atol=1e-12)
-    assert (likenesses(log_p, [2, 1]) < -1).all()
+    llr = compute_ctc_llr(log_p, [1, 2])
+    np.testing.assert_allclose(llr[:4], 0, atol=1e-12)
+    assert (compute_ctc_llr(log_p, [2, 1]) < -1).all()
 
 
-@pytest.mark.parametrize("weighing", [Weighing(), Weighing(3.0, -2.5, -4.0)])
-def test_a_score_is_weighed_by_its_odds(weighing):
-    weight, enough, least = astuple(weighing)
-    scores, well_read = np.array([0.0, 0.05, 0.5, 0.999, 1.0]), np.full(5, enough)
-    np.testing.assert_array_equal(combined(scores, well_read, weighing), scores)
+@pytest.mark.parametrize("fusion", [Fusion(), Fusion(3.0, -2.5, -4.0)])
+def test_a_score_is_weighed_by_its_odds(fusion):
+    scale, ceiling, floor = astuple(fusion)
+    scores, well_matched = np.array([0.0, 0.05, 0.5, 0.999, 1.0]), np.full(5, ceiling)
+    np.testing.assert_array_equal(fuse(scores, well_matched, fusion), scores)
     # What is read better is not raised.
-    np.testing.assert_array_equal(combined(scores, well_read + 1, weighing), scores)
-    less, worst, nothing = combined(
-        np.array([0.5] * 3), np.array([enough - 0.25, least, -np.inf]), weighing
+    np.testing.assert_array_equal(fuse(scores, well_matched + 1, fusion), scores)
+    less, worst, nothing = fuse(
+        np.array([0.5] * 3), np.array([ceiling - 0.25, floor, -np.inf]), fusion
     )
-    assert less == pytest.approx(1 / (1 + np.exp(weight / 4)))
-    assert worst == nothing == pytest.approx(1 / (1 + np.exp(weight * (enough - least))))
+    assert less == pytest.approx(1 / (1 + np.exp(scale / 4)))
+    assert worst == nothing == pytest.approx(1 / (1 + np.exp(scale * (ceiling - floor))))
 
 
 def test_a_model_is_weighed_as_it_tells(reading, tmp_path, monkeypatch):
-    monkeypatch.setattr(verifier, "FLOOR", 0.0)
+    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
     network, audio, scores = make_network(2), make_audio(3.0), []
-    for weighing in (Weighing(weight=0.0), Weighing(enough=0.0)):
+    for fusion in (Fusion(scale=0.0), Fusion(ceiling=0.0)):
         export(
             network,
             make_document(network),
             tmp_path / "reads.onnx",
-            replace(reading, weighing=weighing),
+            replace(reading, fusion=fusion),
         )
         engine = OnnxEngine(str(tmp_path / "reads.onnx"))
-        scores.append(engine.step(audio, engine.silence())[0].pooled[..., 0])
-    held, weighed = scores
-    assert (weighed <= held + 1e-6).all()
-    assert (weighed < held - 1e-3).any()
+        scores.append(engine.step(audio, engine.initial_state())[0].pooled[..., 0])
+    unweighted, rescored = scores
+    assert (rescored <= unweighted + 1e-6).all()
+    assert (rescored < unweighted - 1e-3).any()
 
 
 def test_a_model_that_does_not_tell_is_weighed_as_ever(model, tmp_path):
     """Files of format 3."""
     document = json.loads(json.dumps(OnnxEngine(model).info.document))
-    assert document["reader"].pop("weighing") == asdict(WEIGHING)
-    rewrite(OnnxEngine(model).info.path, {**document, "format": 3}, tmp_path / "older.onnx")
-    assert OnnxEngine(str(tmp_path / "older.onnx"))._reader._weighing == Weighing(2.0, -1.5, -3.0)
+    assert document["verifier"].pop("fusion") == asdict(DEFAULT_FUSION)
+    copy_with_document(
+        OnnxEngine(model).info.path, {**document, "format": 3}, tmp_path / "older.onnx"
+    )
+    assert OnnxEngine(str(tmp_path / "older.onnx"))._verifier._fusion == Fusion(2.0, -1.5, -3.0)
 
 
 def test_the_graph_reads_as_torch_does(model, reading):
-    session, audio = OnnxEngine(model)._reader._session, make_audio(3.0)
+    session, audio = OnnxEngine(model)._verifier._session, make_audio(3.0)
     mine = session.run(
-        ["letters"],
+        ["phones"],
         {"audio": audio, "state": np.zeros((1, session.get_inputs()[1].shape[1]), np.float32)},
     )[0][0]
     config = reading.network.config
@@ -141,119 +145,132 @@ def test_the_graph_reads_as_torch_does(model, reading):
 
 @pytest.mark.parametrize("chunk_samples", [77, 320, 1280, 40_000])
 def test_scores_are_the_same_for_every_way_to_cut_the_audio(model, monkeypatch, chunk_samples):
-    monkeypatch.setattr(verifier, "FLOOR", 0.0)  # asked at every frame
+    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)  # asked at every frame
     engine = OnnxEngine(model)
     audio = np.concatenate([make_audio(4.0), make_audio(4.0, seed=5)])
-    whole, _ = engine.step(audio, engine.silence(2))
-    state, parts = engine.silence(2), []
+    whole, _ = engine.step(audio, engine.initial_state(2))
+    state, parts = engine.initial_state(2), []
     for at in range(0, audio.shape[1], chunk_samples):
         step, state = engine.step(audio[:, at : at + chunk_samples], state)
         parts.append(step)
     for mine, theirs in zip(zip(*parts, strict=True), whole, strict=True):
         np.testing.assert_allclose(np.concatenate(mine, axis=1), theirs, atol=1e-5)
-    assert all(state.heard.read)  # what was read is gone on from
-    alone, _ = OnnxEngine(model, alone=True).step(audio, engine.silence(2))
+    assert all(state.verifier_state.recognizer_states)  # what was read is gone on from
+    without_verifier, _ = OnnxEngine(model, without_verifier=True).step(
+        audio, engine.initial_state(2)
+    )
     # Of the word whose sounds are known.
-    assert (np.abs(whole.pooled - alone.pooled) > 1e-3)[..., 0].any()
-    np.testing.assert_array_equal(whole.pooled[..., 1], alone.pooled[..., 1])
+    assert (np.abs(whole.pooled - without_verifier.pooled) > 1e-3)[..., 0].any()
+    np.testing.assert_array_equal(whole.pooled[..., 1], without_verifier.pooled[..., 1])
 
 
 def test_a_held_score_says_where_the_word_was(model, monkeypatch):
     """A frame that passes on the score of an earlier one passes on its place, too: start and end in
     the recording stay the same."""
-    monkeypatch.setattr(verifier, "FLOOR", 0.0)
+    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
     engine, audio = OnnxEngine(model), make_audio(4.0)
-    read, alone = (
-        each.step(audio, each.silence())[0] for each in (engine, OnnxEngine(model, alone=True))
+    recognizer_states, without_verifier = (
+        each.step(audio, each.initial_state())[0]
+        for each in (engine, OnnxEngine(model, without_verifier=True))
     )
-    times = np.arange(read.extents.shape[1]) * engine.info.frame_seconds
-    starts, own = (times - each.extents[0, :, 0, 0] for each in (read, alone))
-    for frame in range(verifier.HELD, len(times)):
+    times = np.arange(recognizer_states.boundaries.shape[1]) * engine.info.frame_seconds
+    starts, own = (
+        times - each.boundaries[0, :, 0, 0] for each in (recognizer_states, without_verifier)
+    )
+    for frame in range(verifier.HOLD_FRAMES, len(times)):
         loudest = (
             frame
-            - verifier.HELD
+            - verifier.HOLD_FRAMES
             + 1
-            + alone.pooled[0, frame - verifier.HELD + 1 : frame + 1, 0].argmax()
+            + without_verifier.pooled[0, frame - verifier.HOLD_FRAMES + 1 : frame + 1, 0].argmax()
         )
         assert starts[frame] == pytest.approx(own[loudest], abs=1e-5)
 
 
 def test_streams_of_a_batch_do_not_hear_each_other(model, monkeypatch):
-    monkeypatch.setattr(verifier, "FLOOR", 0.0)
+    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
     engine = OnnxEngine(model)
     first, second = make_audio(3.0), make_audio(3.0, seed=5)
-    both, _ = engine.step(np.concatenate([first, second]), engine.silence(2))
+    both, _ = engine.step(np.concatenate([first, second]), engine.initial_state(2))
     for row, audio in enumerate((first, second)):
         np.testing.assert_allclose(
-            engine.step(audio, engine.silence())[0].pooled[0], both.pooled[row], atol=1e-5
+            engine.step(audio, engine.initial_state())[0].pooled[0], both.pooled[row], atol=1e-5
         )
 
 
 def test_low_scores_are_not_read(model, monkeypatch):
     engine = OnnxEngine(model)
-    monkeypatch.setattr(verifier, "FLOOR", 1.1)
-    whole, _ = engine.step(make_audio(3.0), engine.silence())
-    assert "_session" not in vars(engine._reader)
+    monkeypatch.setattr(verifier, "GATE_SCORE", 1.1)
+    whole, _ = engine.step(make_audio(3.0), engine.initial_state())
+    assert "_session" not in vars(engine._verifier)
     np.testing.assert_array_equal(
         whole.pooled,
-        OnnxEngine(model, alone=True).step(make_audio(3.0), engine.silence())[0].pooled,
+        OnnxEngine(model, without_verifier=True)
+        .step(make_audio(3.0), engine.initial_state())[0]
+        .pooled,
     )
-    assert min(THRESHOLDS) >= FLOOR  # of those that a calibration knows, none is lower
+    assert min(THRESHOLDS) >= GATE_SCORE  # of those that a calibration knows, none is lower
 
 
 def test_memory_may_be_used_again_after_a_step(model, monkeypatch):
-    monkeypatch.setattr(verifier, "FLOOR", 0.0)
+    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
     engine, audio = OnnxEngine(model), make_audio(2.0)
-    expected, _ = engine.step(audio, engine.silence())
-    buffer, state, parts = np.zeros((1, 700), np.float32), engine.silence(), []
+    expected, _ = engine.step(audio, engine.initial_state())
+    buffer, state, parts = np.zeros((1, 700), np.float32), engine.initial_state(), []
     for at in range(0, audio.shape[1] - 699, 700):
         buffer[:] = audio[:, at : at + 700]
         step, state = engine.step(buffer, state)
         parts.append(step.pooled)
-    heard = np.concatenate(parts, axis=1)
-    np.testing.assert_allclose(heard, expected.pooled[:, : heard.shape[1]], atol=1e-5)
+    verifier_state = np.concatenate(parts, axis=1)
+    np.testing.assert_allclose(
+        verifier_state, expected.pooled[:, : verifier_state.shape[1]], atol=1e-5
+    )
 
 
 def test_calibrating_keeps_the_reader(model, tmp_path):
     out = tmp_path / "calibrated.onnx"
-    rewrite(OnnxEngine(model).info.path, OnnxEngine(model).info.document, out)
-    assert OnnxEngine(str(out))._reader is not None
-    assert OnnxEngine(str(out)).info.document["format"] == WITH_READER
+    copy_with_document(OnnxEngine(model).info.path, OnnxEngine(model).info.document, out)
+    assert OnnxEngine(str(out))._verifier is not None
+    assert OnnxEngine(str(out)).info.document["format"] == FORMAT
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda document, graph: ({**document, "reader": None}, graph),
+        lambda document, graph: ({**document, "verifier": None}, graph),
         lambda document, graph: (document, None),
         lambda document, graph: (document, "no base64!"),
         lambda document, graph: (
-            {**document, "reader": {**document["reader"], "sounds": {"word0": ["xyz"]}}},
+            {
+                **document,
+                "verifier": {**document["verifier"], "pronunciations": {"word0": ["xyz"]}},
+            },
             graph,
         ),
-        lambda document, graph: ({**document, "reader": {"letters": "_ab"}}, graph),
+        lambda document, graph: ({**document, "verifier": {"phones": "_ab"}}, graph),
         lambda document, graph: (
-            {**document, "reader": {**document["reader"], "weighing": None}},
+            {**document, "verifier": {**document["verifier"], "fusion": None}},
             graph,
         ),
         lambda document, graph: (
-            {**document, "reader": {**document["reader"], "weighing": {"weight": "much"}}},
+            {**document, "verifier": {**document["verifier"], "fusion": {"scale": "much"}}},
             graph,
         ),
         lambda document, graph: (
-            {**document, "reader": {**document["reader"], "weighing": {"mass": 1.0}}},
+            {**document, "verifier": {**document["verifier"], "fusion": {"mass": 1.0}}},
             graph,
         ),
     ],
 )
 def test_a_damaged_reader_is_told(model, tmp_path, damage):
-    made = onnx.load(model)
-    values = {each.key: each.value for each in made.metadata_props}
-    document, graph = damage(json.loads(values[METADATA_KEY]), values[READER_KEY])
+    onnx_model = onnx.load(model)
+    values = {each.key: each.value for each in onnx_model.metadata_props}
+    document, graph = damage(json.loads(values[METADATA_KEY]), values[VERIFIER_KEY])
     onnx.helper.set_model_props(
-        made, {METADATA_KEY: json.dumps(document)} | ({} if graph is None else {READER_KEY: graph})
+        onnx_model,
+        {METADATA_KEY: json.dumps(document)} | ({} if graph is None else {VERIFIER_KEY: graph}),
     )
     path = tmp_path / "damaged.onnx"
-    path.write_bytes(made.SerializeToString())
+    path.write_bytes(onnx_model.SerializeToString())
     with pytest.raises(ModelError, match="its reader is damaged"):
         OnnxEngine(str(path))

@@ -19,12 +19,12 @@ from kws.synth.confusables import (
     SWAPPED,
     _cost,
     _edit_distances,
-    guesses,
-    neighbours,
+    explain_unknown_words,
+    find_confusables,
 )
-from kws.synth.corpus import read_list
+from kws.synth.corpus import read_phrase_list
 from kws.synth.engines.base import SynthError
-from kws.synth.pronunciation import common, sounds
+from kws.synth.pronunciation import load_common_words, phonemize
 
 ROOT = Path(__file__).parents[2]
 said = st.text("wɛlkəmbpiɪ", min_size=1, max_size=6)
@@ -74,7 +74,7 @@ def test_sounds_that_are_taken_for_each_other_are_nearer(nearer, farther):
     ],
 )
 def test_what_is_listed(phrase, kind, listed, not_listed):
-    found = {each.text for each in neighbours(phrase) if each.kind == kind}
+    found = {each.text for each in find_confusables(phrase) if each.kind == kind}
     assert listed <= found
     assert not not_listed & found
 
@@ -83,13 +83,13 @@ def test_what_is_listed(phrase, kind, listed, not_listed):
     ("phrase", "orders"), [("no no no no", []), ("yes yes no", ["yes no yes", "no yes yes"])]
 )
 def test_an_order_is_listed_once_and_never_the_phrase_s_own(phrase, orders):
-    assert [each.text for each in neighbours(phrase) if each.kind == SWAPPED] == orders
+    assert [each.text for each in find_confusables(phrase) if each.kind == SWAPPED] == orders
 
 
 def test_nothing_listed_sounds_like_the_phrase_and_nothing_twice():
-    found = [each for each in neighbours("write") if each.kind in (PART, NEAR, CONTAINING)]
-    heard = [common()[each.text] for each in found]
-    assert sounds("write") not in heard  # right, rite
+    found = [each for each in find_confusables("write") if each.kind in (PART, NEAR, CONTAINING)]
+    heard = [load_common_words()[each.text] for each in found]
+    assert phonemize("write") not in heard  # right, rite
     assert len(heard) == len(set(heard))
     near = [each.distance for each in found if each.kind == NEAR]
     assert near == sorted(near)
@@ -97,10 +97,10 @@ def test_nothing_listed_sounds_like_the_phrase_and_nothing_twice():
 
 
 def test_a_pronunciation_takes_the_place_of_the_spelling():
-    assert {each.text for each in neighbours("qzx", ["wˈɛlkəm"])} >= {"well", "welcome"} - {
+    assert {each.text for each in find_confusables("qzx", ["wˈɛlkəm"])} >= {"well", "welcome"} - {
         "welcome"
     }
-    assert len([each for each in neighbours("welcome", most_near=5) if each.kind == NEAR]) == 5
+    assert len([each for each in find_confusables("welcome", max_near=5) if each.kind == NEAR]) == 5
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_pronunciation_takes_the_place_of_the_spelling():
     ],
 )
 def test_words_that_are_not_in_the_dictionary_are_told(phrase, unknown):
-    assert [remark.split("'")[1] for remark in guesses(phrase)] == unknown
+    assert [note.split("'")[1] for note in explain_unknown_words(phrase)] == unknown
 
 
 class TestList:
@@ -124,29 +124,29 @@ class TestList:
             "\ufeff# a remark\nnear\twebcam\n\nwell come\n # containing\twelcoming\n",
             encoding="utf-8",
         )
-        assert read_list(path) == ["webcam", "well come"]
+        assert read_phrase_list(path) == ["webcam", "well come"]
 
     @pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe\x00"])
     def test_what_is_no_list(self, tmp_path, content):
         path = tmp_path / "list.txt"
         path.write_bytes(content)
         with pytest.raises(SynthError, match=r"list\.txt"):
-            read_list(path)
+            read_phrase_list(path)
         with pytest.raises(SynthError, match="absent"):
-            read_list(tmp_path / "absent")
+            read_phrase_list(tmp_path / "absent")
 
     def test_from_the_command_to_clips(self, tmp_path):
         path = tmp_path / "list.txt"
         command = [sys.executable, "cli.py"]
         listed = subprocess.run(
-            [*command, "neighbours", "Hey, you", "--most", "2"],
+            [*command, "confusables", "Hey, you", "--limit", "2"],
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=True,
         )
         path.write_text(listed.stdout)
-        count = len(read_list(path))
+        count = len(read_phrase_list(path))
         assert count == listed.stdout.count("\t") - listed.stdout.count("# containing\t")
         options = [
             "--list",

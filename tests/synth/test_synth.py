@@ -24,13 +24,13 @@ from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import KwsError
 from kws.runtime.spotter import Spotter
 from kws.synth import phonemes, phrase, pronunciation
-from kws.synth.audio import MARGIN_SECONDS, PEAK, finished, from_pcm
-from kws.synth.engines.base import Engine, Settings, SynthError, spread
-from kws.synth.engines.piper import from_file
+from kws.synth.audio import MARGIN_SECONDS, PEAK_LEVEL, from_pcm, postprocess
+from kws.synth.engines.base import Settings, SpeechEngine, SynthError, draw_log_uniform
+from kws.synth.engines.piper import engine_from_voice_file
 from kws.synth.engines.registry import ENGINES, found
-from kws.synth.plan import PAUSED, Clip, _shared_out, planned, spoken_as
-from kws.synth.render import read_table, speak
-from kws.training.data.clips import speaker_of
+from kws.synth.plan import PAUSE_PROBABILITY, PlannedClip, _allocate, file_under_word, plan_clips
+from kws.synth.render import read_manifest, speak
+from kws.training.data.clips import parse_speaker
 
 KWS = [sys.executable, "cli.py"]
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def hum(text: str, settings: Settings) -> tuple[np.ndarray, int]:
     return tone(0.1 * len(text), float(settings["pitch_hz"])), SAMPLE_RATE
 
 
-HUMMER = Engine(
+HUMMER = SpeechEngine(
     name="hummer",
     share=0.3,
     licence="CC0",
@@ -74,17 +74,17 @@ HUMMER = Engine(
     settings=lambda voice, rng: {
         "voice": voice,
         "pitch_hz": int(rng.integers(200, 400)),
-        "size": spread(rng, 0.9, 1.1),
+        "size": draw_log_uniform(rng, 0.9, 1.1),
     },
     speak=hum,
-    phonetic=True,
+    takes_phonemes=True,
 )
-OTHER = replace(HUMMER, name="other", share=0.1, voices=lambda: ("one",), phonetic=False)
+OTHER = replace(HUMMER, name="other", share=0.1, voices=lambda: ("one",), takes_phonemes=False)
 
 
 class TestPhrase:
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "expected"),
         [
             ("Welcome", "welcome"),
             ("  Hey,  You! ", "hey you"),
@@ -113,9 +113,9 @@ class TestPhrase:
             ("what am I", "what am i"),
         ],
     )
-    def test_what_is_said(self, text, said):
-        assert phrase.checked(text) == said
-        assert phrase.checked(said) == said
+    def test_what_is_said(self, text, expected):
+        assert phrase.normalize(text) == expected
+        assert phrase.normalize(expected) == expected
 
     @pytest.mark.parametrize(
         ("text", "complaint"),
@@ -133,7 +133,7 @@ class TestPhrase:
     )
     def test_what_cannot_be(self, text, complaint):
         with pytest.raises(SynthError, match=complaint):
-            phrase.checked(text)
+            phrase.normalize(text)
 
     @pytest.mark.parametrize(
         ("text", "told"),
@@ -165,18 +165,18 @@ class TestPhrase:
         ],
     )
     def test_capitals_are_remarked(self, text, told):
-        assert phrase.remarks(text) == told
+        assert phrase.explain_capitals(text) == told
 
     @pytest.mark.parametrize("text", ["US", "LED", "IT", "hey AI", "the TVs", "HEY YOU", "NASA"])
     def test_what_the_remark_says_is_so(self, text):
-        (remark,) = phrase.remarks(text)
-        other = remark.split(" write ")[1].removesuffix(", or give --phonemes.")
-        assert phrase.checked(other) != phrase.checked(text)
-        assert not phrase.remarks(other)
+        (note,) = phrase.explain_capitals(text)
+        other = note.split(" write ")[1].removesuffix(", or give --phonemes.")
+        assert phrase.normalize(other) != phrase.normalize(text)
+        assert not phrase.explain_capitals(other)
 
     def test_without_a_dictionary_capitals_are_letters_within_a_phrase(self, monkeypatch):
-        monkeypatch.setattr(pronunciation, "is_there", lambda: False)
-        assert [phrase.checked(text) for text in ("hey AI", "the US", "BBC", "STOP")] == [
+        monkeypatch.setattr(pronunciation, "is_installed", lambda: False)
+        assert [phrase.normalize(text) for text in ("hey AI", "the US", "BBC", "STOP")] == [
             "hey A.I.",
             "the U.S.",
             "B.B.C.",
@@ -186,15 +186,15 @@ class TestPhrase:
     def test_folder_names_have_no_blanks(self):
         assert phrase.folder_name("don't stop me") == "dont_stop_me"
         assert (
-            phrase.folder_name(phrase.checked("hey AI"))
-            == phrase.folder_name(phrase.checked("hey a.i."))
+            phrase.folder_name(phrase.normalize("hey AI"))
+            == phrase.folder_name(phrase.normalize("hey a.i."))
             == "hey_ai"
         )
 
 
 class TestPhonemes:
     @pytest.mark.parametrize(
-        ("given", "checked"),
+        ("given", "normalize"),
         [
             ("W EH1 L K AH0 M", "W EH1 L K AH0 M"),
             ("w eh1 l k ah0 m", "W EH1 L K AH0 M"),
@@ -202,13 +202,13 @@ class TestPhonemes:
             ("S N OW1 B OY2", "S N OW1 B OY2"),
         ],
     )
-    def test_checked(self, given, checked):
-        assert phonemes.checked(given) == checked
+    def test_checked(self, given, normalize):
+        assert phonemes.normalize(given) == normalize
 
     @pytest.mark.parametrize("given", ["W EH1 Q", "welcome", "K1 AE", "K L", "", "EH3 N", "AE11 N"])
     def test_no_pronunciation(self, given):
         with pytest.raises(SynthError, match="CMU dictionary"):
-            phonemes.checked(given)
+            phonemes.normalize(given)
 
     @pytest.mark.parametrize(
         ("given", "kokoro", "espeak"),
@@ -229,25 +229,25 @@ class TestSound:
     @pytest.mark.parametrize("size", [0.85, 1.0, 1.2])
     def test_pauses_go_and_pitch_and_length_follow_the_size(self, rate, size):
         time = np.arange(round(0.4 * rate)) / rate
-        made = finished(
+        made = postprocess(
             np.concatenate([np.zeros(rate), 0.1 * np.sin(2 * np.pi * 500 * time), np.zeros(rate)]),
             rate,
             size,
         )
         assert len(made) / SAMPLE_RATE == pytest.approx(0.4 / size + 2 * MARGIN_SECONDS, abs=0.03)
-        assert np.abs(made).max() == pytest.approx(PEAK, abs=1e-4)
+        assert np.abs(made).max() == pytest.approx(PEAK_LEVEL, abs=1e-4)
         spectrum = np.abs(np.fft.rfft(made))
         assert spectrum.argmax() * SAMPLE_RATE / len(made) == pytest.approx(500 * size, abs=5)
 
     def test_a_click_far_off_is_dropped_and_one_close_by_is_kept(self):
         word, click = tone(0.3), tone(0.01)
-        far = finished(np.concatenate([click, quiet(0.4), word]), SAMPLE_RATE)
-        close = finished(np.concatenate([click, quiet(0.1), word]), SAMPLE_RATE)
+        far = postprocess(np.concatenate([click, quiet(0.4), word]), SAMPLE_RATE)
+        close = postprocess(np.concatenate([click, quiet(0.1), word]), SAMPLE_RATE)
         assert len(far) / SAMPLE_RATE == pytest.approx(0.3 + MARGIN_SECONDS, abs=0.03)
         assert len(close) / SAMPLE_RATE == pytest.approx(0.41, abs=0.03)
 
     def test_silence_stays_silence(self):
-        assert not finished(quiet(0.5), SAMPLE_RATE).any()
+        assert not postprocess(quiet(0.5), SAMPLE_RATE).any()
 
     def test_half_a_sample_is_dropped(self):
         assert len(from_pcm(b"\x00\x01\x02")) == 1
@@ -255,7 +255,7 @@ class TestSound:
 
 class TestPlan:
     def test_shares_and_voices(self):
-        clips = planned(["hey you"], 400, [HUMMER, OTHER], seed=0)
+        clips = plan_clips(["hey you"], 400, [HUMMER, OTHER], seed=0)
         assert Counter(clip.engine for clip in clips) == {"hummer": 300, "other": 100}
         assert {
             Counter(clip.settings["voice"] for clip in clips)[voice]
@@ -265,75 +265,79 @@ class TestPlan:
         assert {clip.file.parent for clip in clips} == {Path("hey_you")}
 
     def test_same_seed_same_plan(self):
-        assert planned(["word"], 20, [HUMMER], 3) == planned(["word"], 20, [HUMMER], 3)
-        assert planned(["word"], 20, [HUMMER], 3) != planned(["word"], 20, [HUMMER], 4)
+        assert plan_clips(["word"], 20, [HUMMER], 3) == plan_clips(["word"], 20, [HUMMER], 3)
+        assert plan_clips(["word"], 20, [HUMMER], 3) != plan_clips(["word"], 20, [HUMMER], 4)
 
     @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=6), st.integers(1, 60))
     def test_more_clips_take_from_no_engine(self, shares, count):
-        fewer, more = (np.array(_shared_out(number, shares)) for number in (count, count + 1))
+        fewer, more = (np.array(_allocate(number, shares)) for number in (count, count + 1))
         assert fewer.sum() == count
         assert more.sum() == count + 1
         assert (more >= fewer).all()
         np.testing.assert_allclose(fewer, np.array(shares) / sum(shares) * count, atol=2.0)
 
     def test_more_clips_and_more_phrases_leave_the_others_as_they_were(self):
-        few = planned(["word"], 40, [HUMMER, OTHER], 0)
-        assert set(map(str, few)) < set(map(str, planned(["word"], 80, [HUMMER, OTHER], 0)))
+        few = plan_clips(["word"], 40, [HUMMER, OTHER], 0)
+        assert set(map(str, few)) < set(map(str, plan_clips(["word"], 80, [HUMMER, OTHER], 0)))
         assert set(map(str, few)) < set(
-            map(str, planned(["before", "word"], 40, [HUMMER, OTHER], 0))
+            map(str, plan_clips(["before", "word"], 40, [HUMMER, OTHER], 0))
         )
 
     def test_pronunciations_take_turns_by_engines_that_take_them(self):
-        clips = planned(["word"], 40, [HUMMER, OTHER], 0, ["W ER1 D", "W AO1 D"])
+        clips = plan_clips(["word"], 40, [HUMMER, OTHER], 0, ["W ER1 D", "W AO1 D"])
         assert Counter(clip.settings["phonemes"] for clip in clips) == {
             "W ER1 D": 20,
             "W AO1 D": 20,
         }
         assert not {clip.file for clip in clips} & {
-            clip.file for clip in planned(["word"], 40, [HUMMER], 0)
+            clip.file for clip in plan_clips(["word"], 40, [HUMMER], 0)
         }
         with pytest.raises(SynthError, match="takes a pronunciation"):
-            planned(["word"], 40, [OTHER], 0, ["W ER1 D"])
+            plan_clips(["word"], 40, [OTHER], 0, ["W ER1 D"])
 
     @pytest.mark.parametrize("letter", ["v", "ü"])
     def test_long_names_of_voices_fit_and_stay_apart(self, letter):
         names = [letter * (250 // len(letter.encode())) + end for end in ("a", "b")]
         engine = replace(HUMMER, voices=lambda: names)
-        clips = planned(["hey you"], 40, [engine], 0)
-        clips += [spoken_as(clip, "word") for clip in clips]
+        clips = plan_clips(["hey you"], 40, [engine], 0)
+        clips += [file_under_word(clip, "word") for clip in clips]
         assert len({clip.file for clip in clips}) == 80
         assert all(len(os.fsencode(clip.file.name)) <= 255 for clip in clips)
-        assert len({speaker_of(clip.file) for clip in clips}) == len(names)
+        assert len({parse_speaker(clip.file) for clip in clips}) == len(names)
 
     def test_letters_are_given_to_the_engines_as_letters(self):
-        texts = {clip.text for clip in planned([phrase.checked("hey AI")], 40, [HUMMER], 0)}
+        texts = {clip.text for clip in plan_clips([phrase.normalize("hey AI")], 40, [HUMMER], 0)}
         assert texts == {"hey A.I.", "hey, A.I."}
 
     def test_some_pause_between_two_words(self):
-        said = Counter(clip.text for clip in planned(["hey you there"], 400, [HUMMER, OTHER], 0))
-        assert set(said) == {"hey you there", "hey, you there", "hey you, there"}
-        assert (400 - said["hey you there"]) / 400 == pytest.approx(PAUSED, abs=0.06)
-        assert {clip.text for clip in planned(["word"], 40, [HUMMER], 0)} == {"word"}
+        expected = Counter(
+            clip.text for clip in plan_clips(["hey you there"], 400, [HUMMER, OTHER], 0)
+        )
+        assert set(expected) == {"hey you there", "hey, you there", "hey you, there"}
+        assert (400 - expected["hey you there"]) / 400 == pytest.approx(PAUSE_PROBABILITY, abs=0.06)
+        assert {clip.text for clip in plan_clips(["word"], 40, [HUMMER], 0)} == {"word"}
 
     def test_training_sees_voices_as_speakers(self):
-        from kws.training.data.clips import speaker_of
+        from kws.training.data.clips import parse_speaker
 
-        speakers = {speaker_of(clip.file) for clip in planned(["word"], 40, [HUMMER, OTHER], 0)}
+        speakers = {
+            parse_speaker(clip.file) for clip in plan_clips(["word"], 40, [HUMMER, OTHER], 0)
+        }
         assert speakers == {"hummer-low", "hummer-high", "hummer-odd", "other-one"}
 
 
-def clips_of(*texts: str, count: int = 3) -> list[Clip]:
-    return planned(texts, count, [HUMMER], 0)
+def clips_of(*texts: str, count: int = 3) -> list[PlannedClip]:
+    return plan_clips(texts, count, [HUMMER], 0)
 
 
 class TestSpeaking:
     @pytest.mark.parametrize("jobs", [1, 2])
     def test_clips_and_table(self, tmp_path, jobs):
-        spoken = speak(clips_of("word", "longer", count=20), [HUMMER], tmp_path, jobs=jobs)
-        assert len(spoken.clips) == 40
-        rows = read_table(tmp_path)
+        result = speak(clips_of("word", "longer", count=20), [HUMMER], tmp_path, jobs=jobs)
+        assert len(result.clips) == 40
+        rows = read_manifest(tmp_path)
         assert [row["file"] for row in rows] == sorted(
-            clip.file.as_posix() for clip in spoken.clips
+            clip.file.as_posix() for clip in result.clips
         )
         for row in rows:
             info = soundfile.info(tmp_path / row["file"])
@@ -357,18 +361,18 @@ class TestSpeaking:
     def test_the_table_keeps_earlier_phrases(self, tmp_path):
         speak(clips_of("word"), [HUMMER], tmp_path)
         speak(clips_of("other"), [HUMMER], tmp_path)
-        assert Counter(row["text"] for row in read_table(tmp_path)) == {"word": 3, "other": 3}
+        assert Counter(row["text"] for row in read_manifest(tmp_path)) == {"word": 3, "other": 3}
 
     @pytest.mark.parametrize(
         ("text", "trouble"),
         [("fox", "cannot say x"), ("quit", "no sound"), ("crash", "ValueError: a bug")],
     )
     def test_what_an_engine_cannot_say_costs_nothing_else(self, tmp_path, text, trouble):
-        spoken = speak(clips_of("word", text), [HUMMER], tmp_path)
-        assert len(spoken.clips) == 3
-        assert len(spoken.failed) == 3
-        assert all(trouble in told for _, told in spoken.failed)
-        assert {row["text"] for row in read_table(tmp_path)} == {"word"}
+        result = speak(clips_of("word", text), [HUMMER], tmp_path)
+        assert len(result.clips) == 3
+        assert len(result.failed) == 3
+        assert all(trouble in told for _, told in result.failed)
+        assert {row["text"] for row in read_manifest(tmp_path)} == {"word"}
 
     def test_a_table_that_another_program_has_changed(self, tmp_path):
         speak(clips_of("word"), [HUMMER], tmp_path)
@@ -389,10 +393,10 @@ class TestSpeaking:
     def test_what_was_there_keeps_its_row(self, tmp_path):
         clips = clips_of("word")
         speak(clips, [HUMMER], tmp_path)
-        before = read_table(tmp_path)
+        before = read_manifest(tmp_path)
         changed = [replace(clip, settings={**clip.settings, "voice": "another"}) for clip in clips]
         speak(changed, [HUMMER], tmp_path)
-        assert read_table(tmp_path) == before
+        assert read_manifest(tmp_path) == before
 
     def test_engines_prepare_once_before_they_speak_side_by_side(self, tmp_path):
         prepared = []
@@ -409,7 +413,7 @@ class TestSpeaking:
         with pytest.raises(SynthError, match="ended its process"):
             speak(clips, [replace(HUMMER, speak=crash)], tmp_path, jobs=2)
         there = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.wav")}
-        assert {row["file"] for row in read_table(tmp_path)} == there
+        assert {row["file"] for row in read_manifest(tmp_path)} == there
         assert len(speak(clips, [HUMMER], tmp_path, jobs=2).clips) == len(clips)
 
     def test_nothing_can_be_said(self, tmp_path):
@@ -429,7 +433,7 @@ class TestEngines:
             found(["siri"])
 
     def test_an_engine_named_twice_speaks_once(self):
-        assert [engine.name for engine in found(["hibari", "hibari"]).ready] == ["hibari"]
+        assert [engine.name for engine in found(["hibari", "hibari"]).available] == ["hibari"]
 
     def test_two_voice_files_of_one_name(self, tmp_path):
         for folder in ("a", "b"):
@@ -468,7 +472,7 @@ class TestEngines:
             f"{engine} needs a program {program} that works ({program} "
         ) and reason in str(raised.value)
         assert "\n" not in str(raised.value)
-        assert engine in [each.name for each, _ in found().lacking]
+        assert engine in [each.name for each, _ in found().unavailable]
         with pytest.raises(SynthError, match=program):
             ENGINES[engine].speak(
                 "word",
@@ -476,10 +480,10 @@ class TestEngines:
             )
 
     def test_none_installed_says_how_to_get_each(self, monkeypatch):
-        lacking = {
+        unavailable = {
             name: replace(engine, missing=lambda: "something") for name, engine in ENGINES.items()
         }
-        monkeypatch.setattr("kws.synth.engines.registry.ENGINES", lacking)
+        monkeypatch.setattr("kws.synth.engines.registry.ENGINES", unavailable)
         with pytest.raises(SynthError, match="no speech engine") as raised:
             found()
         assert all(
@@ -509,7 +513,7 @@ class TestEngines:
         for name, text in files.items():
             (tmp_path / name).write_text(text)
         with pytest.raises(SynthError, match=complaint):
-            from_file(str(tmp_path / wish))
+            engine_from_voice_file(str(tmp_path / wish))
 
     @pytest.mark.parametrize(
         ("wish", "voices"), [("v.onnx", 10), ("v.onnx#7", 1), ("v.onnx#2-5", 4)]
@@ -517,13 +521,13 @@ class TestEngines:
     def test_speakers_of_a_piper_voice(self, tmp_path, wish, voices):
         write_model(tmp_path / "v.onnx", "input", "input_lengths", "scales", "sid")
         (tmp_path / "v.onnx.json").write_text(VOICE)
-        assert len(from_file(str(tmp_path / wish)).voices()) == voices
+        assert len(engine_from_voice_file(str(tmp_path / wish)).voices()) == voices
 
     def test_a_model_that_is_no_voice(self, tmp_path):
         write_model(tmp_path / "v.onnx", "audio", "state")
         (tmp_path / "v.onnx.json").write_text(VOICE)
         with pytest.raises(SynthError, match="is a model, but no Piper voice"):
-            from_file(str(tmp_path / "v.onnx"))
+            engine_from_voice_file(str(tmp_path / "v.onnx"))
 
 
 REAL = [
@@ -539,17 +543,19 @@ class TestRealEngines:
     def test_clips_differ_and_are_as_long_as_a_word(self, name, tmp_path):
         engine = ENGINES[name]
         assert engine.missing() is None
-        spoken = speak(planned(["welcome"], 4, [engine], 0), [engine], tmp_path, jobs=1)
-        waves = [soundfile.read(tmp_path / clip.file)[0] for clip in spoken.clips]
+        result = speak(plan_clips(["welcome"], 4, [engine], 0), [engine], tmp_path, jobs=1)
+        waves = [soundfile.read(tmp_path / clip.file)[0] for clip in result.clips]
         assert len({wave.tobytes() for wave in waves}) == 4
         assert all(0.25 < len(wave) / SAMPLE_RATE < 1.5 for wave in waves)
 
     def test_the_shipped_model_hears_what_is_spoken(self, tmp_path):
         engine = ENGINES["hibari"]
-        spoken = speak(planned(["welcome", "become"], 6, [engine], 1), [engine], tmp_path, jobs=1)
+        result = speak(
+            plan_clips(["welcome", "become"], 6, [engine], 1), [engine], tmp_path, jobs=1
+        )
         spotter = Spotter.load("welcome")
         heard = Counter(
-            clip.text for clip in spoken.clips if any(spotter.detect(tmp_path / clip.file))
+            clip.text for clip in result.clips if any(spotter.detect(tmp_path / clip.file))
         )
         assert heard["welcome"] >= 5
         assert heard["become"] == 0
@@ -587,7 +593,7 @@ class TestCommand:
         assert first.items() <= then.items()
 
     @pytest.mark.parametrize(
-        ("arguments", "status", "said"),
+        ("arguments", "status", "expected"),
         [
             ((), 2, "Name what to say"),
             (("welcome",), 2, "Name what to say"),
@@ -604,10 +610,10 @@ class TestCommand:
             (("welcome", "--out", "OUT", "--piper-voice", "absent.onnx"), 1, "no such file"),
         ],
     )
-    def test_mistakes(self, tmp_path, arguments, status, said):
+    def test_mistakes(self, tmp_path, arguments, status, expected):
         done = kws(*(tmp_path / "out" if argument == "OUT" else argument for argument in arguments))
         assert done.returncode == status
-        assert said in done.stderr
+        assert expected in done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "out").exists()
 
@@ -615,7 +621,7 @@ class TestCommand:
         done = kws("--list-engines")
         assert [line.split(":")[0] for line in done.stdout.splitlines()] == [*ENGINES]
         told = json.loads(kws("--list-engines", "--json").stdout)
-        assert {name: each["lacks"] for name, each in told.items()} == {
+        assert {name: each["missing"] for name, each in told.items()} == {
             name: engine.missing() for name, engine in ENGINES.items()
         }
 

@@ -49,8 +49,10 @@ def test_what_a_destructor_drops_is_raised_at_the_end():
 
 
 def test_other_errors_in_destructors_are_told_as_ever(monkeypatch):
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_type))
+    reported_types = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda dropped: reported_types.append(dropped.exc_type)
+    )
 
     class Broken:
         def __del__(self) -> None:
@@ -58,13 +60,13 @@ def test_other_errors_in_destructors_are_told_as_ever(monkeypatch):
 
     with Interrupts():
         Broken()
-    assert told == [ValueError]
+    assert reported_types == [ValueError]
 
 
 def test_while_patient_the_first_waits_and_the_second_does_not():
     waits = []
     with pytest.raises(KeyboardInterrupt), Interrupts(lambda: waits.append("told")) as interrupts:
-        interrupts.patient = True
+        interrupts.graceful = True
         ctrl_c()
         assert waits == ["told"]
         ctrl_c()
@@ -74,7 +76,7 @@ def test_while_patient_the_first_waits_and_the_second_does_not():
 
 def test_while_patient_a_check_ends_the_wait():
     with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
-        interrupts.patient = True
+        interrupts.graceful = True
         ctrl_c()
         interrupts.check()
         pytest.fail("the check did not raise")
@@ -82,7 +84,7 @@ def test_while_patient_a_check_ends_the_wait():
 
 def test_an_error_of_the_work_stays_what_it_is():
     with pytest.raises(ValueError, match="of the work"), Interrupts() as interrupts:
-        interrupts.patient = True
+        interrupts.graceful = True
         ctrl_c()
         raise ValueError("of the work")
 

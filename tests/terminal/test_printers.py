@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws.audio.recordings import ALL
+from kws.audio.recordings import DEFAULT_SELECTION
 from kws.errors import KwsError, MissingExtraError
 from kws.runtime.postprocess import Detection, Scores
 from kws.terminal.plot import plot
@@ -23,8 +23,8 @@ from kws.terminal.printers import (
     FORMATS,
     ClipFolder,
     EventWriter,
-    check_place,
-    replace_file,
+    check_writable,
+    write_atomically,
 )
 
 FILES = ["a.wav", "folder/a longer name.flac"]
@@ -34,7 +34,7 @@ EVENTS = [
 ]
 
 
-def written(form: str, events: list = EVENTS) -> str:
+def write_events(form: str, events: list = EVENTS) -> str:
     out = io.StringIO()
     writer = EventWriter(out, form, FILES, ["yes", "hey you"])
     for file, event in events:
@@ -43,14 +43,14 @@ def written(form: str, events: list = EVENTS) -> str:
 
 
 def test_text_is_aligned() -> None:
-    assert written("text") == (
+    assert write_events("text") == (
         "a.wav                      yes          0.50      0.98  0.93\n"
         "folder/a longer name.flac  hey you   3725.12   3725.75  1.00\n"
     )  # fmt: skip
 
 
 def test_json_lines() -> None:
-    rows = [json.loads(line) for line in written("json").splitlines()]
+    rows = [json.loads(line) for line in write_events("json").splitlines()]
     assert rows == [
         dict(zip(FIELDS, (f, e.word, e.start, e.end, e.peak, e.score), strict=True))
         for f, e in EVENTS
@@ -60,7 +60,7 @@ def test_json_lines() -> None:
 
 def test_csv_has_a_header_and_quotes() -> None:
     odd = [(name, EVENTS[0][1]) for name in ('say "hi", twice\n.wav', "a\nb.wav", "a\rb.wav")]
-    rows = list(csv.DictReader(io.StringIO(written("csv", odd), newline="")))
+    rows = list(csv.DictReader(io.StringIO(write_events("csv", odd), newline="")))
     assert [row["file"] for row in rows] == [name for name, _ in odd]
     assert rows[:1] == [
         {
@@ -72,14 +72,14 @@ def test_csv_has_a_header_and_quotes() -> None:
             "score": "0.9312",
         }
     ]
-    assert written("csv", []) == "file,word,start,end,peak,score\n"
+    assert write_events("csv", []) == "file,word,start,end,peak,score\n"
 
 
 def test_labels_are_an_audacity_track() -> None:
-    assert written("labels") == "0.500000\t0.984000\tyes\n3725.125000\t3725.750000\they you\n"
+    assert write_events("labels") == "0.500000\t0.984000\tyes\n3725.125000\t3725.750000\they you\n"
 
 
-class Counting(io.StringIO):
+class CountingFlushes(io.StringIO):
     flushes = 0
 
     def flush(self) -> None:
@@ -88,7 +88,7 @@ class Counting(io.StringIO):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_event_is_flushed(form: str) -> None:
-    out = Counting()
+    out = CountingFlushes()
     writer = EventWriter(out, form, FILES, ["yes"])
     before = out.flushes
     writer.write(*EVENTS[0])
@@ -123,7 +123,7 @@ def test_a_clip_is_the_audio_around_the_event(tmp_path: Path, rate: int) -> None
         0.5 * np.sin(2 * np.pi * 300 * times) * ((times > 2) & (times < 3)),
         rate,
     )
-    target = ClipFolder(tmp_path / "clips", ALL).save(
+    target = ClipFolder(tmp_path / "clips", DEFAULT_SELECTION).save(
         tmp_path / "talk.flac", Detection("hey you", 2.0, 3.0, 3.1, 0.9)
     )
     assert target == tmp_path / "clips" / "talk_2.00_hey-you.wav"
@@ -135,14 +135,14 @@ def test_a_clip_is_the_audio_around_the_event(tmp_path: Path, rate: int) -> None
 
 def test_clips_at_the_edges_are_shorter(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
-    clips = ClipFolder(tmp_path, ALL)
+    clips = ClipFolder(tmp_path, DEFAULT_SELECTION)
     for start, end, seconds in ((0.1, 0.5, 0.75), (0.5, 1.0, 0.75)):
         clip = clips.save(tmp_path / "a.wav", Detection("yes", start, end, end, 0.9))
         assert soundfile.info(clip).duration == pytest.approx(seconds)
 
 
 def test_recordings_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    clips = ClipFolder(tmp_path / "clips", ALL)
+    clips = ClipFolder(tmp_path / "clips", DEFAULT_SELECTION)
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         soundfile.write(tmp_path / folder / "a.wav", np.zeros(16_000), 16_000)
@@ -157,7 +157,7 @@ def test_recordings_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> N
 def test_trying_a_place_leaves_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / "old.wav").write_bytes(b"old")
     (tmp_path / "folder").mkdir()
-    check_place(tmp_path / name)
+    check_writable(tmp_path / name)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "old.wav"]
     assert (tmp_path / "old.wav").read_bytes() == b"old"
 
@@ -170,7 +170,7 @@ def test_places_that_cannot_be_are_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(
         KwsError, match=r"x\.wav: cannot be written \(.*\)\. Make room, or write elsewhere"
     ):
-        check_place(tmp_path / name)
+        check_writable(tmp_path / name)
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
@@ -178,16 +178,16 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(
         KwsError, match=r"file/x\.wav: cannot be written \(.*\)\. Make room, or write elsewhere"
     ):
-        replace_file(tmp_path / "file" / "x.wav", b"new")
+        write_atomically(tmp_path / "file" / "x.wav", b"new")
 
 
 def test_a_pipe_gets_the_bytes_and_stays_one(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.html"
     os.mkfifo(pipe)
-    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
-    check_place(pipe)
-    replace_file(pipe, b"page")
-    assert reader.communicate()[0] == b"page"
+    cat_process = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+    check_writable(pipe)
+    write_atomically(pipe, b"page")
+    assert cat_process.communicate()[0] == b"page"
     assert pipe.is_fifo() and [*tmp_path.iterdir()] == [pipe]
 
 
@@ -195,7 +195,7 @@ def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "real.html").write_bytes(b"old")
     (tmp_path / "link.html").symlink_to(tmp_path / "there" / "real.html")
-    replace_file(tmp_path / "link.html", b"new")
+    write_atomically(tmp_path / "link.html", b"new")
     assert (tmp_path / "link.html").is_symlink() and (
         tmp_path / "there" / "real.html"
     ).read_bytes() == b"new"
@@ -226,7 +226,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(KwsError, match="No space left on device"):
-        replace_file(target, b"new")
+        write_atomically(target, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["x.wav"] and target.read_bytes() == b"old"
 
 

@@ -18,23 +18,35 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from kws.audio.decoders.base import INSTALL_MEDIA, Chunk, Decoded, Decoder, RefusedError, Source
+from kws.audio.decoders.base import (
+    INSTALL_PYAV,
+    Chunk,
+    DecodedRecording,
+    Decoder,
+    DecodeRequest,
+    UnsupportedFormatError,
+)
 from kws.audio.decoders.files import SafeFile
-from kws.audio.decoders.media import Media
-from kws.audio.decoders.mp3 import Mp3
+from kws.audio.decoders.media import PyAvDecoder
+from kws.audio.decoders.mp3 import MiniaudioDecoder
 from kws.audio.decoders.signatures import read_head
-from kws.audio.decoders.sndfile import SndFile
+from kws.audio.decoders.sndfile import SndfileDecoder
 from kws.errors import AudioError
 
-__all__ = ["DECODERS", "Chunk", "Decoded", "Decoder", "open_recording"]
+__all__ = ["DECODERS", "Chunk", "DecodedRecording", "Decoder", "open_recording"]
 
-DECODERS: tuple[Decoder, ...] = (SndFile(packed=False), Media(), Mp3(), SndFile(packed=True))
+DECODERS: tuple[Decoder, ...] = (
+    SndfileDecoder(compressed=False),
+    PyAvDecoder(),
+    MiniaudioDecoder(),
+    SndfileDecoder(compressed=True),
+)
 
 
 @contextmanager
 def open_recording(
     path: Path, block_seconds: float, start_seconds: float = 0.0, track: int | None = None
-) -> Iterator[Decoded]:
+) -> Iterator[DecodedRecording]:
     """Opens `path` at `start_seconds`; chunks are `block_seconds` long, or shorter where that
     would take too much memory. `track`: which of several audio tracks, counted from 1; the first
     unless told.
@@ -43,17 +55,17 @@ def open_recording(
     decoder reads it.
     """
     with ExitStack() as stack:
-        file = stack.enter_context(_file(path))
-        source = Source(file, path, read_head(file), start_seconds, block_seconds, track)
-        yield _decoded(source, stack)
+        file = stack.enter_context(_open_file(path))
+        request = DecodeRequest(file, path, read_head(file), start_seconds, block_seconds, track)
+        yield _open_with_decoder(request, stack)
 
 
-def _file(path: Path) -> SafeFile:
+def _open_file(path: Path) -> SafeFile:
     """The file, open at its beginning."""
     try:
-        kind = path.stat().st_mode
+        mode = path.stat().st_mode
         # Asked before it is opened: a named pipe would wait for a writer.
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise AudioError(
                 f"{path}: not a regular file. "
                 "Save the recording first, or give it on standard input as '-'."
@@ -71,20 +83,20 @@ def _file(path: Path) -> SafeFile:
     return file
 
 
-def _decoded(source: Source, stack: ExitStack) -> Decoded:
+def _open_with_decoder(request: DecodeRequest, stack: ExitStack) -> DecodedRecording:
     reason = "unknown format"
     for decoder in DECODERS:
-        if decoder.suits(source.head):
+        if decoder.accepts(request.head):
             try:
-                return stack.enter_context(decoder.open(source))
-            except RefusedError as refusal:
+                return stack.enter_context(decoder.open(request))
+            except UnsupportedFormatError as refusal:
                 reason = str(refusal)
-    if Media().suits(source.head):
+    if PyAvDecoder().accepts(request.head):
         raise AudioError(
-            f"{source.path}: not a recording that can be read ({reason}). "
+            f"{request.path}: not a recording that can be read ({reason}). "
             "Check the file, or convert it to WAV."
         )
     raise AudioError(
-        f"{source.path}: the installed decoders do not read it ({reason}). "
-        f"{INSTALL_MEDIA} brings one for MP4, M4A, WebM and most others."
+        f"{request.path}: the installed decoders do not read it ({reason}). "
+        f"{INSTALL_PYAV} brings one for MP4, M4A, WebM and most others."
     )

@@ -15,33 +15,35 @@ class SafeFile(io.FileIO):
             return -1
 
 
-class Window(io.RawIOBase):
+class FileSlice(io.RawIOBase):
     """The bytes of a file from `start` to `end`; `head` stands in place of the first of them.
     Several may be read in turns."""
 
     def __init__(self, file: io.FileIO, start: int, end: int, head: bytes = b""):
-        self._file, self._start, self._size, self._at = file, start, end - start, 0
+        self._file, self._start, self._size, self._position = file, start, end - start, 0
         self._head = head
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        data = self._head[self._at : self._at + len(buffer)] or self._read(len(buffer))
+        data = self._head[self._position : self._position + len(buffer)] or self._read(len(buffer))
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)
 
     def _read(self, count: int) -> bytes:
-        self._file.seek(self._start + self._at)
-        return self._file.read(min(count, max(self._size - self._at, 0)))
+        self._file.seek(self._start + self._position)
+        return self._file.read(min(count, max(self._size - self._position, 0)))
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if place < 0:
+        position = (
+            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        )
+        if position < 0:
             return -1
-        self._at = place
-        return place
+        self._position = position
+        return position
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def readable(self) -> bool:
         return True

@@ -15,26 +15,31 @@ from functools import partial
 from typing import BinaryIO
 
 _HEAD_BYTES = 40
-_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+_W64_RIFF_GUID = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 # Of each 16-byte name but the first.
-_W64_NAME_END = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # what music programs put behind everything
-_MOST_PADDING_BYTES = 2**16
+_W64_GUID_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+_TRAILING_TAGS = (
+    b"ID3",
+    b"TAG",
+    b"APETAGEX",
+    b"LYRICS",
+)  # what music programs put behind everything
+_MAX_PADDING_BYTES = 2**16
 # Who does not know a length writes a number this close to the largest one of 31 or 32 bits.
-_UNKNOWN_SLACK = 2**16
+_UNKNOWN_LENGTH_MARGIN = 2**16
 
 
 @dataclass(frozen=True)
-class Part:
+class RecordingBounds:
     """One recording in a file: its first byte, its first byte of samples, and the bytes after its
-    last sample and after its end. `promised_bytes` of samples stand in its header, None where the
+    last sample and after its end. `declared_bytes` of samples stand in its header, None where the
     writer did not know."""
 
     start: int
     data_start: int
     data_end: int
     end: int
-    promised_bytes: int | None
+    declared_bytes: int | None
 
     @property
     def data_bytes(self) -> int:
@@ -53,132 +58,139 @@ class _Chunk:
 
 
 @dataclass(frozen=True)
-class _Family:
+class _ContainerFormat:
     """Formats built alike. The first chunk starts `first` bytes after the beginning; `data` is the
-    name of the one with the samples, whose body starts with `lead` bytes that are none."""
+    name of the one with the samples, whose body starts with `lead_bytes` bytes that are none."""
 
     first: int
     data: bytes
-    lead: int
+    lead_bytes: int
     read_chunk: Callable[[BinaryIO, int], _Chunk | None]
 
 
-def find_parts(file: BinaryIO) -> list[Part]:
+def find_recording_bounds(file: BinaryIO) -> list[RecordingBounds]:
     """The recordings in a file, one after the other; none where it is of no such format, or its
     samples are not found."""
-    file_bytes, found, at = file.seek(0, 2), [], 0
-    while at < file_bytes and (part := _part(file, at, file_bytes)):
-        found.append(part)
-        at = part.end
-    return found
+    file_bytes, recordings, offset = file.seek(0, 2), [], 0
+    while offset < file_bytes and (bounds := _locate_recording(file, offset, file_bytes)):
+        recordings.append(bounds)
+        offset = bounds.end
+    return recordings
 
 
-def _part(file: BinaryIO, start: int, file_bytes: int) -> Part | None:
-    family = _family(_read(file, start, _HEAD_BYTES))
-    data = family and _data_chunk(file, start, family)
-    if not family or not data:
+def _locate_recording(file: BinaryIO, start: int, file_bytes: int) -> RecordingBounds | None:
+    container = _detect_format(_read_at(file, start, _HEAD_BYTES))
+    data = container and _find_data_chunk(file, start, container)
+    if not container or not data:
         return None
-    first, promised = (
-        data.body + family.lead,
-        None if data.size is None else max(data.size - family.lead, 0),
+    first, declared = (
+        data.body + container.lead_bytes,
+        None if data.size is None else max(data.size - container.lead_bytes, 0),
     )
     # Without and with padding
     ends = [] if data.size is None else [data.body + data.size, data.next]
-    for after in (end for end in ends if end <= file_bytes):
-        end = _end_of_chunks(file, after, family, file_bytes)
+    for data_end_offset in (end for end in ends if end <= file_bytes):
+        end = _find_recording_end(file, data_end_offset, container, file_bytes)
         if end is not None:
-            return Part(start, first, max(ends[0], first), max(end, first), promised)
-    return Part(start, first, max(file_bytes, first), max(file_bytes, first), promised)
+            return RecordingBounds(start, first, max(ends[0], first), max(end, first), declared)
+    return RecordingBounds(start, first, max(file_bytes, first), max(file_bytes, first), declared)
 
 
-def _data_chunk(file: BinaryIO, start: int, family: _Family) -> _Chunk | None:
-    long_size = None
-    chunk = family.read_chunk(file, start + family.first)
-    while chunk and chunk.name != family.data:
+def _find_data_chunk(file: BinaryIO, start: int, container: _ContainerFormat) -> _Chunk | None:
+    size_64 = None
+    chunk = container.read_chunk(file, start + container.first)
+    while chunk and chunk.name != container.data:
         # Of RF64: sizes that need more than 32 bits, the second is that of the samples.
         if chunk.name == b"ds64":
-            long_size = int.from_bytes(_read(file, chunk.body + 8, 8), "little")
-        chunk = family.read_chunk(file, chunk.next)
-    if chunk and chunk.size is None and long_size:
-        return _Chunk(chunk.name, chunk.body, long_size, chunk.body + long_size + long_size % 2)
+            size_64 = int.from_bytes(_read_at(file, chunk.body + 8, 8), "little")
+        chunk = container.read_chunk(file, chunk.next)
+    if chunk and chunk.size is None and size_64:
+        return _Chunk(chunk.name, chunk.body, size_64, chunk.body + size_64 + size_64 % 2)
     return chunk
 
 
-def _end_of_chunks(file: BinaryIO, at: int, family: _Family, file_bytes: int) -> int | None:
-    """Where the recording ends whose samples end at byte `at`; None where what is there can only be
+def _find_recording_end(
+    file: BinaryIO, offset: int, container: _ContainerFormat, file_bytes: int
+) -> int | None:
+    """Where the recording ends whose samples end at byte `offset`; None where what is there can only be
     more samples."""
-    while file_bytes - at >= 8:
-        head = _read(file, at, _HEAD_BYTES)
-        if _family(head):
-            return at
-        if head.startswith(_TAGS) or (
-            file_bytes - at <= _MOST_PADDING_BYTES and not any(_read(file, at, _MOST_PADDING_BYTES))
+    while file_bytes - offset >= 8:
+        head = _read_at(file, offset, _HEAD_BYTES)
+        if _detect_format(head):
+            return offset
+        if head.startswith(_TRAILING_TAGS) or (
+            file_bytes - offset <= _MAX_PADDING_BYTES
+            and not any(_read_at(file, offset, _MAX_PADDING_BYTES))
         ):
             return file_bytes
-        chunk = family.read_chunk(file, at)
+        chunk = container.read_chunk(file, offset)
         if not chunk or chunk.size is None or chunk.body + chunk.size > file_bytes:
             return None
-        at = chunk.next
+        offset = chunk.next
     return file_bytes
 
 
-def _family(head: bytes) -> _Family | None:
-    kind, form = head[:4], head[8:12]
-    if form == b"WAVE" and kind in (b"RIFF", b"RF64", b"RIFX"):
-        return _Family(12, b"data", 0, partial(_riff_chunk, ">" if kind == b"RIFX" else "<"))
-    if form in (b"AIFF", b"AIFC") and kind == b"FORM":
-        return _Family(12, b"SSND", 8, partial(_riff_chunk, ">"))
+def _detect_format(head: bytes) -> _ContainerFormat | None:
+    kind, form_type = head[:4], head[8:12]
+    if form_type == b"WAVE" and kind in (b"RIFF", b"RF64", b"RIFX"):
+        return _ContainerFormat(
+            12, b"data", 0, partial(_riff_chunk, ">" if kind == b"RIFX" else "<")
+        )
+    if form_type in (b"AIFF", b"AIFC") and kind == b"FORM":
+        return _ContainerFormat(12, b"SSND", 8, partial(_riff_chunk, ">"))
     if kind == b"caff":
-        return _Family(8, b"data", 4, _caf_chunk)
-    if head.startswith(_W64_RIFF):
-        return _Family(40, b"data", 0, _w64_chunk)
+        return _ContainerFormat(8, b"data", 4, _caf_chunk)
+    if head.startswith(_W64_RIFF_GUID):
+        return _ContainerFormat(40, b"data", 0, _w64_chunk)
     if kind == b".snd":
-        return _Family(0, b".snd", 0, _au_chunk)
+        return _ContainerFormat(0, b".snd", 0, _au_chunk)
     return None
 
 
-def _riff_chunk(order: str, file: BinaryIO, at: int) -> _Chunk | None:
-    head = _read(file, at, 8)
-    if len(head) < 8 or not _is_name(head[:4]):
+def _riff_chunk(order: str, file: BinaryIO, offset: int) -> _Chunk | None:
+    head = _read_at(file, offset, 8)
+    if len(head) < 8 or not _is_chunk_name(head[:4]):
         return None
     size = struct.unpack(f"{order}I", head[4:])[0]
-    unknown = abs(size - 2**31) <= _UNKNOWN_SLACK or size >= 2**32 - _UNKNOWN_SLACK
-    return _Chunk(head[:4], at + 8, None if unknown else size, at + 8 + size + size % 2)
+    unknown = abs(size - 2**31) <= _UNKNOWN_LENGTH_MARGIN or size >= 2**32 - _UNKNOWN_LENGTH_MARGIN
+    return _Chunk(head[:4], offset + 8, None if unknown else size, offset + 8 + size + size % 2)
 
 
-def _caf_chunk(file: BinaryIO, at: int) -> _Chunk | None:
-    head = _read(file, at, 12)
-    if len(head) < 12 or not _is_name(head[:4]):
+def _caf_chunk(file: BinaryIO, offset: int) -> _Chunk | None:
+    head = _read_at(file, offset, 12)
+    if len(head) < 12 or not _is_chunk_name(head[:4]):
         return None
     size = struct.unpack(">q", head[4:])[0]
-    return _Chunk(head[:4], at + 12, size if size >= 0 else None, at + 12 + max(size, 0))
+    return _Chunk(head[:4], offset + 12, size if size >= 0 else None, offset + 12 + max(size, 0))
 
 
-def _w64_chunk(file: BinaryIO, at: int) -> _Chunk | None:
-    head = _read(file, at, 24)
-    if len(head) < 24 or head[4:16] != _W64_NAME_END:
+def _w64_chunk(file: BinaryIO, offset: int) -> _Chunk | None:
+    head = _read_at(file, offset, 24)
+    if len(head) < 24 or head[4:16] != _W64_GUID_TAIL:
         return None
     # With these 24 bytes, without the padding to a multiple of 8.
     size = struct.unpack("<Q", head[16:])[0]
     known = 24 <= size < 2**62
-    return _Chunk(head[:4], at + 24, size - 24 if known else None, at + max(size, 24) + -size % 8)
+    return _Chunk(
+        head[:4], offset + 24, size - 24 if known else None, offset + max(size, 24) + -size % 8
+    )
 
 
-def _au_chunk(file: BinaryIO, at: int) -> _Chunk | None:
+def _au_chunk(file: BinaryIO, offset: int) -> _Chunk | None:
     """The whole recording as one chunk: an AU file is a header and samples."""
-    head = _read(file, at, 12)
+    head = _read_at(file, offset, 12)
     if len(head) < 12 or not head.startswith(b".snd"):
         return None
     body, size = struct.unpack(">II", head[4:])
     if body < 24:
         return None
-    unknown = size >= 2**32 - _UNKNOWN_SLACK
-    return _Chunk(b".snd", at + body, None if unknown else size, at + body + size)
+    unknown = size >= 2**32 - _UNKNOWN_LENGTH_MARGIN
+    return _Chunk(b".snd", offset + body, None if unknown else size, offset + body + size)
 
 
-def _is_name(name: bytes) -> bool:
+def _is_chunk_name(name: bytes) -> bool:
     return all(32 <= byte < 127 for byte in name)
 
 
-def _read(file: BinaryIO, at: int, count: int) -> bytes:
-    return file.read(count) if file.seek(at) == at else b""
+def _read_at(file: BinaryIO, offset: int, count: int) -> bytes:
+    return file.read(count) if file.seek(offset) == offset else b""

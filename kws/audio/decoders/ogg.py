@@ -5,10 +5,10 @@ from io import RawIOBase
 
 _LARGEST_PAGE_BYTES = 65_307
 _HEADER_BYTES = 27
-_END_OF_STREAM = 4
+_LAST_PAGE_FLAG = 4
 
 
-def lacks_end(file: RawIOBase) -> bool:
+def is_ogg_truncated(file: RawIOBase) -> bool:
     """Whether a file that begins like Ogg does not end with the last page of a stream. Leaves the
     file at its end."""
     file.seek(0)
@@ -17,9 +17,9 @@ def lacks_end(file: RawIOBase) -> bool:
     size = file.seek(0, 2)
     file.seek(max(size - 2 * _LARGEST_PAGE_BYTES, 0))
     tail = file.read()
-    at = tail.rfind(b"OggS")
-    page = tail[at:]
-    if len(page) < _HEADER_BYTES or not page[5] & _END_OF_STREAM:
+    page_offset = tail.rfind(b"OggS")
+    page = tail[page_offset:]
+    if len(page) < _HEADER_BYTES or not page[5] & _LAST_PAGE_FLAG:
         return True
     segments = page[_HEADER_BYTES : _HEADER_BYTES + page[26]]
     return len(page) < _HEADER_BYTES + page[26] + sum(segments)

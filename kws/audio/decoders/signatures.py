@@ -12,24 +12,24 @@ _EBML = b"\x1aE\xdf\xa3"
 _MATROSKA_START = rb"\x1aE\xdf\xa3(?=.{0,48}(?:webm|matroska))"
 _FLAC_START = rb"fLaC\x00\x00\x00\x22"
 _OGG_PAGE = rb"OggS\x00(.)"
-_IS_FIRST_PAGE = 2  # a flag of Ogg pages
+_FIRST_PAGE_FLAG = 2  # a flag of Ogg pages
 _MP3_LENGTH_TAG = rb"\xff[\xe2-\xff].{11,34}(?:Xing|Info)"
 
 
 def read_head(file: BinaryIO) -> bytes:
     """The first bytes of a file. Leaves it where it was."""
-    return _read(file, 0)
+    return _read_head_at(file, 0)
 
 
-def read_behind_tags(file: BinaryIO) -> bytes:
+def read_after_tags(file: BinaryIO) -> bytes:
     """The first bytes behind the ID3 tags with which MP3, and sometimes FLAC, begins. Leaves the
     file where it was."""
-    head, at = _read(file, 0), 0
+    head, offset = _read_head_at(file, 0), 0
     while head.startswith(_ID3) and len(head) >= 10:
-        at += 10 + sum(
+        offset += 10 + sum(
             (byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
         )
-        head = _read(file, at)
+        head = _read_head_at(file, offset)
     return head
 
 
@@ -43,61 +43,61 @@ def is_mpeg_in_wav(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[12:16] == b"fmt " and head[20:22] in (b"\x50\0", b"\x55\0")
 
 
-def is_packed(head: bytes) -> bool:
+def is_compressed(head: bytes) -> bool:
     """FLAC, Ogg and MPEG audio: formats that libsndfile knows, too, but reads only where they are
     whole and alone."""
     return is_mpeg(head) or head.startswith((b"fLaC", b"OggS"))
 
 
-def begins_again(file: BinaryIO) -> bool:
+def has_second_recording(file: BinaryIO) -> bool:
     """Whether behind a FLAC, Ogg or MP3 file in the same file another one begins."""
-    if not is_mpeg(_read(file, 0)):
-        return len(beginnings(file)) > 1
+    if not is_mpeg(_read_head_at(file, 0)):
+        return len(find_recording_starts(file)) > 1
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return sum(1 for _ in re.finditer(_MP3_LENGTH_TAG, data, re.DOTALL)) > 1
 
 
-def beginnings(file: BinaryIO) -> list[int]:
+def find_recording_starts(file: BinaryIO) -> list[int]:
     """Where in a file the recordings begin that lie in it one after the other, as far as that is
     seen: in MP4, Matroska (WebM), Ogg and FLAC."""
-    head = _read(file, 0)
+    head = _read_head_at(file, 0)
     if head[4:8] == b"ftyp":
-        return [at for at, name in _mp4_boxes(file) if name == b"ftyp"] or [0]
+        return [offset for offset, name in _mp4_boxes(file) if name == b"ftyp"] or [0]
     if not head.startswith((_EBML, b"OggS", b"fLaC")):
         return [0]
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if head.startswith(b"OggS"):
-        return _ogg_beginnings(data)
+        return _find_ogg_starts(data)
     pattern = _MATROSKA_START if head.startswith(_EBML) else _FLAC_START
     return [header.start() for header in re.finditer(pattern, data, re.DOTALL)] or [0]
 
 
-def _ogg_beginnings(data: mmap.mmap) -> list[int]:
+def _find_ogg_starts(data: mmap.mmap) -> list[int]:
     """Of streams that sound together the first pages come together; later ones begin anew."""
-    found, is_after_first = [0], True
+    starts, is_after_first = [0], True
     for page in re.finditer(_OGG_PAGE, data, re.DOTALL):
-        is_first = bool(page[1][0] & _IS_FIRST_PAGE)
+        is_first = bool(page[1][0] & _FIRST_PAGE_FLAG)
         if is_first and not is_after_first:
-            found.append(page.start())
+            starts.append(page.start())
         is_after_first = is_first
-    return found
+    return starts
 
 
 def _mp4_boxes(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Places and names of the outermost boxes of an MP4 file (ISO 14496-12, section 4.2)."""
-    at = 0
-    while len(head := _read(file, at)) >= 16:
+    offset = 0
+    while len(head := _read_head_at(file, offset)) >= 16:
         size = int.from_bytes(head[:4], "big")
         size = int.from_bytes(head[8:16], "big") if size == 1 else size
-        yield at, head[4:8]
+        yield offset, head[4:8]
         if size < 8:  # 0: to the end of the file
             return
-        at += size
+        offset += size
 
 
-def _read(file: BinaryIO, at: int) -> bytes:
-    before = file.tell()
-    is_there = file.seek(at) == at  # a damaged header may tell of any place
-    data = file.read(_HEAD_BYTES) if is_there else b""
-    file.seek(before)
+def _read_head_at(file: BinaryIO, offset: int) -> bytes:
+    saved_position = file.tell()
+    seek_succeeded = file.seek(offset) == offset  # a damaged header may tell of any place
+    data = file.read(_HEAD_BYTES) if seek_succeeded else b""
+    file.seek(saved_position)
     return data

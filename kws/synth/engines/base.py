@@ -11,8 +11,8 @@ from kws.errors import KwsError
 
 # Times an engine's own. People call a machine more slowly than engines speak: "snowboy" takes
 # people 0.71 s, engines 0.58 s (medians).
-TEMPOS = (0.6, 1.25)
-_LONGEST_COMPLAINT = 200  # letters
+SPEED_RANGE = (0.6, 1.25)
+_MAX_MESSAGE_LENGTH = 200  # letters
 # Of one clip, as they stand in the table; "voice" is always among them.
 Settings = dict[str, str | int | float]
 
@@ -22,7 +22,7 @@ class SynthError(KwsError):
 
 
 @dataclass(frozen=True)
-class Engine:
+class SpeechEngine:
     """One way to speak.
 
     share: of the clips, where all engines are there. missing(): what is not installed, None if all
@@ -40,40 +40,42 @@ class Engine:
     voices: Callable[[], Sequence[str]]
     settings: Callable[[str, np.random.Generator], Settings]
     speak: Callable[[str, Settings], tuple[np.ndarray, int]]
-    phonetic: bool = False
+    takes_phonemes: bool = False
     prepare: Callable[[], object] = lambda: None
 
 
-def spread(rng: np.random.Generator, low: float, high: float) -> float:
+def draw_log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     """A factor between two, as often below one as above where they are each other's inverse; three
     digits, as in the table."""
     return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 3)
 
 
-def output_of(*command: str) -> bytes:
+def run_program(*command: str) -> bytes:
     """Standard output of a program. Raises SynthError with the last that it said, or where it
     cannot be started."""
     try:
-        done = subprocess.run(command, capture_output=True, check=False)
+        process = subprocess.run(command, capture_output=True, check=False)
     except OSError as error:
         raise SynthError(
             f"{command[0]} cannot be started ({error.strerror}). Install it anew."
         ) from error
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it says nothing"]
+    if process.returncode:
+        last_lines = process.stderr.decode(errors="replace").strip().splitlines()[-1:] or [
+            "it says nothing"
+        ]
         raise SynthError(
-            f"{command[0]} ended with status {done.returncode}: {said[0][-_LONGEST_COMPLAINT:]}"
+            f"{command[0]} ended with status {process.returncode}: {last_lines[0][-_MAX_MESSAGE_LENGTH:]}"
         )
-    return done.stdout
+    return process.stdout
 
 
-def lack_of_program(name: str, *arguments: str) -> str | None:
+def find_missing_program(name: str, *arguments: str) -> str | None:
     """What is missing where a program is not there, or does not even run with some arguments that
     ask for nothing."""
     if not shutil.which(name):
         return f"the program {name}"
     try:
-        output_of(name, *arguments)
+        run_program(name, *arguments)
     except SynthError as error:
         return f"a program {name} that works ({str(error).rstrip('.')})"
     return None

@@ -4,7 +4,14 @@ takes pronunciations."""
 import numpy as np
 
 from kws.synth.audio import from_pcm
-from kws.synth.engines.base import TEMPOS, Engine, Settings, lack_of_program, output_of, spread
+from kws.synth.engines.base import (
+    SPEED_RANGE,
+    Settings,
+    SpeechEngine,
+    draw_log_uniform,
+    find_missing_program,
+    run_program,
+)
 from kws.synth.phonemes import to_espeak
 
 ACCENTS = (
@@ -89,34 +96,38 @@ VARIANTS = (
     *("travis", "victor", "zac", "klatt2", "klatt4"),
 )
 _RATE = 22_050
-ORDINARY = 160  # words per minute
+DEFAULT_WORDS_PER_MINUTE = 160  # words per minute
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
     return {
         "voice": voice,
-        "words_per_minute": round(ORDINARY * spread(rng, *TEMPOS)),
+        "words_per_minute": round(DEFAULT_WORDS_PER_MINUTE * draw_log_uniform(rng, *SPEED_RANGE)),
         "pitch": int(rng.integers(20, 80)),
-        "size": spread(rng, 0.93, 1.08),
+        "size": draw_log_uniform(rng, 0.93, 1.08),
     }
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
-    said = f"[[{to_espeak(str(settings['phonemes']))}]]" if "phonemes" in settings else text
+    text_or_phonemes = (
+        f"[[{to_espeak(str(settings['phonemes']))}]]" if "phonemes" in settings else text
+    )
     tempo = ("-s", str(settings["words_per_minute"]), "-p", str(settings["pitch"]))
-    data = output_of("espeak-ng", "--stdout", "-v", str(settings["voice"]), *tempo, "--", said)
+    data = run_program(
+        "espeak-ng", "--stdout", "-v", str(settings["voice"]), *tempo, "--", text_or_phonemes
+    )
     # The lengths in the header are not filled in where the output is a pipe.
     return from_pcm(data[data.find(b"data") + 8 :]), _RATE
 
 
-ENGINE = Engine(
+ENGINE = SpeechEngine(
     name="espeak",
     share=0.06,
     licence="GPL-3.0-or-later",
     install="apt-get install espeak-ng",
-    missing=lambda: lack_of_program("espeak-ng", "--version"),
+    missing=lambda: find_missing_program("espeak-ng", "--version"),
     voices=lambda: [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS],
     settings=_settings,
     speak=_speak,
-    phonetic=True,
+    takes_phonemes=True,
 )

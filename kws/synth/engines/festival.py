@@ -6,14 +6,25 @@ from pathlib import Path
 import numpy as np
 
 from kws.synth.audio import from_wav
-from kws.synth.engines.base import TEMPOS, Engine, Settings, lack_of_program, output_of, spread
+from kws.synth.engines.base import (
+    SPEED_RANGE,
+    Settings,
+    SpeechEngine,
+    draw_log_uniform,
+    find_missing_program,
+    run_program,
+)
 
-_LIST_OF_VOICES = "(print (voice.list))"
+_LIST_VOICES_COMMAND = "(print (voice.list))"
 VOICES = ("kal_diphone", "ked_diphone", "cmu_us_slt_arctic_hts")
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
-    return {"voice": voice, "speed": spread(rng, *TEMPOS), "size": spread(rng, 0.85, 1.18)}
+    return {
+        "voice": voice,
+        "speed": draw_log_uniform(rng, *SPEED_RANGE),
+        "size": draw_log_uniform(rng, 0.85, 1.18),
+    }
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
@@ -25,21 +36,21 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
             f"(voice_{settings['voice']})\n(Parameter.set 'Duration_Stretch {stretch:.3f})\n"
             f'(utt.save.wave (utt.synth (Utterance Text "{quoted}")) "{path}" \'riff)\n'
         )
-        output_of("festival", "--batch", str(script))
+        run_program("festival", "--batch", str(script))
         return from_wav(path.read_bytes())
 
 
 def _missing() -> str | None:
-    lack = lack_of_program("festival", "--batch", _LIST_OF_VOICES)
-    if lack:
-        return lack
-    told = output_of("festival", "--batch", _LIST_OF_VOICES)
-    installed = set(told.decode(errors="replace").strip(" ()\n").split())
-    absent = [voice for voice in VOICES if voice not in installed]
-    return f"festival's voices {', '.join(absent)}" if absent else None
+    requirement = find_missing_program("festival", "--batch", _LIST_VOICES_COMMAND)
+    if requirement:
+        return requirement
+    listing = run_program("festival", "--batch", _LIST_VOICES_COMMAND)
+    installed = set(listing.decode(errors="replace").strip(" ()\n").split())
+    missing_voices = [voice for voice in VOICES if voice not in installed]
+    return f"festival's voices {', '.join(missing_voices)}" if missing_voices else None
 
 
-ENGINE = Engine(
+ENGINE = SpeechEngine(
     name="festival",
     share=0.04,
     licence="BSD-like",

@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from kws.synth.audio import from_wav
-from kws.synth.engines.base import TEMPOS, Engine, Settings, lack_of_program, output_of, spread
+from kws.synth.engines.base import (
+    SPEED_RANGE,
+    Settings,
+    SpeechEngine,
+    draw_log_uniform,
+    find_missing_program,
+    run_program,
+)
 
 PITCHES_HZ = {"slt": 170, "rms": 100, "awb": 120, "kal16": 105}
 
@@ -14,10 +21,10 @@ PITCHES_HZ = {"slt": 170, "rms": 100, "awb": 120, "kal16": 105}
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
     return {
         "voice": voice,
-        "speed": spread(rng, *TEMPOS),
+        "speed": draw_log_uniform(rng, *SPEED_RANGE),
         "pitch_hz": round(PITCHES_HZ[voice] * float(np.exp(rng.normal(0, 0.15)))),
         "pitch_range_hz": int(rng.integers(8, 35)),
-        "size": spread(rng, 0.86, 1.17),
+        "size": draw_log_uniform(rng, 0.86, 1.17),
     }
 
 
@@ -34,16 +41,18 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
         options = [
             part for name, value in features.items() for part in ("--setf", f"{name}={value}")
         ]
-        output_of("flite", "-voice", str(settings["voice"]), *options, "-t", text, "-o", str(path))
+        run_program(
+            "flite", "-voice", str(settings["voice"]), *options, "-t", text, "-o", str(path)
+        )
         return from_wav(path.read_bytes())
 
 
-ENGINE = Engine(
+ENGINE = SpeechEngine(
     name="flite",
     share=0.10,
     licence="BSD-like",
     install="apt-get install flite",
-    missing=lambda: lack_of_program("flite", "-lv"),
+    missing=lambda: find_missing_program("flite", "-lv"),
     voices=lambda: list(PITCHES_HZ),
     settings=_settings,
     speak=_speak,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kws.synth.engines.base import TEMPOS, Engine, Settings, spread
+from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, draw_log_uniform
 
 _RATE = 24_000
 
@@ -21,8 +21,8 @@ def _voice() -> Any:
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
     return {
         "voice": voice,
-        "speed": spread(rng, *TEMPOS),
-        "size": spread(rng, 0.8, 1.15),
+        "speed": draw_log_uniform(rng, *SPEED_RANGE),
+        "size": draw_log_uniform(rng, 0.8, 1.15),
         "seed": int(rng.integers(1 << 30)),
     }
 
@@ -32,7 +32,7 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
     return np.asarray(_voice()(text, speed=speed, seed=settings["seed"]), np.float32), _RATE
 
 
-ENGINE = Engine(
+ENGINE = SpeechEngine(
     name="hibari",
     share=0.02,
     licence="Apache-2.0",

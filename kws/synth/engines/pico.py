@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from kws.synth.audio import from_pcm
-from kws.synth.engines.base import TEMPOS, Engine, Settings, spread
+from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, draw_log_uniform
 
 _RATE = 16_000
 
@@ -13,9 +13,9 @@ _RATE = 16_000
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
     return {
         "voice": voice,
-        "speed": spread(rng, *TEMPOS),
-        "pitch": spread(rng, 0.75, 1.3),
-        "size": spread(rng, 0.82, 1.12),
+        "speed": draw_log_uniform(rng, *SPEED_RANGE),
+        "pitch": draw_log_uniform(rng, 0.75, 1.3),
+        "size": draw_log_uniform(rng, 0.82, 1.12),
     }
 
 
@@ -30,7 +30,7 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
     ), _RATE
 
 
-ENGINE = Engine(
+ENGINE = SpeechEngine(
     name="pico",
     share=0.08,
     licence="Apache-2.0",

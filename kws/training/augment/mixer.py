@@ -16,33 +16,33 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.training.data.clips import Bank, extent
+from kws.training.data.clips import ClipDataset, find_endpoints
 
 FADE_SAMPLES = 80  # 5 ms: no click where clips meet
 MARGIN_SAMPLES = 800  # 50 ms of a clip are kept before and after its word
 # Of the examples without the word: one clip stands as a word would, so that standing alone
 # says nothing.
-DECOYS = 0.4
-REPEATS = 0.2  # of the examples with the word: it was said shortly before, too
+ISOLATED_NEGATIVE_FRACTION = 0.4
+REPEAT_FRACTION = 0.2  # of the examples with the word: it was said shortly before, too
 # Of what stands alone: its noise begins and ends with it, as that of a recording that is played or
 # cut out does.
-RECORDED = 0.3
+ROOM_TONE_FRACTION = 0.3
 ROOM_TONE_DB = (0.0, 25.0)  # which is so much fainter than other noise
 # Of the logarithm of the tempo within a clip (standard deviation), at points so far apart.
-SWAY, SWAY_SECONDS = 0.15, 0.12
+TEMPO_DEVIATION, TEMPO_KNOT_SECONDS = 0.15, 0.12
 
 
 @dataclass(frozen=True)
-class Source:
+class NegativeSource:
     """A bank of clips and how often it is drawn from."""
 
-    bank: Bank
+    dataset: ClipDataset
     weight: float
 
 
 @dataclass(frozen=True)
-class Word:
-    """Recordings of one word. `placed` [n, 2]: where the word begins and ends in each clip, in
+class WordClips:
+    """Recordings of one word. `endpoints` [n, 2]: where the word begins and ends in each clip, in
     seconds; NaN where unknown.
 
     Of several, each is drawn from in proportion to its weight; that is the square root of the
@@ -50,221 +50,246 @@ class Word:
     """
 
     name: str
-    bank: Bank
-    placed: np.ndarray
+    dataset: ClipDataset
+    endpoints: np.ndarray
     weight: float | None = None
 
     @property
-    def odds(self) -> float:
-        return len(self.bank) ** 0.5 if self.weight is None else self.weight
+    def sampling_weight(self) -> float:
+        return len(self.dataset) ** 0.5 if self.weight is None else self.weight
 
 
-def placed_word(name: str, bank: Bank) -> Word:
+def aligned_word(name: str, dataset: ClipDataset) -> WordClips:
     """A word whose clips hold nothing else: its place is where the clip's sound is."""
-    return Word(name, bank, np.array([extent(wave) for wave in bank]).reshape(-1, 2))
+    return WordClips(
+        name, dataset, np.array([find_endpoints(wave) for wave in dataset]).reshape(-1, 2)
+    )
 
 
-def unplaced_word(name: str, bank: Bank) -> Word:
+def unaligned_word(name: str, dataset: ClipDataset) -> WordClips:
     """A word said somewhere in longer clips."""
-    return Word(name, bank, np.full((len(bank), 2), np.nan))
+    return WordClips(name, dataset, np.full((len(dataset), 2), np.nan))
 
 
-Moved = Callable[[np.ndarray], np.ndarray]  # to where times of a clip, in seconds, have come
+TimeMap = Callable[[np.ndarray], np.ndarray]  # to where times of a clip, in seconds, have come
 
 
 class Batch(NamedTuple):
-    """`audio` [B, N]; `word` [B]: index of the word, -1 for none; `places` [B, 2, 2]: seconds from
+    """`audio` [B, N]; `word` [B]: index of the word, -1 for none; `endpoints` [B, 2, 2]: seconds from
     the clip's beginning at which the word begins and ends, once or twice, NaN for what is not there
     or not known; `noise` [B, N]: what `augment` mixes in."""
 
     audio: Tensor
     word: Tensor
-    places: Tensor
+    endpoints: Tensor
     noise: Tensor
 
 
-class _Spoken(NamedTuple):
+class _PlacedClip(NamedTuple):
     """Samples of a clip, the samples at which its word begins and ends, and whether that
     is known."""
 
     wave: np.ndarray
     first: int
     last: int
-    known: bool
+    is_aligned: bool
 
 
-class Mixer(Dataset):
+class ExampleMixer(Dataset):
     """Batch number `step` for every step. Words may stand several times in `words` (placed and
     unplaced clips)."""
 
     def __init__(
         self,
         names: Sequence[str],
-        words: Sequence[Word],
-        negatives: Sequence[Source],
-        noises: Bank | None,
+        words: Sequence[WordClips],
+        negatives: Sequence[NegativeSource],
+        noises: ClipDataset | None,
         *,
         clip_seconds: float,
         earliest_end_seconds: float,
         batch: int = 128,
         positive_fraction: float = 0.4,
-        speeds: tuple[float, float] = (0.82, 1.22),
+        speed_range: tuple[float, float] = (0.82, 1.22),
         seed: int = 0,
     ):
         self.names, self.words, self.negatives, self.noises = list(names), words, negatives, noises
         self.samples = round(clip_seconds * SAMPLE_RATE)
         self.earliest_end = round(earliest_end_seconds * SAMPLE_RATE)
-        self.batch, self.positive_fraction, self.speeds, self.seed = (
+        self.batch, self.positive_fraction, self.speed_range, self.seed = (
             batch,
             positive_fraction,
-            speeds,
+            speed_range,
             seed,
         )
         # 10 s of each, made once: the transform would cost more than all else in a mix.
         slopes = np.linspace(0, 2, 16)
         self._coloured = [
-            coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed)) for slope in slopes
+            make_coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed))
+            for slope in slopes
         ]
-        self._word_odds = _odds([word.odds for word in words])
-        self._negative_odds = _odds([source.weight for source in negatives])
+        self._word_probabilities = _normalize_weights([word.sampling_weight for word in words])
+        self._negative_probabilities = _normalize_weights([source.weight for source in negatives])
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
         return self.collate([self.example(rng) for _ in range(self.batch)])
 
     def collate(self, examples: list[tuple]) -> Batch:
-        audio, word, places, noise = zip(*examples, strict=True)
+        audio, word, endpoints, noise = zip(*examples, strict=True)
         return Batch(
             torch.from_numpy(np.stack(audio)),
             torch.from_numpy(np.array(word)),
-            torch.from_numpy(np.stack(places)),
+            torch.from_numpy(np.stack(endpoints)),
             torch.from_numpy(np.stack(noise)),
         )
 
     def example(self, rng: np.random.Generator) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
-        noise, places = self._noise(rng), np.full((2, 2), np.nan)
+        noise, endpoints = self._noise_clip(rng), np.full((2, 2), np.nan)
         if rng.random() < self.positive_fraction:
-            word = self.words[rng.choice(len(self.words), p=self._word_odds)]
-            audio, places, span = self._with_word(word, int(rng.integers(len(word.bank))), rng)
-            return audio, self.names.index(word.name), places, recorded(noise, span, rng)
-        if rng.random() < DECOYS:
-            wave = self._negative(rng)
-            audio, start = self._around(_Spoken(_faded(wave), 0, len(wave), False), rng)
-            return audio, -1, places, recorded(noise, (start, start + len(wave)), rng)
-        return self._speech(self.samples, rng), -1, places, noise
+            word = self.words[rng.choice(len(self.words), p=self._word_probabilities)]
+            audio, endpoints, span = self._positive_example(
+                word, int(rng.integers(len(word.dataset))), rng
+            )
+            return audio, self.names.index(word.name), endpoints, add_room_tone(noise, span, rng)
+        if rng.random() < ISOLATED_NEGATIVE_FRACTION:
+            wave = self._negative_clip(rng)
+            audio, start = self._place_in_context(
+                _PlacedClip(_fade(wave), 0, len(wave), False), rng
+            )
+            return audio, -1, endpoints, add_room_tone(noise, (start, start + len(wave)), rng)
+        return self._other_speech(self.samples, rng), -1, endpoints, noise
 
-    def _with_word(
-        self, word: Word, index: int, rng: np.random.Generator
+    def _positive_example(
+        self, word: WordClips, index: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """A clip of the word somewhere in other sounds, its places [2, 2], and the samples at which
         it begins and ends."""
-        spoken, places = self._spoken(word, index, rng), np.full((2, 2), np.nan)
-        audio, start = self._around(spoken, rng)
-        if spoken.known:
-            places[0] = start + spoken.first, start + spoken.last
-            if rng.random() < REPEATS:
-                before = self._spoken(word, index, rng)
-                earlier = start - len(before.wave) - int(rng.integers(SAMPLE_RATE // 2))
+        placed, endpoints = self._keyword_clip(word, index, rng), np.full((2, 2), np.nan)
+        audio, start = self._place_in_context(placed, rng)
+        if placed.is_aligned:
+            endpoints[0] = start + placed.first, start + placed.last
+            if rng.random() < REPEAT_FRACTION:
+                before = self._keyword_clip(word, index, rng)
+                repeat_start = start - len(before.wave) - int(rng.integers(SAMPLE_RATE // 2))
                 # Else nothing but silence around it.
-                audio[: max(earlier + len(before.wave), 0)] *= rng.random() < 0.3
-                _add(audio, before.wave, earlier)
-                places[1] = earlier + before.first, earlier + before.last
-        return audio, places / SAMPLE_RATE, (start + spoken.first, start + spoken.last)
+                audio[: max(repeat_start + len(before.wave), 0)] *= rng.random() < 0.3
+                _add_at(audio, before.wave, repeat_start)
+                endpoints[1] = repeat_start + before.first, repeat_start + before.last
+        return audio, endpoints / SAMPLE_RATE, (start + placed.first, start + placed.last)
 
-    def _spoken(self, word: Word, index: int, rng: np.random.Generator) -> _Spoken:
-        wave, moved = self._at_speed(word.bank[index], rng)
-        place = moved(word.placed[index])
-        if np.isnan(place).any():
-            return _Spoken(_faded(wave), 0, len(wave), False)
-        first, last = (round(seconds * SAMPLE_RATE) for seconds in place)
+    def _keyword_clip(self, word: WordClips, index: int, rng: np.random.Generator) -> _PlacedClip:
+        wave, moved = self._change_tempo(word.dataset[index], rng)
+        clip_endpoints = moved(word.endpoints[index])
+        if np.isnan(clip_endpoints).any():
+            return _PlacedClip(_fade(wave), 0, len(wave), False)
+        first, last = (round(seconds * SAMPLE_RATE) for seconds in clip_endpoints)
         cut = max(first - MARGIN_SAMPLES, 0)
-        return _Spoken(_faded(wave[cut : last + MARGIN_SAMPLES]), first - cut, last - cut, True)
+        return _PlacedClip(_fade(wave[cut : last + MARGIN_SAMPLES]), first - cut, last - cut, True)
 
-    def _around(self, spoken: _Spoken, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    def _place_in_context(
+        self, placed: _PlacedClip, rng: np.random.Generator
+    ) -> tuple[np.ndarray, int]:
         """A clip at a random place, and the sample at which it starts; its surroundings end and
         begin some way off, or are silence."""
-        last = spoken.last
-        latest = self.samples - 3200  # room for the frames that are to fire
+        last = placed.last
+        max_end = self.samples - 3200  # room for the frames that are to fire
         # A clip that fits is not cut off at its beginning.
-        earliest = min(max(self.earliest_end, last), latest - 1)
-        start = int(rng.integers(earliest, latest)) - last if last < latest else latest - last
-        audio = self._surroundings(start + spoken.first, start + last, rng)
-        _add(audio, spoken.wave, start)
+        min_end = min(max(self.earliest_end, last), max_end - 1)
+        start = int(rng.integers(min_end, max_end)) - last if last < max_end else max_end - last
+        audio = self._context(start + placed.first, start + last, rng)
+        _add_at(audio, placed.wave, start)
         return audio, start
 
-    def _surroundings(self, first: int, last: int, rng: np.random.Generator) -> np.ndarray:
+    def _context(self, first: int, last: int, rng: np.random.Generator) -> np.ndarray:
         audio = np.zeros(self.samples, np.float32)
         before, after = rng.integers(0, SAMPLE_RATE // 2, 2)
         if rng.random() < 0.6 and first - before > 0:
-            audio[: first - before] = _faded(self._speech(first - before, rng))
+            audio[: first - before] = _fade(self._other_speech(first - before, rng))
         if rng.random() < 0.6 and last + after < self.samples:
-            audio[last + after :] = _faded(self._speech(self.samples - last - after, rng))
+            audio[last + after :] = _fade(self._other_speech(self.samples - last - after, rng))
         return audio
 
-    def _speech(self, length: int, rng: np.random.Generator) -> np.ndarray:
+    def _other_speech(self, length: int, rng: np.random.Generator) -> np.ndarray:
         """Other speech: clips of random sources one after the other, with or without pauses."""
         audio = np.zeros(length, np.float32)
         at = -int(rng.integers(0, SAMPLE_RATE // 2))
         while at < length:
-            wave = self._negative(rng)
-            _add(audio, _faded(wave), at)
+            wave = self._negative_clip(rng)
+            _add_at(audio, _fade(wave), at)
             at += len(wave) + int(rng.integers(0, SAMPLE_RATE // 3))
         return audio
 
-    def _negative(self, rng: np.random.Generator) -> np.ndarray:
-        bank = self.negatives[rng.choice(len(self.negatives), p=self._negative_odds)].bank
-        return self._at_speed(_cut(bank[int(rng.integers(len(bank)))], self.samples, rng), rng)[0]
+    def _negative_clip(self, rng: np.random.Generator) -> np.ndarray:
+        dataset = self.negatives[
+            rng.choice(len(self.negatives), p=self._negative_probabilities)
+        ].dataset
+        return self._change_tempo(
+            _random_crop(dataset[int(rng.integers(len(dataset)))], self.samples, rng), rng
+        )[0]
 
-    def _at_speed(self, wave: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Moved]:
+    def _change_tempo(
+        self, wave: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, TimeMap]:
         """Half the clips a little faster or slower, and so from a smaller or larger speaker, who
         lingers on some sounds and hurries over others; and to where a time in the clip moves."""
         if rng.random() < 0.5 or not len(wave):
             return wave, lambda seconds: seconds
-        before, after = swaying(len(wave), float(rng.uniform(*self.speeds)), rng)
+        before, after = perturb_tempo(len(wave), float(rng.uniform(*self.speed_range)), rng)
         at = np.interp(np.arange(after[-1]), after, before)
         moved = np.interp(at, np.arange(len(wave)), wave).astype(np.float32)
         return moved, lambda seconds: np.interp(seconds * SAMPLE_RATE, before, after) / SAMPLE_RATE
 
-    def _noise(self, rng: np.random.Generator) -> np.ndarray:
+    def _noise_clip(self, rng: np.random.Generator) -> np.ndarray:
         """A stretch of recorded noise, of babble, or of coloured noise, at unit level."""
         kind = rng.random()
         if kind < 0.5 and self.noises:
-            noise = _looped(
-                _cut(self.noises[int(rng.integers(len(self.noises)))], self.samples, rng),
+            noise = _loop(
+                _random_crop(self.noises[int(rng.integers(len(self.noises)))], self.samples, rng),
                 self.samples,
             )
         elif kind < 0.65:
-            speakers = (self._speech(self.samples, rng) for _ in range(int(rng.integers(2, 5))))
+            speakers = (
+                self._other_speech(self.samples, rng) for _ in range(int(rng.integers(2, 5)))
+            )
             noise = sum(speakers, np.zeros(self.samples, np.float32))
         else:
-            noise = _cut(self._coloured[int(rng.integers(len(self._coloured)))], self.samples, rng)
+            noise = _random_crop(
+                self._coloured[int(rng.integers(len(self._coloured)))], self.samples, rng
+            )
         return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
 
 
-def swaying(samples: int, rate: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def perturb_tempo(
+    samples: int, rate: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Samples of a clip, every 10 ms, and where they come to lie in one that is played at this rate
     on the whole, but unevenly."""
     before = np.linspace(0, samples, max(samples // (SAMPLE_RATE // 100), 1) + 1)
-    points = np.arange(0, samples + 2 * SWAY_SECONDS * SAMPLE_RATE, SWAY_SECONDS * SAMPLE_RATE)
-    slowness = np.exp(np.interp(before[1:], points, rng.normal(0, SWAY, len(points))))
-    after = np.concatenate([[0], np.cumsum(slowness)])
+    points = np.arange(
+        0, samples + 2 * TEMPO_KNOT_SECONDS * SAMPLE_RATE, TEMPO_KNOT_SECONDS * SAMPLE_RATE
+    )
+    stretch_factors = np.exp(
+        np.interp(before[1:], points, rng.normal(0, TEMPO_DEVIATION, len(points)))
+    )
+    after = np.concatenate([[0], np.cumsum(stretch_factors)])
     return before, after * (samples / rate / after[-1])
 
 
-def recorded(noise: np.ndarray, span: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def add_room_tone(noise: np.ndarray, span: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Now and then the faint noise of a recording that begins and ends less than a second off a
     sound. Spoken clips have none, and people's recordings all do: without this it says "no word of
     ours" where words are spoken clips alone."""
-    if rng.random() >= RECORDED:
+    if rng.random() >= ROOM_TONE_FRACTION:
         return noise
     before, after = rng.integers(0, SAMPLE_RATE, 2)
     around = slice(max(span[0] - int(before), 0), max(span[1] + int(after), 0))
-    quiet = np.zeros_like(noise)
-    quiet[around] = noise[around] * np.float32(10 ** (-rng.uniform(*ROOM_TONE_DB) / 20))
-    return quiet
+    room_tone = np.zeros_like(noise)
+    room_tone[around] = noise[around] * np.float32(10 ** (-rng.uniform(*ROOM_TONE_DB) / 20))
+    return room_tone
 
 
-def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> np.ndarray:
+def make_coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> np.ndarray:
     """Noise whose power falls as 1 / f^slope: 0 white, 1 pink, 2 brown."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     spectrum[1:] *= np.arange(1, len(spectrum)) ** (-slope / 2)
@@ -272,20 +297,20 @@ def coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> np.n
     return np.fft.irfft(spectrum, samples).astype(np.float32)
 
 
-def _odds(weights: list[float]) -> np.ndarray:
+def _normalize_weights(weights: list[float]) -> np.ndarray:
     return np.array(weights) / sum(weights)
 
 
-def _cut(wave: np.ndarray, longest: int, rng: np.random.Generator) -> np.ndarray:
-    start = int(rng.integers(max(len(wave) - longest, 0) + 1))
-    return wave[start : start + longest]
+def _random_crop(wave: np.ndarray, max_length: int, rng: np.random.Generator) -> np.ndarray:
+    start = int(rng.integers(max(len(wave) - max_length, 0) + 1))
+    return wave[start : start + max_length]
 
 
-def _looped(wave: np.ndarray, length: int) -> np.ndarray:
+def _loop(wave: np.ndarray, length: int) -> np.ndarray:
     return np.resize(wave, length) if len(wave) else np.zeros(length, np.float32)
 
 
-def _faded(wave: np.ndarray) -> np.ndarray:
+def _fade(wave: np.ndarray) -> np.ndarray:
     """A wave whose ends rise and fall over 5 ms; changes it in place."""
     length = min(FADE_SAMPLES, len(wave) // 2)
     ramp = np.arange(1, length + 1, dtype=np.float32) / (length + 1)
@@ -294,7 +319,7 @@ def _faded(wave: np.ndarray) -> np.ndarray:
     return wave
 
 
-def _add(audio: np.ndarray, wave: np.ndarray, at: int) -> None:
+def _add_at(audio: np.ndarray, wave: np.ndarray, at: int) -> None:
     """Adds a wave at a place that may lie partly outside."""
     start, end = max(at, 0), min(at + len(wave), len(audio))
     if start < end:

@@ -21,18 +21,18 @@ RIR_SAMPLES = SAMPLE_RATE // 2
 # How much louder the direct sound is than all that follows it: from across a room to close to the
 # mouth, where a room is still heard after each sound. Spoken clips end at once; without this a
 # network would wait for such an end in vain where people speak.
-DIRECT_DB = (-3.0, 30.0)
+DIRECT_TO_REVERBERANT_DB = (-3.0, 30.0)
 # Deviation at each knot; one knot an octave.
 EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)
 
 
-def chance(seed: int, index: int) -> torch.Generator:
+def seeded_generator(seed: int, index: int) -> torch.Generator:
     """For all that is drawn for one batch, by the seed of the training and the number of
     the batch."""
     return torch.Generator().manual_seed(seed * 1_000_003 + index)
 
 
-class Noisy(Protocol):
+class NoisyBatch(Protocol):
     """A batch of `audio` [B, N] with the `noise` [B, N] to be mixed in."""
 
     @property
@@ -43,7 +43,7 @@ class Noisy(Protocol):
 
 
 def augment(
-    batch: Noisy,
+    batch: NoisyBatch,
     rooms: Tensor,
     snr_db: tuple[float, float],
     generator: torch.Generator,
@@ -51,28 +51,28 @@ def augment(
 ) -> Tensor:
     """Audio [B, N] of a batch as a microphone might have heard it. Depends on nothing but
     its arguments."""
-    audio = reverberated(batch.audio, rooms, generator, room_fraction)
-    audio = with_noise(audio, batch.noise, snr_db, generator)
-    return with_gain(band_limited(audio, generator), generator)
+    audio = add_reverberation(batch.audio, rooms, generator, room_fraction)
+    audio = add_noise(audio, batch.noise, snr_db, generator)
+    return apply_gain(limit_bandwidth(audio, generator), generator)
 
 
-def reverberated(
+def add_reverberation(
     audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float
 ) -> Tensor:
     """A fraction of the batch heard in a room. rooms [R, K]: impulse responses that begin at their
     direct sound."""
-    chosen = _chosen(audio, generator, fraction)
-    if not len(chosen):
+    selected = _random_subset(audio, generator, fraction)
+    if not len(selected):
         return audio
-    room = rooms[torch.randint(len(rooms), (len(chosen),), generator=generator).to(rooms.device)]
+    room = rooms[torch.randint(len(rooms), (len(selected),), generator=generator).to(rooms.device)]
     # Transforms are several times faster at lengths with small factors.
     room = torch.nn.functional.pad(room, (0, -(audio.shape[1] + room.shape[1] - 1) % 4000))
-    wet = torchaudio.functional.fftconvolve(audio[chosen], room)[:, : audio.shape[1]]
-    level = _rms(audio[chosen]) / (_rms(wet) + 1e-9)
-    return audio.index_put((chosen,), wet * level)
+    reverberant = torchaudio.functional.fftconvolve(audio[selected], room)[:, : audio.shape[1]]
+    level = _rms(audio[selected]) / (_rms(reverberant) + 1e-9)
+    return audio.index_put((selected,), reverberant * level)
 
 
-def with_noise(
+def add_noise(
     audio: Tensor,
     noise: Tensor,
     snr_db: tuple[float, float],
@@ -81,11 +81,11 @@ def with_noise(
 ) -> Tensor:
     """Noise [B, N] added to a fraction of the batch, this much below the speech. Where there is
     only silence the noise stands at the level it would have under ordinary speech."""
-    drawn_db = torch.empty(len(audio), 1).uniform_(*snr_db, generator=generator)
-    drawn_db[torch.rand(len(audio), 1, generator=generator) >= fraction] = torch.inf
+    noise_snr_db = torch.empty(len(audio), 1).uniform_(*snr_db, generator=generator)
+    noise_snr_db[torch.rand(len(audio), 1, generator=generator) >= fraction] = torch.inf
     level = speech_level(audio)
     reference = torch.where(level > 0, level, 0.1)
-    return audio + noise * reference * 10 ** (-drawn_db.to(audio.device) / 20)
+    return audio + noise * reference * 10 ** (-noise_snr_db.to(audio.device) / 20)
 
 
 def speech_level(audio: Tensor) -> Tensor:
@@ -95,41 +95,45 @@ def speech_level(audio: Tensor) -> Tensor:
     return frames.topk(max(frames.shape[1] // 3, 1), dim=1).values.mean(1, keepdim=True).sqrt()
 
 
-def band_limited(audio: Tensor, generator: torch.Generator, fraction: float = 0.2) -> Tensor:
+def limit_bandwidth(audio: Tensor, generator: torch.Generator, fraction: float = 0.2) -> Tensor:
     """A fraction of the batch with nothing above 3 to 7 kHz: telephones, codecs, speech recorded at
     lower rates."""
-    chosen = _chosen(audio, generator, fraction)
-    if not len(chosen):
+    selected = _random_subset(audio, generator, fraction)
+    if not len(selected):
         return audio
     highest_hz = (
-        torch.empty(len(chosen), 1).uniform_(3000, 7000, generator=generator).to(audio.device)
+        torch.empty(len(selected), 1).uniform_(3000, 7000, generator=generator).to(audio.device)
     )
     frequency = torch.fft.rfftfreq(audio.shape[1], 1 / SAMPLE_RATE, device=audio.device)
-    spectrum = torch.fft.rfft(audio[chosen]) / (1 + (frequency / highest_hz) ** 24).sqrt()
-    return audio.index_put((chosen,), torch.fft.irfft(spectrum, audio.shape[1]))
+    spectrum = torch.fft.rfft(audio[selected]) / (1 + (frequency / highest_hz) ** 24).sqrt()
+    return audio.index_put((selected,), torch.fft.irfft(spectrum, audio.shape[1]))
 
 
-def equalized(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
+def equalize(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
     """A fraction of the batch through a smooth random filter, so that no voice is known by
     its microphone."""
-    chosen = _chosen(audio, generator, fraction)
-    if not len(chosen):
+    selected = _random_subset(audio, generator, fraction)
+    if not len(selected):
         return audio
-    padded = torch.nn.functional.pad(audio[chosen], (0, -audio.shape[1] % 4000))  # as above
+    padded = torch.nn.functional.pad(audio[selected], (0, -audio.shape[1] % 4000))  # as above
     octaves = (
         (torch.fft.rfftfreq(padded.shape[1], 1 / SAMPLE_RATE) / EQUALIZER_HZ[0]).clamp_min(1).log2()
     )
-    at = (octaves / math.log2(EQUALIZER_HZ[1] / EQUALIZER_HZ[0]) * (EQUALIZER_KNOTS - 1)).clamp_max(
-        EQUALIZER_KNOTS - 1.001
+    knot_position = (
+        octaves / math.log2(EQUALIZER_HZ[1] / EQUALIZER_HZ[0]) * (EQUALIZER_KNOTS - 1)
+    ).clamp_max(EQUALIZER_KNOTS - 1.001)
+    knots = torch.randn(len(selected), EQUALIZER_KNOTS, generator=generator) * EQUALIZER_DB
+    gain_db = torch.lerp(
+        knots[:, knot_position.long()], knots[:, knot_position.long() + 1], knot_position.frac()
     )
-    knots = torch.randn(len(chosen), EQUALIZER_KNOTS, generator=generator) * EQUALIZER_DB
-    gain_db = torch.lerp(knots[:, at.long()], knots[:, at.long() + 1], at.frac())
     spectrum = torch.fft.rfft(padded) * (10 ** (gain_db / 20)).to(audio.device)
-    heard = torch.fft.irfft(spectrum, padded.shape[1])[:, : audio.shape[1]]
-    return audio.index_put((chosen,), heard * (_rms(audio[chosen]) / (_rms(heard) + 1e-9)))
+    filtered = torch.fft.irfft(spectrum, padded.shape[1])[:, : audio.shape[1]]
+    return audio.index_put(
+        (selected,), filtered * (_rms(audio[selected]) / (_rms(filtered) + 1e-9))
+    )
 
 
-def with_gain(audio: Tensor, generator: torch.Generator) -> Tensor:
+def apply_gain(audio: Tensor, generator: torch.Generator) -> Tensor:
     """Peaks at -35 to 0 dB of full scale; one clip in twenty is driven into clipping."""
     peak_db = torch.empty(len(audio), 1).uniform_(*PEAK_DB, generator=generator)
     peak_db[torch.rand(len(audio), 1, generator=generator) < 0.05] = 10.0
@@ -137,33 +141,33 @@ def with_gain(audio: Tensor, generator: torch.Generator) -> Tensor:
     return (audio / peak * 10 ** (peak_db.to(audio.device) / 20)).clamp(-1, 1)
 
 
-def simulated_rooms(count: int, rng: np.random.Generator) -> np.ndarray:
+def simulate_room_responses(count: int, rng: np.random.Generator) -> np.ndarray:
     """Impulse responses [count, K]: a direct sound, some echoes, an exponentially dying tail,
     through a random microphone."""
     time = np.arange(RIR_SAMPLES) / SAMPLE_RATE
-    return np.stack([_through_microphone(_room(time, rng), rng) for _ in range(count)]).astype(
-        np.float32
-    )
-
-
-def recorded_rooms(waves: list[np.ndarray]) -> np.ndarray:
-    """Recorded impulse responses [n, K], cut to begin at their loudest sample."""
-    cut = [wave[np.abs(wave).argmax() :][:RIR_SAMPLES] for wave in waves]
     return np.stack(
-        [np.pad(wave / np.linalg.norm(wave), (0, RIR_SAMPLES - len(wave))) for wave in cut]
+        [_apply_microphone_response(_simulate_room_response(time, rng), rng) for _ in range(count)]
     ).astype(np.float32)
 
 
-def _room(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def trim_room_responses(waves: list[np.ndarray]) -> np.ndarray:
+    """Recorded impulse responses [n, K], cut to begin at their loudest sample."""
+    trimmed = [wave[np.abs(wave).argmax() :][:RIR_SAMPLES] for wave in waves]
+    return np.stack(
+        [np.pad(wave / np.linalg.norm(wave), (0, RIR_SAMPLES - len(wave))) for wave in trimmed]
+    ).astype(np.float32)
+
+
+def _simulate_room_response(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     reverberation_seconds = np.exp(rng.uniform(np.log(0.1), np.log(0.9)))  # until 60 dB below
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / reverberation_seconds)
     tail[: int(rng.uniform(0.001, 0.01) * SAMPLE_RATE)] = 0
-    response = tail / np.linalg.norm(tail) * 10 ** (-rng.uniform(*DIRECT_DB) / 20)
+    response = tail / np.linalg.norm(tail) * 10 ** (-rng.uniform(*DIRECT_TO_REVERBERANT_DB) / 20)
     response[0] = 1.0
     return response
 
 
-def _through_microphone(response: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _apply_microphone_response(response: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A smooth random equaliser and a random band: telephones, laptops, far corners."""
     frequency = np.fft.rfftfreq(2 * RIR_SAMPLES, 1 / SAMPLE_RATE)
     bands = np.array([0, 200, 500, 1000, 2000, 4000, 8000])
@@ -179,7 +183,7 @@ def _through_microphone(response: np.ndarray, rng: np.random.Generator) -> np.nd
     return np.fft.irfft(np.fft.rfft(response, 2 * RIR_SAMPLES) * microphone)[:RIR_SAMPLES]
 
 
-def _chosen(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
+def _random_subset(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
     """Indices of a fraction of the batch."""
     return (
         (torch.rand(len(audio), generator=generator) < fraction)

@@ -17,21 +17,21 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio import recordings
-from kws.audio.folders import find_recordings, normalized
+from kws.audio.folders import find_recordings, normalize_name
 from kws.errors import AudioError, DataError
 
 BACKGROUND = "_background_noise_"
-LONGEST_WORD_SECONDS = 60.0
-SHORTEST_WORD_SECONDS = 0.05
-NO_SOUND = "there is no sound in it. Record it again."
+MAX_WORD_SECONDS = 60.0
+MIN_WORD_SECONDS = 0.05
+SILENT_RECORDING = "there is no sound in it. Record it again."
 TOO_LONG_FOR_A_WORD = "are too long for one word. Cut it, or put it among the negatives."
-QUIETEST = 1e-4  # a recording that never gets louder is no noise, and no word
-MOST_UNREADABLE = 0.1  # of the clips
+SILENCE_PEAK = 1e-4  # a recording that never gets louder is no noise, and no word
+MAX_UNREADABLE_FRACTION = 0.1  # of the clips
 _HASH_SIZE = 2**27
 _NOHASH = re.compile(r"(?P<speaker>.+?)_nohash_.*")
 _LIBRISPEECH = re.compile(r"(?P<speaker>[1-9]\d{0,4})-(?P<chapter>[1-9]\d{2,5})-0\d{3}", re.ASCII)
 _YEAR, _MONTH_AND_DAY = re.compile("(19|20)[0-9]{2}"), re.compile("1[0-2](0[1-9]|[12][0-9]|3[01])")
-_MOST_SPEAKERS_NAMED = 3
+_MAX_SPEAKERS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Clip:
 
     @property
     def part(self) -> str:
-        return part_of(self.speaker)
+        return assign_split(self.speaker)
 
 
-def part_of(speaker: str) -> str:
+def assign_split(speaker: str) -> str:
     """ "train" (80 %), "validation" or "test" (10 % each), from the SHA-1 of the speaker's name."""
     percent = (
         int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % _HASH_SIZE * 100 / (_HASH_SIZE - 1)
@@ -55,7 +55,7 @@ def part_of(speaker: str) -> str:
     return "validation" if percent < 10 else "test" if percent < 20 else "train"
 
 
-def speaker_of(path: Path) -> str:
+def parse_speaker(path: Path) -> str:
     """SPEAKER_nohash_N as in Speech Commands, READER-CHAPTER-UTTERANCE as in LibriSpeech; elsewhere
     each file is its own speaker.
 
@@ -63,12 +63,12 @@ def speaker_of(path: Path) -> str:
     has four digits, and chapters have three or more. What is left, a year and a day as in
     2022-1130-0001, is taken for a date.
     """
-    return _speaker_and_form(path)[0]
+    return _parse_speaker_and_naming(path)[0]
 
 
-def _speaker_and_form(path: Path) -> tuple[str, str]:
+def _parse_speaker_and_naming(path: Path) -> tuple[str, str]:
     """A speaker, and the form of the name that says so."""
-    stem = normalized(path.stem)
+    stem = normalize_name(path.stem)
     if match := _NOHASH.fullmatch(stem):
         return match["speaker"], "SPEAKER_nohash_N"
     match = _LIBRISPEECH.fullmatch(stem)
@@ -79,7 +79,7 @@ def _speaker_and_form(path: Path) -> tuple[str, str]:
     return stem, "each file its own speaker"
 
 
-def told_of_speakers(clips: Sequence[Clip]) -> str:
+def describe_speakers(clips: Sequence[Clip]) -> str:
     """A sentence on who speaks in some clips, and how that was read from their names, to stand
     behind a refusal; empty without clips."""
     speakers = sorted({clip.speaker for clip in clips})
@@ -89,16 +89,16 @@ def told_of_speakers(clips: Sequence[Clip]) -> str:
     if len(speakers) == 1:
         return (
             f" All {len(clips)} are of speaker '{speakers[0]}', as their names say "
-            f"({_speaker_and_form(example)[1]}: {example.name})."
+            f"({_parse_speaker_and_naming(example)[1]}: {example.name})."
         )
     named = ", ".join(
         [
-            *(f"'{name}'" for name in speakers[:_MOST_SPEAKERS_NAMED]),
-            *["..."] * (len(speakers) > _MOST_SPEAKERS_NAMED),
+            *(f"'{name}'" for name in speakers[:_MAX_SPEAKERS_NAMED]),
+            *["..."] * (len(speakers) > _MAX_SPEAKERS_NAMED),
         ]
     )
     return (
-        f" Their names tell of {len(speakers)} speakers: {named} ({_speaker_and_form(example)[1]}: "
+        f" Their names tell of {len(speakers)} speakers: {named} ({_parse_speaker_and_naming(example)[1]}: "
         f"{example.name})."
     )
 
@@ -108,65 +108,65 @@ def find_clips(folder: Path, words: Iterable[str] = ()) -> list[Clip]:
     reached twice, by links, is of the folder that is named after one of the `words`. Raises
     AudioError where there are none."""
     return [
-        Clip(path, normalized(path.parent.name), speaker_of(path))
+        Clip(path, normalize_name(path.parent.name), parse_speaker(path))
         for path in find_recordings(folder, first=words)
     ]
 
 
 @cache
-def says(name: str, phrase: str) -> bool:
+def contains_phrase(name: str, phrase: str) -> bool:
     """Whether a folder of this name is one of the phrase: of it alone, or of a longer one, as
     "smart_mirror" says "mirror"."""
-    name, phrase = normalized(name), normalized(phrase)
+    name, phrase = normalize_name(name), normalize_name(phrase)
     if name == phrase or name.startswith("_"):
         return name == phrase
-    said, looked_for = (
+    name_words, phrase_words = (
         [word for word in re.split(r"[\W_]+", text.lower()) if word] for text in (name, phrase)
     )
-    return bool(looked_for) and any(
-        said[i : i + len(looked_for)] == looked_for for i in range(len(said))
+    return bool(phrase_words) and any(
+        name_words[i : i + len(phrase_words)] == phrase_words for i in range(len(name_words))
     )
 
 
-def lies_in(clip: Clip, folder: Path, names: Collection[str]) -> bool:
+def has_folder_named(clip: Clip, folder: Path, names: Collection[str]) -> bool:
     """Whether a recording below a folder lies, however deep, in one that says one of these names,
     or a link to it does."""
-    parts = {clip.label, *_names_between(folder, clip.path.parent)}
+    parts = {clip.label, *_folder_names_between(folder, clip.path.parent)}
     # Path.is_symlink raises in folders that may be listed and not entered.
     if os.path.islink(clip.path):  # noqa: PTH114
         parts.add(clip.path.resolve().parent.name)
-    return any(says(part, name) for part in parts for name in names)
+    return any(contains_phrase(part, name) for part in parts for name in names)
 
 
 @cache
-def _names_between(top: Path, folder: Path) -> frozenset[str]:
+def _folder_names_between(top: Path, folder: Path) -> frozenset[str]:
     """Names of the folders from below `top` to `folder`, and of those that they are links to."""
     names = folder.relative_to(top).parts
-    passed = (top.joinpath(*names[: depth + 1]) for depth in range(len(names)))
-    return frozenset([*names, *(path.resolve().name for path in passed)])
+    ancestors = (top.joinpath(*names[: depth + 1]) for depth in range(len(names)))
+    return frozenset([*names, *(path.resolve().name for path in ancestors)])
 
 
-def is_of(clip: Clip, folder: Path, names: Collection[str]) -> bool:
+def belongs_to_words(clip: Clip, folder: Path, names: Collection[str]) -> bool:
     """The same, or the folder itself is called like one, as where someone gives DATA/WORD for
     other speech."""
     own = {
-        normalized(path.name)
+        normalize_name(path.name)
         for path in (
             Path(os.path.abspath(folder)),  # noqa: PTH100 - links are kept
             folder.resolve(),
         )
     }
-    return not own.isdisjoint(map(normalized, names)) or lies_in(clip, folder, names)
+    return not own.isdisjoint(map(normalize_name, names)) or has_folder_named(clip, folder, names)
 
 
-def without_words(folders: Iterable[Path], words: Collection[str]) -> tuple[list[Clip], int]:
+def exclude_words(folders: Iterable[Path], words: Collection[str]) -> tuple[list[Clip], int]:
     """Every recording of some folders once, but for those in folders that say a word; and how many
     these are.
 
     Raises AudioError for a folder without recordings.
     """
     clips = [
-        (clip, clip.path.resolve(), is_of(clip, folder, words))
+        (clip, clip.path.resolve(), belongs_to_words(clip, folder, words))
         for folder in folders
         for clip in find_clips(folder)
     ]
@@ -176,7 +176,7 @@ def without_words(folders: Iterable[Path], words: Collection[str]) -> tuple[list
 
 
 @dataclass(frozen=True)
-class Bank:
+class ClipDataset:
     """Clips and their samples: one int16 array, clip i at `samples[starts[i]:starts[i + 1]]`."""
 
     clips: tuple[Clip, ...]
@@ -197,10 +197,10 @@ class Bank:
     def seconds(self) -> float:
         return len(self.samples) / recordings.SAMPLE_RATE
 
-    def select(self, keep: Callable[[Clip], bool]) -> "Bank":
-        """The clips for which `keep` holds."""
-        indices = [i for i, clip in enumerate(self.clips) if keep(clip)]
-        return pack(
+    def select(self, predicate: Callable[[Clip], bool]) -> "ClipDataset":
+        """The clips for which `predicate` holds."""
+        indices = [i for i, clip in enumerate(self.clips) if predicate(clip)]
+        return pack_clips(
             [self.clips[i] for i in indices],
             [self.samples[self.starts[i] : self.starts[i + 1]] for i in indices],
         )
@@ -218,39 +218,41 @@ class Bank:
 def digest(*arrays: np.ndarray) -> str:
     """SHA-256 of the bytes of arrays, one after the other, without a copy of what may
     be gigabytes."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for array in arrays:
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+        hasher.update(np.ascontiguousarray(array).data)
+    return hasher.hexdigest()
 
 
-def pack(clips: Sequence[Clip], waves: Sequence[np.ndarray]) -> Bank:
+def pack_clips(clips: Sequence[Clip], waves: Sequence[np.ndarray]) -> ClipDataset:
     """A bank of clips and their int16 samples."""
     starts = np.concatenate([[0], np.cumsum([len(wave) for wave in waves], dtype=np.int64)])
-    return Bank(tuple(clips), np.concatenate([*waves, np.zeros(0, np.int16)]), starts)
+    return ClipDataset(tuple(clips), np.concatenate([*waves, np.zeros(0, np.int16)]), starts)
 
 
-def merged(banks: Sequence[Bank]) -> Bank:
+def concatenate_datasets(datasets: Sequence[ClipDataset]) -> ClipDataset:
     """All clips of several banks."""
-    starts = np.cumsum([0, *(len(bank.samples) for bank in banks)])
-    places = [bank.starts[:-1] + start for bank, start in zip(banks, starts, strict=False)]
-    samples = np.concatenate([np.zeros(0, np.int16), *(bank.samples for bank in banks)])
-    return Bank(
-        tuple(clip for bank in banks for clip in bank.clips),
+    starts = np.cumsum([0, *(len(dataset.samples) for dataset in datasets)])
+    shifted_starts = [
+        dataset.starts[:-1] + start for dataset, start in zip(datasets, starts, strict=False)
+    ]
+    samples = np.concatenate([np.zeros(0, np.int16), *(dataset.samples for dataset in datasets)])
+    return ClipDataset(
+        tuple(clip for dataset in datasets for clip in dataset.clips),
         samples,
-        np.concatenate([*places, starts[-1:]]),
+        np.concatenate([*shifted_starts, starts[-1:]]),
     )
 
 
-def read_bank(
+def load_clips(
     clips: Sequence[Clip],
     *,
-    longest_seconds: float = float("inf"),
-    too_long: str = TOO_LONG_FOR_A_WORD,
+    max_seconds: float = float("inf"),
+    too_long_message: str = TOO_LONG_FOR_A_WORD,
     warn: Callable[[str], None],
     progress: Callable[[Iterable], Iterable] = iter,
-    most_unreadable: float = MOST_UNREADABLE,
-) -> Bank:
+    max_unreadable_fraction: float = MAX_UNREADABLE_FRACTION,
+) -> ClipDataset:
     """Decodes clips. Those that cannot be read, or last longer than wished for, are named with
     `warn` and left out.
 
@@ -263,50 +265,50 @@ def read_bank(
         except AudioError as error:
             return str(error)
         seconds = len(wave) / recordings.SAMPLE_RATE
-        if seconds > longest_seconds:
-            return f"{clip.path}: {seconds:.1f} s {too_long}"
+        if seconds > max_seconds:
+            return f"{clip.path}: {seconds:.1f} s {too_long_message}"
         return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
 
     with ThreadPoolExecutor() as pool:
         waves = list(progress(pool.map(decode, clips)))
-    troubles = [wave for wave in waves if isinstance(wave, str)]
-    for trouble in troubles:
-        warn(f"left out: {trouble}")
-    if len(troubles) > most_unreadable * len(clips):
+    problems = [wave for wave in waves if isinstance(wave, str)]
+    for problem in problems:
+        warn(f"left out: {problem}")
+    if len(problems) > max_unreadable_fraction * len(clips):
         raise DataError(
-            f"{len(troubles)} of {len(clips)} clips cannot be used, the first: {troubles[0]} "
+            f"{len(problems)} of {len(clips)} clips cannot be used, the first: {problems[0]} "
             "Repair or remove them."
         )
     good = [
         (clip, wave) for clip, wave in zip(clips, waves, strict=True) if not isinstance(wave, str)
     ]
-    return pack([clip for clip, _ in good], [wave for _, wave in good])
+    return pack_clips([clip for clip, _ in good], [wave for _, wave in good])
 
 
 def peak(wave: np.ndarray) -> float:
-    """The loudest sample of audio in ±1; what is no louder than `QUIETEST` holds no sound."""
+    """The loudest sample of audio in ±1; what is no louder than `SILENCE_PEAK` holds no sound."""
     return float(np.abs(wave).max(initial=0.0))
 
 
-def sounding(
-    bank: Bank, warn: Callable[[str], None], shortest_seconds: float = SHORTEST_WORD_SECONDS
-) -> Bank:
+def drop_silent_clips(
+    dataset: ClipDataset, warn: Callable[[str], None], min_seconds: float = MIN_WORD_SECONDS
+) -> ClipDataset:
     """The clips that hold sound, and at least so much of it; the others are named with `warn`."""
-    troubles = {}
-    for clip, wave in zip(bank.clips, bank, strict=True):
-        if peak(wave) <= QUIETEST:
-            troubles[clip] = NO_SOUND
-        elif len(wave) < shortest_seconds * recordings.SAMPLE_RATE:
-            troubles[clip] = (
+    problems = {}
+    for clip, wave in zip(dataset.clips, dataset, strict=True):
+        if peak(wave) <= SILENCE_PEAK:
+            problems[clip] = SILENT_RECORDING
+        elif len(wave) < min_seconds * recordings.SAMPLE_RATE:
+            problems[clip] = (
                 f"{1000 * len(wave) / recordings.SAMPLE_RATE:.0f} ms are too short for a word. "
                 "Record it again."
             )
-    for clip in sorted(troubles, key=lambda clip: clip.path):
-        warn(f"left out: {clip.path}: {troubles[clip]}")
-    return bank.select(lambda clip: clip not in troubles) if troubles else bank
+    for clip in sorted(problems, key=lambda clip: clip.path):
+        warn(f"left out: {clip.path}: {problems[clip]}")
+    return dataset.select(lambda clip: clip not in problems) if problems else dataset
 
 
-def extent(samples: np.ndarray, drop_db: float = 30.0) -> tuple[float, float]:
+def find_endpoints(samples: np.ndarray, drop_db: float = 30.0) -> tuple[float, float]:
     """Where the sound of a clip begins and ends, in seconds: the 10 ms frames within `drop_db` of
     the loudest, or above its noise.
 
@@ -318,11 +320,11 @@ def extent(samples: np.ndarray, drop_db: float = 30.0) -> tuple[float, float]:
     energy = (
         samples[: len(samples) // frame * frame].reshape(-1, frame).astype(np.float64) ** 2
     ).mean(axis=1)
-    floor = max(
+    energy_floor = max(
         energy.max() * 10 ** (-drop_db / 10),
         4 * np.percentile(energy, 10) if energy.min() > 0 else 0.0,
     )
-    loud = np.flatnonzero(energy >= min(floor, energy.max() / 10))
-    runs = np.split(loud, np.flatnonzero(np.diff(loud) > 15) + 1)
-    runs = [run for run in runs if run[-1] - run[0] >= 2] or [loud]
+    loud_frames = np.flatnonzero(energy >= min(energy_floor, energy.max() / 10))
+    runs = np.split(loud_frames, np.flatnonzero(np.diff(loud_frames) > 15) + 1)
+    runs = [run for run in runs if run[-1] - run[0] >= 2] or [loud_frames]
     return float(runs[0][0]) / 100, float(runs[-1][-1] + 1) / 100

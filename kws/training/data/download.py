@@ -24,9 +24,9 @@ from torchaudio.datasets import SPEECHCOMMANDS
 from tqdm import tqdm
 
 from kws.errors import DataError
-from kws.terminal.stdio import escaped
+from kws.terminal.stdio import escape_control_chars
 
-FOLDER = "SpeechCommands"  # the class's own, as is the server
+SPEECH_COMMANDS_FOLDER = "SpeechCommands"  # the class's own, as is the server
 _UNPACKING = ".unpacking"
 _TIMEOUT_SECONDS = 30.0
 _CHUNK_BYTES = 2**18
@@ -39,7 +39,7 @@ class Archive:
     name: str
     sha256: str
     server: str = "http://download.tensorflow.org/data"  # what comes from it is checked
-    folder: str = FOLDER
+    folder: str = SPEECH_COMMANDS_FOLDER
 
     @property
     def file(self) -> str:
@@ -88,19 +88,19 @@ Progress = Callable[[int, int | None], None]
 def run(archives: Sequence[Archive], folder: Path, mirror: str | None = None) -> list[Path]:
     """What `kws download` does: tells on stderr how it goes, returns the folders.
     Raises DataError."""
-    places = []
+    targets = []
     for archive in archives:
-        with _Bar(archive.file) as bar:
+        with _ProgressBar(archive.file) as bar:
             try:
-                wanted = replace(archive, server=mirror or archive.server)
-                places.append(obtain(wanted, folder, say=bar.say, progress=bar.show))
+                mirrored = replace(archive, server=mirror or archive.server)
+                targets.append(ensure_archive(mirrored, folder, say=bar.say, progress=bar.show))
             except KeyboardInterrupt:
                 bar.say("stopped; the same command goes on from here")
                 raise
-    return places
+    return targets
 
 
-def obtain(
+def ensure_archive(
     archive: Archive,
     folder: Path,
     *,
@@ -113,26 +113,26 @@ def obtain(
     Raises DataError where the archive cannot be had, is not what was published, or cannot
     be written.
     """
-    place, packed = folder / archive.folder / archive.name, folder / archive.file
-    if place.is_dir():
-        return place
+    target, archive_path = folder / archive.folder / archive.name, folder / archive.file
+    if target.is_dir():
+        return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not packed.exists():
-            fetch(archive, packed, progress=progress)
-        elif _sum(packed) != archive.sha256:
+        if not archive_path.exists():
+            fetch(archive, archive_path, progress=progress)
+        elif _sha256(archive_path) != archive.sha256:
             raise DataError(
-                f"{packed}: not the published archive, its SHA-256 is another. "
+                f"{archive_path}: not the published archive, its SHA-256 is another. "
                 "Remove it and call again."
             )
-        say(f"{packed}: unpacking")
-        _unpack(archive, folder, place)
+        say(f"{archive_path}: unpacking")
+        _unpack(archive, folder, target)
     except OSError as error:
         raise DataError(
             f"{folder}: {error.strerror or error}. "
             "Make room there, or choose another folder with --dir."
         ) from error
-    return place
+    return target
 
 
 def fetch(archive: Archive, path: Path, *, progress: Progress = lambda *bytes_: None) -> None:
@@ -142,46 +142,54 @@ def fetch(archive: Archive, path: Path, *, progress: Progress = lambda *bytes_: 
     Raises DataError where the server cannot be reached, refuses, or falls silent on the way, and
     where what came has another SHA-256 than it must have; OSError where it cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
+    partial_path = path.with_name(f"{path.name}.part")
     # Whole, but for its name: it was stopped while this was looked at.
-    if part.exists() and _sum(part) == archive.sha256:
-        part.replace(path)
+    if partial_path.exists() and _sha256(partial_path) == archive.sha256:
+        partial_path.replace(path)
         return
-    with _open(archive.url, part.stat().st_size if part.exists() else 0, path) as response:
+    with _send_request(
+        archive.url, partial_path.stat().st_size if partial_path.exists() else 0, path
+    ) as response:
         # 200 brings all of it, whatever was asked for.
-        have = part.stat().st_size if response.status == 206 else 0
+        received_bytes = partial_path.stat().st_size if response.status == 206 else 0
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with part.open("ab" if have else "wb") as file:
-            for chunk in _chunks(response):
+        total = received_bytes + int(length) if length else None
+        with partial_path.open("ab" if received_bytes else "wb") as file:
+            for chunk in _read_chunks(response):
                 file.write(chunk)
-                have += len(chunk)
-                progress(have, total)
-    if total is not None and have < total:
+                received_bytes += len(chunk)
+                progress(received_bytes, total)
+    if total is not None and received_bytes < total:
         raise DataError(
-            f"{archive.url}: broke off after {have / 1e6:.1f} of {total / 1e6:.1f} MB. "
+            f"{archive.url}: broke off after {received_bytes / 1e6:.1f} of {total / 1e6:.1f} MB. "
             "The same command goes on from there."
         )
-    if _sum(part) != archive.sha256:
-        part.unlink()
+    if _sha256(partial_path) != archive.sha256:
+        partial_path.unlink()
         raise DataError(
             f"{archive.url}: not the published archive, its SHA-256 is another; "
             "it was thrown away. Call again."
         )
-    part.replace(path)
+    partial_path.replace(path)
 
 
-def _open(url: str, have: int, path: Path) -> HTTPResponse:
-    """The answer to a request for all bytes from `have` on; for all bytes, where there are none
+def _send_request(url: str, received_bytes: int, path: Path) -> HTTPResponse:
+    """The answer to a request for all bytes from `received_bytes` on; for all bytes, where there are none
     from there on."""
     request = Request(
-        url, headers={"User-Agent": "kws", **({"Range": f"bytes={have}-"} if have else {})}
+        url,
+        headers={
+            "User-Agent": "kws",
+            **({"Range": f"bytes={received_bytes}-"} if received_bytes else {}),
+        },
     )
     try:
         return urlopen(request, timeout=_TIMEOUT_SECONDS)
     except HTTPError as error:
-        if error.code == 416 and have:  # as long as the whole, or longer, and another file
-            return _open(url, 0, path)
+        if (
+            error.code == 416 and received_bytes
+        ):  # as long as the whole, or longer, and another file
+            return _send_request(url, 0, path)
         raise DataError(
             f"{url}: the server says {error.code} {error.reason}. Try later."
         ) from error
@@ -193,7 +201,7 @@ def _open(url: str, have: int, path: Path) -> HTTPResponse:
         ) from error
 
 
-def _chunks(response: HTTPResponse) -> Iterator[bytes]:
+def _read_chunks(response: HTTPResponse) -> Iterator[bytes]:
     """All that comes; a connection that breaks only ends it, as a server that closes early does."""
     try:
         while chunk := response.read(_CHUNK_BYTES):
@@ -202,7 +210,7 @@ def _chunks(response: HTTPResponse) -> Iterator[bytes]:
         return
 
 
-def _sum(path: Path) -> str:
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -210,30 +218,30 @@ def _sum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _unpack(archive: Archive, folder: Path, place: Path) -> None:
+def _unpack(archive: Archive, folder: Path, target: Path) -> None:
     """Unpacks into a folder of its own, for only a folder that is whole may stand in its place."""
-    aside = folder / _UNPACKING
-    shutil.rmtree(aside, ignore_errors=True)
+    unpack_folder = folder / _UNPACKING
+    shutil.rmtree(unpack_folder, ignore_errors=True)
     try:
         with warnings.catch_warnings():
             # Python 3.12: they name no filter for what they unpack.
             warnings.simplefilter("ignore", DeprecationWarning)
-            if archive.folder == FOLDER:
+            if archive.folder == SPEECH_COMMANDS_FOLDER:
                 SPEECHCOMMANDS(folder, archive.url, _UNPACKING, download=True)
-                whole = aside / archive.name
+                unpacked = unpack_folder / archive.name
             else:  # this class looks for its archive where it unpacks it
-                shutil.unpack_archive(folder / archive.file, aside)
-                whole = aside / archive.folder / archive.name
+                shutil.unpack_archive(folder / archive.file, unpack_folder)
+                unpacked = unpack_folder / archive.folder / archive.name
     except (tarfile.TarError, shutil.ReadError, EOFError, zlib.error) as error:
         raise DataError(
             f"{folder / archive.file}: cannot be unpacked ({error}). Remove it and call again."
         ) from error
-    place.parent.mkdir(exist_ok=True)
-    whole.replace(place)
-    shutil.rmtree(aside)
+    target.parent.mkdir(exist_ok=True)
+    unpacked.replace(target)
+    shutil.rmtree(unpack_folder)
 
 
-class _Bar:
+class _ProgressBar:
     """A bar of bytes on stderr where that is a terminal; what is said stands above it."""
 
     def __init__(self, title: str):
@@ -247,15 +255,15 @@ class _Bar:
             delay=0.1,
         )
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> "_ProgressBar":
         return self
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
 
     def say(self, text: str) -> None:
-        self._bar.write(escaped(text), file=sys.stderr)
+        self._bar.write(escape_control_chars(text), file=sys.stderr)
 
-    def show(self, have: int, total: int | None) -> None:
+    def show(self, received_bytes: int, total: int | None) -> None:
         self._bar.total = total
-        self._bar.update(have - self._bar.n)
+        self._bar.update(received_bytes - self._bar.n)

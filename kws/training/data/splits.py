@@ -9,11 +9,11 @@ from kws.errors import AudioError, DataError
 from kws.training.data.clips import Clip, find_clips
 from kws.training.speech_commands.dataset import SILENCE, UNKNOWN
 
-PARTS = ("train", "validation", "test")
-LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+SPLITS = ("train", "validation", "test")
+SPLIT_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 
-def word_clips(folder: Path, words: Sequence[str] = ()) -> list[Clip]:
+def find_word_clips(folder: Path, words: Sequence[str] = ()) -> list[Clip]:
     """FOLDER/WORD/*.wav, as `find_clips` finds them; folders whose names begin with "_" hold no
     words. Raises DataError where there are none."""
     if not folder.is_dir():
@@ -39,34 +39,36 @@ def word_clips(folder: Path, words: Sequence[str] = ()) -> list[Clip]:
     return clips
 
 
-def hashed_parts(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
+def split_by_speaker_hash(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
     """The split by the SHA-1 of the speaker's name (arXiv 1804.03209, section 5.1): needs no lists,
     and stays as clips are added."""
-    parts: dict[str, list[Clip]] = {part: [] for part in PARTS}
+    clips_by_split: dict[str, list[Clip]] = {part: [] for part in SPLITS}
     for clip in clips:
-        parts[clip.part].append(clip)
-    return parts
+        clips_by_split[clip.part].append(clip)
+    return clips_by_split
 
 
-def listed_parts(
+def split_by_lists(
     clips: Sequence[Clip], folder: Path, warn: Callable[[str], None]
 ) -> dict[str, list[Clip]]:
     """The split by the lists in the data set; what stands in neither is for training. Raises
     DataError where a list is missing."""
-    part_of_file = {name: part for part, file in LISTS.items() for name in _listed(folder / file)}
-    parts: dict[str, list[Clip]] = {part: [] for part in PARTS}
+    split_of_file = {
+        name: part for part, file in SPLIT_LISTS.items() for name in _read_list(folder / file)
+    }
+    clips_by_split: dict[str, list[Clip]] = {part: [] for part in SPLITS}
     for clip in clips:
-        parts[part_of_file.pop(f"{clip.label}/{clip.path.name}", "train")].append(clip)
-    if part_of_file:
-        absent = next(iter(part_of_file))
+        clips_by_split[split_of_file.pop(f"{clip.label}/{clip.path.name}", "train")].append(clip)
+    if split_of_file:
+        absent = next(iter(split_of_file))
         warn(
-            f"{folder}: {len(part_of_file)} listed recordings are missing ({absent}, ...): "
+            f"{folder}: {len(split_of_file)} listed recordings are missing ({absent}, ...): "
             "figures are not comparable to published ones"
         )
-    return parts
+    return clips_by_split
 
 
-def archive_clips(folder: Path, words: Sequence[str]) -> tuple[list[Clip], list[Clip]]:
+def find_archive_clips(folder: Path, words: Sequence[str]) -> tuple[list[Clip], list[Clip]]:
     """Spoken clips and silent clips of the unpacked official test archive. Raises DataError where
     it is not that of these words.
 
@@ -80,12 +82,12 @@ def archive_clips(folder: Path, words: Sequence[str]) -> tuple[list[Clip], list[
         )
     clips = {name: find_clips(folder / name) for name in (*words, UNKNOWN, SILENCE)}
     spoken = [clip for name in words for clip in clips[name]] + [
-        _unknown(clip) for clip in clips[UNKNOWN]
+        _parse_unknown(clip) for clip in clips[UNKNOWN]
     ]
     return spoken, clips[SILENCE]
 
 
-def _listed(path: Path) -> list[str]:
+def _read_list(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -97,6 +99,6 @@ def _listed(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _unknown(clip: Clip) -> Clip:
+def _parse_unknown(clip: Clip) -> Clip:
     match = re.match(r"([a-z]+)_(.+?)_nohash_", clip.path.name)
     return Clip(clip.path, match[1], match[2]) if match else clip

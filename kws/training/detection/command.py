@@ -18,34 +18,34 @@ from kws.runtime.spotter import Spotter
 from kws.synth.confusables import pronunciations
 from kws.synth.engines.base import SynthError
 from kws.terminal.interrupts import Interrupts
-from kws.terminal.printers import check_place
+from kws.terminal.printers import check_writable
 from kws.terminal.progress import Progress
-from kws.terminal.stdio import escaped
+from kws.terminal.stdio import escape_control_chars
 from kws.training import distributed
-from kws.training.data.clips import without_words
-from kws.training.data.keyword_data import Folders, Material, check, gather
-from kws.training.detection.from_text import Speech, spoken
-from kws.training.detection.train import Hooks, train
-from kws.training.detection.two_stage import first_path, second, train_in_rounds
-from kws.training.fit.trainer import Recipe
+from kws.training.data.clips import exclude_words
+from kws.training.data.keyword_data import DataFolders, KeywordData, check, load_keyword_data
+from kws.training.detection.from_text import SynthConfig, spoken
+from kws.training.detection.train import Callbacks, train
+from kws.training.detection.two_stage import first_round_path, second_round_config, train_two_stage
+from kws.training.fit.trainer import TrainConfig
 from kws.training.model import pretrained
 from kws.training.model.network import NetworkConfig
-from kws.training.model.pretrained import with_trunk
+from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import pick_device
 from kws.training.speech_commands import command
 
 
 @dataclass(frozen=True)
 class Options:
-    """The wishes of one `kws train`. With `speech`, the folder of data is where it is put; `trunk`:
+    """The wishes of one `kws train`. With `speech`, the folder of data is where it is put; `init_from`:
     checkpoint to begin with."""
 
-    folders: Folders
-    speech: Speech | None
-    trunk: Path | None
+    folders: DataFolders
+    speech: SynthConfig | None
+    init_from: Path | None
     out: Path
     config: NetworkConfig
-    recipe: Recipe
+    train_config: TrainConfig
     reader: bool
     device: str
     resume: bool
@@ -59,72 +59,88 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
     Raises KwsError.
     """
     path = _model_path(options.out)
-    with distributed.joined(pick_device(options.device)):
+    with distributed.init_distributed(pick_device(options.device)):
         device = pick_device(options.device)
-        distributed.share(options.recipe.shards)  # raises before anything is read
-        if options.folders.mine and distributed.size() > 1:
+        distributed.local_micro_batches(
+            options.train_config.accumulate
+        )  # raises before anything is read
+        if options.folders.mine and distributed.world_size() > 1:
             raise DataError(
-                "--mine works in one process only. Train without torchrun, or without --mine."
+                "--hard-negatives-from works in one process only. Train without torchrun, or without --hard-negatives-from."
             )
-        if options.speech and distributed.size() > 1:
+        if options.speech and distributed.world_size() > 1:
             raise DataError("--from-text works in one process only. Train without torchrun.")
         # Before minutes of speaking end at a wrong path.
         check(options.config.words, options.folders)
         folders = (
-            _mining(options.folders, options.config.words) if options.speech else options.folders
+            _default_mining_folders(options.folders, options.config.words)
+            if options.speech
+            else options.folders
         )
-        rounds = (options.recipe, second(options.recipe)) if folders.mine else (options.recipe,)
+        rounds = (
+            (options.train_config, second_round_config(options.train_config))
+            if folders.mine
+            else (options.train_config,)
+        )
         start = (
-            with_trunk(options.config, options.trunk, options.recipe.seed)
-            if options.trunk
+            init_from_pretrained(options.config, options.init_from, options.train_config.seed)
+            if options.init_from
             else None
         )
-        card = pretrained.card(options.trunk) if options.trunk else {}
-        readings = _readings(options) if options.reader and not options.speech else (None,)
-        with _telling(rounds, options.as_json, path, options.resume, warn) as teller:
+        model_card = pretrained.model_card(options.init_from) if options.init_from else {}
+        verifier_candidates = (
+            _verifiers_from_recordings(options)
+            if options.reader and not options.speech
+            else (None,)
+        )
+        with _report_training(rounds, options.as_json, path, options.resume, warn) as reporter:
             if options.speech:
-                folders = spoken(options.speech, folders, say=teller.say, warn=warn)
-                readings = (_reading(options.speech, warn),)
-            material = gather(
+                folders = spoken(options.speech, folders, log=reporter.log, warn=warn)
+                verifier_candidates = (_verifier_from_text(options.speech, warn),)
+            keyword_data = load_keyword_data(
                 options.config.words,
                 folders,
-                warn=distributed.by_first(warn),
-                progress=teller.reading,
+                warn=distributed.rank_zero_only(warn),
+                progress=reporter.reading,
             )
             place = (
-                f"{distributed.size()} × {device.type}" if distributed.size() > 1 else device.type
+                f"{distributed.world_size()} × {device.type}"
+                if distributed.world_size() > 1
+                else device.type
             )
-            teller.say(f"{_amount(material)}, on {place}")
-            learn = train_in_rounds if folders.mine else train
-            document = learn(
-                material,
+            reporter.log(f"{_describe_amount(keyword_data)}, on {place}")
+            train_model = train_two_stage if folders.mine else train
+            document = train_model(
+                keyword_data,
                 options.config,
-                options.recipe,
+                options.train_config,
                 path,
                 device=device,
                 resume=options.resume,
                 start=start,
-                hooks=teller.hooks,
-                card=card,
-                readings=readings,
+                callbacks=reporter.callbacks,
+                model_card=model_card,
+                verifier_candidates=verifier_candidates,
             )
             if document:
                 for line in _summary(document, path):
-                    teller.say(line)
+                    reporter.log(line)
                 if options.speech:
-                    teller.say(
-                        f"{_page(path, material, folders, warn)}: what it misses and where it "
+                    reporter.log(
+                        f"{_write_report(path, keyword_data, folders, warn)}: what it misses and where it "
                         "fires, to look at and to listen to"
                     )
     return path
 
 
-def _page(path: Path, material: Material, folders: Folders, warn: Callable[[str], None]) -> Path:
+def _write_report(
+    path: Path, keyword_data: KeywordData, folders: DataFolders, warn: Callable[[str], None]
+) -> Path:
     """An evaluation of the model by what was held out, as a page beside it."""
     from kws.training.evaluate import command
     from kws.training.evaluate.test_streams import CLEAN
 
-    wishes = command.Options(
+    evaluate_options = command.Options(
         positives=folders.data,
         negatives=folders.negatives,
         background=(),
@@ -136,60 +152,66 @@ def _page(path: Path, material: Material, folders: Folders, warn: Callable[[str]
         as_json=False,
         html=path.with_suffix(".html"),
     )
-    heldout = {clip.path: clip for bank in material.heldout_negatives for clip in bank.clips}
+    heldout = {
+        clip.path: clip for dataset in keyword_data.heldout_negatives for clip in dataset.clips
+    }
     command.evaluate(
         Spotter.load(path),
-        [word.bank for word in material.heldout_words],
+        [word.dataset for word in keyword_data.heldout_words],
         [*heldout.values()],
-        wishes,
+        evaluate_options,
         warn,
     )
     return path.with_suffix(".html")
 
 
-def _mining(folders: Folders, words: Sequence[str]) -> Folders:
+def _default_mining_folders(folders: DataFolders, words: Sequence[str]) -> DataFolders:
     """What fires in the negatives is mined unless other recordings are given for it, if not all of
     them were held out."""
     if folders.mine:
         return folders
-    minable = any(clip.part == "train" for clip in without_words(folders.negatives, words)[0])
-    return replace(folders, mine=folders.negatives if minable else ())
+    has_training_clips = any(
+        clip.part == "train" for clip in exclude_words(folders.negatives, words)[0]
+    )
+    return replace(folders, mine=folders.negatives if has_training_clips else ())
 
 
-def _reading(speech: Speech, warn: Callable[[str], None]) -> pretrained.Reading | None:
+def _verifier_from_text(
+    speech: SynthConfig, warn: Callable[[str], None]
+) -> pretrained.VerifierSpec | None:
     """That of a word that is spoken: for certain, as only people's recordings could tell whether
     it helps."""
     try:
-        return pretrained.reading({speech.name: speech.sounds})
+        return pretrained.load_verifier({speech.name: speech.sounds})
     except SynthError as error:
         warn(f"the model gets no reader, which would avoid false alarms: {error}")
         return None
 
 
-def _readings(options: Options) -> Sequence[pretrained.Reading | None]:
+def _verifiers_from_recordings(options: Options) -> Sequence[pretrained.VerifierSpec | None]:
     """Of words that people recorded. Raises SynthError where nobody knows how they are pronounced,
     DataError where nothing reads."""
-    found = pretrained.readings(
+    candidates = pretrained.verifier_candidates(
         {word: pronunciations(word.replace("_", " ")) for word in options.config.words}
     )
-    if len(found) == 1:
+    if len(candidates) == 1:
         raise DataError(
-            f"models/{pretrained.READER}, which comes with kws, is not there. "
+            f"models/{pretrained.PHONE_RECOGNIZER_FILE}, which comes with kws, is not there. "
             "Install kws anew, or train without --reader."
         )
-    return found
+    return candidates
 
 
-def sort(options: command.Options, as_json: bool, warn: Callable[[str], None]) -> Path:
+def train_protocol(options: command.Options, as_json: bool, warn: Callable[[str], None]) -> Path:
     """Trains on the clips of a protocol as wished, otherwise like `run`."""
     path = _model_path(options.out)
     with (
-        distributed.joined(pick_device(options.device)),
-        _telling((options.recipe,), as_json, path, options.resume, warn) as teller,
+        distributed.init_distributed(pick_device(options.device)),
+        _report_training((options.train_config,), as_json, path, options.resume, warn) as reporter,
     ):
-        told = command.train(options, teller.hooks, warn, teller.reading)
-        for line in told:
-            teller.say(line)
+        report_lines = command.train(options, reporter.callbacks, warn, reporter.reading)
+        for line in report_lines:
+            reporter.log(line)
     return path
 
 
@@ -197,35 +219,39 @@ def _model_path(path: Path) -> Path:
     """Checked before hours of training end at a place that cannot be written."""
     if path.suffix != ".onnx":
         raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
-    check_place(path)
+    check_writable(path)
     return path
 
 
 @contextmanager
-def _telling(
-    rounds: Sequence[Recipe], as_json: bool, path: Path, resume: bool, warn: Callable[[str], None]
-) -> Iterator["_Teller"]:
+def _report_training(
+    rounds: Sequence[TrainConfig],
+    as_json: bool,
+    path: Path,
+    resume: bool,
+    warn: Callable[[str], None],
+) -> Iterator["_ProgressReporter"]:
     """Around a training: Ctrl-C waits for the end of a step, and what was saved is said."""
-    teller = _Teller(rounds, as_json, warn)
+    reporter = _ProgressReporter(rounds, as_json, warn)
     try:
-        with teller.interrupts:
-            yield teller
+        with reporter.interrupts:
+            yield reporter
     except KeyboardInterrupt:
-        teller.say(_stopped(teller.checkpoint(path), teller.last_epoch, resume))
+        reporter.log(_stop_message(reporter.checkpoint(path), reporter.last_epoch, resume))
         raise
     finally:
-        teller.close()
+        reporter.close()
 
 
-def _amount(material: Material) -> str:
+def _describe_amount(keyword_data: KeywordData) -> str:
     seconds = (
-        sum(word.bank.seconds for word in material.words),
-        sum(source.bank.seconds for source in material.negatives),
+        sum(word.dataset.seconds for word in keyword_data.words),
+        sum(source.dataset.seconds for source in keyword_data.negatives),
     )
     return f"{seconds[0] / 60:.1f} min of the word, {seconds[1] / 3600:.2f} h of other sounds"
 
 
-def _stopped(checkpoint: Path, last_epoch: int, resumed: bool) -> str:
+def _stop_message(checkpoint: Path, last_epoch: int, resumed: bool) -> str:
     """A checkpoint that this run did not write may be that of another one."""
     if last_epoch:
         return f"stopped; {checkpoint} holds the last whole epoch, go on with --resume"
@@ -235,22 +261,22 @@ def _stopped(checkpoint: Path, last_epoch: int, resumed: bool) -> str:
     )
 
 
-class _Teller:
+class _ProgressReporter:
     """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout; of
     several processes the first alone.
 
     Ctrl-C waits for the end of a step.
     """
 
-    def __init__(self, rounds: Sequence[Recipe], as_json: bool, warn: Callable[[str], None]):
-        self.interrupts = Interrupts(self._stopping)
+    def __init__(self, rounds: Sequence[TrainConfig], as_json: bool, warn: Callable[[str], None]):
+        self.interrupts = Interrupts(self._announce_stop)
         self.last_epoch = 0  # that this run saved
         self._as_json = as_json
         self._steps_per_epoch = rounds[0].steps_per_epoch
         # Epochs with which a round ends.
-        self._ends = tuple(accumulate(recipe.epochs for recipe in rounds))
-        self._visible = sys.stderr.isatty() and distributed.first()
-        steps = self._ends[-1] * self._steps_per_epoch
+        self._round_ends = tuple(accumulate(train_config.epochs for train_config in rounds))
+        self._visible = sys.stderr.isatty() and distributed.is_rank_zero()
+        steps = self._round_ends[-1] * self._steps_per_epoch
         self._bar = tqdm(
             total=steps,
             unit="step",
@@ -259,8 +285,12 @@ class _Teller:
             leave=False,
             delay=0.1,
         )
-        self.hooks = Hooks(
-            step=self._step, epoch=self._epoch, say=self.say, warn=warn, listening=self._listening
+        self.callbacks = Callbacks(
+            step=self._step,
+            epoch=self._epoch,
+            log=self.log,
+            warn=warn,
+            file_progress=self._file_progress,
         )
 
     def reading(self, clips: Iterable) -> Iterable:
@@ -273,29 +303,29 @@ class _Teller:
             leave=False,
         )
 
-    def say(self, text: str) -> None:
-        if distributed.first():
-            self._bar.write(escaped(text), file=sys.stderr)
+    def log(self, text: str) -> None:
+        if distributed.is_rank_zero():
+            self._bar.write(escape_control_chars(text), file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()
 
     def checkpoint(self, path: Path) -> Path:
         """That of a model file, or of its first round where this is not over."""
-        first = len(self._ends) > 1 and self.last_epoch <= self._ends[0]
-        return (first_path(path) if first else path).with_suffix(".pt")
+        first = len(self._round_ends) > 1 and self.last_epoch <= self._round_ends[0]
+        return (first_round_path(path) if first else path).with_suffix(".pt")
 
     @contextmanager
-    def _listening(self, paths: Sequence[Path]) -> Iterator[Callable[[float], None]]:
+    def _file_progress(self, paths: Sequence[Path]) -> Iterator[Callable[[float], None]]:
         progress = Progress(map(recordings.duration_seconds, paths))
         try:
-            yield progress.heard
+            yield progress.advance
         finally:
             progress.close()
 
     @staticmethod
-    def _stopping() -> None:
-        if not distributed.first():
+    def _announce_stop() -> None:
+        if not distributed.is_rank_zero():
             return
         # From inside a signal handler: Python's own stderr may be in the middle of a line.
         with suppress(OSError):
@@ -304,7 +334,7 @@ class _Teller:
     def _step(self, step: int, loss: float) -> None:
         last = (step + 1) % self._steps_per_epoch == 0
         # Then comes validation, for which the other processes wait.
-        self.interrupts.patient = not (last and distributed.first())
+        self.interrupts.graceful = not (last and distributed.is_rank_zero())
         self.interrupts.check()
         self._bar.n = step + 1
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -312,16 +342,18 @@ class _Teller:
 
     def _epoch(self, entry: dict) -> None:
         self.last_epoch = entry["epoch"]
-        self._tell(entry)
-        self.interrupts.patient = entry["epoch"] not in self._ends  # after these comes calibration
+        self._report_epoch(entry)
+        self.interrupts.graceful = (
+            entry["epoch"] not in self._round_ends
+        )  # after these comes calibration
         self.interrupts.check()
 
-    def _tell(self, entry: dict) -> None:
+    def _report_epoch(self, entry: dict) -> None:
         if self._as_json:
             print(json.dumps(entry), flush=True)
             return
-        self.say(
-            f"epoch {entry['epoch']:3d} of {self._ends[-1]}  loss {entry['loss']:.3f}  "
+        self.log(
+            f"epoch {entry['epoch']:3d} of {self._round_ends[-1]}  loss {entry['loss']:.3f}  "
             f"{_validation(entry)}"
         )
 
@@ -353,11 +385,11 @@ def _summary(document: dict, path: Path) -> list[str]:
                 "nothing: add --negatives"
             )
         ]
-    alike = document.get("neighbours")
-    if alike:
-        own = document["events"]["threshold"][0]
+    confusables = document.get("confusables")
+    if confusables:
+        threshold = document["events"]["threshold"][0]
         table.append(
-            f"  of {alike['clips']} clips of what sounds like it {alike['fire']} fire at "
-            f"{own:.3f}, its own threshold"
+            f"  of {confusables['clips']} clips of what sounds like it {confusables['alarms']} fire at "
+            f"{threshold:.3f}, its own threshold"
         )
     return [f"{path} (calibrated on {hours:.2f} h)", *table]

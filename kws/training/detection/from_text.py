@@ -20,23 +20,23 @@ from typing import ClassVar
 
 from kws.errors import DataError
 from kws.synth import phonemes, phrase
-from kws.synth.confusables import guesses, pronunciations
-from kws.synth.corpus import neighbour_lines, progress, read_list
+from kws.synth.confusables import explain_unknown_words, pronunciations
+from kws.synth.corpus import format_confusables, progress, read_phrase_list
 from kws.synth.engines import registry
-from kws.synth.engines.base import Engine
-from kws.synth.plan import Clip, planned, spoken_as
+from kws.synth.engines.base import SpeechEngine
+from kws.synth.plan import PlannedClip, file_under_word, plan_clips
 from kws.synth.render import speak
-from kws.terminal.printers import replace_file
-from kws.training.data.keyword_data import Folders
+from kws.terminal.printers import write_atomically
+from kws.training.data.keyword_data import DataFolders
 
-NEIGHBOURS = 60  # words that share sounds; their parts and orders come on top
-NEIGHBOUR_CLIPS, SENTENCE_CLIPS = 0.015, 0.005  # of each, for one clip of the phrase
-CARRIED_CLIPS = 0.2  # of all carriers together
-WORDS, CARRIED, SENTENCES = "words", "carried", "sentences"
+MAX_CONFUSABLES = 60  # words that share sounds; their parts and orders come on top
+CONFUSABLE_CLIP_RATIO, SENTENCE_CLIP_RATIO = 0.015, 0.005  # of each, for one clip of the phrase
+IN_CONTEXT_CLIP_RATIO = 0.2  # of all carriers together
+WORDS, IN_CONTEXT, SENTENCES = "words", "carried", "sentences"
 
 
 @dataclass(frozen=True)
-class Speech:
+class SynthConfig:
     """What is to be spoken: clips of the phrase, and how it is pronounced (ARPAbet), if not
     as spelled."""
 
@@ -51,106 +51,134 @@ class Speech:
     @property
     def name(self) -> str:
         """The word as a model names it."""
-        return phrase.folder_name(phrase.checked(self.phrase))
+        return phrase.folder_name(phrase.normalize(self.phrase))
 
     @property
     def sounds(self) -> tuple[str, ...]:
         """The ways to pronounce it, each a letter for a sound. Raises SynthError where that cannot
         be found out."""
-        given = [phonemes.to_kokoro(phonemes.checked(each)) for each in self.pronunciations]
-        return pronunciations(phrase.checked(self.phrase), given)
+        kokoro_phones = [
+            phonemes.to_kokoro(phonemes.normalize(each)) for each in self.pronunciations
+        ]
+        return pronunciations(phrase.normalize(self.phrase), kokoro_phones)
 
 
 def spoken(
-    speech: Speech, folders: Folders, *, say: Callable[[str], None], warn: Callable[[str], None]
-) -> Folders:
+    speech: SynthConfig,
+    folders: DataFolders,
+    *,
+    log: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> DataFolders:
     """The folders, with those of spoken clips below `folders.data`; speaks what is missing there.
     Clips of other plans are left out.
 
     Raises KwsError where the phrase cannot be spoken.
     """
-    text, said = phrase.checked(speech.phrase), tuple(map(phonemes.checked, speech.pronunciations))
+    text, arpabet = (
+        phrase.normalize(speech.phrase),
+        tuple(map(phonemes.normalize, speech.pronunciations)),
+    )
     found = registry.found(piper_voices=speech.piper_voices)
-    for remark in (*phrase.remarks(speech.phrase), *guesses(text)) if not said else ():
-        warn(remark)
-    for engine, lack in found.lacking:
-        warn(f"{engine.name} does not speak, it needs {lack}: {engine.install}")
-    neighbours = _neighbours(text, said, folders.data, say)
-    plans = _plans(speech, text, said, neighbours, found.ready)
-    for place, what, clips in plans:
-        if any(not (folders.data / place / clip.file).exists() for clip in clips):
-            say(f"speaking {what}: {len(clips)} clips")
-            for trouble in speak(
-                clips, found.ready, folders.data / place, progress=progress
-            ).troubles:
-                warn(trouble)
-    planned_files = {
-        folders.data / place / clip.file for place, _, clips in plans for clip in clips
+    for note in (
+        (*phrase.explain_capitals(speech.phrase), *explain_unknown_words(text))
+        if not arpabet
+        else ()
+    ):
+        warn(note)
+    for engine, requirement in found.unavailable:
+        warn(f"{engine.name} does not speak, it needs {requirement}: {engine.install}")
+    confusables = _load_confusables(text, arpabet, folders.data, log)
+    clip_plans = _plan_folders(speech, text, arpabet, confusables, found.available)
+    for subfolder, description, clips in clip_plans:
+        if any(not (folders.data / subfolder / clip.file).exists() for clip in clips):
+            log(f"speaking {description}: {len(clips)} clips")
+            for error_message in speak(
+                clips, found.available, folders.data / subfolder, progress=progress
+            ).error_messages:
+                warn(error_message)
+    planned_paths = {
+        folders.data / subfolder / clip.file for subfolder, _, clips in clip_plans for clip in clips
     }
-    places = {place for place, _, clips in plans if clips}
+    subfolders = {subfolder for subfolder, _, clips in clip_plans if clips}
     return replace(
         folders,
         data=folders.data / WORDS,
         negatives=(folders.data / SENTENCES, *folders.negatives),
-        phrases=(*([folders.data / CARRIED] if CARRIED in places else []), *folders.phrases),
-        alike=True,
-        left_out=frozenset(
-            path for path in folders.data.rglob("*.wav") if path not in planned_files
+        phrases=(
+            *([folders.data / IN_CONTEXT] if IN_CONTEXT in subfolders else []),
+            *folders.phrases,
+        ),
+        confusables=True,
+        excluded=frozenset(
+            path for path in folders.data.rglob("*.wav") if path not in planned_paths
         ),
     )
 
 
-def _plans(
-    speech: Speech,
+def _plan_folders(
+    speech: SynthConfig,
     text: str,
-    said: Sequence[str],
-    neighbours: Sequence[str],
-    ready: Sequence[Engine],
-) -> list[tuple[str, str, list[Clip]]]:
+    arpabet: Sequence[str],
+    confusables: Sequence[str],
+    available: Sequence[SpeechEngine],
+) -> list[tuple[str, str, list[PlannedClip]]]:
     """Where each kind of clips belongs, what it is, and the clips."""
-    few, rare = (max(round(speech.clips * share), 1) for share in (NEIGHBOUR_CLIPS, SENTENCE_CLIPS))
+    clips_per_confusable, clips_per_sentence = (
+        max(round(speech.clips * share), 1)
+        for share in (CONFUSABLE_CLIP_RATIO, SENTENCE_CLIP_RATIO)
+    )
     # Engines say these as they are spelled.
-    carriers = [] if said else [carrier.format(text) for carrier in _lines("carriers.txt")]
-    each = max(round(speech.clips * CARRIED_CLIPS / max(len(carriers), 1)), 1)
+    carriers = [] if arpabet else [carrier.format(text) for carrier in _read_lines("carriers.txt")]
+    each = max(round(speech.clips * IN_CONTEXT_CLIP_RATIO / max(len(carriers), 1)), 1)
     sentences = [
         line
-        for line in _lines("sentences.txt")
+        for line in _read_lines("sentences.txt")
         if f" {text} " not in f" {' '.join(re.findall(r'[a-z]+', line.lower()))} "
     ]
-    carried = [spoken_as(clip, speech.name) for clip in planned(carriers, each, ready, speech.seed)]
+    in_context_clips = [
+        file_under_word(clip, speech.name)
+        for clip in plan_clips(carriers, each, available, speech.seed)
+    ]
     return [
-        (WORDS, "the phrase", planned([text], speech.clips, ready, speech.seed, said)),
-        (WORDS, "what sounds like it", planned(neighbours, few, ready, speech.seed)),
-        (CARRIED, "the phrase within a few words", carried),
-        (SENTENCES, "sentences", planned(sentences, rare, ready, speech.seed)),
+        (WORDS, "the phrase", plan_clips([text], speech.clips, available, speech.seed, arpabet)),
+        (
+            WORDS,
+            "what sounds like it",
+            plan_clips(confusables, clips_per_confusable, available, speech.seed),
+        ),
+        (IN_CONTEXT, "the phrase within a few words", in_context_clips),
+        (SENTENCES, "sentences", plan_clips(sentences, clips_per_sentence, available, speech.seed)),
     ]
 
 
-def _neighbours(
-    text: str, pronunciations: Sequence[str], folder: Path, say: Callable[[str], None]
+def _load_confusables(
+    text: str, pronunciations: Sequence[str], folder: Path, log: Callable[[str], None]
 ) -> list[str]:
     """What the list says; those of which a folder could not be told from the phrase's are
     passed over."""
     path = folder / "neighbours.txt"
     if not path.exists():
-        replace_file(path, (neighbour_lines(text, pronunciations, NEIGHBOURS) + "\n").encode())
-        say(
+        write_atomically(
+            path, (format_confusables(text, pronunciations, MAX_CONFUSABLES) + "\n").encode()
+        )
+        log(
             f"{path} lists what sounds like '{text}': edit it, and give the same command again, "
             "to have other words told from it"
         )
-    listed = list(dict.fromkeys(map(phrase.checked, read_list(path))))
-    if text in listed:
+    listed_phrases = list(dict.fromkeys(map(phrase.normalize, read_phrase_list(path))))
+    if text in listed_phrases:
         raise DataError(f"{path}: lists '{text}' itself. Delete that line.")
     return list(
         {
             phrase.folder_name(each): each
-            for each in listed
+            for each in listed_phrases
             if phrase.folder_name(each) != phrase.folder_name(text)
         }.values()
     )
 
 
-def _lines(name: str) -> list[str]:
+def _read_lines(name: str) -> list[str]:
     return [
         line
         for line in (files("kws.synth") / name).read_text(encoding="utf-8").splitlines()

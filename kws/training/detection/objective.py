@@ -18,14 +18,14 @@ from kws.training.model.network import NetworkConfig, Output
 
 
 @dataclass(frozen=True)
-class Targets:
+class TargetZones:
     """Zones around the end of a word, in seconds."""
 
     early_seconds: float = 0.1  # firing this much before the end is neither asked for nor punished
     fire_from_seconds: float = 0.05
     fire_until_seconds: float = 0.16
     late_seconds: float = 0.5  # nor is going on firing until then
-    extent_weight: float = 2.0
+    boundary_weight: float = 2.0
     mean_weight: float = 0.5
 
 
@@ -38,7 +38,7 @@ def frame_ends(config: NetworkConfig, frames: int, device: torch.device) -> Tens
 
 
 def detection_loss(
-    output: Output, word: Tensor, places: Tensor, config: NetworkConfig, targets: Targets
+    output: Output, word: Tensor, endpoints: Tensor, config: NetworkConfig, targets: TargetZones
 ) -> Tensor:
     """Loss of a batch. word [B]: index or -1; places [B, P, 2]: start and end in seconds, NaN where
     there is none or none is known."""
@@ -46,42 +46,49 @@ def detection_loss(
     # The shift keeps it finite, and its gradient alive, where p is 1.
     log_not_p = torch.log(-torch.expm1(log_p - 1e-9))
     ends = frame_ends(config, log_p.shape[-1], log_p.device)
-    places = places.float()
-    after = ends - places[:, :, 1:]  # [B, P, F]: how long the word has been over; NaN where unknown
-    unknown = after.isnan().all(2).all(1)[:, None]  # [B, 1]
-    mine = F.one_hot(word + 1, len(config.words) + 1)[:, 1:].bool()[..., None]  # [B, W, 1]
-    fire = (after >= targets.fire_from_seconds) & (after <= targets.fire_until_seconds)
-    free = ((after >= -targets.early_seconds) & (after <= targets.late_seconds)).any(1) | unknown
-    fires = mine & fire.any(1)[:, None]
+    endpoints = endpoints.float()
+    seconds_since_end = (
+        ends - endpoints[:, :, 1:]
+    )  # [B, P, F]: how long the word has been over; NaN where unknown
+    is_unaligned = seconds_since_end.isnan().all(2).all(1)[:, None]  # [B, 1]
+    is_keyword = F.one_hot(word + 1, len(config.words) + 1)[:, 1:].bool()[..., None]  # [B, W, 1]
+    in_fire_zone = (seconds_since_end >= targets.fire_from_seconds) & (
+        seconds_since_end <= targets.fire_until_seconds
+    )
+    is_ignored = (
+        (seconds_since_end >= -targets.early_seconds) & (seconds_since_end <= targets.late_seconds)
+    ).any(1) | is_unaligned
+    is_target = is_keyword & in_fire_zone.any(1)[:, None]
     return (
-        -(log_p * fires).sum() / _count(fires)
-        + _unplaced_loss(log_p, mine.squeeze(-1) & unknown)
-        + _elsewhere_loss(log_not_p, ~(mine & free[:, None]), targets.mean_weight)
-        + targets.extent_weight * _extent_loss(output.extents, ends, places, fire, fires)
+        -(log_p * is_target).sum() / _count(is_target)
+        + _unaligned_loss(log_p, is_keyword.squeeze(-1) & is_unaligned)
+        + _negative_loss(log_not_p, ~(is_keyword & is_ignored[:, None]), targets.mean_weight)
+        + targets.boundary_weight
+        * _boundary_loss(output.boundaries, ends, endpoints, in_fire_zone, is_target)
     )
 
 
-def _unplaced_loss(log_p: Tensor, anywhere: Tensor) -> Tensor:
-    return -(log_p.amax(-1) * anywhere).sum() / _count(anywhere)
+def _unaligned_loss(log_p: Tensor, is_unaligned_positive: Tensor) -> Tensor:
+    return -(log_p.amax(-1) * is_unaligned_positive).sum() / _count(is_unaligned_positive)
 
 
-def _elsewhere_loss(log_not_p: Tensor, silent: Tensor, mean_weight: float) -> Tensor:
-    masked = log_not_p * silent
+def _negative_loss(log_not_p: Tensor, is_negative: Tensor, mean_weight: float) -> Tensor:
+    masked = log_not_p * is_negative
     return -masked.amin(-1).mean() - mean_weight * masked.mean(-1).mean()
 
 
-def _extent_loss(
-    extents: Tensor, ends: Tensor, places: Tensor, fire: Tensor, fires: Tensor
+def _boundary_loss(
+    boundaries: Tensor, ends: Tensor, endpoints: Tensor, in_fire_zone: Tensor, is_target: Tensor
 ) -> Tensor:
     """How far the frames that fire are off in saying where the word began and ended (seconds). fire
     [B, P, F]: for which place."""
     # [B, 1, 2, F]
-    truth = ((ends - places.nan_to_num()[..., None]) * fire[:, :, None]).sum(1)[:, None]
-    error = F.smooth_l1_loss(extents, truth.expand_as(extents), reduction="none", beta=0.05)
-    return (error * fires[:, :, None]).sum() / _count(fires)
+    target = ((ends - endpoints.nan_to_num()[..., None]) * in_fire_zone[:, :, None]).sum(1)[:, None]
+    error = F.smooth_l1_loss(boundaries, target.expand_as(boundaries), reduction="none", beta=0.05)
+    return (error * is_target[:, :, None]).sum() / _count(is_target)
 
 
-def _count(chosen: Tensor) -> Tensor:
+def _count(mask: Tensor) -> Tensor:
     """How many are chosen: with several processes the mean of their counts, so that the mean of
     their losses is that of all clips."""
-    return distributed.mean(chosen.sum().float()).clamp_min(1 / distributed.size())
+    return distributed.all_reduce_mean(mask.sum().float()).clamp_min(1 / distributed.world_size())

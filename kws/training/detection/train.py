@@ -11,258 +11,285 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kws.audio.folders import beside
+from kws.audio.folders import sibling_path
 from kws.audio.recordings import SAMPLE_RATE
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.model_file import FORMAT
 from kws.runtime.postprocess import EventSettings
 from kws.training import distributed
-from kws.training.augment.mixer import Batch, Mixer, Word, placed_word
-from kws.training.augment.waveform import augment, chance
-from kws.training.data.clips import Bank
-from kws.training.data.keyword_data import Material, heldout_waves
-from kws.training.detection.objective import Targets, detection_loss
+from kws.training.augment.mixer import Batch, ExampleMixer, WordClips, aligned_word
+from kws.training.augment.waveform import augment, seeded_generator
+from kws.training.data.clips import ClipDataset
+from kws.training.data.keyword_data import KeywordData, heldout_waves
+from kws.training.detection.objective import TargetZones, detection_loss
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import (
-    RATES,
-    UNMEASURED,
-    UNMEASURED_READ,
+    CALIBRATION_RATES,
+    DEFAULT_THRESHOLD,
+    DEFAULT_THRESHOLD_WITH_VERIFIER,
     calibrate,
-    supports,
-    with_defaults,
+    is_rate_measurable,
+    set_default_thresholds,
 )
-from kws.training.fit.trainer import Heard, Recipe, Run, Task, fit
+from kws.training.fit.trainer import Objective, PreparedBatch, TrainConfig, TrainState, fit
 from kws.training.model import provenance
 from kws.training.model.export import export
 from kws.training.model.network import NetworkConfig, ScanningCNN
-from kws.training.model.pretrained import Reading
+from kws.training.model.pretrained import VerifierSpec
 
 VALIDATION_CLIPS = 200
 VALIDATION_SECONDS = 1200.0
 NOISY_SNR_DB = 10.0
 
 # Around hearing files: is told of seconds heard.
-Listening = Callable[[Sequence[Path]], AbstractContextManager[Callable[[float], None]]]
+FileProgress = Callable[[Sequence[Path]], AbstractContextManager[Callable[[float], None]]]
 
 
 @dataclass(frozen=True)
-class Hooks:
+class Callbacks:
     """How a session tells what it does."""
 
     step: Callable[[int, float], None] = lambda step, loss: None
     epoch: Callable[[dict], None] = lambda entry: None
-    say: Callable[[str], None] = lambda text: None
+    log: Callable[[str], None] = lambda text: None
     warn: Callable[[str], None] = lambda text: None
-    listening: Listening = lambda paths: nullcontext(lambda seconds: None)
+    file_progress: FileProgress = lambda paths: nullcontext(lambda seconds: None)
 
 
 def train(
-    material: Material,
+    keyword_data: KeywordData,
     config: NetworkConfig,
-    recipe: Recipe,
+    train_config: TrainConfig,
     path: Path,
     *,
     device: torch.device,
     resume: bool = False,
     start: ScanningCNN | None = None,
-    hooks: Hooks = Hooks(),
-    card: dict[str, Any] | None = None,
-    readings: Sequence[Reading | None] = (None,),
+    callbacks: Callbacks = Callbacks(),
+    model_card: dict[str, Any] | None = None,
+    verifier_candidates: Sequence[VerifierSpec | None] = (None,),
     workers: int = 1,
 ) -> dict | None:
     """Trains, exports to `path` (.onnx; the checkpoint stands beside it as .pt), calibrates.
     Returns the model's document.
 
-    `card` adds to the document: sources with their licences, notes. With `resume` it goes on from
-    the checkpoint; `start` is a network whose weights a new run begins with. Of the `readings` one
+    `model_card` adds to the document: sources with their licences, notes. With `resume` it goes on from
+    the checkpoint; `start` is a network whose weights a new run begins with. Of the `verifier_candidates` one
     makes the reader in the model file: the one with which fewest of the held-out words are missed;
     where one is None, that means without. Of several processes all must come here with the same
     arguments; only the first writes, and gets the document.
     """
-    run = Run(config, recipe, device, material.fingerprint())
+    run = TrainState(config, train_config, device, keyword_data.fingerprint())
     if start is not None:
-        run.begin_with(start)
+        run.init_from(start)
     checkpoint = path.with_suffix(".pt")
     if resume:
-        hooks.say(run.go_on(checkpoint))
-    mixer = Mixer(
-        material.names,
-        material.words,
-        material.negatives,
-        material.noises,
-        clip_seconds=recipe.clip_seconds,
+        callbacks.log(run.resume_from(checkpoint))
+    mixer = ExampleMixer(
+        keyword_data.names,
+        keyword_data.words,
+        keyword_data.negatives,
+        keyword_data.noises,
+        clip_seconds=train_config.clip_seconds,
         earliest_end_seconds=config.clip_frame_samples / SAMPLE_RATE,
-        batch=recipe.batch,
-        speeds=recipe.speeds,
-        seed=recipe.seed,
+        batch=train_config.batch,
+        speed_range=train_config.speed_range,
+        seed=train_config.seed,
     )
-    scratch = beside(path, ".epoch.onnx")
+    scratch = sibling_path(path, ".epoch.onnx")
     try:
         fit(
             run,
             mixer,
-            detection_task(material.rooms.to(device), recipe, config),
+            detection_objective(keyword_data.rooms.to(device), train_config, config),
             path=checkpoint,
-            validate=lambda network: _validate(network, material, scratch),
-            on_step=hooks.step,
-            on_epoch=hooks.epoch,
+            validate=lambda network: _validate(network, keyword_data, scratch),
+            on_step=callbacks.step,
+            on_epoch=callbacks.epoch,
             workers=workers,
         )
     finally:
         with suppress(OSError):
             scratch.unlink()
-    with distributed.together():
+    with distributed.raise_on_any_rank():
         return (
-            finish(run, material, path, card or {}, hooks, readings)
-            if distributed.first()
+            export_calibrated(
+                run, keyword_data, path, model_card or {}, callbacks, verifier_candidates
+            )
+            if distributed.is_rank_zero()
             else None
         )
 
 
-def detection_task(rooms: Tensor, recipe: Recipe, config: NetworkConfig) -> Task:
+def detection_objective(
+    rooms: Tensor, train_config: TrainConfig, config: NetworkConfig
+) -> Objective:
     """To fire at the end of words in mixed batches, as microphones might have heard them."""
 
-    def hear(batch: Batch, index: int) -> Heard:
+    def prepare(batch: Batch, index: int) -> PreparedBatch:
         return (
-            augment(batch, rooms, recipe.snr_db, chance(recipe.seed, index)),
+            augment(batch, rooms, train_config.snr_db, seeded_generator(train_config.seed, index)),
             batch.word,
-            batch.places,
+            batch.endpoints,
         )
 
-    def loss(network: nn.Module, heard: Heard) -> Tensor:
-        audio, word, places = heard
+    def loss(network: nn.Module, prepared: PreparedBatch) -> Tensor:
+        audio, word, endpoints = prepared
         output, _ = network(audio)
-        return detection_loss(output, word, places, config, Targets())
+        return detection_loss(output, word, endpoints, config, TargetZones())
 
-    return Task(hear, loss)
+    return Objective(prepare, loss)
 
 
-def finish(
-    run: Run,
-    material: Material,
+def export_calibrated(
+    run: TrainState,
+    keyword_data: KeywordData,
     path: Path,
-    card: dict[str, Any],
-    hooks: Hooks,
-    readings: Sequence[Reading | None],
+    model_card: dict[str, Any],
+    callbacks: Callbacks,
+    verifier_candidates: Sequence[VerifierSpec | None],
 ) -> dict:
     """Exports the trained network, calibrates it on the held-out material and writes both into the
     model file."""
-    hooks.say("exporting and calibrating")
-    scratch = beside(path, ".basis.onnx")
-    reading = chosen(run.trained, material, scratch, readings, hooks.say)
+    callbacks.log("exporting and calibrating")
+    scratch = sibling_path(path, ".basis.onnx")
+    verifier = select_verifier(
+        run.ema_network, keyword_data, scratch, verifier_candidates, callbacks.log
+    )
     document = {
-        **calibrated(run.trained, material, scratch, reading),
-        **provenance_of(run, notes=material.notes),
-        "sources": list(material.sources),
-        **card,
+        **calibrate_network(run.ema_network, keyword_data, scratch, verifier),
+        **provenance_of(run, notes=keyword_data.notes),
+        "sources": list(keyword_data.sources),
+        **model_card,
     }
-    export(run.trained, document, path, reading)
+    export(run.ema_network, document, path, verifier)
     return document
 
 
-def chosen(
+def select_verifier(
     network: ScanningCNN,
-    material: Material,
+    keyword_data: KeywordData,
     scratch: Path,
-    readings: Sequence[Reading | None],
-    say: Callable[[str], None],
-) -> Reading | None:
+    verifier_candidates: Sequence[VerifierSpec | None],
+    log: Callable[[str], None],
+) -> VerifierSpec | None:
     """Of several readings, the first of which is none, the one with which fewest of the held-out
     words are missed in noise; the earlier where as many are, and none where too little is held out
     to tell."""
-    if len(readings) == 1:
-        return readings[0]
+    if len(verifier_candidates) == 1:
+        return verifier_candidates[0]
     rate = min(
-        (each for each in RATES if each >= 1 and supports(material.heldout_hours, each)),
+        (
+            each
+            for each in CALIBRATION_RATES
+            if each >= 1 and is_rate_measurable(keyword_data.heldout_hours, each)
+        ),
         default=None,
     )
     if rate is None:
-        say(
-            f"no reader: too little other speech is held out ({material.heldout_hours:.2f} h) to "
+        log(
+            f"no reader: too little other speech is held out ({keyword_data.heldout_hours:.2f} h) to "
             "tell if it would help; add --negatives"
         )
         return None
-    without, *with_it = missed = [
-        _missed_in_noise(uncalibrated(network, scratch, _even(network), each), material, rate)
-        for each in readings
+    without_verifier, *with_verifier = miss_rates = [
+        _noisy_miss_rate(
+            load_uncalibrated(network, scratch, _neutral_settings(network), each),
+            keyword_data,
+            rate,
+        )
+        for each in verifier_candidates
     ]
-    told = (
-        f"{min(with_it):.1%} of the held-out words are missed in noise with it, {without:.1%} "
+    comparison = (
+        f"{min(with_verifier):.1%} of the held-out words are missed in noise with it, {without_verifier:.1%} "
         f"without, at {rate:g} false alarms/h"
     )
-    say(
-        f"a reader confirms the words: {told}"
-        if min(with_it) < without
-        else f"no reader, it would not help: {told}"
+    log(
+        f"a reader confirms the words: {comparison}"
+        if min(with_verifier) < without_verifier
+        else f"no reader, it would not help: {comparison}"
     )
-    return readings[int(np.argmin(missed))]
+    return verifier_candidates[int(np.argmin(miss_rates))]
 
 
-def _missed_in_noise(engine: OnnxEngine, material: Material, rate: float) -> float:
+def _noisy_miss_rate(engine: OnnxEngine, keyword_data: KeywordData, rate: float) -> float:
     """Mean over the words, at no more than so many false alarms per hour; all, where every
     threshold has more."""
     words = [
         _word_trials(engine, word, NOISY_SNR_DB, VALIDATION_CLIPS)
-        for word in material.heldout_words
+        for word in keyword_data.heldout_words
     ]
-    silence = scored_words.listen(engine, heldout_waves(material))
-    rows = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)["rows"]
-    missed = {
+    silence = scored_words.score_waves(engine, heldout_waves(keyword_data))
+    rows = calibrate(engine, words, silence, keyword_data.heldout_hours, engine.info.events)["rows"]
+    miss_rates = {
         row["word"]: row.get("miss_rate", 0.0)
         for row in rows
         if row["false_alarms_per_hour"] == rate
     }
-    return float(np.mean([missed.get(word, 1.0) for word in material.names]))
+    return float(np.mean([miss_rates.get(word, 1.0) for word in keyword_data.names]))
 
 
-def calibrated(
-    network: ScanningCNN, material: Material, scratch: Path, reading: Reading | None
+def calibrate_network(
+    network: ScanningCNN, keyword_data: KeywordData, scratch: Path, verifier: VerifierSpec | None
 ) -> dict:
     """What a model's document says of the network, its thresholds and its latency, by the
     held-out material."""
-    engine = uncalibrated(network, scratch, _even(network), reading)
-    words = [_word_trials(engine, word, None) for word in material.heldout_words]
-    silence = scored_words.listen(engine, heldout_waves(material))
-    table = calibrate(engine, words, silence, material.heldout_hours, engine.info.events)
-    otherwise = [UNMEASURED_READ if reading else UNMEASURED] * len(words)
-    settings = with_defaults(engine.info.events, material.names, table, otherwise)
+    engine = load_uncalibrated(network, scratch, _neutral_settings(network), verifier)
+    words = [_word_trials(engine, word, None) for word in keyword_data.heldout_words]
+    silence = scored_words.score_waves(engine, heldout_waves(keyword_data))
+    table = calibrate(engine, words, silence, keyword_data.heldout_hours, engine.info.events)
+    unmeasured_notes = [DEFAULT_THRESHOLD_WITH_VERIFIER if verifier else DEFAULT_THRESHOLD] * len(
+        words
+    )
+    settings = set_default_thresholds(
+        engine.info.events, keyword_data.names, table, unmeasured_notes
+    )
     return {
-        **describe(network, settings),
-        "latency_seconds": _latency_seconds(words, material.names, settings),
+        **describe_network(network, settings),
+        "latency_seconds": _latency_seconds(words, keyword_data.names, settings),
         "calibration": table,
         **(
-            {"neighbours": _fired(engine, material.heldout_alike, settings)}
-            if material.heldout_alike
+            {
+                "confusables": _count_confusable_alarms(
+                    engine, keyword_data.heldout_confusables, settings
+                )
+            }
+            if keyword_data.heldout_confusables
             else {}
         ),
     }
 
 
-def _fired(engine: OnnxEngine, bank: Bank, settings: EventSettings) -> dict:
+def _count_confusable_alarms(
+    engine: OnnxEngine, dataset: ClipDataset, settings: EventSettings
+) -> dict:
     """Of clips that sound like the words, and are not, those at which the model fires."""
-    made = _word_trials(engine, placed_word("", bank), None)
+    made = _word_trials(engine, aligned_word("", dataset), None)
     return {
         "clips": len(made),
-        "fire": sum(
+        "alarms": sum(
             bool(scored_words.events(each.scores, engine.info.words, settings)) for each in made
         ),
     }
 
 
-def uncalibrated(
-    network: ScanningCNN, scratch: Path, settings: EventSettings, reading: Reading | None = None
+def load_uncalibrated(
+    network: ScanningCNN,
+    scratch: Path,
+    settings: EventSettings,
+    verifier: VerifierSpec | None = None,
 ) -> OnnxEngine:
     """The network as a model file gives it; the file is gone again, since nobody should use it
     before it has its thresholds."""
     try:
-        export(network, describe(network, settings), scratch, reading)
+        export(network, describe_network(network, settings), scratch, verifier)
         return OnnxEngine(str(scratch))
     finally:
         with suppress(OSError):
             scratch.unlink()
 
 
-def _even(network: ScanningCNN) -> EventSettings:
+def _neutral_settings(network: ScanningCNN) -> EventSettings:
     return EventSettings((0.5,) * len(network.config.words))
 
 
@@ -270,16 +297,18 @@ def _latency_seconds(
     words: list[list[scored_words.Trial]], names: tuple[str, ...], settings: EventSettings
 ) -> float | None:
     """How long after a held-out word is over it is reported: the median."""
-    decided = [
-        (trial, scored_words.decision(trial, i, names, settings))
+    decisions = [
+        (trial, scored_words.find_decision(trial, i, names, settings))
         for i, made in enumerate(words)
         for trial in made
     ]
-    delays = [known[1] - trial.end for trial, known in decided if known]
+    delays = [
+        event_decision[1] - trial.end for trial, event_decision in decisions if event_decision
+    ]
     return round(float(np.median(delays)), 3) if delays else None
 
 
-def describe(network: ScanningCNN, settings: EventSettings) -> dict:
+def describe_network(network: ScanningCNN, settings: EventSettings) -> dict:
     """The part of a model's document that follows from the network itself."""
     config = network.config
     exponent = {
@@ -292,12 +321,12 @@ def describe(network: ScanningCNN, settings: EventSettings) -> dict:
         "words": list(config.words),
         "sample_rate": SAMPLE_RATE,
         "frame_samples": config.frame_samples,
-        "hop_seconds": config.frame_samples / SAMPLE_RATE,
+        "frame_seconds": config.frame_samples / SAMPLE_RATE,
         "receptive_field_seconds": config.receptive_field_samples / SAMPLE_RATE,
-        "past_samples": config.clip_frame_samples,
+        "context_samples": config.clip_frame_samples,
         "state_size": sum(channels * length for channels, length in network.state_shapes),
         "parameters": sum(p.numel() for p in network.parameters()),
-        **({"letters": config.letters} if config.letters else {}),
+        **({"phones": config.phones} if config.phones else {}),
         "pooling": {
             "kind": config.pooling,
             "window_seconds": config.pool_frames * config.frame_samples / SAMPLE_RATE,
@@ -307,14 +336,14 @@ def describe(network: ScanningCNN, settings: EventSettings) -> dict:
     }
 
 
-def provenance_of(run: Run, **more: Any) -> dict:
+def provenance_of(run: TrainState, **more: Any) -> dict:
     """The part of a model's document that says what would make it again, with `more` on
     the training."""
     return {
         "training": {
-            "command": provenance.command(),
-            "recipe": asdict(run.recipe),
-            "config": run.network.config.to_dict(),
+            "command": provenance.reproduce_command(),
+            "train_config": asdict(run.train_config),
+            "network_config": run.network.config.to_dict(),
             "last_epoch": run.history[-1],
             "data_fingerprint": run.fingerprint,
             "device": run.device.type,
@@ -324,31 +353,36 @@ def provenance_of(run: Run, **more: Any) -> dict:
     }
 
 
-def _validate(network: ScanningCNN, material: Material, scratch: Path) -> dict:
+def _validate(network: ScanningCNN, keyword_data: KeywordData, scratch: Path) -> dict:
     """Miss rate at 10 dB and false alarms per hour of the held-out material, at a threshold of
     one half."""
-    settings = _even(network)
-    export(network, describe(network, settings), scratch)
+    settings = _neutral_settings(network)
+    export(network, describe_network(network, settings), scratch)
     engine = OnnxEngine(str(scratch))
-    missed = [
+    miss_rates = [
         scored_words.miss_rate(
-            _word_trials(engine, word, NOISY_SNR_DB, VALIDATION_CLIPS), i, material.names, settings
+            _word_trials(engine, word, NOISY_SNR_DB, VALIDATION_CLIPS),
+            i,
+            keyword_data.names,
+            settings,
         )
-        for i, word in enumerate(material.heldout_words)
+        for i, word in enumerate(keyword_data.heldout_words)
     ]
-    waves = heldout_waves(material, VALIDATION_SECONDS)
+    waves = heldout_waves(keyword_data, VALIDATION_SECONDS)
     hours = sum(map(len, waves)) / SAMPLE_RATE / 3600
-    alarms = len(scored_words.events(scored_words.listen(engine, waves), material.names, settings))
+    alarms = len(
+        scored_words.events(scored_words.score_waves(engine, waves), keyword_data.names, settings)
+    )
     return {
-        "miss_rate": round(float(np.mean(missed)), 4),
+        "miss_rate": round(float(np.mean(miss_rates)), 4),
         "false_alarms_per_hour": round(alarms / hours, 2) if hours else None,
     }
 
 
 def _word_trials(
-    engine: OnnxEngine, word: Word, snr_db: float | None, most: int | None = None
+    engine: OnnxEngine, word: WordClips, snr_db: float | None, limit: int | None = None
 ) -> list[scored_words.Trial]:
-    count = min(len(word.bank), most or len(word.bank))
-    return scored_words.word_trials(
-        engine, [word.bank[i] for i in range(count)], word.placed[:count], snr_db
+    count = min(len(word.dataset), limit or len(word.dataset))
+    return scored_words.score_words(
+        engine, [word.dataset[i] for i in range(count)], word.endpoints[:count], snr_db
     )

@@ -2,7 +2,7 @@
 it (see `kws.training.fit.hard_negatives`).
 
     NAME.first.pt, .onnx    the first round, a model of its own
-    NAME.mined.csv          what fired in it, highest score first: file, seconds, word, score
+    NAME.hard-negatives.csv          what fired in it, highest score first: file, seconds, word, score
     NAME.pt, .onnx          the second round
 
 Each round is a whole run with a schedule of its own, so both resume bit for bit. The list is made
@@ -18,163 +18,188 @@ from typing import Any
 
 import torch
 
-from kws.audio.folders import beside
+from kws.audio.folders import sibling_path
 from kws.errors import DataError, KwsError
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.spotter import Spotter
-from kws.terminal.printers import replace_file
-from kws.training.data.keyword_data import Material
-from kws.training.detection.train import Hooks, train
+from kws.terminal.printers import write_atomically
+from kws.training.data.keyword_data import KeywordData
+from kws.training.detection.train import Callbacks, train
 from kws.training.fit.hard_negatives import (
-    Finding,
-    cut,
+    FalseAlarm,
+    add_hard_negatives,
+    cut_segments,
     fingerprint,
     mine,
-    read_findings,
-    with_mined,
-    write_findings,
+    read_false_alarms,
+    write_false_alarms,
 )
-from kws.training.fit.trainer import Recipe
+from kws.training.fit.trainer import TrainConfig
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig, ScanningCNN
-from kws.training.model.pretrained import Reading
+from kws.training.model.pretrained import VerifierSpec
 from kws.training.model.torch_engine import load_network
 
 
-def second(recipe: Recipe) -> Recipe:
+def second_round_config(train_config: TrainConfig) -> TrainConfig:
     """The recipe of the second round: half as long as the first, a third of its learning rate,
     other examples."""
     return replace(
-        recipe,
-        epochs=max(recipe.epochs // 2, 1),
-        learning_rate=recipe.learning_rate / 3,
-        seed=recipe.seed + 1,
+        train_config,
+        epochs=max(train_config.epochs // 2, 1),
+        learning_rate=train_config.learning_rate / 3,
+        seed=train_config.seed + 1,
     )
 
 
-def first_path(path: Path) -> Path:
-    return beside(path, ".first.onnx")
+def first_round_path(path: Path) -> Path:
+    return sibling_path(path, ".first.onnx")
 
 
-def list_path(path: Path) -> Path:
-    return beside(path, ".mined.csv")
+def hard_negatives_path(path: Path) -> Path:
+    return sibling_path(path, ".hard-negatives.csv")
 
 
-def train_in_rounds(
-    material: Material,
+def train_two_stage(
+    keyword_data: KeywordData,
     config: NetworkConfig,
-    recipe: Recipe,
+    train_config: TrainConfig,
     path: Path,
     *,
     device: torch.device,
-    hooks: Hooks,
+    callbacks: Callbacks,
     resume: bool = False,
     start: ScanningCNN | None = None,
-    card: dict[str, Any] | None = None,
-    readings: Sequence[Reading | None] = (None,),
+    model_card: dict[str, Any] | None = None,
+    verifier_candidates: Sequence[VerifierSpec | None] = (None,),
     workers: int = 1,
 ) -> dict | None:
-    """As `kws.training.detection.train.train`, in two rounds. `recipe` and `start` are of the first; the
+    """As `kws.training.detection.train.train`, in two rounds. `train_config` and `start` are of the first; the
     epochs told of are counted through."""
-    first, then = first_path(path), second(recipe)
+    first, second_config = first_round_path(path), second_round_config(train_config)
     document = train(
-        material,
+        keyword_data,
         config,
-        recipe,
+        train_config,
         first,
         device=device,
         resume=resume,
         start=start,
-        hooks=hooks,
-        card=card,
-        readings=readings,
+        callbacks=callbacks,
+        model_card=model_card,
+        verifier_candidates=verifier_candidates,
         workers=workers,
     )
-    findings = _findings(material, path, hooks)
-    if not findings:
-        hooks.say(f"nothing to learn from in a second round; {path} is the model of the first")
+    false_alarms = _find_or_read_false_alarms(keyword_data, path, callbacks)
+    if not false_alarms:
+        callbacks.log(f"nothing to learn from in a second round; {path} is the model of the first")
         for suffix in (".pt", ".onnx"):
-            replace_file(path.with_suffix(suffix), first.with_suffix(suffix).read_bytes())
+            write_atomically(path.with_suffix(suffix), first.with_suffix(suffix).read_bytes())
         return document
-    with hooks.listening(list(dict.fromkeys(finding.file for finding in findings))) as heard:
-        mined = cut(findings, heard)
-    material = replace(material, negatives=with_mined(material.negatives, mined))
+    with callbacks.file_progress(
+        list(dict.fromkeys(false_alarm.file for false_alarm in false_alarms))
+    ) as on_seconds:
+        hard_negatives = cut_segments(false_alarms, on_seconds)
+    keyword_data = replace(
+        keyword_data, negatives=add_hard_negatives(keyword_data.negatives, hard_negatives)
+    )
     return train(
-        material,
+        keyword_data,
         config,
-        then,
+        second_config,
         path,
         device=device,
-        resume=resume and _is_of(path.with_suffix(".pt"), then, material),
+        resume=resume
+        and _is_same_second_round(path.with_suffix(".pt"), second_config, keyword_data),
         start=load_network(first.with_suffix(".pt")),
-        hooks=_counted_through(hooks, recipe),
-        card={
-            **(card or {}),
-            "mined": {
-                "stretches": len(mined),
-                "seconds": round(mined.seconds, 1),
-                "first_round": asdict(recipe),
+        callbacks=_offset_callbacks(callbacks, train_config),
+        model_card={
+            **(model_card or {}),
+            "hard_negatives": {
+                "segments": len(hard_negatives),
+                "seconds": round(hard_negatives.seconds, 1),
+                "first_round": asdict(train_config),
             },
         },
-        readings=readings,
+        verifier_candidates=verifier_candidates,
         workers=workers,
     )
 
 
-def _findings(material: Material, path: Path, hooks: Hooks) -> list[Finding]:
+def _find_or_read_false_alarms(
+    keyword_data: KeywordData, path: Path, callbacks: Callbacks
+) -> list[FalseAlarm]:
     """What the list holds, if it is of this first round; else what its network finds, written to
     the list."""
-    listed, state = list_path(path), first_path(path).with_suffix(".pt")
-    saved, mined = checkpoint.load(state), fingerprint(material.mined)
-    if saved.get("mined") and listed.exists():
-        if saved["mined"] not in (mined, True):  # True: of before it said more
+    csv_path, checkpoint_path = hard_negatives_path(path), first_round_path(path).with_suffix(".pt")
+    saved, hard_negatives = (
+        checkpoint.load(checkpoint_path),
+        fingerprint(keyword_data.hard_negatives),
+    )
+    if saved.get("hard_negatives") and csv_path.exists():
+        if saved["hard_negatives"] not in (hard_negatives, True):  # True: of before it said more
             raise DataError(
-                f"{listed}: is of other recordings than those of --mine now. "
+                f"{csv_path}: is of other recordings than those of --hard-negatives-from now. "
                 "Give the same, or delete it to have it made anew."
             )
-        findings = read_findings(listed)
-        hooks.say(f"{listed}: {len(findings)} stretches to learn from")
-        return findings
-    hooks.say(f"listening to {len(material.mined):,} recordings for what fires")
-    with hooks.listening([clip.path for clip in material.mined]) as heard:
-        findings, seconds = mine(
-            _alone(first_path(path)), material.mined, warn=hooks.warn, heard=heard
+        false_alarms = read_false_alarms(csv_path)
+        callbacks.log(f"{csv_path}: {len(false_alarms)} stretches to learn from")
+        return false_alarms
+    callbacks.log(f"listening to {len(keyword_data.hard_negatives):,} recordings for what fires")
+    with callbacks.file_progress([clip.path for clip in keyword_data.hard_negatives]) as on_seconds:
+        false_alarms, seconds = mine(
+            _load_without_verifier(first_round_path(path)),
+            keyword_data.hard_negatives,
+            warn=callbacks.warn,
+            on_seconds=on_seconds,
         )
-    write_findings(findings, listed)
-    checkpoint.save({**saved, "mined": mined}, state)
-    hooks.say(f"{len(findings)} stretches in {seconds / 3600:.2f} h fire or nearly do")
-    if findings:
-        hooks.say(
-            f"{listed} lists them, the highest scores first. "
+    write_false_alarms(false_alarms, csv_path)
+    checkpoint.save({**saved, "hard_negatives": hard_negatives}, checkpoint_path)
+    callbacks.log(f"{len(false_alarms)} stretches in {seconds / 3600:.2f} h fire or nearly do")
+    if false_alarms:
+        callbacks.log(
+            f"{csv_path} lists them, the highest scores first. "
             "Listen to those: where the word is really said, delete the line and run "
             "the same command with --resume; the second round is learned again without it."
         )
-    return read_findings(listed)
+    return read_false_alarms(csv_path)
 
 
-def _alone(path: Path) -> Spotter:
+def _load_without_verifier(path: Path) -> Spotter:
     """The network of a model by itself: what it takes for the word is its lesson, even where a
     reader would have known better."""
-    engine = OnnxEngine(str(path), alone=True)
+    engine = OnnxEngine(str(path), without_verifier=True)
     return Spotter(engine, engine.info.events)
 
 
-def _is_of(state: Path, recipe: Recipe, material: Material) -> bool:
+def _is_same_second_round(
+    checkpoint_path: Path, train_config: TrainConfig, keyword_data: KeywordData
+) -> bool:
     """Whether a checkpoint is of this second round, and not of one with other stretches."""
     try:
-        saved = checkpoint.load(state)
+        saved = checkpoint.load(checkpoint_path)
     except KwsError:
         return False
     # Mixed precision goes on as it began.
-    begun = {**saved.get("recipe", {}), "mixed_precision": recipe.mixed_precision}
-    return (begun, saved.get("fingerprint")) == (asdict(recipe), material.fingerprint())
+    saved_config = {
+        **saved.get("train_config", {}),
+        "mixed_precision": train_config.mixed_precision,
+    }
+    return (saved_config, saved.get("fingerprint")) == (
+        asdict(train_config),
+        keyword_data.fingerprint(),
+    )
 
 
-def _counted_through(hooks: Hooks, before: Recipe) -> Hooks:
+def _offset_callbacks(callbacks: Callbacks, first_config: TrainConfig) -> Callbacks:
     """Hooks for a round after another."""
     return replace(
-        hooks,
-        step=lambda step, loss: hooks.step(before.epochs * before.steps_per_epoch + step, loss),
-        epoch=lambda entry: hooks.epoch({**entry, "epoch": before.epochs + entry["epoch"]}),
-        say=lambda text: hooks.say(f"second round: {text}"),
+        callbacks,
+        step=lambda step, loss: callbacks.step(
+            first_config.epochs * first_config.steps_per_epoch + step, loss
+        ),
+        epoch=lambda entry: callbacks.epoch(
+            {**entry, "epoch": first_config.epochs + entry["epoch"]}
+        ),
+        log=lambda text: callbacks.log(f"second round: {text}"),
     )

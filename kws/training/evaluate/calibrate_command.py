@@ -9,22 +9,28 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from kws.audio.folders import fitting, normalized
+from kws.audio.folders import append_suffix, normalize_name
 from kws.errors import DataError
 from kws.runtime.model_file import METADATA_KEY
 from kws.runtime.spotter import Spotter
-from kws.terminal.printers import check_place, replace_file, write_line
-from kws.terminal.stdio import escaped
-from kws.training.data.clips import LONGEST_WORD_SECONDS, Bank, extent
-from kws.training.evaluate.calibration import RATES, THRESHOLDS, supports, table, with_defaults
-from kws.training.evaluate.command import find_negatives, progress, read_words
-from kws.training.evaluate.scored_words import Trial, word_trials
-from kws.training.evaluate.scoring import Listened, hear_recordings, side_by_side
-from kws.training.report.text import alarms, duration, share
+from kws.terminal.printers import check_writable, write_atomically, write_line
+from kws.terminal.stdio import escape_control_chars
+from kws.training.data.clips import MAX_WORD_SECONDS, ClipDataset, find_endpoints
+from kws.training.evaluate.calibration import (
+    CALIBRATION_RATES,
+    THRESHOLDS,
+    build_table,
+    is_rate_measurable,
+    set_default_thresholds,
+)
+from kws.training.evaluate.command import find_negative_clips, load_word_clips, progress
+from kws.training.evaluate.scored_words import Trial, score_words
+from kws.training.evaluate.scoring import RecordingResult, run_in_parallel, score_recordings
+from kws.training.report.text import alarms, format_duration, format_miss_rate
 
 Warn = Callable[[str], None]
 # What a model file says of its own threshold, and not of another.
-_OF_THE_THRESHOLD = ("neighbours", "latency_seconds")
+_THRESHOLD_KEYS = ("confusables", "latency_seconds")
 
 
 def run(
@@ -37,78 +43,85 @@ def run(
     """Calibrates, writes the new model file and tells of it on stdout; returns its path.
     Raises KwsError."""
     source = spotter.info.path
-    out = out or Path("models") / fitting(normalized(source.stem), "-calibrated.onnx")
+    out = out or Path("models") / append_suffix(normalize_name(source.stem), "-calibrated.onnx")
     if out.suffix != ".onnx":
         raise DataError(f"{out}: a model file is named NAME.onnx. Change --out.")
-    check_place(out)
-    if _in_the_way(source, out):
+    check_writable(out)
+    if _would_replace_checkpoint(source, out):
         raise DataError(
             f"{out.with_suffix('.pt')}: the checkpoint beside {out.name} would replace it. "
             "Change --out, or move it away."
         )
-    banks = read_words(spotter, positives, "all", LONGEST_WORD_SECONDS, warn) if positives else []
-    clips = find_negatives(negatives, spotter.words, banks, "all", warn)
-    listened = hear_recordings(
+    datasets = (
+        load_word_clips(spotter, positives, "all", MAX_WORD_SECONDS, warn) if positives else []
+    )
+    clips = find_negative_clips(negatives, spotter.words, datasets, "all", warn)
+    recording_results = score_recordings(
         spotter, clips, THRESHOLDS, warn, progress("recordings without the word", "recording")
     )
-    if not listened:
+    if not recording_results:
         raise DataError(
             f"{negatives[0]}: none of its recordings can be used. Give others with --negatives."
         )
-    calibration = measure(spotter, banks, listened)
-    new = tuple(
+    calibration = build_calibration(spotter, datasets, recording_results)
+    new_thresholds = tuple(
         map(
             max,
-            with_defaults(
+            set_default_thresholds(
                 spotter.events, spotter.words, calibration, spotter.events.threshold
             ).threshold,
-            _raised(spotter),
+            _raised_thresholds(spotter),
         )
     )
     document = {
         **spotter.info.document,
-        "events": {**spotter.info.document["events"], "threshold": list(new)},
+        "events": {**spotter.info.document["events"], "threshold": list(new_thresholds)},
         "calibration": calibration,
     }
-    if new != spotter.events.threshold:
-        document = {key: value for key, value in document.items() if key not in _OF_THE_THRESHOLD}
-    rewrite(source, document, out)
-    write_line(sys.stdout, _told(out, spotter, new, calibration), "the figures")
+    if new_thresholds != spotter.events.threshold:
+        document = {key: value for key, value in document.items() if key not in _THRESHOLD_KEYS}
+    copy_with_document(source, document, out)
+    write_line(sys.stdout, _summarize(out, spotter, new_thresholds, calibration), "the figures")
     return out
 
 
-def _raised(spotter: Spotter) -> tuple[float, ...]:
+def _raised_thresholds(spotter: Spotter) -> tuple[float, ...]:
     """Thresholds that are higher than the model's own calibration asked for, and 0 for the others:
     something else was known, such as which of its neighbours fire, of which a room says nothing."""
-    before = spotter.info.document.get("calibration") or {"rows": []}
-    asked = with_defaults(spotter.events, spotter.words, before, spotter.events.threshold).threshold
+    old_calibration = spotter.info.document.get("calibration") or {"rows": []}
+    calibrated = set_default_thresholds(
+        spotter.events, spotter.words, old_calibration, spotter.events.threshold
+    ).threshold
     return tuple(
         own if own > each else 0.0
-        for own, each in zip(spotter.events.threshold, asked, strict=True)
+        for own, each in zip(spotter.events.threshold, calibrated, strict=True)
     )
 
 
-def measure(spotter: Spotter, banks: list[Bank], listened: list[Listened]) -> dict:
+def build_calibration(
+    spotter: Spotter, datasets: list[ClipDataset], recording_results: list[RecordingResult]
+) -> dict:
     """The calibration table of recordings without the words and clips of each word (no banks: it
     says nothing of misses)."""
-    hours = sum(each.seconds for each in listened) / 3600
-    counts = np.sum([each.counts for each in listened], axis=0)
+    hours = sum(each.seconds for each in recording_results) / 3600
+    counts = np.sum([each.counts for each in recording_results], axis=0)
     trials = [
-        _trials(spotter, bank, word) for word, bank in zip(spotter.words, banks, strict=False)
+        _trials(spotter, dataset, word)
+        for word, dataset in zip(spotter.words, datasets, strict=False)
     ] or [[] for _ in spotter.words]
     note = (
         {}
-        if banks
+        if datasets
         else {"note": "no clips of the word were given, so it is not known how many are missed"}
     )
     return {
-        **table(spotter.words, counts, hours, trials, spotter.events),
-        "recordings": len(listened),
+        **build_table(spotter.words, counts, hours, trials, spotter.events),
+        "recordings": len(recording_results),
         **note,
     }
 
 
-def _in_the_way(source: Path, out: Path) -> bool:
+def _would_replace_checkpoint(source: Path, out: Path) -> bool:
     """Whether beside the model file that is not there yet lies a checkpoint, or what is named
     like one."""
     return (
@@ -116,55 +129,72 @@ def _in_the_way(source: Path, out: Path) -> bool:
     )
 
 
-def rewrite(source: Path, document: dict, out: Path) -> None:
+def copy_with_document(source: Path, document: dict, out: Path) -> None:
     """Copies a model file, and the checkpoint beside it, with another description.
     Raises KwsError."""
     model = onnx.load(source)
-    kept = {each.key: each.value for each in model.metadata_props}
-    onnx.helper.set_model_props(model, {**kept, METADATA_KEY: json.dumps(document)})
-    replace_file(out, model.SerializeToString())
+    metadata = {each.key: each.value for each in model.metadata_props}
+    onnx.helper.set_model_props(model, {**metadata, METADATA_KEY: json.dumps(document)})
+    write_atomically(out, model.SerializeToString())
     checkpoint = source.with_suffix(".pt")
     if checkpoint.is_file() and checkpoint.resolve() != out.with_suffix(".pt").resolve():
-        replace_file(out.with_suffix(".pt"), checkpoint.read_bytes())
+        write_atomically(out.with_suffix(".pt"), checkpoint.read_bytes())
 
 
-def _trials(spotter: Spotter, bank: Bank, word: str) -> list[Trial]:
+def _trials(spotter: Spotter, dataset: ClipDataset, word: str) -> list[Trial]:
     def one(clip: int) -> Trial:
-        return word_trials(spotter.engine, [bank[clip]], np.array([extent(bank[clip])]))[0]
+        return score_words(
+            spotter.engine, [dataset[clip]], np.array([find_endpoints(dataset[clip])])
+        )[0]
 
     return list(
-        progress(f"clips of {word}", "clip")(side_by_side(one, range(len(bank))), len(bank))
+        progress(f"clips of {word}", "clip")(
+            run_in_parallel(one, range(len(dataset))), len(dataset)
+        )
     )
 
 
-def _told(path: Path, spotter: Spotter, new: tuple[float, ...], calibration: dict) -> str:
+def _summarize(
+    path: Path, spotter: Spotter, new_thresholds: tuple[float, ...], calibration: dict
+) -> str:
     hours = calibration["hours"]
-    lines = [f"{path}: calibrated on {duration(hours)} in {calibration['recordings']:,} recordings"]
+    lines = [
+        f"{path}: calibrated on {format_duration(hours)} in {calibration['recordings']:,} recordings"
+    ]
     for index in spotter.events.targets:
-        word, was, now = spotter.words[index], spotter.events.threshold[index], new[index]
+        word, old_threshold, new_threshold = (
+            spotter.words[index],
+            spotter.events.threshold[index],
+            new_thresholds[index],
+        )
         rows = [row for row in calibration["rows"] if row["word"] == word]
         lines += [
-            f"{word}: threshold {was:.4f} → {now:.4f}"
-            if now != was
-            else f"{word}: threshold {was:.4f}, as before"
+            f"{word}: threshold {old_threshold:.4f} → {new_threshold:.4f}"
+            if new_threshold != old_threshold
+            else f"{word}: threshold {old_threshold:.4f}, as before"
         ]
         lines += [
-            f"  {row['false_alarms_per_hour']:g} per hour: {_row(row, hours)}" for row in rows
+            f"  {row['false_alarms_per_hour']:g} per hour: {_format_row(row, hours)}"
+            for row in rows
         ]
-        lowest = min((row["false_alarms_per_hour"] for row in rows), default=RATES[-1] * 2)
-        unknown = [rate for rate in RATES if rate < lowest]
+        lowest = min(
+            (row["false_alarms_per_hour"] for row in rows), default=CALIBRATION_RATES[-1] * 2
+        )
+        unknown = [rate for rate in CALIBRATION_RATES if rate < lowest]
         if unknown:
-            lines.append(f"  {unknown[-1]:g} per hour or fewer: {_why(unknown[-1], hours)}")
-    return "\n".join(map(escaped, lines))
+            lines.append(
+                f"  {unknown[-1]:g} per hour or fewer: {_explain_missing(unknown[-1], hours)}"
+            )
+    return "\n".join(map(escape_control_chars, lines))
 
 
-def _row(row: dict, hours: float) -> str:
-    heard = alarms({**row, "false_alarms_per_hour": row["false_alarms"] / hours})
-    missed = f", {share(row)} missed" if "miss_rate" in row else ""
-    return f"at {row['threshold']:.4f}, heard {heard}{missed}"
+def _format_row(row: dict, hours: float) -> str:
+    alarm_text = alarms({**row, "false_alarms_per_hour": row["false_alarms"] / hours})
+    missed = f", {format_miss_rate(row)} missed" if "miss_rate" in row else ""
+    return f"at {row['threshold']:.4f}, heard {alarm_text}{missed}"
 
 
-def _why(rate: float, hours: float) -> str:
-    if supports(hours, rate):
+def _explain_missing(rate: float, hours: float) -> str:
+    if is_rate_measurable(hours, rate):
         return "no threshold reaches it"
-    return f"{duration(hours)} cannot show it; for {rate:g} per hour it takes {1 / rate:g} h"
+    return f"{format_duration(hours)} cannot show it; for {rate:g} per hour it takes {1 / rate:g} h"

@@ -17,8 +17,8 @@ from kws.training.evaluate.matching import alarm_counts, hits
 from kws.training.evaluate.scored_words import Trial
 
 # Thresholds where too little was heard to choose one: of a network alone, of one with a reader.
-UNMEASURED, UNMEASURED_READ = 0.9, 0.5
-RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+DEFAULT_THRESHOLD, DEFAULT_THRESHOLD_WITH_VERIFIER = 0.9, 0.5
+CALIBRATION_RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 # Fine where it matters: between one half and nearly one, by the odds.
 THRESHOLDS = tuple(float(f"{1 / (1 + np.exp(-x)):.5f}") for x in np.arange(-2.0, 8.01, 0.25))
 
@@ -26,7 +26,7 @@ THRESHOLDS = tuple(float(f"{1 / (1 + np.exp(-x)):.5f}") for x in np.arange(-2.0,
 def calibrate(
     engine: Engine,
     trials: Sequence[list[Trial]],
-    silence: Scores,
+    negative_scores: Scores,
     hours: float,
     settings: EventSettings,
 ) -> dict:
@@ -37,13 +37,13 @@ def calibrate(
     lowest threshold that stays within the rate.
     """
     counts = [
-        alarm_counts(silence, index, THRESHOLDS, settings)
+        alarm_counts(negative_scores, index, THRESHOLDS, settings)
         for index in range(len(engine.info.words))
     ]
-    return table(engine.info.words, counts, hours, trials, settings)
+    return build_table(engine.info.words, counts, hours, trials, settings)
 
 
-def table(
+def build_table(
     words: Sequence[str],
     counts: Sequence[np.ndarray],
     hours: float,
@@ -60,10 +60,10 @@ def table(
                 "word": word,
                 "false_alarms_per_hour": rate,
                 "threshold": THRESHOLDS[at],
-                **_alarms(int(counts[index][at]), hours),
+                **_alarm_count(int(counts[index][at]), hours),
             }
-            | _misses([trial[at] for trial in found])
-            for rate, at in _supported(counts[index], hours)
+            | _miss_rate([trial[at] for trial in found])
+            for rate, at in _measurable_rates(counts[index], hours)
         ]
     return {
         "hours": round(hours, 3),
@@ -73,25 +73,25 @@ def table(
     }
 
 
-def lowest_within(counts: np.ndarray, most: float) -> int | None:
+def lowest_threshold_within(counts: np.ndarray, max_count: float) -> int | None:
     """Number of the lowest threshold with at most so many alarms; None where the highest has more.
 
     counts [T]: of alarms; they never rise with the threshold.
     """
-    fitting = np.flatnonzero(np.asarray(counts) <= most)
-    return int(fitting[0]) if len(fitting) else None
+    candidates = np.flatnonzero(np.asarray(counts) <= max_count)
+    return int(candidates[0]) if len(candidates) else None
 
 
-def supports(hours: float, rate: float) -> bool:
+def is_rate_measurable(hours: float, rate: float) -> bool:
     """Whether so many hours can show so few alarms per hour: one alarm at least should be expected
     in them."""
     return rate * hours >= 1
 
 
-def default_threshold(calibration: dict, word: str, otherwise: float) -> float:
+def default_threshold(calibration: dict, word: str, fallback: float) -> float:
     """The threshold at about one false alarm per hour, never below one half.
 
-    Where the calibration heard too little for that, `otherwise`, or the one at the lowest rate that
+    Where the calibration heard too little for that, `fallback`, or the one at the lowest rate that
     it could show, if that is higher.
     """
     rows = sorted(
@@ -99,27 +99,27 @@ def default_threshold(calibration: dict, word: str, otherwise: float) -> float:
         for row in calibration["rows"]
         if row["word"] == word
     )
-    fitting = [threshold for rate, threshold in rows if rate <= 1.0]
+    candidates = [threshold for rate, threshold in rows if rate <= 1.0]
     return (
-        max(0.5, fitting[-1])
-        if fitting
-        else max([otherwise, *(threshold for _, threshold in rows[:1])])
+        max(0.5, candidates[-1])
+        if candidates
+        else max([fallback, *(threshold for _, threshold in rows[:1])])
     )
 
 
-def with_defaults(
-    settings: EventSettings, words: Sequence[str], calibration: dict, otherwise: Sequence[float]
+def set_default_thresholds(
+    settings: EventSettings, words: Sequence[str], calibration: dict, fallback: Sequence[float]
 ) -> EventSettings:
     """The settings at the default threshold of each word."""
     return settings.at(
         [
             default_threshold(calibration, word, each)
-            for word, each in zip(words, otherwise, strict=True)
+            for word, each in zip(words, fallback, strict=True)
         ]
     )
 
 
-def highest_that_finds(
+def highest_threshold_with_recall(
     share: float, trials: Sequence[Trial], word: int, settings: EventSettings
 ) -> float:
     """The highest threshold, but never below one half, at which so many of the trials of word
@@ -137,27 +137,29 @@ def highest_that_finds(
     )
 
 
-def _supported(counts: np.ndarray, hours: float) -> list[tuple[float, int]]:
+def _measurable_rates(counts: np.ndarray, hours: float) -> list[tuple[float, int]]:
     """The rates that the hours can show, each with the number of its threshold."""
-    fitting = [
-        (rate, lowest_within(counts, rate * hours)) for rate in RATES if supports(hours, rate)
+    candidates = [
+        (rate, lowest_threshold_within(counts, rate * hours))
+        for rate in CALIBRATION_RATES
+        if is_rate_measurable(hours, rate)
     ]
-    return [(rate, at) for rate, at in fitting if at is not None]
+    return [(rate, at) for rate, at in candidates if at is not None]
 
 
-def _alarms(count: int, hours: float) -> dict:
-    return {"false_alarms": count, "false_alarms_interval": _rounded(poisson(count, hours))}
+def _alarm_count(count: int, hours: float) -> dict:
+    return {"false_alarms": count, "false_alarms_interval": _round_interval(poisson(count, hours))}
 
 
-def _misses(found: Sequence[bool]) -> dict:
+def _miss_rate(found: Sequence[bool]) -> dict:
     if not len(found):
         return {}
     missed = len(found) - int(sum(found))
     return {
         "miss_rate": round(missed / len(found), 4),
-        "miss_interval": _rounded(wilson(missed, len(found))),
+        "miss_interval": _round_interval(wilson(missed, len(found))),
     }
 
 
-def _rounded(interval: tuple[float, float]) -> list[float]:
+def _round_interval(interval: tuple[float, float]) -> list[float]:
     return [round(limit, 4) for limit in interval]

@@ -11,26 +11,26 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kws.audio.folders import normalized
+from kws.audio.folders import normalize_name
 from kws.errors import DataError
 from kws.runtime.spotter import Spotter
-from kws.terminal.printers import check_place, replace_file, write_line
-from kws.terminal.stdio import escaped
+from kws.terminal.printers import check_writable, write_atomically, write_line
+from kws.terminal.stdio import escape_control_chars
 from kws.training.data.clips import (
     TOO_LONG_FOR_A_WORD,
-    Bank,
     Clip,
+    ClipDataset,
+    describe_speakers,
+    drop_silent_clips,
+    exclude_words,
     find_clips,
-    pack,
-    read_bank,
-    sounding,
-    told_of_speakers,
-    without_words,
+    load_clips,
+    pack_clips,
 )
-from kws.training.evaluate.metrics import CURVE, Evidence, judge
-from kws.training.evaluate.scored_words import EARLY_SECONDS, LATE_SECONDS
-from kws.training.evaluate.scoring import Heard, hear_recordings, hear_streams
-from kws.training.evaluate.test_streams import Streams, pink_noise, usable_noises
+from kws.training.evaluate.metrics import CURVE_THRESHOLDS, EvaluationData, compute_metrics
+from kws.training.evaluate.scored_words import EARLY_TOLERANCE_SECONDS, LATE_TOLERANCE_SECONDS
+from kws.training.evaluate.scoring import StreamResult, score_recordings, score_streams
+from kws.training.evaluate.test_streams import EvaluationStreams, drop_silent_noises, pink_noise
 from kws.training.report.text import summary
 
 Warn = Callable[[str], None]
@@ -56,14 +56,23 @@ class Options:
 def run(spotter: Spotter, options: Options, warn: Warn) -> None:
     """Evaluates as wished, prints the figures to stdout. Raises KwsError."""
     if options.html:
-        check_place(options.html)
-    last = max(options.positions, default=0.0)
-    room = f"streams of {options.stream_seconds:g} s" + (f" from {last:g} s on" if last else "")
-    too_long = f"do not fit into {room}. Cut it, or ask for longer ones (--stream-seconds)."
-    words = read_words(
-        spotter, options.positives, options.part, options.stream_seconds - last, warn, too_long
+        check_writable(options.html)
+    last_position = max(options.positions, default=0.0)
+    stream_limit = f"streams of {options.stream_seconds:g} s" + (
+        f" from {last_position:g} s on" if last_position else ""
     )
-    negatives = find_negatives(options.negatives, spotter.words, words, options.part, warn)
+    too_long_message = (
+        f"do not fit into {stream_limit}. Cut it, or ask for longer ones (--stream-seconds)."
+    )
+    words = load_word_clips(
+        spotter,
+        options.positives,
+        options.part,
+        options.stream_seconds - last_position,
+        warn,
+        too_long_message,
+    )
+    negatives = find_negative_clips(options.negatives, spotter.words, words, options.part, warn)
     report = evaluate(spotter, words, negatives, options, warn)
     write_line(
         sys.stdout,
@@ -73,58 +82,75 @@ def run(spotter: Spotter, options: Options, warn: Warn) -> None:
 
 
 def evaluate(
-    spotter: Spotter, words: Sequence[Bank], negatives: Sequence[Clip], options: Options, warn: Warn
+    spotter: Spotter,
+    words: Sequence[ClipDataset],
+    negatives: Sequence[Clip],
+    options: Options,
+    warn: Warn,
 ) -> dict:
     """The report (docs/evaluation.md) of clips of each word and of recordings without them; writes
     the page that is wished for.
 
     Raises KwsError.
     """
-    noises = _noises(options, warn)
-    streams = [_streams(bank, noises, options) if len(bank) else None for bank in words]
-    heard = tuple(_hear(spotter, index, each) for index, each in enumerate(streams))
-    listened = hear_recordings(
-        spotter, negatives, CURVE, warn, progress("recordings without the word", "recording")
+    noises = _load_noises(options, warn)
+    streams = [
+        _make_streams(dataset, noises, options) if len(dataset) else None for dataset in words
+    ]
+    stream_results = tuple(_score_word(spotter, index, each) for index, each in enumerate(streams))
+    recording_results = score_recordings(
+        spotter,
+        negatives,
+        CURVE_THRESHOLDS,
+        warn,
+        progress("recordings without the word", "recording"),
     )
-    evidence = Evidence(spotter, heard, listened, options.stream_seconds)
-    report = _report(evidence, options, len(negatives) - len(listened))
+    evaluation_data = EvaluationData(
+        spotter, stream_results, recording_results, options.stream_seconds
+    )
+    report = _build_report(evaluation_data, options, len(negatives) - len(recording_results))
     if options.html:
-        from kws.training.report.examples import specimens
+        from kws.training.report.examples import collect_error_examples
         from kws.training.report.html import page
 
-        replace_file(options.html, page(report, specimens(evidence, streams)).encode())
+        write_atomically(
+            options.html, page(report, collect_error_examples(evaluation_data, streams)).encode()
+        )
     return report
 
 
-def read_words(
+def load_word_clips(
     spotter: Spotter,
     folder: Path,
     part: str,
-    longest_seconds: float,
+    max_seconds: float,
     warn: Warn,
-    too_long: str = TOO_LONG_FOR_A_WORD,
-) -> list[Bank]:
+    too_long_message: str = TOO_LONG_FOR_A_WORD,
+) -> list[ClipDataset]:
     """The clips of each word in `folder`/WORD; of a single word also those in `folder` itself. A
     word without any is named with `warn`; what can be no event (unknown words, silence) has none.
-    `too_long`: what is said of clips that are.
+    `too_long_message`: what is said of clips that are.
 
     Raises DataError where no word has any, KwsError for a folder that is missing or empty.
     """
     words = [spotter.words[index] for index in spotter.events.targets]
-    found = clips_in(folder, words)
-    banks = {word: pack([], []) for word in spotter.words}
+    found = find_clips_in(folder, words)
+    datasets = {word: pack_clips([], []) for word in spotter.words}
     for word in words:
-        clips = [clip for clip in found if clip.label == normalized(word)]
+        clips = [clip for clip in found if clip.label == normalize_name(word)]
         if not clips and len(words) == 1:
             clips = [clip for clip in found if clip.path.parent == folder]
-        banks[word] = sounding(
-            _read(_of_part(clips, part), f"clips of {word}", warn, longest_seconds, too_long), warn
+        datasets[word] = drop_silent_clips(
+            _load_dataset(
+                _in_split(clips, part), f"clips of {word}", warn, max_seconds, too_long_message
+            ),
+            warn,
         )
-    if not any(map(len, banks.values())):
+    if not any(map(len, datasets.values())):
         labels = ", ".join(sorted({clip.label for clip in found})[:12])
         of_part = "" if part == "all" else f" of the {part} part"
         speakers = (
-            told_of_speakers([clip for clip in found if clip.label in map(normalized, words)])
+            describe_speakers([clip for clip in found if clip.label in map(normalize_name, words)])
             if of_part
             else ""
         )
@@ -133,45 +159,49 @@ def read_words(
             "Expected are DIR/WORD/*.wav."
         )
         raise DataError(f"{folder}: {told}{speakers}")
-    for word in (word for word in words if not len(banks[word])):
+    for word in (word for word in words if not len(datasets[word])):
         warn(f"{folder}: no usable clips of '{word}'; how often it is missed stays unknown.")
-    return list(banks.values())
+    return list(datasets.values())
 
 
-def find_negatives(
-    folders: Iterable[Path], words: Sequence[str], positives: Iterable[Bank], part: str, warn: Warn
+def find_negative_clips(
+    folders: Iterable[Path],
+    words: Sequence[str],
+    positives: Iterable[ClipDataset],
+    part: str,
+    warn: Warn,
 ) -> list[Clip]:
     """Every recording of the folders once, but for those in folders named after a word, and
     the positives.
 
     Raises KwsError where nothing is left.
     """
-    without, named = without_words([_existing(folder) for folder in folders], words)
-    spoken = {clip.path.resolve() for bank in positives for clip in bank.clips}
-    others = [clip for clip in without if clip.path.resolve() not in spoken]
+    wordless_clips, named = exclude_words([_check_folder(folder) for folder in folders], words)
+    spoken = {clip.path.resolve() for dataset in positives for clip in dataset.clips}
+    others = [clip for clip in wordless_clips if clip.path.resolve() not in spoken]
     for count, which in (
         (named, "in folders named after a word"),
-        (len(without) - len(others), "that are among --positives, too,"),
+        (len(wordless_clips) - len(others), "that are among --positives, too,"),
     ):
         if count:
             warn(f"{count} recordings {which} are not counted as audio without it.")
-    chosen, found = _of_part(others, part), len(without) + named
+    chosen, found = _in_split(others, part), len(wordless_clips) + named
     if found and not chosen:
         told = (
             f"none of the {found} recordings of --negatives can be used: they are of the words, or "
             "of other parts."
         )
-        raise DataError(f"{told}{told_of_speakers(others)}")
+        raise DataError(f"{told}{describe_speakers(others)}")
     return chosen
 
 
-def clips_in(folder: Path, words: Iterable[str] = ()) -> list[Clip]:
+def find_clips_in(folder: Path, words: Iterable[str] = ()) -> list[Clip]:
     """All recordings below a folder, as `find_clips` finds them. Raises DataError for a missing
     one, AudioError for one without recordings."""
-    return find_clips(_existing(folder), words)
+    return find_clips(_check_folder(folder), words)
 
 
-def _existing(folder: Path) -> Path:
+def _check_folder(folder: Path) -> Path:
     if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
         raise DataError(f"{folder}: no such folder. Check the path.")
     return folder
@@ -182,7 +212,7 @@ def progress(title: str, unit: str) -> Callable[[Iterable, int | None], Iterable
     nobody knows."""
     return lambda items, total: tqdm(
         items,
-        desc=escaped(title),
+        desc=escape_control_chars(title),
         total=total,
         unit=unit,
         file=sys.stderr,
@@ -192,20 +222,22 @@ def progress(title: str, unit: str) -> Callable[[Iterable, int | None], Iterable
     )
 
 
-def _hear(spotter: Spotter, index: int, streams: Streams | None) -> list[Heard]:
+def _score_word(
+    spotter: Spotter, index: int, streams: EvaluationStreams | None
+) -> list[StreamResult]:
     told = progress(f"streams of {spotter.words[index]}", "stream")
-    return hear_streams(spotter, index, streams, told) if streams else []
+    return score_streams(spotter, index, streams, told) if streams else []
 
 
-def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
-    results = judge(evidence)
+def _build_report(evaluation_data: EvaluationData, options: Options, skipped: int) -> dict:
+    results = compute_metrics(evaluation_data)
     negatives = {
-        "hours": round(evidence.hours, 4),
-        "recordings": len(evidence.listened),
-        "left_out": left_out,
+        "hours": round(evaluation_data.hours, 4),
+        "recordings": len(evaluation_data.recording_results),
+        "skipped": skipped,
     }
     return {
-        "model": str(evidence.spotter.info.path),
+        "model": str(evaluation_data.spotter.info.path),
         "words": [result["word"] for result in results],
         "positives": str(options.positives),
         "negatives": {"folders": [str(folder) for folder in options.negatives], **negatives},
@@ -213,17 +245,22 @@ def _report(evidence: Evidence, options: Options, left_out: int) -> dict:
         "snr_db": list(options.snrs_db),
         "stream_seconds": options.stream_seconds,
         "position_seconds": list(options.positions) or None,
-        "part": options.part,
+        "split": options.part,
         "seed": options.seed,
-        "tolerance_seconds": {"before_end": EARLY_SECONDS, "after_end": LATE_SECONDS},
+        "tolerance_seconds": {
+            "before_end": EARLY_TOLERANCE_SECONDS,
+            "after_end": LATE_TOLERANCE_SECONDS,
+        },
         "confidence": 0.95,
         "results": results,
     }
 
 
-def _streams(bank: Bank, noises: Sequence[np.ndarray], options: Options) -> Streams:
-    return Streams(
-        bank,
+def _make_streams(
+    dataset: ClipDataset, noises: Sequence[np.ndarray], options: Options
+) -> EvaluationStreams:
+    return EvaluationStreams(
+        dataset,
         noises,
         snrs_db=options.snrs_db,
         seconds=options.stream_seconds,
@@ -232,32 +269,34 @@ def _streams(bank: Bank, noises: Sequence[np.ndarray], options: Options) -> Stre
     )
 
 
-def _noises(options: Options, warn: Warn) -> list[np.ndarray]:
+def _load_noises(options: Options, warn: Warn) -> list[np.ndarray]:
     if not options.background:
         return pink_noise(options.seed)
-    bank = _read(
-        [clip for folder in options.background for clip in clips_in(folder)], "background", warn
+    dataset = _load_dataset(
+        [clip for folder in options.background for clip in find_clips_in(folder)],
+        "background",
+        warn,
     )
-    return usable_noises(bank)
+    return drop_silent_noises(dataset)
 
 
-def _read(
+def _load_dataset(
     clips: Sequence[Clip],
     title: str,
     warn: Warn,
-    longest_seconds: float = float("inf"),
-    too_long: str = TOO_LONG_FOR_A_WORD,
-) -> Bank:
+    max_seconds: float = float("inf"),
+    too_long_message: str = TOO_LONG_FOR_A_WORD,
+) -> ClipDataset:
     bar = progress(title, "clip")
-    return read_bank(
+    return load_clips(
         clips,
-        longest_seconds=longest_seconds,
-        too_long=too_long,
+        max_seconds=max_seconds,
+        too_long_message=too_long_message,
         warn=warn,
         progress=lambda items: bar(items, len(clips)),
-        most_unreadable=1.0,
+        max_unreadable_fraction=1.0,
     )
 
 
-def _of_part(clips: Iterable[Clip], part: str) -> list[Clip]:
+def _in_split(clips: Iterable[Clip], part: str) -> list[Clip]:
     return [clip for clip in clips if part in ("all", clip.part)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kws.runtime.postprocess import Detection, EventSettings, Scores
-from kws.training.evaluate.scored_words import Trial, events, is_on_word
+from kws.training.evaluate.scored_words import Trial, events, is_hit
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,17 @@ class Match:
     """The events of one word said once."""
 
     hit: int | None  # number of the event that is the word
-    doubles: tuple[int, ...]
-    outside: tuple[int, ...]
+    duplicates: tuple[int, ...]
+    false_alarms: tuple[int, ...]
 
 
-def match(events: Sequence[Detection], word_end: float) -> Match:
+def match_events(events: Sequence[Detection], word_end: float) -> Match:
     """Sorts the events of a word (in their order) by where it ends, in seconds."""
-    on_word = [i for i, event in enumerate(events) if is_on_word(event.peak, word_end)]
-    outside = tuple(i for i in range(len(events)) if i not in on_word)
-    return Match(on_word[0] if on_word else None, tuple(on_word[1:]), outside)
+    on_word_events = [i for i, event in enumerate(events) if is_hit(event.peak, word_end)]
+    false_alarms = tuple(i for i in range(len(events)) if i not in on_word_events)
+    return Match(
+        on_word_events[0] if on_word_events else None, tuple(on_word_events[1:]), false_alarms
+    )
 
 
 def best_score(
@@ -45,10 +47,12 @@ def best_score(
     `audio_seconds`: where the audio ends, if silence was heard after it. As in `kws.runtime.spotter`, no
     event is later.
     """
-    last = round(audio_seconds, 3)
-    found = _word_events(trial.scores, word, 0.0, settings)
-    on_word = [event.score for event in found if is_on_word(min(event.peak, last), trial.end)]
-    return max(on_word, default=0.0)
+    audio_end = round(audio_seconds, 3)
+    detections = _word_events(trial.scores, word, 0.0, settings)
+    on_word_events = [
+        event.score for event in detections if is_hit(min(event.peak, audio_end), trial.end)
+    ]
+    return max(on_word_events, default=0.0)
 
 
 def hits(
@@ -68,9 +72,9 @@ def alarm_counts(
     settings: EventSettings,
 ) -> np.ndarray:
     """Number of events of word number `word` at each threshold [T], in audio without the word."""
-    found = _word_events(scores, word, min(thresholds), settings)
-    heights = np.array([event.score for event in found])
-    return (heights >= np.asarray(thresholds)[:, None]).sum(axis=1)
+    detections = _word_events(scores, word, min(thresholds), settings)
+    event_scores = np.array([event.score for event in detections])
+    return (event_scores >= np.asarray(thresholds)[:, None]).sum(axis=1)
 
 
 def _word_events(
@@ -80,7 +84,7 @@ def _word_events(
     settings: EventSettings,
 ) -> list[Detection]:
     """Events of word number `word` alone."""
-    only = slice(word, word + 1)
-    rest = (each[:, only] for each in (scores.pooled, scores.frames, scores.extents))
+    word_slice = slice(word, word + 1)
+    rest = (each[:, word_slice] for each in (scores.pooled, scores.frames, scores.boundaries))
     track = Scores(scores.times, *rest)
     return events(track, ("",), replace(settings, threshold=(threshold,)))

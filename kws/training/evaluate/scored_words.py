@@ -12,17 +12,17 @@ import numpy as np
 
 from kws.audio.recordings import SAMPLE_RATE
 from kws.runtime.engine import Engine
-from kws.runtime.postprocess import Detection, EventMachine, EventSettings, Scores
-from kws.runtime.spotter import as_scores, join
-from kws.training.augment.mixer import coloured_noise
+from kws.runtime.postprocess import Detection, DetectionPostprocessor, EventSettings, Scores
+from kws.runtime.spotter import concatenate_scores, scores_from_step
+from kws.training.augment.mixer import make_coloured_noise
 
 BLOCK_SAMPLES = 30 * SAMPLE_RATE
 GAP_SAMPLES = SAMPLE_RATE // 4  # between clips that are laid end to end
 LEAD_SECONDS = 2.0
 TAIL_SECONDS = 1.5
 # An event this much before the word's end, or this much after it, is the word's.
-EARLY_SECONDS = 0.35
-LATE_SECONDS = 0.75
+EARLY_TOLERANCE_SECONDS = 0.35
+LATE_TOLERANCE_SECONDS = 0.75
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Trial:
     end: float
 
 
-def listen(engine: Engine, waves: Iterable[np.ndarray]) -> Scores:
+def score_waves(engine: Engine, waves: Iterable[np.ndarray]) -> Scores:
     """Scores of clips laid end to end in one stream."""
-    state, parts, seen = engine.silence(), [], 0
-    for block in end_to_end(waves):
+    state, parts, frame_count = engine.initial_state(), [], 0
+    for block in concatenate_clips(waves):
         step, state = engine.step(block[None], state)
-        parts.append(as_scores(step, seen, engine.info.frame_seconds))
-        seen += step.pooled.shape[1]
-    return join(parts)
+        parts.append(scores_from_step(step, frame_count, engine.info.frame_seconds))
+        frame_count += step.pooled.shape[1]
+    return concatenate_scores(parts)
 
 
-def place(
+def embed_in_noise(
     wave: np.ndarray,
-    extent: np.ndarray,
+    endpoints: np.ndarray,
     snr_db: float | None,
     seed: int,
     noise: np.ndarray | None = None,
@@ -65,47 +65,49 @@ def place(
     audio = np.concatenate([lead, wave, tail]).astype(np.float32)
     if snr_db is None:
         return audio
-    start, end = (extent * SAMPLE_RATE).astype(int)
+    start, end = (endpoints * SAMPLE_RATE).astype(int)
     power = np.sort(wave[start:end].astype(np.float64) ** 2)[(end - start) // 2 :].mean()
     noise = (
-        coloured_noise(len(audio), 1.0, np.random.default_rng(seed))
+        make_coloured_noise(len(audio), 1.0, np.random.default_rng(seed))
         if noise is None
         else np.resize(noise, len(audio))
     )
     return audio + noise * np.float32(np.sqrt(power / np.mean(noise**2) * 10 ** (-snr_db / 10)))
 
 
-def word_trials(
+def score_words(
     engine: Engine,
     waves: list[np.ndarray],
-    extents: np.ndarray,
+    boundaries: np.ndarray,
     snr_db: float | None = None,
     seed: int = 0,
 ) -> list[Trial]:
     """One trial per clip of a word; extents [n, 2]: where the word lies in each clip,
     in seconds."""
-    placed = (
-        place(wave, extent, snr_db, seed + i)
-        for i, (wave, extent) in enumerate(zip(waves, extents, strict=True))
+    embedded = (
+        embed_in_noise(wave, endpoints, snr_db, seed + i)
+        for i, (wave, endpoints) in enumerate(zip(waves, boundaries, strict=True))
     )
     return [
-        trial(engine, audio, *(LEAD_SECONDS + extent))
-        for audio, extent in zip(placed, extents, strict=True)
+        trial(engine, audio, *(LEAD_SECONDS + endpoints))
+        for audio, endpoints in zip(embedded, boundaries, strict=True)
     ]
 
 
 def trial(engine: Engine, audio: np.ndarray, start: float, end: float) -> Trial:
     """The scores of a recording in which the word lies here."""
-    step, _ = engine.step(audio[None], engine.silence())
-    return Trial(as_scores(step, 0, engine.info.frame_seconds), start, end)
+    step, _ = engine.step(audio[None], engine.initial_state())
+    return Trial(scores_from_step(step, 0, engine.info.frame_seconds), start, end)
 
 
 def events(scores: Scores, words: tuple[str, ...], settings: EventSettings) -> list[Detection]:
     """Events of a whole score track."""
-    machine = EventMachine(words, settings)
+    postprocessor = DetectionPostprocessor(words, settings)
     portions = range(0, len(scores.times), 500)  # quiet stretches are passed over as a whole
     return [
-        event for at in portions for event in machine.feed(portion(scores, slice(at, at + 500)))
+        event
+        for at in portions
+        for event in postprocessor.feed(slice_scores(scores, slice(at, at + 500)))
     ]
 
 
@@ -116,36 +118,38 @@ def found(
     return [
         event
         for event in events(trial.scores, words, settings)
-        if event.word == words[word] and is_on_word(event.peak, trial.end)
+        if event.word == words[word] and is_hit(event.peak, trial.end)
     ]
 
 
-def is_on_word(peak: float | np.ndarray, word_end: float) -> bool | np.ndarray:
+def is_hit(peak: float | np.ndarray, word_end: float) -> bool | np.ndarray:
     """Whether events with these peaks are the word's that ends here (seconds)."""
-    return (word_end - EARLY_SECONDS <= peak) & (peak <= word_end + LATE_SECONDS)
+    return (word_end - EARLY_TOLERANCE_SECONDS <= peak) & (
+        peak <= word_end + LATE_TOLERANCE_SECONDS
+    )
 
 
-def decisions(
+def detect_with_times(
     scores: Scores,
     words: tuple[str, ...],
     settings: EventSettings,
 ) -> list[tuple[Detection, float]]:
     """Events of a whole score track, each with the time (seconds) at which it became known."""
-    machine, known = EventMachine(words, settings), []
+    postprocessor, timed_events = DetectionPostprocessor(words, settings), []
     for at, time in enumerate(scores.times):
-        frame = portion(scores, slice(at, at + 1))
-        known += [(event, float(time)) for event in machine.feed(frame)]
-    return known
+        frame = slice_scores(scores, slice(at, at + 1))
+        timed_events += [(event, float(time)) for event in postprocessor.feed(frame)]
+    return timed_events
 
 
-def decision(
+def find_decision(
     trial: Trial, word: int, words: tuple[str, ...], settings: EventSettings
 ) -> tuple[Detection, float] | None:
     """The word's event and the time (seconds) at which it became known; None where it
     was missed."""
-    for event, known in decisions(trial.scores, words, settings):
-        if event.word == words[word] and is_on_word(event.peak, trial.end):
-            return event, known
+    for event, timed_events in detect_with_times(trial.scores, words, settings):
+        if event.word == words[word] and is_hit(event.peak, trial.end):
+            return event, timed_events
     return None
 
 
@@ -157,21 +161,21 @@ def miss_rate(
     )
 
 
-def portion(scores: Scores, part: slice) -> Scores:
+def slice_scores(scores: Scores, part: slice) -> Scores:
     """The scores of some of the frames."""
     return Scores(
-        scores.times[part], scores.pooled[part], scores.frames[part], scores.extents[part]
+        scores.times[part], scores.pooled[part], scores.frames[part], scores.boundaries[part]
     )
 
 
-def end_to_end(waves: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def concatenate_clips(waves: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Clips with gaps between them, in blocks of some seconds."""
-    waiting, length = [], 0
+    pending, length = [], 0
     gap = np.zeros(GAP_SAMPLES, np.float32)
     for wave in waves:
-        waiting += [wave, gap]
+        pending += [wave, gap]
         length += len(wave) + GAP_SAMPLES
         if length >= BLOCK_SAMPLES:
-            yield np.concatenate(waiting)
-            waiting, length = [], 0
-    yield np.concatenate([*waiting, gap])
+            yield np.concatenate(pending)
+            pending, length = [], 0
+    yield np.concatenate([*pending, gap])

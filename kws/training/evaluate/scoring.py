@@ -15,36 +15,38 @@ import numpy as np
 from kws.audio import recordings
 from kws.errors import AudioError
 from kws.runtime.postprocess import Detection, Scores
-from kws.runtime.spotter import Spotter, join
-from kws.training.data.clips import NO_SOUND, QUIETEST, Clip, peak
-from kws.training.evaluate.matching import alarm_counts, best_score, match
-from kws.training.evaluate.scored_words import Trial, decisions, events
-from kws.training.evaluate.test_streams import Stream, Streams
+from kws.runtime.spotter import Spotter, concatenate_scores
+from kws.training.data.clips import SILENCE_PEAK, SILENT_RECORDING, Clip, peak
+from kws.training.evaluate.matching import alarm_counts, best_score, match_events
+from kws.training.evaluate.scored_words import Trial, detect_with_times, events
+from kws.training.evaluate.test_streams import EvaluationStream, EvaluationStreams
 
-NEAR = 0.5  # of the threshold: what comes this near is kept to be listened to
-_WAITING = 4  # pieces of work per worker that may be under way
+NEAR_FRACTION = 0.5  # of the threshold: what comes this near is kept to be listened to
+_PENDING_PER_WORKER = 4  # pieces of work per worker that may be under way
 _NEAR_SECONDS = 1.0
 
-Work = TypeVar("Work")
-Done = TypeVar("Done")
-Progress = Callable[[Iterable[Done], int], Iterable[Done]]  # shows how many of a number are done
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Progress = Callable[
+    [Iterable[Result], int], Iterable[Result]
+]  # shows how many of a number are done
 
 
 @dataclass(frozen=True)
-class Heard:
+class StreamResult:
     """One stream of a word: what happens at the model's own threshold, and what would at others."""
 
     clip: Clip
-    stream: Stream
+    stream: EvaluationStream
     event: Detection | None  # the hit
-    decided: float | None  # when it was known, in seconds of the stream
-    doubles: int
+    decision_seconds: float | None  # when it was known, in seconds of the stream
+    duplicates: int
     alarms: tuple[Detection, ...]  # of this word outside its place, and of any other word
-    best: float  # the highest threshold at which the word is found
+    best_threshold: float  # the highest threshold at which the word is found
 
 
 @dataclass(frozen=True)
-class Listened:
+class RecordingResult:
     """One recording without the words: `counts` [W, T] of events at each threshold, and those at
     the model's own."""
 
@@ -52,53 +54,55 @@ class Listened:
     seconds: float
     counts: np.ndarray
     alarms: tuple[Detection, ...]
-    near: tuple[Detection, ...]  # what would be an event at a lower threshold
+    near_alarms: tuple[Detection, ...]  # what would be an event at a lower threshold
 
 
-def hear(spotter: Spotter, blocks: Iterable[np.ndarray]) -> tuple[Scores, list[Detection]]:
+def run_spotter(spotter: Spotter, blocks: Iterable[np.ndarray]) -> tuple[Scores, list[Detection]]:
     """All scores and events of some audio. Raises AudioError where the blocks do."""
     stream, parts = spotter.stream(), []
-    found = list(stream.listen(blocks, lambda stream, _: parts.append(stream.scores)))
-    return join([*parts, stream.scores]), found
+    detections = list(stream.detect_blocks(blocks, lambda stream, _: parts.append(stream.scores)))
+    return concatenate_scores([*parts, stream.scores]), detections
 
 
-def hear_streams(spotter: Spotter, word: int, streams: Streams, progress: Progress) -> list[Heard]:
+def score_streams(
+    spotter: Spotter, word: int, streams: EvaluationStreams, progress: Progress
+) -> list[StreamResult]:
     """Hears every stream of word number `word`."""
 
-    def one(stream: Stream) -> Heard:
-        return _heard(spotter, word, streams, stream)
+    def one(stream: EvaluationStream) -> StreamResult:
+        return _score_stream(spotter, word, streams, stream)
 
-    return list(progress(side_by_side(one, streams.all), len(streams.all)))
+    return list(progress(run_in_parallel(one, streams.all), len(streams.all)))
 
 
-def hear_recordings(
+def score_recordings(
     spotter: Spotter,
     clips: Sequence[Clip],
     thresholds: Sequence[float],
     warn: Callable[[str], None],
     progress: Progress,
-) -> list[Listened]:
+) -> list[RecordingResult]:
     """Hears recordings in which no word is said. Those that cannot be read to the end are named
     with `warn` and left out."""
 
-    stopped = Event()
+    stop_event = Event()
 
-    def one(clip: Clip) -> Listened | str:
+    def one(clip: Clip) -> RecordingResult | str:
         try:
-            return hear_recording(spotter, clip.path, thresholds, stopped)
+            return score_recording(spotter, clip.path, thresholds, stop_event)
         except AudioError as error:
             return f"left out: {error}"
 
-    results = list(progress(side_by_side(one, clips, stopped), len(clips)))
+    results = list(progress(run_in_parallel(one, clips, stop_event), len(clips)))
     for result in results:
         if isinstance(result, str):
             warn(result)
-    return [result for result in results if isinstance(result, Listened)]
+    return [result for result in results if isinstance(result, RecordingResult)]
 
 
-def hear_recording(
-    spotter: Spotter, path: Path, thresholds: Sequence[float], stopped: Event | None = None
-) -> Listened:
+def score_recording(
+    spotter: Spotter, path: Path, thresholds: Sequence[float], stop_event: Event | None = None
+) -> RecordingResult:
     """Hears one recording without the words. Raises AudioError, also where there is no sound in it:
     a muted microphone proves nothing."""
     lengths: list[int] = []
@@ -111,68 +115,72 @@ def hear_recording(
             loudest = max(loudest, peak(block))
             yield block
 
-    scores, alarms = hear(spotter, counted(_until(stopped, recordings.blocks(path))))
-    if loudest <= QUIETEST:
-        raise AudioError(f"{path}: {NO_SOUND}")
+    scores, alarms = run_spotter(spotter, counted(_stop_on(stop_event, recordings.blocks(path))))
+    if loudest <= SILENCE_PEAK:
+        raise AudioError(f"{path}: {SILENT_RECORDING}")
     words = range(len(spotter.words))
     counts = np.stack([alarm_counts(scores, word, thresholds, spotter.events) for word in words])
-    return Listened(
+    return RecordingResult(
         path,
         sum(lengths) / recordings.SAMPLE_RATE,
         counts,
         tuple(alarms),
-        _near(spotter, scores, alarms),
+        _find_near_alarms(spotter, scores, alarms),
     )
 
 
-def side_by_side(
-    work: Callable[[Work], Done], items: Iterable[Work], stopped: Event | None = None
-) -> Iterator[Done]:
+def run_in_parallel(
+    work: Callable[[Item], Result], items: Iterable[Item], stop_event: Event | None = None
+) -> Iterator[Result]:
     """Results in the order of `items`, on all cores. When the reader stops, at most the pieces
-    under way are finished; long ones may look at `stopped`."""
+    under way are finished; long ones may look at `stop_event`."""
     workers = os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers)
     try:
         items = iter(items)
-        under_way = [pool.submit(work, item) for item in islice(items, _WAITING * workers)]
-        while under_way:
-            yield under_way.pop(0).result()
-            under_way += [pool.submit(work, item) for item in islice(items, 1)]
+        pending = [pool.submit(work, item) for item in islice(items, _PENDING_PER_WORKER * workers)]
+        while pending:
+            yield pending.pop(0).result()
+            pending += [pool.submit(work, item) for item in islice(items, 1)]
     finally:
-        if stopped:
-            stopped.set()
+        if stop_event:
+            stop_event.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _until(stopped: Event | None, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def _stop_on(stop_event: Event | None, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """The blocks until someone has stopped, as with Ctrl-C: of a long recording nobody waits for
     the rest."""
-    return takewhile(lambda _: not (stopped and stopped.is_set()), blocks)
+    return takewhile(lambda _: not (stop_event and stop_event.is_set()), blocks)
 
 
-def _heard(spotter: Spotter, word: int, streams: Streams, stream: Stream) -> Heard:
-    scores, found = hear(spotter, [streams.audio(stream)])
+def _score_stream(
+    spotter: Spotter, word: int, streams: EvaluationStreams, stream: EvaluationStream
+) -> StreamResult:
+    scores, detections = run_spotter(spotter, [streams.audio(stream)])
     settings, name = spotter.events, spotter.words[word]
-    own = [event for event in found if event.word == name]
-    made = decisions(scores, spotter.words, settings)
-    known = [seconds for event, seconds in made if event.word == name]
+    own = [event for event in detections if event.word == name]
+    timed_events = detect_with_times(scores, spotter.words, settings)
+    decision_times = [seconds for event, seconds in timed_events if event.word == name]
     trial = Trial(scores, stream.start, stream.end)
-    matched = match(own, stream.end)
-    return Heard(
-        streams.bank.clips[stream.clip],
+    match_result = match_events(own, stream.end)
+    return StreamResult(
+        streams.dataset.clips[stream.clip],
         stream,
-        None if matched.hit is None else own[matched.hit],
-        None if matched.hit is None else known[matched.hit],
-        len(matched.doubles),
-        tuple(event for event in found if event.word != name)
-        + tuple(own[i] for i in matched.outside),
+        None if match_result.hit is None else own[match_result.hit],
+        None if match_result.hit is None else decision_times[match_result.hit],
+        len(match_result.duplicates),
+        tuple(event for event in detections if event.word != name)
+        + tuple(own[i] for i in match_result.false_alarms),
         best_score(trial, word, settings, audio_seconds=streams.seconds),
     )
 
 
-def _near(spotter: Spotter, scores: Scores, alarms: Sequence[Detection]) -> tuple[Detection, ...]:
+def _find_near_alarms(
+    spotter: Spotter, scores: Scores, alarms: Sequence[Detection]
+) -> tuple[Detection, ...]:
     """Events at half the thresholds which are none at the whole."""
-    low = spotter.events.at([threshold * NEAR for threshold in spotter.events.threshold])
+    low = spotter.events.at([threshold * NEAR_FRACTION for threshold in spotter.events.threshold])
     return tuple(
         event
         for event in events(scores, spotter.words, low)

@@ -13,18 +13,18 @@ import numpy as np
 
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import DataError
-from kws.training.augment.mixer import coloured_noise
-from kws.training.data.clips import QUIETEST, Bank, extent, peak
-from kws.training.evaluate.scored_words import place
+from kws.training.augment.mixer import make_coloured_noise
+from kws.training.data.clips import SILENCE_PEAK, ClipDataset, find_endpoints, peak
+from kws.training.evaluate.scored_words import embed_in_noise
 
 CLEAN = None  # the noise level of a stream without noise
-_ANYWHERE = None
+_RANDOM_POSITION = None
 _PINK_SECONDS = 60.0
-_TRIES = 20
+_MAX_DRAWS = 20
 
 
 @dataclass(frozen=True)
-class Stream:
+class EvaluationStream:
     """Clip number `clip` at `lead_seconds`; the word itself lies from `start` to `end` (seconds of
     the stream)."""
 
@@ -33,17 +33,17 @@ class Stream:
     lead_seconds: float
     start: float
     end: float
-    key: tuple[int, ...]  # of its random numbers
+    rng_key: tuple[int, ...]  # of its random numbers
 
 
-class Streams:
-    """The streams of one word. `bank`: its clips, each with a sound in it. `positions`: seconds of
+class EvaluationStreams:
+    """The streams of one word. `dataset`: its clips, each with a sound in it. `positions`: seconds of
     a stream at which a clip begins, each once per level of noise; none: anywhere. From there on a
     stream of so many `seconds` has room for every clip."""
 
     def __init__(
         self,
-        bank: Bank,
+        dataset: ClipDataset,
         noises: Sequence[np.ndarray],
         *,
         snrs_db: Sequence[float | None],
@@ -51,23 +51,23 @@ class Streams:
         seed: int,
         positions: Sequence[float] = (),
     ):
-        self.bank, self.noises, self.seconds = bank, noises, seconds
+        self.dataset, self.noises, self.seconds = dataset, noises, seconds
         self.all = [
             stream
-            for clip in range(len(bank))
-            for stream in self._of(clip, snrs_db, positions or (_ANYWHERE,), seed)
+            for clip in range(len(dataset))
+            for stream in self._make_streams(clip, snrs_db, positions or (_RANDOM_POSITION,), seed)
         ]
 
-    def audio(self, stream: Stream) -> np.ndarray:
+    def audio(self, stream: EvaluationStream) -> np.ndarray:
         """Samples [seconds × 16 000] of a stream, float32; loud noise may go beyond ±1."""
-        wave = self.bank[stream.clip]
+        wave = self.dataset[stream.clip]
         noise = (
             None
             if stream.snr_db is CLEAN
-            else _excerpt(self.noises, self._samples, np.random.default_rng((*stream.key, 1)))
+            else _excerpt(self.noises, self._samples, np.random.default_rng((*stream.rng_key, 1)))
         )
         tail = self.seconds - stream.lead_seconds - len(wave) / SAMPLE_RATE
-        return place(
+        return embed_in_noise(
             wave,
             np.array([stream.start, stream.end]) - stream.lead_seconds,
             stream.snr_db,
@@ -81,30 +81,30 @@ class Streams:
     def _samples(self) -> int:
         return round(self.seconds * SAMPLE_RATE)
 
-    def _of(
+    def _make_streams(
         self,
         clip: int,
         snrs_db: Sequence[float | None],
         positions: Sequence[float | None],
         seed: int,
-    ) -> Iterator[Stream]:
-        wave = self.bank[clip]
-        start, end = extent(wave)
+    ) -> Iterator[EvaluationStream]:
+        wave = self.dataset[clip]
+        start, end = find_endpoints(wave)
         for number, (snr_db, position) in enumerate(product(snrs_db, positions)):
-            key = (seed, clip, number)
-            if position is _ANYWHERE:
+            rng_key = (seed, clip, number)
+            if position is _RANDOM_POSITION:
                 lead = (
-                    int(np.random.default_rng(key).integers(self._samples - len(wave) + 1))
+                    int(np.random.default_rng(rng_key).integers(self._samples - len(wave) + 1))
                     / SAMPLE_RATE
                 )
             else:
                 lead = round(position * SAMPLE_RATE) / SAMPLE_RATE
-            yield Stream(clip, snr_db, lead, lead + start, lead + end, key)
+            yield EvaluationStream(clip, snr_db, lead, lead + start, lead + end, rng_key)
 
 
-def usable_noises(waves: Iterable[np.ndarray]) -> list[np.ndarray]:
+def drop_silent_noises(waves: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Those recordings that hold a sound. Raises DataError where none does."""
-    noises = [wave for wave in waves if peak(wave) > QUIETEST]
+    noises = [wave for wave in waves if peak(wave) > SILENCE_PEAK]
     if not noises:
         raise DataError(
             "the background recordings hold nothing but silence. Give other ones with --background."
@@ -114,13 +114,13 @@ def usable_noises(waves: Iterable[np.ndarray]) -> list[np.ndarray]:
 
 def pink_noise(seed: int) -> list[np.ndarray]:
     """A minute of it, to take parts of where no recorded noise is given."""
-    return [coloured_noise(int(_PINK_SECONDS * SAMPLE_RATE), 1.0, np.random.default_rng(seed))]
+    return [make_coloured_noise(int(_PINK_SECONDS * SAMPLE_RATE), 1.0, np.random.default_rng(seed))]
 
 
 def _excerpt(noises: Sequence[np.ndarray], samples: int, rng: np.random.Generator) -> np.ndarray:
     """Parts of random noises, one after the other until they are long enough. What holds no sound
     at all is drawn again."""
-    for _ in range(_TRIES):
+    for _ in range(_MAX_DRAWS):
         parts, length = [], 0
         while length < samples:
             noise = noises[int(rng.integers(len(noises)))]
@@ -128,6 +128,6 @@ def _excerpt(noises: Sequence[np.ndarray], samples: int, rng: np.random.Generato
             parts.append(noise[start : start + samples - length])
             length += len(parts[-1])
         part = np.concatenate(parts)
-        if np.abs(part).max() > QUIETEST:
+        if np.abs(part).max() > SILENCE_PEAK:
             return part
     return np.resize(noise[np.abs(noise).argmax() :], samples)

@@ -20,38 +20,38 @@ import numpy as np
 from kws.audio import recordings
 from kws.errors import AudioError, DataError
 from kws.runtime.spotter import Spotter, Stream
-from kws.terminal.printers import csv_row, replace_file
-from kws.training.augment.mixer import Source
+from kws.terminal.printers import csv_row, write_atomically
+from kws.training.augment.mixer import NegativeSource
 from kws.training.data.clips import (
-    NO_SOUND,
-    QUIETEST,
-    Bank,
+    SILENCE_PEAK,
+    SILENT_RECORDING,
     Clip,
-    pack,
+    ClipDataset,
+    describe_speakers,
+    exclude_words,
+    pack_clips,
     peak,
-    told_of_speakers,
-    without_words,
 )
 
 THRESHOLD = 0.3  # of the score: what comes this near to firing is learned from, too
-APART_SECONDS = 1.0  # what fires closer together is one finding
+MIN_GAP_SECONDS = 1.0  # what fires closer together is one finding
 # Of what is cut out, before the highest score: all that the network looked at, and a little more.
-BEFORE_SECONDS = 1.8
-AFTER_SECONDS = 0.7
+SECONDS_BEFORE = 1.8
+SECONDS_AFTER = 0.7
 # One song with a line that sounds like the word must not be all that is learned.
-MOST_PER_HOUR = 200
-MOST = 2000  # 160 MB of samples
+MAX_PER_HOUR = 200
+MAX_FALSE_ALARMS = 2000  # 160 MB of samples
 HELDOUT_SECONDS = 7200.0
-PIECE_SECONDS = 60.0  # in which what is held out is kept
-SHARE = 0.08  # of the negatives drawn, at most: more of them costs words in noise
+SEGMENT_SECONDS = 60.0  # in which what is held out is kept
+MAX_SHARE = 0.08  # of the negatives drawn, at most: more of them costs words in noise
 # With so many findings the share is half of it, so that few are not heard thousands of times.
-HALF_SHARE = 50
+HALF_SHARE_SEGMENTS = 50
 
 _COLUMNS = ("file", "seconds", "word", "score")
 
 
 @dataclass(frozen=True)
-class Finding:
+class FalseAlarm:
     """Where the network fired: `score` is the highest there, at `seconds` of the file."""
 
     file: Path
@@ -60,7 +60,7 @@ class Finding:
     score: float
 
 
-def find_audio(
+def find_mining_clips(
     folders: Sequence[Path], words: Sequence[str], warn: Callable[[str], None]
 ) -> tuple[list[Clip], list[Clip]]:
     """Recordings to mine, and those held out to calibrate on; recordings in folders named after a
@@ -68,17 +68,17 @@ def find_audio(
 
     Raises DataError where nothing is left to mine; AudioError for a folder without recordings.
     """
-    without, named = without_words(folders, words)
-    if named:
-        warn(f"{named} recordings in folders named after a word are not mined.")
-    mined = [clip for clip in without if clip.part == "train"]
-    if folders and not mined:
+    without_keyword, named_after_word = exclude_words(folders, words)
+    if named_after_word:
+        warn(f"{named_after_word} recordings in folders named after a word are not mined.")
+    hard_negatives = [clip for clip in without_keyword if clip.part == "train"]
+    if folders and not hard_negatives:
         raise DataError(
             f"{folders[0]}: nothing to mine; its recordings are of the words, or were held out "
             "(one in five is, by its name). Add more."
-            f"{told_of_speakers(without)}"
+            f"{describe_speakers(without_keyword)}"
         )
-    return mined, [clip for clip in without if clip.part == "validation"]
+    return hard_negatives, [clip for clip in without_keyword if clip.part == "validation"]
 
 
 def fingerprint(clips: Sequence[Clip]) -> str:
@@ -89,21 +89,21 @@ def fingerprint(clips: Sequence[Clip]) -> str:
     ).hexdigest()[:16]
 
 
-def read_heldout(clips: Sequence[Clip], warn: Callable[[str], None]) -> Bank:
+def read_heldout_segments(clips: Sequence[Clip], warn: Callable[[str], None]) -> ClipDataset:
     """The first minutes of every recording, two hours in all, in pieces. Those that cannot be read,
     or hold no sound, are named and left out."""
-    pieces: list[tuple[Clip, np.ndarray]] = []
+    segments: list[tuple[Clip, np.ndarray]] = []
     for clip in clips:
         try:
-            waves = _beginning(clip.path, HELDOUT_SECONDS / len(clips))
+            waves = _read_beginning(clip.path, HELDOUT_SECONDS / len(clips))
         except AudioError as error:
             warn(f"left out: {error}")
             continue
-        if max(map(peak, waves), default=0.0) <= QUIETEST:
-            warn(f"left out: {clip.path}: {NO_SOUND}")
+        if max(map(peak, waves), default=0.0) <= SILENCE_PEAK:
+            warn(f"left out: {clip.path}: {SILENT_RECORDING}")
             continue
-        pieces += [(clip, _as_int16(wave)) for wave in waves]
-    return pack([clip for clip, _ in pieces], [wave for _, wave in pieces])
+        segments += [(clip, _to_int16(wave)) for wave in waves]
+    return pack_clips([clip for clip, _ in segments], [wave for _, wave in segments])
 
 
 def mine(
@@ -111,53 +111,59 @@ def mine(
     clips: Sequence[Clip],
     *,
     warn: Callable[[str], None],
-    heard: Callable[[float], None] = lambda seconds: None,
-) -> tuple[list[Finding], float]:
-    """What fires in the recordings, highest score first, and how many seconds were heard. `heard`
+    on_seconds: Callable[[float], None] = lambda seconds: None,
+) -> tuple[list[FalseAlarm], float]:
+    """What fires in the recordings, highest score first, and how many seconds were heard. `on_seconds`
     is told of each block's.
 
     Recordings that cannot be read to the end are named with `warn` and left out. Raises DataError
     where none can.
     """
-    hours: dict[int, list[Finding]] = defaultdict(list)
+    by_hour: dict[int, list[FalseAlarm]] = defaultdict(list)
     seconds = 0.0
     for clip in clips:
         try:
-            found, length = _fires(spotter, clip.path, heard)
+            found, length = _scan_recording(spotter, clip.path, on_seconds)
         except AudioError as error:
             warn(f"left out: {error}")
             continue
-        for finding in found:
-            hours[int((seconds + finding.seconds) // 3600)].append(finding)
+        for false_alarm in found:
+            by_hour[int((seconds + false_alarm.seconds) // 3600)].append(false_alarm)
         seconds += length
     if not seconds:
         raise DataError(
-            f"{clips[0].path}: neither this nor any other recording of --mine can be read. "
+            f"{clips[0].path}: neither this nor any other recording of --hard-negatives-from can be read. "
             "Give others."
         )
-    return _highest(
-        (finding for found in hours.values() for finding in _highest(found, MOST_PER_HOUR)), MOST
+    return _top_scoring(
+        (
+            false_alarm
+            for found in by_hour.values()
+            for false_alarm in _top_scoring(found, MAX_PER_HOUR)
+        ),
+        MAX_FALSE_ALARMS,
     ), seconds
 
 
-def write_findings(findings: Sequence[Finding], path: Path) -> None:
+def write_false_alarms(false_alarms: Sequence[FalseAlarm], path: Path) -> None:
     """A CSV of file, seconds, word, score. Raises KwsError when it cannot be written."""
     rows = [
-        (str(each.file), f"{each.seconds:.2f}", each.word, f"{each.score:.3f}") for each in findings
+        (str(each.file), f"{each.seconds:.2f}", each.word, f"{each.score:.3f}")
+        for each in false_alarms
     ]
     text = "".join(f"{csv_row(row)}\n" for row in (_COLUMNS, *rows))
-    replace_file(path, text.encode("utf-8", "surrogateescape"))
+    write_atomically(path, text.encode("utf-8", "surrogateescape"))
 
 
-def read_findings(path: Path) -> list[Finding]:
-    """What `write_findings` wrote, less the lines that a person deleted. Raises DataError for
+def read_false_alarms(path: Path) -> list[FalseAlarm]:
+    """What `write_false_alarms` wrote, less the lines that a person deleted. Raises DataError for
     anything else."""
     try:
         rows = csv.DictReader(
             io.StringIO(path.read_bytes().decode("utf-8-sig", "surrogateescape"), newline="")
         )  # spreadsheets add the signature
         found = [
-            Finding(Path(row["file"]), float(row["seconds"]), row["word"], float(row["score"]))
+            FalseAlarm(Path(row["file"]), float(row["seconds"]), row["word"], float(row["score"]))
             for row in rows
         ]
         if not all(0 <= each.seconds < np.inf for each in found):
@@ -170,118 +176,133 @@ def read_findings(path: Path) -> list[Finding]:
         ) from error
 
 
-def cut(findings: Sequence[Finding], heard: Callable[[float], None] = lambda seconds: None) -> Bank:
-    """The stretches around the findings, in their order. `heard` is told of each block's seconds.
+def cut_segments(
+    false_alarms: Sequence[FalseAlarm], on_seconds: Callable[[float], None] = lambda seconds: None
+) -> ClipDataset:
+    """The stretches around the findings, in their order. `on_seconds` is told of each block's seconds.
 
     Raises AudioError where a recording has gone, DataError where it is shorter than it was.
     """
-    waves: dict[Finding, np.ndarray] = {}
-    for file in dict.fromkeys(finding.file for finding in findings):
-        here = sorted(
-            (finding for finding in findings if finding.file == file),
-            key=lambda finding: finding.seconds,
+    waves: dict[FalseAlarm, np.ndarray] = {}
+    for file in dict.fromkeys(false_alarm.file for false_alarm in false_alarms):
+        in_file = sorted(
+            (false_alarm for false_alarm in false_alarms if false_alarm.file == file),
+            key=lambda false_alarm: false_alarm.seconds,
         )
         waves |= zip(
-            here, _stretches(file, [finding.seconds for finding in here], heard), strict=True
+            in_file,
+            _cut_around(file, [false_alarm.seconds for false_alarm in in_file], on_seconds),
+            strict=True,
         )
-    for finding, wave in waves.items():
+    for false_alarm, wave in waves.items():
         if not len(wave):
             raise DataError(
-                f"{finding.file}: ends before {finding.seconds:.2f} s, where something was mined. "
+                f"{false_alarm.file}: ends before {false_alarm.seconds:.2f} s, where something was mined. "
                 "Was it exchanged?"
             )
-    return pack(
-        [Clip(each.file, each.word, each.file.stem) for each in findings],
-        [waves[each] for each in findings],
+    return pack_clips(
+        [Clip(each.file, each.word, each.file.stem) for each in false_alarms],
+        [waves[each] for each in false_alarms],
     )
 
 
-def with_mined(sources: Sequence[Source], mined: Bank) -> tuple[Source, ...]:
+def add_hard_negatives(
+    sources: Sequence[NegativeSource], hard_negatives: ClipDataset
+) -> tuple[NegativeSource, ...]:
     """The sources, and the mined stretches: drawn from with a share of SHARE, less if they
     are few."""
-    share = SHARE * len(mined) / (len(mined) + HALF_SHARE)
-    return (*sources, Source(mined, share / (1 - share) * sum(source.weight for source in sources)))
+    share = MAX_SHARE * len(hard_negatives) / (len(hard_negatives) + HALF_SHARE_SEGMENTS)
+    return (
+        *sources,
+        NegativeSource(
+            hard_negatives, share / (1 - share) * sum(source.weight for source in sources)
+        ),
+    )
 
 
-def _highest(findings: Iterable[Finding], most: int) -> list[Finding]:
+def _top_scoring(false_alarms: Iterable[FalseAlarm], most: int) -> list[FalseAlarm]:
     return sorted(
-        findings, key=lambda each: (-each.score, str(each.file), each.seconds, each.word)
+        false_alarms, key=lambda each: (-each.score, str(each.file), each.seconds, each.word)
     )[:most]
 
 
-def _fires(
-    spotter: Spotter, path: Path, heard: Callable[[float], None]
-) -> tuple[list[Finding], float]:
+def _scan_recording(
+    spotter: Spotter, path: Path, on_seconds: Callable[[float], None]
+) -> tuple[list[FalseAlarm], float]:
     """Findings in one recording, and its length in seconds. Of the scores only those that fire
     are kept."""
     words = range(len(spotter.words))
-    loud: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in words]
+    above_threshold: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in words]
 
     def keep(stream: Stream) -> None:
         for word in words:
-            fires = np.flatnonzero(stream.scores.pooled[:, word] >= THRESHOLD)
-            loud[word].append((stream.scores.times[fires], stream.scores.pooled[fires, word]))
+            firing = np.flatnonzero(stream.scores.pooled[:, word] >= THRESHOLD)
+            above_threshold[word].append(
+                (stream.scores.times[firing], stream.scores.pooled[firing, word])
+            )
 
     def after_block(stream: Stream, block: np.ndarray) -> None:
         keep(stream)
-        heard(len(block) / recordings.SAMPLE_RATE)
+        on_seconds(len(block) / recordings.SAMPLE_RATE)
 
     stream = spotter.stream()
-    for _ in stream.listen(recordings.blocks(path), after_block):
+    for _ in stream.detect_blocks(recordings.blocks(path), after_block):
         pass
     keep(stream)
-    peaks = [_peaks(*map(np.concatenate, zip(*parts, strict=True))) for parts in loud]
+    peaks = [
+        _pick_peaks(*map(np.concatenate, zip(*parts, strict=True))) for parts in above_threshold
+    ]
     found = [
-        Finding(path, round(min(at, stream.seconds), 2), spotter.words[word], round(score, 3))
+        FalseAlarm(path, round(min(at, stream.seconds), 2), spotter.words[word], round(score, 3))
         for word in words
         for at, score in peaks[word]
     ]
     return found, stream.seconds
 
 
-def _peaks(times: np.ndarray, scores: np.ndarray) -> list[tuple[float, float]]:
+def _pick_peaks(times: np.ndarray, scores: np.ndarray) -> list[tuple[float, float]]:
     """Time and score of the highest of each run of frames; times, scores [n] of those that fire."""
-    runs = np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > APART_SECONDS) + 1)
+    runs = np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > MIN_GAP_SECONDS) + 1)
     best = [int(run[scores[run].argmax()]) for run in runs if len(run)]
     return [(float(times[at]), float(scores[at])) for at in best]
 
 
-def _stretches(
-    path: Path, seconds: Sequence[float], heard: Callable[[float], None]
+def _cut_around(
+    path: Path, seconds: Sequence[float], on_seconds: Callable[[float], None]
 ) -> list[np.ndarray]:
     """What is to be cut out around each of these times (ascending), in one pass: finding a place in
     an MP3 takes a pass by itself."""
-    wanted = [
+    spans = [
         (
-            max(round((at - BEFORE_SECONDS) * recordings.SAMPLE_RATE), 0),
-            round((at + AFTER_SECONDS) * recordings.SAMPLE_RATE),
+            max(round((at - SECONDS_BEFORE) * recordings.SAMPLE_RATE), 0),
+            round((at + SECONDS_AFTER) * recordings.SAMPLE_RATE),
         )
         for at in seconds
     ]
-    held, begins = np.zeros(0, np.float32), 0
+    buffer, buffer_start = np.zeros(0, np.float32), 0
     found: list[np.ndarray] = []
     for block in recordings.blocks(path):
-        heard(len(block) / recordings.SAMPLE_RATE)
-        held = np.concatenate([held, block])
-        while len(found) < len(wanted) and wanted[len(found)][1] <= begins + len(held):
-            start, end = wanted[len(found)]
-            found.append(_as_int16(held[start - begins : end - begins]))
-        if len(found) == len(wanted):
+        on_seconds(len(block) / recordings.SAMPLE_RATE)
+        buffer = np.concatenate([buffer, block])
+        while len(found) < len(spans) and spans[len(found)][1] <= buffer_start + len(buffer):
+            start, end = spans[len(found)]
+            found.append(_to_int16(buffer[start - buffer_start : end - buffer_start]))
+        if len(found) == len(spans):
             return found
-        passed = max(min(wanted[len(found)][0] - begins, len(held)), 0)
-        held, begins = held[passed:], begins + passed
-    return found + [_as_int16(held[start - begins :]) for start, _ in wanted[len(found) :]]
+        dropped = max(min(spans[len(found)][0] - buffer_start, len(buffer)), 0)
+        buffer, buffer_start = buffer[dropped:], buffer_start + dropped
+    return found + [_to_int16(buffer[start - buffer_start :]) for start, _ in spans[len(found) :]]
 
 
-def _beginning(path: Path, seconds: float) -> list[np.ndarray]:
-    pieces, left = [], round(seconds * recordings.SAMPLE_RATE)
-    for block in recordings.blocks(path, PIECE_SECONDS):
-        pieces.append(block[:left])
-        left -= len(pieces[-1])
-        if not left:
+def _read_beginning(path: Path, seconds: float) -> list[np.ndarray]:
+    segments, remaining_samples = [], round(seconds * recordings.SAMPLE_RATE)
+    for block in recordings.blocks(path, SEGMENT_SECONDS):
+        segments.append(block[:remaining_samples])
+        remaining_samples -= len(segments[-1])
+        if not remaining_samples:
             break
-    return pieces
+    return segments
 
 
-def _as_int16(wave: np.ndarray) -> np.ndarray:
+def _to_int16(wave: np.ndarray) -> np.ndarray:
     return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from kws.audio.folders import beside
+from kws.audio.folders import sibling_path
 from kws.errors import ModelError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(checkpoint: dict, path: Path) -> None:
     """Writes atomically. Raises ModelError when the disk is full or the folder cannot
     be written."""
-    partial = beside(path, ".partial.pt")
+    partial = sibling_path(path, ".partial.pt")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"format": FORMAT, **checkpoint}, partial)

@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from kws.training.model.layers import Layers
 from kws.training.model.norm import BatchNorm
-from kws.training.model.streaming_state import Past
+from kws.training.model.streaming_state import StreamingState
 
 RESIDUAL = 3  # blocks
 RESIDUAL_FRAMES = 3  # of their kernels
@@ -35,7 +35,7 @@ class BandConvolution(nn.Module):
     ):
         """kernel and stride: (bands, frames)."""
         super().__init__()
-        self.bands, self.bands_left, self.keep = (
+        self.bands, self.output_bands, self.context_frames = (
             bands,
             -(-bands // stride[0]),
             kernel[1] - stride[1],
@@ -43,11 +43,11 @@ class BandConvolution(nn.Module):
         self.conv = nn.Conv2d(
             inputs, outputs, kernel, stride=stride, padding=(kernel[0] // 2, 0), bias=False
         )
-        self.norm = BatchNorm(outputs * self.bands_left)
+        self.norm = BatchNorm(outputs * self.output_bands)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
-        if self.keep > 0:
-            x = past.extend(x, self.keep)
+    def forward(self, x: Tensor, streaming_state: StreamingState) -> Tensor:
+        if self.context_frames > 0:
+            x = streaming_state.extend(x, self.context_frames)
         return self.norm(self.conv(x.unflatten(1, (-1, self.bands))).flatten(1, 2))
 
 
@@ -60,18 +60,19 @@ class Bands(nn.Module):
         first = BandConvolution(1, channels, bands, (5, kernel), (2, stride))
         # Of one channel this takes half the time to train.
         first.conv.to(memory_format=torch.channels_last)
-        second = BandConvolution(channels, channels, first.bands_left, (3, 1), (2, 1))
-        self.narrowing: Layers[BandConvolution] = Layers([first, second])
-        left = second.bands_left
+        second = BandConvolution(channels, channels, first.output_bands, (3, 1), (2, 1))
+        self.downsampling: Layers[BandConvolution] = Layers([first, second])
+        bands_after_stem = second.output_bands
         self.residual: Layers[BandConvolution] = Layers(
-            BandConvolution(channels, channels, left, (3, RESIDUAL_FRAMES)) for _ in range(RESIDUAL)
+            BandConvolution(channels, channels, bands_after_stem, (3, RESIDUAL_FRAMES))
+            for _ in range(RESIDUAL)
         )
-        self.outputs = channels * left
+        self.outputs = channels * bands_after_stem
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
-        for layer in self.narrowing:
-            x = F.relu(layer(x, past))
+    def forward(self, x: Tensor, streaming_state: StreamingState) -> Tensor:
+        for layer in self.downsampling:
+            x = F.relu(layer(x, streaming_state))
         for layer in self.residual:
-            y = layer(x, past)
+            y = layer(x, streaming_state)
             x = F.relu(x[..., x.shape[-1] - y.shape[-1] :] + y)
         return x

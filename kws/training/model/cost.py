@@ -61,8 +61,8 @@ def layers(config: NetworkConfig) -> list[Layer]:
         found.append(Layer("stem", channels * bands.outputs, 1, frames))
         for layer in reversed(list(bands.residual)):
             found.append(Layer("bands", _of_bands(layer), 1, frames))
-            frames += layer.keep
-        found += [Layer("bands", _of_bands(layer), 1, frames) for layer in bands.narrowing]
+            frames += layer.context_frames
+        found += [Layer("bands", _of_bands(layer), 1, frames) for layer in bands.downsampling]
     else:
         found.append(Layer("stem", channels * config.mels * config.stem_kernel, 1, frames))
     hops = (frames - 1) * config.stride + config.stem_kernel
@@ -70,7 +70,7 @@ def layers(config: NetworkConfig) -> list[Layer]:
 
 
 def _of_bands(layer: BandConvolution) -> int:
-    return layer.conv.weight.numel() * layer.bands_left
+    return layer.conv.weight.numel() * layer.output_bands
 
 
 def _log_mel(config: NetworkConfig) -> int:

@@ -19,13 +19,19 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from kws.audio.folders import beside
+from kws.audio.folders import sibling_path
 from kws.errors import ModelError
 from kws.runtime.engine import OnnxEngine
-from kws.runtime.model_file import METADATA_KEY, READER_KEY, WITH_READER
+from kws.runtime.model_file import METADATA_KEY, VERIFIER_KEY
 from kws.training.model.conv2d_stem import BandConvolution, Bands
 from kws.training.model.layers import bias_of
-from kws.training.model.network import Convolution, LogMel, ScanningCNN, affine, fold
+from kws.training.model.network import (
+    Convolution,
+    LogMel,
+    ScanningCNN,
+    batch_norm_affine,
+    fold_batch_norms,
+)
 from kws.training.model.norm import BatchNorm
 from kws.training.model.pooling import (
     GeMPooling,
@@ -35,29 +41,29 @@ from kws.training.model.pooling import (
     Pooling,
     PowerPooling,
 )
-from kws.training.model.pretrained import Reading
+from kws.training.model.pretrained import VerifierSpec
 
 OPSET = 17
 TOLERANCE = 1e-4
 
 
 def export(
-    network: ScanningCNN, document: dict, path: Path, reading: Reading | None = None
+    network: ScanningCNN, document: dict, path: Path, reading: VerifierSpec | None = None
 ) -> None:
     """Write the model file, then run it beside torch; raises ModelError (and leaves no file) if
     they differ by more than 1e-4.
 
     With `reading` the file holds a reader of the words, too (`kws.runtime.verifier`).
     """
-    partial = beside(path, ".partial.onnx")
-    folded = fold(network)
+    partial = sibling_path(path, ".partial.onnx")
+    folded = fold_batch_norms(network)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         model = _model(folded, document)
         if reading:
-            _add_reader(model, document, reading)
+            _add_verifier(model, document, reading)
         partial.write_bytes(model.SerializeToString())
-        check(folded, partial)
+        check_against_torch(folded, partial)
         partial.replace(path)
     except OSError as error:
         raise ModelError(
@@ -70,24 +76,24 @@ def export(
 
 
 @torch.no_grad()
-def check(network: ScanningCNN, path: Path) -> float:
+def check_against_torch(network: ScanningCNN, path: Path) -> float:
     """Largest difference between torch and the model file, over two streams of noise with
     speech-like level changes."""
     network.eval()
-    engine = OnnxEngine(str(path), alone=True)
+    engine = OnnxEngine(str(path), without_verifier=True)
     samples = network.config.frame_samples * 150
     generator = torch.Generator().manual_seed(0)
     level = 10 ** (-3 * torch.rand(2, 30, generator=generator)).repeat_interleave(
         samples // 30, dim=1
     )
     audio = torch.randn(2, samples, generator=generator) * level
-    expected, _ = network(audio, network.silence(2))
-    step, _ = engine.step(audio.numpy(), engine.silence(2))
+    expected, _ = network(audio, network.initial_state(2))
+    step, _ = engine.step(audio.numpy(), engine.initial_state(2))
     pairs = [
         (expected.pooled.exp().mT, step.pooled),
         (expected.logits.sigmoid().mT, step.frames),
-        (expected.extents.permute(0, 3, 1, 2), step.extents),
-        (expected.letters.softmax(1).mT, np.exp(step.letters)),
+        (expected.boundaries.permute(0, 3, 1, 2), step.boundaries),
+        (expected.phones.softmax(1).mT, np.exp(step.phones)),
     ]
     # Not a number if any of them is.
     difference = float(np.max([np.abs(a.numpy() - b).max(initial=0.0) for a, b in pairs]))
@@ -101,12 +107,12 @@ def check(network: ScanningCNN, path: Path) -> float:
 
 
 def _model(network: ScanningCNN, document: dict) -> onnx.ModelProto:
-    model = _checked(_Graph(network).build())
+    model = _checked_model(_Graph(network).build())
     model.metadata_props.add(key=METADATA_KEY, value=json.dumps(document))
     return model
 
 
-def _checked(graph: onnx.GraphProto) -> onnx.ModelProto:
+def _checked_model(graph: onnx.GraphProto) -> onnx.ModelProto:
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9, producer_name="kws"
     )
@@ -114,21 +120,21 @@ def _checked(graph: onnx.GraphProto) -> onnx.ModelProto:
     return model
 
 
-def _add_reader(model: onnx.ModelProto, document: dict, reading: Reading) -> None:
+def _add_verifier(model: onnx.ModelProto, document: dict, reading: VerifierSpec) -> None:
     """Puts the graph that reads, and what is needed to ask it, into the metadata of a model."""
-    network = fold(reading.network)
-    known = {
-        "letters": "".join(network.config.words),
-        "sounds": {word: list(ways) for word, ways in reading.sounds.items()},
-        "field_samples": network.config.receptive_field_samples,
+    network = fold_batch_norms(reading.network)
+    metadata = {
+        "phones": "".join(network.config.words),
+        "pronunciations": {word: list(ways) for word, ways in reading.pronunciations.items()},
+        "receptive_field_samples": network.config.receptive_field_samples,
         "parameters": sum(p.numel() for p in reading.network.parameters()),
-        "weighing": asdict(reading.weighing),
+        "fusion": asdict(reading.fusion),
         "sources": list(reading.sources),
     }
     values = {
-        METADATA_KEY: json.dumps({**document, "format": WITH_READER, "reader": known}),
-        READER_KEY: base64.b64encode(
-            _checked(_ReaderGraph(network).build()).SerializeToString()
+        METADATA_KEY: json.dumps({**document, "verifier": metadata}),
+        VERIFIER_KEY: base64.b64encode(
+            _checked_model(_VerifierGraph(network).build()).SerializeToString()
         ).decode(),
     }
     helper.set_model_props(model, values)
@@ -139,17 +145,17 @@ class _Graph:
     that makes them."""
 
     def __init__(self, network: ScanningCNN):
-        self.network, self.config, self.past_shapes = network, network.config, network.state_shapes
+        self.network, self.config, self.state_shapes = network, network.config, network.state_shapes
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
-        self.new_past: list[str] = []
+        self.new_states: list[str] = []
 
     def build(self) -> onnx.GraphProto:
-        self.past = self._unpack_state()
+        self.states = self._unpack_state()
         self._outputs(self._layers())
-        packed = [self._node("Flatten", part, axis=1) for part in self.new_past]
+        packed = [self._node("Flatten", part, axis=1) for part in self.new_states]
         self._node("Concat", *packed, output="new_state", axis=1)
-        batch, size = "batch", sum(channels * length for channels, length in self.past_shapes)
+        batch, size = "batch", sum(channels * length for channels, length in self.state_shapes)
         inputs = [_tensor("audio", batch, "samples"), _tensor("state", batch, size)]
         outputs = [_tensor(name, batch, "frames", *shape) for name, shape in self._shapes().items()]
         return helper.make_graph(
@@ -175,71 +181,73 @@ class _Graph:
     def _shapes(self) -> dict[str, list[int]]:
         """Of the outputs, for each frame."""
         words = len(self.config.words)
-        letters = {"letters": [len(self.config.letters)]} if self.config.letters else {}
-        return {"pooled": [words], "frames": [words], "extents": [words, 2], **letters}
+        phones = {"phones": [len(self.config.phones)]} if self.config.phones else {}
+        return {"pooled": [words], "frames": [words], "boundaries": [words, 2], **phones}
 
     def _outputs(self, x: str) -> None:
         words = len(self.config.words)
-        if self.network.reading:
-            self._write(self._convolve(x, self.network.reading, groups=1, stride=1))
+        if self.network.phone_head:
+            self._write_phones(self._convolve(x, self.network.phone_head, groups=1, stride=1))
         x = self._convolve(x, self.network.head, groups=1, stride=1)
-        logits, extents = self._split(x, _ints(words, 2 * words))
+        logits, boundaries = self._split(x, _ints(words, 2 * words))
         extended = self._extend(logits, 3, 4)
         pooled = self._pool(self.network.pooling, self._log_sigmoid(extended))
         self._node("Exp", self._frames_first(pooled), output="pooled")
         self._node(
             "Sigmoid", self._frames_first(self._node("Squeeze", logits, _ints(2))), output="frames"
         )
-        extents = self._frames_first(self._node("Squeeze", extents, _ints(2)))
-        self._node("Reshape", extents, _ints(0, 0, words, 2), output="extents")
+        boundaries = self._frames_first(self._node("Squeeze", boundaries, _ints(2)))
+        self._node("Reshape", boundaries, _ints(0, 0, words, 2), output="boundaries")
 
-    def _write(self, logits: str) -> None:
+    def _write_phones(self, logits: str) -> None:
         self._node(
             "LogSoftmax",
             self._frames_first(self._node("Squeeze", logits, _ints(2))),
-            output="letters",
+            output="phones",
             axis=2,
         )
 
     def _frames_first(self, x: str) -> str:
         return self._node("Transpose", x, perm=[0, 2, 1])
 
-    def _log_mel(self, front: LogMel, x: str) -> str:
+    def _log_mel(self, features: LogMel, x: str) -> str:
         """Frames without a gather: with the hop at two fifths of the window, a frame is a row, half
         a row and a row."""
-        hop, window = front.hop_samples, front.window_samples
+        hop, window = features.hop_samples, features.window_samples
         half = window - 2 * hop
         if 2 * half != hop:
             raise ModelError(f"export needs a window of 2.5 hops, got {window} and {hop} samples.")
         rows = self._node("Reshape", self._slice(x, 1, 0, -half), _ints(0, -1, hop))
-        late = self._node("Reshape", self._slice(x, 1, half), _ints(0, -1, hop))
-        middle = self._slice(self._slice(late, 1, 0, -1), 2, half)
+        shifted_rows = self._node("Reshape", self._slice(x, 1, half), _ints(0, -1, hop))
+        middle = self._slice(self._slice(shifted_rows, 1, 0, -1), 2, half)
         frames = self._node(
-            "Concat", self._slice(rows, 1, 0, -1), middle, self._slice(late, 1, 1), axis=2
+            "Concat", self._slice(rows, 1, 0, -1), middle, self._slice(shifted_rows, 1, 1), axis=2
         )
         after, before = (
             self._slice(frames, 2, window // 2),
             self._slice(frames, 2, window // 2, 0, -1),
         )
-        real = self._node("MatMul", self._node("Add", after, before), front.cosine)
-        imaginary = self._node("MatMul", self._node("Sub", after, before), front.sine)
+        real = self._node("MatMul", self._node("Add", after, before), features.cosine)
+        imaginary = self._node("MatMul", self._node("Sub", after, before), features.sine)
         power = self._node(
             "Add", self._node("Mul", real, real), self._node("Mul", imaginary, imaginary)
         )
-        energy = self._node("Add", self._node("MatMul", power, front.mel), np.float32(front.floor))
+        energy = self._node(
+            "Add", self._node("MatMul", power, features.mel), np.float32(features.floor)
+        )
         return self._frames_first(self._node("Log", energy))
 
     def _bands(self, x: str, bands: Bands) -> str:
         """[B, mels, T] → [B, outputs, 1, T]; in between [B, channels, bands, T]."""
-        x = self._node("Unsqueeze", self._normed(x, self.network.input_norm, (-1, 1)), _ints(1))
-        for layer in bands.narrowing:
+        x = self._node("Unsqueeze", self._batch_norm(x, self.network.input_norm, (-1, 1)), _ints(1))
+        for layer in bands.downsampling:
             x = self._node("Relu", self._band_convolution(x, layer))
         for layer in bands.residual:
             x = self._node("Relu", self._node("Add", self._band_convolution(x, layer), x))
         return self._node("Reshape", x, _ints(0, bands.outputs, 1, -1))
 
     def _band_convolution(self, x: str, module: BandConvolution) -> str:
-        if module.keep > 0:
+        if module.context_frames > 0:
             x = self._extend(x, 3, 4)
         conv = module.conv
         y = self._node(
@@ -250,14 +258,14 @@ class _Graph:
             strides=list(conv.stride),
             pads=[*conv.padding, *conv.padding],
         )
-        return self._normed(y, module.norm, (conv.out_channels, -1, 1))
+        return self._batch_norm(y, module.norm, (conv.out_channels, -1, 1))
 
-    def _normed(self, x: str, norm: BatchNorm, shape: tuple[int, ...]) -> str:
-        scale, shift = (part.reshape(shape) for part in affine(norm))
+    def _batch_norm(self, x: str, norm: BatchNorm, shape: tuple[int, ...]) -> str:
+        scale, shift = (part.reshape(shape) for part in batch_norm_affine(norm))
         return self._node("Add", self._node("Mul", x, scale), shift)
 
     def _convolution(self, x: str, module: Convolution) -> str:
-        if module.keep > 0:
+        if module.context_frames > 0:
             x = self._extend(x, 3, 4)
         return self._convolve(
             x, module.conv, groups=module.conv.groups, stride=module.conv.stride[0]
@@ -316,29 +324,29 @@ class _Graph:
 
     def _extend(self, x: str, axis: int, rank: int = 2) -> str:
         """x with its past in front along the last axis; the last frames become its next past."""
-        length = self.past_shapes[len(self.new_past)][1]
-        x = self._node("Concat", self.past[len(self.new_past)], x, axis=axis)
-        self.new_past.append(self._slice(x, axis, -length))
+        length = self.state_shapes[len(self.new_states)][1]
+        x = self._node("Concat", self.states[len(self.new_states)], x, axis=axis)
+        self.new_states.append(self._slice(x, axis, -length))
         return x
 
     def _unpack_state(self) -> list[str]:
-        shapes = self.past_shapes
+        shapes = self.state_shapes
         sizes = _ints(*(channels * length for channels, length in shapes))
         parts = self._split("state", sizes)
         bands = self.network.bands
-        kept = (
-            [layer for layer in [*bands.narrowing, *bands.residual] if layer.keep > 0]
+        streaming_layers = (
+            [layer for layer in [*bands.downsampling, *bands.residual] if layer.context_frames > 0]
             if bands
             else []
         )
         channels = [
-            *(layer.conv.in_channels for layer in kept),
-            *(size for size, _ in shapes[len(kept) + 1 :]),
+            *(layer.conv.in_channels for layer in streaming_layers),
+            *(size for size, _ in shapes[len(streaming_layers) + 1 :]),
         ]
         targets = [_ints(0, shapes[0][1])]
         targets += [
-            _ints(0, many, size // many, length)
-            for many, (size, length) in zip(channels, shapes[1:], strict=True)
+            _ints(0, channel_count, size // channel_count, length)
+            for channel_count, (size, length) in zip(channels, shapes[1:], strict=True)
         ]
         return [
             self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)
@@ -375,26 +383,26 @@ class _Graph:
         return name
 
 
-class _ReaderGraph(_Graph):
+class _VerifierGraph(_Graph):
     """Gives, for each frame, log p of the letters, which are not pooled."""
 
     def __init__(self, network: ScanningCNN):
         super().__init__(network)
-        self.past_shapes = self.past_shapes[:-1]
+        self.state_shapes = self.state_shapes[:-1]
 
     def _shapes(self) -> dict[str, list[int]]:
-        return {"letters": [len(self.config.words)]}
+        return {"phones": [len(self.config.words)]}
 
     def _outputs(self, x: str) -> None:
-        letters, head = len(self.config.words), self.network.head
+        phones, head = len(self.config.words), self.network.head
         logits = self._node(
             "Conv",
             x,
-            head.weight[:letters].unsqueeze(2),
-            bias_of(head)[:letters],
+            head.weight[:phones].unsqueeze(2),
+            bias_of(head)[:phones],
             kernel_shape=[1, 1],
         )
-        self._write(logits)
+        self._write_phones(logits)
 
 
 def _tensor(name: str, *shape: int | str) -> onnx.ValueInfoProto:

@@ -30,7 +30,7 @@ from kws.training.model.depthwise import DepthwiseConv
 from kws.training.model.layers import Layers, bias_of
 from kws.training.model.norm import BatchNorm
 from kws.training.model.pooling import POOLINGS
-from kws.training.model.streaming_state import Past
+from kws.training.model.streaming_state import StreamingState
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class NetworkConfig:
     log_floor: float = 1e-7
     # That a second head writes, frame by frame, where words are to be told apart by their
     # sounds, too.
-    letters: str = ""
+    phones: str = ""
 
     def __post_init__(self) -> None:
         if self.pool_frames < 2 or min(self.kernels) < 2 or self.stem_kernel <= self.stride:
@@ -102,8 +102,8 @@ class Output(NamedTuple):
 
     logits: Tensor
     pooled: Tensor
-    extents: Tensor
-    letters: Tensor
+    boundaries: Tensor
+    phones: Tensor
 
 
 class LogMel(nn.Module):
@@ -120,7 +120,7 @@ class LogMel(nn.Module):
     sine: Tensor  # [window / 2, bins]
     mel: Tensor  # [bins, mels]
     window: Tensor  # [window]
-    mel_of_parts: Tensor  # [2 · all bins, mels]
+    mel_real_imaginary: Tensor  # [2 · all bins, mels]
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
@@ -139,10 +139,10 @@ class LogMel(nn.Module):
             dtype=np.float64,
         )
         bins = np.flatnonzero(mel.any(axis=0))
-        from_centre = np.arange(n // 2)
+        offsets_from_centre = np.arange(n // 2)
         # Periodic Hann, seen from its centre; 0 at sample 0.
-        window = 0.5 + 0.5 * np.cos(2 * np.pi * from_centre / n)
-        angle = 2 * np.pi / n * np.outer(from_centre, bins)
+        window = 0.5 + 0.5 * np.cos(2 * np.pi * offsets_from_centre / n)
+        angle = 2 * np.pi / n * np.outer(offsets_from_centre, bins)
         cosine = window[:, None] * np.cos(angle)
         cosine[0] /= 2  # the centre sample meets itself in the folding
         self.register_buffer("cosine", torch.tensor(cosine, dtype=torch.float32), persistent=False)
@@ -163,16 +163,16 @@ class LogMel(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         frames = audio.unfold(-1, self.window_samples, self.hop_samples)
-        energies = self._fast(frames) if self.training else self._folded(frames)
+        energies = self._mel_by_fft(frames) if self.training else self._mel_by_matrix(frames)
         return (energies + self.floor).log().transpose(-1, -2)
 
-    def _fast(self, frames: Tensor) -> Tensor:
+    def _mel_by_fft(self, frames: Tensor) -> Tensor:
         """Mel energies [..., mels] of frames [..., window]: real and imaginary parts stand side by
         side, and their squares add up."""
         parts = torch.view_as_real(torch.fft.rfft(frames * self.window)).flatten(-2)
-        return parts.square() @ self.mel_of_parts
+        return parts.square() @ self.mel_real_imaginary
 
-    def _folded(self, frames: Tensor) -> Tensor:
+    def _mel_by_matrix(self, frames: Tensor) -> Tensor:
         half = self.window_samples // 2
         after, before = frames[..., half:], frames[..., 1 : half + 1].flip(-1)
         real, imaginary = (after + before) @ self.cosine, (after - before) @ self.sine
@@ -187,7 +187,7 @@ class Convolution(nn.Module):
         self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, depthwise: bool = False
     ):
         super().__init__()
-        self.keep = kernel - stride
+        self.context_frames = kernel - stride
         self.conv = (
             DepthwiseConv(inputs, kernel)
             if depthwise
@@ -195,9 +195,9 @@ class Convolution(nn.Module):
         )
         self.norm = BatchNorm(outputs)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
-        if self.keep > 0:
-            x = past.extend(x, self.keep)
+    def forward(self, x: Tensor, streaming_state: StreamingState) -> Tensor:
+        if self.context_frames > 0:
+            x = streaming_state.extend(x, self.context_frames)
         return self.norm(self.conv(x))
 
 
@@ -210,8 +210,8 @@ class Block(nn.Module):
         self.depthwise = Convolution(channels, channels, kernel, depthwise=True)
         self.pointwise = Convolution(channels, channels, 1)
 
-    def forward(self, x: Tensor, past: Past) -> Tensor:
-        y = self.pointwise(F.relu(self.depthwise(x, past)), past)
+    def forward(self, x: Tensor, streaming_state: StreamingState) -> Tensor:
+        y = self.pointwise(F.relu(self.depthwise(x, streaming_state)), streaming_state)
         return F.relu(x[..., x.shape[-1] - y.shape[-1] :] + y)
 
 
@@ -241,8 +241,8 @@ class ScanningCNN(nn.Module):
         self.pooling = POOLINGS[config.pooling](config.pool_frames)
         # Words are rare: begin near "no"
         nn.init.constant_(bias_of(self.head)[: len(config.words)], -3.0)
-        self.reading = (
-            nn.Conv1d(config.channels, len(config.letters), 1) if config.letters else None
+        self.phone_head = (
+            nn.Conv1d(config.channels, len(config.phones), 1) if config.phones else None
         )
 
     @property
@@ -251,7 +251,7 @@ class ScanningCNN(nn.Module):
         c = self.config
         front = [(1, c.window_samples - c.hop_samples), (c.mels, c.stem_kernel - c.stride)]
         bands = (
-            [(self.bands.outputs, layer.keep) for layer in self.bands.residual]
+            [(self.bands.outputs, layer.context_frames) for layer in self.bands.residual]
             if self.bands
             else []
         )
@@ -269,11 +269,13 @@ class ScanningCNN(nn.Module):
 
         audio [B, N]: with a state, N is a multiple of `frame_samples` and F = N / frame_samples.
         Without one nothing is known of the past: frame f ends at sample `config.clip_frame_samples`
-        + f · `frame_samples`. state [B, S]: from the call before, or `silence`. mask
+        + f · `frame_samples`. state [B, S]: from the call before, or `initial_state`. mask
         [B, mels, hops]: 0 where training hides the normalised log-mel energies, else 1.
         """
-        past = Past(None if state is None else self._unpack(state))
-        x = self.logmel(past.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1))
+        streaming_state = StreamingState(None if state is None else self._unpack(state))
+        x = self.logmel(
+            streaming_state.extend(audio.unsqueeze(1), self.state_shapes[0][1]).squeeze(1)
+        )
         x = self.input_norm(x)
         with torch.autocast(
             x.device.type,
@@ -281,22 +283,24 @@ class ScanningCNN(nn.Module):
             enabled=self.training and x.device.type in self.mixed_precision,
         ):
             x = x if mask is None else x * mask
-            x = F.relu(self.stem(self.bands(x, past) if self.bands else x, past))
+            x = F.relu(
+                self.stem(self.bands(x, streaming_state) if self.bands else x, streaming_state)
+            )
             for block in self.blocks:
-                x = block(x, past)
+                x = block(x, streaming_state)
         words, x = len(self.config.words), x.float()
-        logits, extents = self.head(x).split([words, 2 * words], dim=1)
-        letters = self.reading(x) if self.reading else x[:, :0]
-        logits = past.extend(logits, self.config.pool_frames - 1)
+        logits, boundaries = self.head(x).split([words, 2 * words], dim=1)
+        phones = self.phone_head(x) if self.phone_head else x[:, :0]
+        logits = streaming_state.extend(logits, self.config.pool_frames - 1)
         pooled = self.pooling(F.logsigmoid(logits))
         frames = pooled.shape[-1]
         output = Output(
             logits[..., -frames:],
             pooled,
-            extents.unflatten(1, (words, 2))[..., -frames:],
-            letters[..., -frames:],
+            boundaries.unflatten(1, (words, 2))[..., -frames:],
+            phones[..., -frames:],
         )
-        return output, torch.cat([part.flatten(1) for part in past.new], dim=1)
+        return output, torch.cat([part.flatten(1) for part in streaming_state.next], dim=1)
 
     def _unpack(self, state: Tensor) -> list[Tensor]:
         shapes = self.state_shapes
@@ -304,7 +308,7 @@ class ScanningCNN(nn.Module):
         return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
     @torch.no_grad()
-    def silence(self, batch: int = 1) -> Tensor:
+    def initial_state(self, batch: int = 1) -> Tensor:
         """State [B, S] after endless digital silence: what stands before the beginning of
         every stream."""
         zeros = torch.zeros(1, self.config.clip_frame_samples, device=self.head.weight.device)
@@ -314,7 +318,7 @@ class ScanningCNN(nn.Module):
         return state.repeat(batch, 1)
 
 
-def fold(network: ScanningCNN) -> ScanningCNN:
+def fold_batch_norms(network: ScanningCNN) -> ScanningCNN:
     """A copy with each batch norm folded into the convolution beside it, where it can be: same
     scores in eval mode, fewer operations."""
     folded = ScanningCNN(network.config)
@@ -322,25 +326,25 @@ def fold(network: ScanningCNN) -> ScanningCNN:
     folded.eval()
     for module in folded.modules():
         if isinstance(module, Convolution):
-            scale, shift = affine(module.norm)
-            _replace(module, module.conv.weight * scale[:, None, None], shift)
+            scale, shift = batch_norm_affine(module.norm)
+            _set_weights(module, module.conv.weight * scale[:, None, None], shift)
     if folded.bands:  # whose kernels are the same for all bands, while each has norms of its own
         return folded
-    scale, shift = affine(folded.input_norm)
+    scale, shift = batch_norm_affine(folded.input_norm)
     conv = folded.stem.conv
     bias = bias_of(conv) + (conv.weight * shift[None, :, None]).sum((1, 2))
-    _replace(folded.stem, conv.weight * scale[None, :, None], bias)
+    _set_weights(folded.stem, conv.weight * scale[None, :, None], bias)
     folded.add_module("input_norm", nn.Identity())  # in its place
     return folded
 
 
-def affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
+def batch_norm_affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
     """What a batch norm multiplies by, and adds [C], outside training."""
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale.detach(), (norm.bias - norm.running_mean * scale).detach()
 
 
-def _replace(module: Convolution, weight: Tensor, bias: Tensor) -> None:
+def _set_weights(module: Convolution, weight: Tensor, bias: Tensor) -> None:
     module.conv.weight = nn.Parameter(weight.detach())
     module.conv.bias = nn.Parameter(bias.detach())
     module.add_module("norm", nn.Identity())  # in its place

@@ -13,17 +13,17 @@ from kws.training import distributed
 PACKAGES = ("kws", "torchaudio", "numpy", "onnxruntime")
 
 
-def command() -> str:
+def reproduce_command() -> str:
     """What would do it again, from the same folder."""
-    name, shared = Path(sys.argv[0]).name, distributed.started()
-    begun = (
+    name, process_count = Path(sys.argv[0]).name, distributed.launched_world_size()
+    prefix = (
         [name]
         if name != "cli.py"
         else ["kws"]
-        if shared == 1
-        else ["torchrun", "--nproc-per-node", str(shared), "-m", "kws"]
+        if process_count == 1
+        else ["torchrun", "--nproc-per-node", str(process_count), "-m", "kws"]
     )
-    return shlex.join([*begun, *sys.argv[1:]])
+    return shlex.join([*prefix, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:

@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 @dataclass
-class Past:
+class StreamingState:
     """Walks along the layers' shares of the flat state and gathers the new ones."""
 
-    old: list[Tensor] | None
-    new: list[Tensor] = field(default_factory=list)
+    previous: list[Tensor] | None
+    next: list[Tensor] = field(default_factory=list)
 
-    def extend(self, x: Tensor, keep: int) -> Tensor:
-        """x [B, C, T] with this layer's past in front; the last `keep` frames become its
+    def extend(self, x: Tensor, context_frames: int) -> Tensor:
+        """x [B, C, T] with this layer's past in front; the last `context_frames` frames become its
         next past."""
-        if self.old is not None:
-            x = torch.cat([self.old[len(self.new)], x], dim=-1)
-        self.new.append(x[..., x.shape[-1] - keep :])
+        if self.previous is not None:
+            x = torch.cat([self.previous[len(self.next)], x], dim=-1)
+        self.next.append(x[..., x.shape[-1] - context_frames :])
         return x

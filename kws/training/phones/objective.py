@@ -15,107 +15,109 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kws.training.augment.waveform import augment, chance, equalized
-from kws.training.detection.train import Hooks
-from kws.training.fit.trainer import Heard, Recipe, Run, Task, fit
+from kws.training.augment.waveform import augment, equalize, seeded_generator
+from kws.training.detection.train import Callbacks
+from kws.training.fit.trainer import Objective, PreparedBatch, TrainConfig, TrainState, fit
 from kws.training.model.network import NetworkConfig, Output, ScanningCNN
-from kws.training.phones.utterances import BLANK, LETTERS, Batch, Readings
+from kws.training.phones.utterances import BLANK, PHONES, Batch, UtteranceDataset
 
-EQUALIZED, ROOMS = 0.6, 0.5  # fractions of the batch
+EQUALIZED_FRACTION, ROOM_FRACTION = 0.6, 0.5  # fractions of the batch
 VALIDATION_BATCHES = 4
 
 
-def reading_config(**size: Any) -> NetworkConfig:
+def make_phone_recognizer_config(**size: Any) -> NetworkConfig:
     """A network whose words are the letters, scored frame by frame."""
-    return NetworkConfig((BLANK, *LETTERS), pool_frames=2, **size)
+    return NetworkConfig((BLANK, *PHONES), pool_frames=2, **size)
 
 
-def reading_task(rooms: Tensor, recipe: Recipe) -> Task:
+def make_ctc_task(rooms: Tensor, train_config: TrainConfig) -> Objective:
     """To write down what is said in a batch, as microphones might have heard it."""
 
-    def hear(batch: Batch, index: int) -> Heard:
-        generator = chance(recipe.seed, index)
-        audio = equalized(batch.audio, generator, EQUALIZED)
-        audio = augment(batch._replace(audio=audio), rooms, recipe.snr_db, generator, ROOMS)
-        return audio, batch.letters, batch.lengths
+    def prepare(batch: Batch, index: int) -> PreparedBatch:
+        generator = seeded_generator(train_config.seed, index)
+        audio = equalize(batch.audio, generator, EQUALIZED_FRACTION)
+        audio = augment(
+            batch._replace(audio=audio), rooms, train_config.snr_db, generator, ROOM_FRACTION
+        )
+        return audio, batch.phones, batch.lengths
 
-    def loss(network: nn.Module, heard: Heard) -> Tensor:
-        output, _ = network(heard[0])
-        return reading_loss(output.logits, *heard[1:])
+    def loss(network: nn.Module, prepared: PreparedBatch) -> Tensor:
+        output, _ = network(prepared[0])
+        return phone_ctc_loss(output.logits, *prepared[1:])
 
-    return Task(hear, loss)
+    return Objective(prepare, loss)
 
 
-def reading_loss(logits: Tensor, letters: Tensor, count: Tensor) -> Tensor:
+def phone_ctc_loss(logits: Tensor, phones: Tensor, count: Tensor) -> Tensor:
     """Per letter, mean of the batch. logits [B, letters, F]; letters [B, L], of which the first
     `count` [B] count."""
     log_p = logits.float().log_softmax(1).permute(2, 0, 1)  # [F, B, letters]
     frames = torch.full_like(count, len(log_p))
-    return F.ctc_loss(log_p, letters, frames, count, zero_infinity=True)
+    return F.ctc_loss(log_p, phones, frames, count, zero_infinity=True)
 
 
-def read(output: Output) -> list[str]:
+def decode_greedily(output: Output) -> list[str]:
     """The letters of each clip: the most probable of each frame, repeated ones once, blanks
     left out."""
-    names = BLANK + LETTERS
-    best = output.logits.argmax(1).cpu().numpy()
-    rows = (row[np.flatnonzero(np.diff(row, prepend=-1))] for row in best)
+    names = BLANK + PHONES
+    best_path = output.logits.argmax(1).cpu().numpy()
+    rows = (row[np.flatnonzero(np.diff(row, prepend=-1))] for row in best_path)
     return ["".join(names[i] for i in row if i) for row in rows]
 
 
 def train(
-    batches: Readings,
-    heldout: Readings,
+    batches: UtteranceDataset,
+    heldout: UtteranceDataset,
     rooms: Tensor,
-    recipe: Recipe,
+    train_config: TrainConfig,
     config: NetworkConfig,
     path: Path,
     *,
     start: ScanningCNN | None = None,
     resume: bool = False,
-    hooks: Hooks = Hooks(),  # noqa: B008  (frozen)
+    callbacks: Callbacks = Callbacks(),  # noqa: B008  (frozen)
 ) -> None:
     """Trains into a checkpoint, `path`, beginning with the weights of `start`; with `resume` goes
     on from `path`. Raises KwsError."""
-    run = Run(config, recipe, torch.device("cpu"), batches.fingerprint())
+    run = TrainState(config, train_config, torch.device("cpu"), batches.fingerprint())
     if start is not None:
-        run.begin_with(start)
+        run.init_from(start)
     if resume:
-        hooks.say(run.go_on(path))
+        callbacks.log(run.resume_from(path))
 
     def validate(network: ScanningCNN) -> dict:
-        return {"letters_wrong": round(letters_wrong(network, heldout), 4)}
+        return {"phone_error_rate": round(phone_error_rate(network, heldout), 4)}
 
     fit(
         run,
         batches,
-        reading_task(rooms, recipe),
+        make_ctc_task(rooms, train_config),
         path=path,
         validate=validate,
-        on_step=hooks.step,
-        on_epoch=hooks.epoch,
+        on_step=callbacks.step,
+        on_epoch=callbacks.epoch,
     )
 
 
 @torch.no_grad()
-def letters_wrong(network: ScanningCNN, heldout: Readings) -> float:
+def phone_error_rate(network: ScanningCNN, heldout: UtteranceDataset) -> float:
     """Edits from what is read to what is said, for each letter of it, without noise."""
     edits = total = 0
     for step in range(VALIDATION_BATCHES):
         batch = heldout[step]
-        for found, row, count in zip(
-            read(network(batch.audio)[0]), batch.letters, batch.lengths, strict=True
+        for hypothesis, row, count in zip(
+            decode_greedily(network(batch.audio)[0]), batch.phones, batch.lengths, strict=True
         ):
-            said = "".join(LETTERS[i - 1] for i in row[:count])
-            edits, total = edits + distance(found, said), total + len(said)
+            reference = "".join(PHONES[i - 1] for i in row[:count])
+            edits, total = edits + edit_distance(hypothesis, reference), total + len(reference)
     return edits / max(total, 1)
 
 
-def distance(a: str, b: str) -> int:
+def edit_distance(a: str, b: str) -> int:
     """Insertions, deletions and exchanges that make one of the other (Levenshtein)."""
     row = list(range(len(b) + 1))
     for i, letter in enumerate(a, 1):
-        before, row[0] = row[0], i
+        diagonal, row[0] = row[0], i
         for j, other in enumerate(b, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (letter != other))
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (letter != other))
     return row[-1]

@@ -16,42 +16,42 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.training.augment.mixer import coloured_noise
-from kws.training.data.clips import Bank
+from kws.training.augment.mixer import make_coloured_noise
+from kws.training.data.clips import ClipDataset
 
 BLANK = "_"
-LETTERS = "bdfhijklmnpstuvwzæðŋɑɔəɛɜɡɪɹʃʊʌʒʤʧθAIOWYᵊᵻɾ"
-MERGED = {"T": "ɾ", "ɒ": "ɑ", "a": "æ", "e": "ɛ", "r": "ɹ", "g": "ɡ", "Q": "O"}
+PHONES = "bdfhijklmnpstuvwzæðŋɑɔəɛɜɡɪɹʃʊʌʒʤʧθAIOWYᵊᵻɾ"
+MERGED_PHONES = {"T": "ɾ", "ɒ": "ɑ", "a": "æ", "e": "ɛ", "r": "ɹ", "g": "ɡ", "Q": "O"}
 PAUSE_SECONDS = (0.0, 0.25)  # between two recordings in one example
-SPEEDS = (0.85, 1.18)
+SPEED_RANGE = (0.85, 1.18)
 
 
 @dataclass(frozen=True)
 class Utterances:
     """Recordings, each with the letters of its sounds, and how often this source is drawn from."""
 
-    bank: Bank
-    sounds: tuple[str, ...]
+    dataset: ClipDataset
+    phonemes: tuple[str, ...]
     weight: float
 
 
 class Batch(NamedTuple):
-    """`audio` [B, N]; `letters` [B, L]: indices into BLANK + LETTERS, of which the first `lengths`
+    """`audio` [B, N]; `phones` [B, L]: indices into BLANK + LETTERS, of which the first `lengths`
     [B] count; `noise` [B, N]."""
 
     audio: Tensor
-    letters: Tensor
+    phones: Tensor
     lengths: Tensor
     noise: Tensor
 
 
-def lettered(sounds: str) -> str:
+def to_phones(phonemes: str) -> str:
     """Sounds in the letters that are learned; what is not among them is left out."""
-    merged = (MERGED.get(letter, letter) for letter in sounds)
-    return "".join(letter for letter in merged if letter in LETTERS)
+    merged = (MERGED_PHONES.get(letter, letter) for letter in phonemes)
+    return "".join(letter for letter in merged if letter in PHONES)
 
 
-class Readings(Dataset):
+class UtteranceDataset(Dataset):
     """Batch number `step` for every step. Utterances follow each other until an example is full;
     before the first there is silence of `lead_samples`, as the network gives no frame before it has
     heard that much."""
@@ -59,7 +59,7 @@ class Readings(Dataset):
     def __init__(
         self,
         sources: Sequence[Utterances],
-        noises: Bank,
+        noises: ClipDataset,
         *,
         samples: int,
         lead_samples: int,
@@ -67,61 +67,63 @@ class Readings(Dataset):
         seed: int,
     ):
         self.sources, self.noises = sources, noises
-        self.samples, self.lead, self.batch, self.seed = samples, lead_samples, batch, seed
+        self.samples, self.lead_samples, self.batch, self.seed = samples, lead_samples, batch, seed
         weights = np.array([source.weight for source in sources])
-        self._odds = weights / weights.sum()
+        self._probabilities = weights / weights.sum()
         self._coloured = [
-            coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed))
+            make_coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed))
             for slope in np.linspace(0, 2, 16)
         ]
 
     def fingerprint(self) -> str:
         """Changes when what is learned from does."""
-        said = hashlib.sha256(
-            "/".join(each for source in self.sources for each in source.sounds).encode()
+        transcripts = hashlib.sha256(
+            "/".join(each for source in self.sources for each in source.phonemes).encode()
         ).hexdigest()
         return "-".join(
             [
-                *(source.bank.fingerprint()[:8] for source in self.sources),
-                said[:8],
+                *(source.dataset.fingerprint()[:8] for source in self.sources),
+                transcripts[:8],
                 self.noises.fingerprint()[:8],
             ]
         )
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
-        audio, said, noise = zip(*(self._example(rng) for _ in range(self.batch)), strict=True)
-        letters = np.zeros((self.batch, max(map(len, said))), np.int64)
-        for row, each in zip(letters, said, strict=True):
-            row[: len(each)] = [LETTERS.index(letter) + 1 for letter in each]
-        lengths = np.array([len(each) for each in said], np.int64)
+        audio, transcripts, noise = zip(
+            *(self._example(rng) for _ in range(self.batch)), strict=True
+        )
+        phones = np.zeros((self.batch, max(map(len, transcripts))), np.int64)
+        for row, each in zip(phones, transcripts, strict=True):
+            row[: len(each)] = [PHONES.index(letter) + 1 for letter in each]
+        lengths = np.array([len(each) for each in transcripts], np.int64)
         return Batch(
             *(
                 torch.from_numpy(part)
-                for part in (np.stack(audio), letters, lengths, np.stack(noise))
+                for part in (np.stack(audio), phones, lengths, np.stack(noise))
             )
         )
 
     def _example(self, rng: np.random.Generator) -> tuple[np.ndarray, str, np.ndarray]:
-        audio, said = np.zeros(self.samples, np.float32), ""
-        at = self.lead + int(rng.integers(SAMPLE_RATE // 4))
+        audio, transcripts = np.zeros(self.samples, np.float32), ""
+        at = self.lead_samples + int(rng.integers(SAMPLE_RATE // 4))
         while True:
-            wave, sounds = self._utterance(rng)
+            wave, phonemes = self._utterance(rng)
             if at + len(wave) > self.samples:
                 break
             audio[at : at + len(wave)] += wave
-            said += sounds
+            transcripts += phonemes
             at += len(wave) + round(rng.uniform(*PAUSE_SECONDS) * SAMPLE_RATE)
-        return audio, said, self._noise(rng)
+        return audio, transcripts, self._noise(rng)
 
     def _utterance(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        source = self.sources[rng.choice(len(self.sources), p=self._odds)]
-        index = int(rng.integers(len(source.bank)))
-        rate = float(np.exp(rng.uniform(*np.log(SPEEDS))))
-        wave = source.bank[index] * np.float32(10 ** (rng.uniform(-6, 6) / 20))
+        source = self.sources[rng.choice(len(self.sources), p=self._probabilities)]
+        index = int(rng.integers(len(source.dataset)))
+        rate = float(np.exp(rng.uniform(*np.log(SPEED_RANGE))))
+        wave = source.dataset[index] * np.float32(10 ** (rng.uniform(-6, 6) / 20))
         return np.interp(np.arange(0, len(wave) - 1, rate), np.arange(len(wave)), wave).astype(
             np.float32
-        ), source.sounds[index]
+        ), source.phonemes[index]
 
     def _noise(self, rng: np.random.Generator) -> np.ndarray:
         """A stretch of recorded or of coloured noise, at unit level."""

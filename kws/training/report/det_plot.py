@@ -13,7 +13,7 @@ from html import escape
 import numpy as np
 from scipy.stats import norm
 
-from kws.training.report.text import level
+from kws.training.report.text import format_snr
 
 _WIDTH, _HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 64, 14, 46
@@ -109,12 +109,12 @@ class Axes:
         )
 
 
-def det_curve(word: dict, hours: float) -> str:
+def draw_det_curve(word: dict, hours: float) -> str:
     """SVG of the curves of one word of a report; "" where there are no words or no hours
     to draw."""
     if not hours or not word["streams"]:
         return ""
-    lines = _lines(word, hours)
+    lines = _make_lines(word, hours)
     points = [point for line in lines for point in (*line.points, line.own)]
     axes = Axes(
         hours,
@@ -122,18 +122,18 @@ def det_curve(word: dict, hours: float) -> str:
         max(point.alarms for point in points),
         max(point.missed for point in points),
     )
-    drawn = [
-        *_grid(axes),
-        *(part for line in lines for part in _curve(axes, line)),
-        *_names(axes, lines),
+    elements = [
+        *_draw_grid(axes),
+        *(part for line in lines for part in _draw_curve(axes, line)),
+        *_draw_labels(axes, lines),
     ]
     return (
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="DET '
-        f'curve">{"".join(drawn)}</svg>'
+        f'curve">{"".join(elements)}</svg>'
     )
 
 
-def _lines(word: dict, hours: float) -> list[Line]:
+def _make_lines(word: dict, hours: float) -> list[Line]:
     own = word["points"][0]
     # Below, the score never falls to the release.
     curve = word["curve"][int(np.argmax([row["false_alarms"] for row in word["curve"]])) :]
@@ -142,7 +142,7 @@ def _lines(word: dict, hours: float) -> list[Line]:
     curve = curve[: silent[0] + 1] if silent else curve  # higher thresholds only miss more
     return [
         Line(
-            level(row["snr_db"]),
+            format_snr(row["snr_db"]),
             _COLOURS[i % len(_COLOURS)],
             [
                 Point(
@@ -157,26 +157,26 @@ def _lines(word: dict, hours: float) -> list[Line]:
     ]
 
 
-def _grid(axes: Axes) -> Iterator[str]:
+def _draw_grid(axes: Axes) -> Iterator[str]:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     yield f'<rect x="{_LEFT}" y="{_TOP}" width="{_STRIP}" height="{bottom - _TOP}" class="strip"/>'
-    yield _text(_LEFT + _STRIP / 2, bottom + 17, "none", "middle")
+    yield _draw_text(_LEFT + _STRIP / 2, bottom + 17, "none", "middle")
     for alarms in axes.decades:
         x = axes.x(alarms)
-        name = _text(x, bottom + 17, f"{alarms:g}", "middle")
+        name = _draw_text(x, bottom + 17, f"{alarms:g}", "middle")
         yield f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" class="grid"/>{name}'
     for missed in axes.miss_ticks:
         y = axes.y(missed)
-        name = _text(_LEFT - 8, y + 4, f"{missed * 100:g} %", "end")
+        name = _draw_text(_LEFT - 8, y + 4, f"{missed * 100:g} %", "end")
         yield f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" class="grid"/>{name}'
-    yield _text((_LEFT + _STRIP + right) / 2, _HEIGHT - 6, "false alarms per hour", "middle")
+    yield _draw_text((_LEFT + _STRIP + right) / 2, _HEIGHT - 6, "false alarms per hour", "middle")
     yield (
         f'<text transform="translate(13 {(_TOP + bottom) / 2}) rotate(-90)" '
         'text-anchor="middle">words missed</text>'
     )
 
 
-def _curve(axes: Axes, line: Line) -> Iterator[str]:
+def _draw_curve(axes: Axes, line: Line) -> Iterator[str]:
     path = " ".join(
         f"{axes.x(point.alarms):.1f},{axes.y(point.missed):.1f}" for point in line.points
     )
@@ -200,7 +200,7 @@ def _curve(axes: Axes, line: Line) -> Iterator[str]:
         yield f'<circle {place} r="6" class="hint"><title>{escape(hint)}</title></circle>'
 
 
-def _names(axes: Axes, lines: list[Line]) -> Iterator[str]:
+def _draw_labels(axes: Axes, lines: list[Line]) -> Iterator[str]:
     """At the right end of each line, moved apart where two would overlap."""
     ends = [
         (axes.y(end.missed), axes.x(end.alarms), line)
@@ -210,11 +210,11 @@ def _names(axes: Axes, lines: list[Line]) -> Iterator[str]:
     limit: float = _HEIGHT - _BOTTOM
     for y, x, line in sorted(ends, key=lambda end: -end[0]):
         limit = min(y, limit)
-        yield _text(
+        yield _draw_text(
             x + 8, limit + 4, line.name, "start", f' class="name" style="fill:{line.colour}"'
         )
         limit -= _NAME_HEIGHT
 
 
-def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(text)}</text>'
+def _draw_text(x: float, y: float, text: str, anchor: str, attributes: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{attributes}>{escape(text)}</text>'

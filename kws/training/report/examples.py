@@ -13,16 +13,16 @@ import soundfile
 from kws.audio import recordings
 from kws.audio.recordings import SAMPLE_RATE
 from kws.runtime.postprocess import Detection
-from kws.terminal.plot import log_mel, without_cache
-from kws.training.evaluate.metrics import Evidence, worst_alarms, worst_misses
-from kws.training.evaluate.scoring import Heard, Listened
-from kws.training.evaluate.test_streams import Streams
-from kws.training.report.text import level
+from kws.terminal.plot import log_mel, without_font_cache
+from kws.training.evaluate.metrics import EvaluationData, find_worst_alarms, find_worst_misses
+from kws.training.evaluate.scoring import RecordingResult, StreamResult
+from kws.training.evaluate.test_streams import EvaluationStreams
+from kws.training.report.text import format_snr
 
-MOST = 12  # of each kind and word; fewer where there are many words
+MAX_EXAMPLES = 12  # of each kind and word; fewer where there are many words
 _BEFORE_SECONDS, _AFTER_SECONDS = 1.2, 0.8
-_LONGEST_SECONDS = 4.0
-_PER_RECORDING = 3
+_MAX_SECONDS = 4.0
+_MAX_PER_RECORDING = 3
 _LEAD_SECONDS = 2.0  # heard before the excerpt, so that its scores are those of the whole recording
 _DYNAMIC_RANGE_DB = 65.0
 
@@ -30,11 +30,11 @@ Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Specimen:
+class ErrorExample:
     """One error. Seconds count from the beginning of the excerpt."""
 
     title: str
-    where: str
+    location: str
     samples: np.ndarray
     times: np.ndarray
     scores: np.ndarray
@@ -55,7 +55,7 @@ class Specimen:
 
     def spectrogram(self) -> bytes:
         """Log-mel powers, one column for 10 ms, low frequencies at the bottom."""
-        with without_cache():
+        with without_font_cache():
             from matplotlib.image import imsave
 
         decibels = log_mel(self.samples)
@@ -77,119 +77,128 @@ class Specimen:
 class Errors:
     """The worst of one word."""
 
-    misses: list[Specimen]
-    alarms: list[Specimen]
+    misses: list[ErrorExample]
+    alarms: list[ErrorExample]
 
 
-def specimens(evidence: Evidence, streams: Sequence[Streams | None]) -> list[Errors]:
-    """The worst misses and false alarms of each word; streams: of each word those that `evidence`
+def collect_error_examples(
+    evaluation_data: EvaluationData, streams: Sequence[EvaluationStreams | None]
+) -> list[Errors]:
+    """The worst misses and false alarms of each word; streams: of each word those that `evaluation_data`
     was heard in."""
-    taker = _Taker(evidence, streams)
-    targets = evidence.spotter.events.targets
-    most = max(2, MOST // len(targets))
+    cutter = _ExampleCutter(evaluation_data, streams)
+    targets = evaluation_data.spotter.events.targets
+    most = max(2, MAX_EXAMPLES // len(targets))
     return [
         Errors(
-            [taker.miss(index, each) for each in worst_misses(evidence.heard[index])[:most]],
             [
-                taker.alarm(index, *each)
-                for each in _varied(worst_alarms(evidence, evidence.spotter.words[index]))
+                cutter.miss(index, each)
+                for each in find_worst_misses(evaluation_data.stream_results[index])[:most]
+            ],
+            [
+                cutter.alarm(index, *each)
+                for each in _limit_per_recording(
+                    find_worst_alarms(evaluation_data, evaluation_data.spotter.words[index])
+                )
             ][:most],
         )
         for index in targets
     ]
 
 
-def _varied(
-    alarms: Sequence[tuple[Listened | Heard, Detection, bool]],
-) -> list[tuple[Listened | Heard, Detection, bool]]:
+def _limit_per_recording(
+    alarms: Sequence[tuple[RecordingResult | StreamResult, Detection, bool]],
+) -> list[tuple[RecordingResult | StreamResult, Detection, bool]]:
     """Alarms, but not of one recording again and again: of each the worst few."""
     seen: Counter[Path] = Counter()
-    kept = []
+    chosen_alarms = []
     for source, event, fired in alarms:
-        path = source.clip.path if isinstance(source, Heard) else source.path
+        path = source.clip.path if isinstance(source, StreamResult) else source.path
         seen[path] += 1
-        if seen[path] <= _PER_RECORDING:
-            kept.append((source, event, fired))
-    return kept
+        if seen[path] <= _MAX_PER_RECORDING:
+            chosen_alarms.append((source, event, fired))
+    return chosen_alarms
 
 
 @dataclass(frozen=True)
-class _Taker:
-    evidence: Evidence
-    streams: Sequence[Streams | None]
+class _ExampleCutter:
+    evaluation_data: EvaluationData
+    streams: Sequence[EvaluationStreams | None]
 
-    def miss(self, word: int, missed: Heard) -> Specimen:
+    def miss(self, word: int, missed: StreamResult) -> ErrorExample:
         stream = missed.stream
         place = (stream.start, stream.end)
-        return self._cut(
+        return self._cut_example(
             word,
             self._audio(missed),
             place,
-            f"{level(stream.snr_db)}: score {missed.best:.3f}",
+            f"{format_snr(stream.snr_db)}: score {missed.best_threshold:.3f}",
             str(missed.clip.path),
             word=place,
         )
 
-    def alarm(self, word: int, source: Listened | Heard, event: Detection, fired: bool) -> Specimen:
+    def alarm(
+        self, word: int, source: RecordingResult | StreamResult, event: Detection, fired: bool
+    ) -> ErrorExample:
         title = f"score {event.score:.3f}" if fired else f"no alarm yet: score {event.score:.3f}"
         place = (event.start, event.end)
-        if isinstance(source, Heard):
+        if isinstance(source, StreamResult):
             stream = source.stream
-            where = (
-                f"{source.clip.path}, {event.start:.2f} s into its stream, {level(stream.snr_db)}"
-            )
-            return self._cut(
+            location = f"{source.clip.path}, {event.start:.2f} s into its stream, {format_snr(stream.snr_db)}"
+            return self._cut_example(
                 word,
                 self._audio(source),
                 place,
                 title,
-                where,
+                location,
                 event=place,
                 word=(stream.start, stream.end),
             )
         offset = max(0.0, event.start - _BEFORE_SECONDS - _LEAD_SECONDS)
-        samples = recordings.excerpt(source.path, offset, event.end + _AFTER_SECONDS)
+        samples = recordings.read_excerpt(source.path, offset, event.end + _AFTER_SECONDS)
         place = (event.start - offset, event.end - offset)
-        return self._cut(
+        return self._cut_example(
             word, samples, place, title, f"{source.path}, {event.start:.2f} s", event=place
         )
 
-    def _audio(self, heard: Heard) -> np.ndarray:
+    def _audio(self, stream_results: StreamResult) -> np.ndarray:
         word = next(
-            i for i, each in enumerate(self.evidence.heard) if any(heard is one for one in each)
+            i
+            for i, each in enumerate(self.evaluation_data.stream_results)
+            if any(stream_results is one for one in each)
         )
         streams = self.streams[word]
         assert streams is not None  # a word that was heard has some
-        return streams.audio(heard.stream)
+        return streams.audio(stream_results.stream)
 
-    def _cut(
+    def _cut_example(
         self,
         index: int,
         samples: np.ndarray,
         place: Span,
         title: str,
-        where: str,
+        location: str,
         *,
         word: Span | None = None,
         event: Span | None = None,
-    ) -> Specimen:
+    ) -> ErrorExample:
         """The sound about `place`, with the scores that it has in the whole of `samples`."""
         first = max(0.0, place[0] - _BEFORE_SECONDS)
-        last = min(place[1] + _AFTER_SECONDS, first + _LONGEST_SECONDS, len(samples) / SAMPLE_RATE)
-        spotter = self.evidence.spotter
+        last = min(place[1] + _AFTER_SECONDS, first + _MAX_SECONDS, len(samples) / SAMPLE_RATE)
+        spotter = self.evaluation_data.spotter
         scores = spotter.scores(samples)
         inside = (scores.times >= first) & (scores.times <= last)
-        return Specimen(
+        return ErrorExample(
             title,
-            where,
+            location,
             samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)],
             scores.times[inside] - first,
             scores.pooled[inside, index],
             spotter.events.threshold[index],
-            _moved(word, first),
-            _moved(event, first),
+            _shift_span(word, first),
+            _shift_span(event, first),
         )
 
 
-def _moved(span: Span | None, by: float) -> Span | None:
+def _shift_span(span: Span | None, by: float) -> Span | None:
     return None if span is None else (span[0] - by, span[1] - by)

@@ -5,19 +5,19 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from kws.training.report.det_plot import det_curve
-from kws.training.report.examples import Errors, Span, Specimen
+from kws.training.report.det_plot import draw_det_curve
+from kws.training.report.examples import ErrorExample, Errors, Span
 from kws.training.report.style import SCRIPT, STYLE
 from kws.training.report.text import (
     alarms,
-    basis,
-    duration,
-    level,
-    point_name,
-    position_rows,
-    remarks,
-    share,
-    speaker_rows,
+    describe_basis,
+    describe_details,
+    format_duration,
+    format_miss_rate,
+    format_operating_point,
+    format_position_rows,
+    format_snr,
+    format_speaker_rows,
 )
 
 _SPEAKERS = 20
@@ -57,15 +57,15 @@ def _word(word: dict, report: dict, errors: Errors) -> str:
     parts = [
         (
             f'<h2 id="{escape(word["word"])}">{escape(word["word"])}</h2><p '
-            f'class="soft">{escape(basis(word, report))}.</p>'
+            f'class="soft">{escape(describe_basis(word, report))}.</p>'
         ),
         *_tiles(word),
         *_curve(word, report["negatives"]["hours"]),
         *_points(word),
         '<h3>At the model\'s own threshold</h3><div class="tables">',
-        _list(remarks(word)) if word["streams"] else "",
-        _table(["position of the word", "missed"], position_rows(word)),
-        _table(["speaker, the worst first", "missed"], speaker_rows(word)[:_SPEAKERS]),
+        _list(describe_details(word)) if word["streams"] else "",
+        _table(["position of the word", "missed"], format_position_rows(word)),
+        _table(["speaker, the worst first", "missed"], format_speaker_rows(word)[:_SPEAKERS]),
         "</div>",
         *_cards(
             "Worst misses",
@@ -88,15 +88,15 @@ def _tiles(word: dict) -> Iterator[str]:
     yield '<div class="tiles">'
     for row in own["by_snr"]:
         yield _tile(
-            share(row),
+            format_miss_rate(row),
             "missed, clean"
             if row["snr_db"] is None
-            else f"missed, in noise at {level(row['snr_db'])}",
+            else f"missed, in noise at {format_snr(row['snr_db'])}",
         )
     yield _tile(alarms(own), "false alarms per hour")
-    decided = word["decided_after_end_seconds"]
-    if decided:
-        yield _tile(f"{decided['median']:.2f} s", "from the end of the word to the decision")
+    latency = word["latency_seconds"]
+    if latency:
+        yield _tile(f"{latency['median']:.2f} s", "from the end of the word to the decision")
     yield "</div>"
 
 
@@ -108,13 +108,13 @@ def _tile(figure: str, caption: str) -> str:
 
 
 def _curve(word: dict, hours: float) -> Iterator[str]:
-    curve = det_curve(word, hours)
+    curve = draw_det_curve(word, hours)
     if curve:
         caption = (
             "Down and left is better. Each line is one level of noise as the threshold moves; "
             "the dot is the model's own threshold, "
             "its bar the 95 % interval. "
-            f"In the strip at the left no false alarm was heard in {duration(hours)}."
+            f"In the strip at the left no false alarm was heard in {format_duration(hours)}."
         )
         yield (
             "<h3>Misses against false "
@@ -124,22 +124,22 @@ def _curve(word: dict, hours: float) -> Iterator[str]:
 
 def _points(word: dict) -> Iterator[str]:
     yield "<h3>At so many false alarms per hour</h3>"
-    levels = [level(row["snr_db"]) for row in word["points"][0]["by_snr"]]
+    levels = [format_snr(row["snr_db"]) for row in word["points"][0]["by_snr"]]
     head = ["", "threshold", "false alarms per hour", "missed", *levels]
     rows = []
     for point in word["points"]:
         if "threshold" in point:
             rows.append(
                 [
-                    point_name(point),
+                    format_operating_point(point),
                     f"{point['threshold']:.4f}",
                     alarms(point),
-                    share(point),
-                    *map(share, point["by_snr"]),
+                    format_miss_rate(point),
+                    *map(format_miss_rate, point["by_snr"]),
                 ]
             )
         else:
-            rows.append([point_name(point), "", point["unknown"]])
+            rows.append([format_operating_point(point), "", point["unknown"]])
     yield _table(head, rows)
 
 
@@ -166,13 +166,13 @@ def _list(sentences: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in sentences)}</ul>"
 
 
-def _cards(title: str, order: str, specimens: Sequence[Specimen], none: str) -> Iterator[str]:
+def _cards(title: str, order: str, examples: Sequence[ErrorExample], none: str) -> Iterator[str]:
     yield f"<h3>{title}</h3>"
-    if not specimens:
+    if not examples:
         yield f'<p class="soft">{none}</p>'
         return
     keys = {"word": "where the word is said", "event": "where it was heard"}
-    shown = [key for key in keys if any(getattr(each, key) for each in specimens)]
+    shown = [key for key in keys if any(getattr(each, key) for each in examples)]
     legend = "".join(
         (
             ' <span class="nowrap"><span class="key" '
@@ -184,19 +184,19 @@ def _cards(title: str, order: str, specimens: Sequence[Specimen], none: str) -> 
         f'<p class="soft">{order[0].upper()}{order[1:]}. '
         f"Click a picture to listen from there.{legend}</p>"
     )
-    yield f'<div class="cards">{"".join(map(_card, specimens))}</div>'
+    yield f'<div class="cards">{"".join(map(_card, examples))}</div>'
 
 
-def _card(specimen: Specimen) -> str:
+def _card(specimen: ErrorExample) -> str:
     return (
         f'<div class="card"><b>{escape(specimen.title)}</b><span class="soft '
-        f'path">{escape(specimen.where)}</span>{_drawing(specimen)}'
+        f'path">{escape(specimen.location)}</span>{_drawing(specimen)}'
         '<audio controls preload="metadata" '
         f'src="{_data("audio/wav", specimen.wav())}"></audio></div>'
     )
 
 
-def _drawing(specimen: Specimen) -> str:
+def _drawing(specimen: ErrorExample) -> str:
     """Spectrogram with the spans above it, score and threshold below it."""
     height = _BAR + _PICTURE + _TRACK
     track = " ".join(
@@ -218,7 +218,7 @@ def _drawing(specimen: Specimen) -> str:
     )
 
 
-def _span(specimen: Specimen, name: str, span: Span | None) -> str:
+def _span(specimen: ErrorExample, name: str, span: Span | None) -> str:
     if span is None:
         return ""
     first, last = (_x(specimen, min(max(time, 0.0), specimen.seconds)) for time in span)
@@ -230,7 +230,7 @@ def _span(specimen: Specimen, name: str, span: Span | None) -> str:
     )
 
 
-def _x(specimen: Specimen, seconds: float) -> float:
+def _x(specimen: ErrorExample, seconds: float) -> float:
     return seconds / max(specimen.seconds, 1e-9) * _WIDTH
 
 
@@ -261,10 +261,10 @@ def _method(report: dict) -> Iterator[str]:
             f"{tolerance['after_end']:g} s after the end of the word "
             "is the word. A second one is counted apart, as heard more than once; "
             "what lies outside is a false alarm.",
-            f"False alarms per hour are those in {duration(negatives['hours'])} of recordings "
+            f"False alarms per hour are those in {format_duration(negatives['hours'])} of recordings "
             "without the words "
             f"({', '.join(negatives['folders']) or 'none given'}); "
-            f"{negatives['left_out']} could not be read and are not counted.",
+            f"{negatives['skipped']} could not be read and are not counted.",
             "Intervals are for 95 %: Wilson's for misses, counting clips rather than streams; "
             "exact Poisson for false alarms. "
             "Clips of one speaker are more alike than the intervals assume.",

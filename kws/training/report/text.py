@@ -3,7 +3,7 @@ as well."""
 
 from collections.abc import Iterator, Sequence
 
-from kws.terminal.stdio import escaped
+from kws.terminal.stdio import escape_control_chars
 
 _DASH = "–"
 
@@ -12,12 +12,12 @@ def summary(report: dict) -> str:
     """The report of `kws evaluate` (see docs/evaluation.md) as text."""
     lines = [
         report["model"],
-        *(line for word in report["results"] for line in ("", *_word(word, report))),
+        *(line for word in report["results"] for line in ("", *_format_word(word, report))),
     ]
-    return "\n".join(map(escaped, lines))
+    return "\n".join(map(escape_control_chars, lines))
 
 
-def basis(word: dict, report: dict) -> str:
+def describe_basis(word: dict, report: dict) -> str:
     """What the figures of a word rest on."""
     negatives = report["negatives"]
     speakers = (
@@ -25,33 +25,33 @@ def basis(word: dict, report: dict) -> str:
         if word["speakers"] < word["clips"]
         else "(by their names no two of one speaker)"
     )
-    spoken = (
+    clips_text = (
         f"{word['clips']:,} clips {speakers} in {word['streams']:,} streams of "
         f"{report['stream_seconds']:g} s"
     )
-    without = (
-        f"{duration(negatives['hours'])} without the word in {negatives['recordings']:,} recordings"
+    negatives_text = (
+        f"{format_duration(negatives['hours'])} without the word in {negatives['recordings']:,} recordings"
         if negatives["hours"]
         else None
     )
     return "; ".join(
         [
-            spoken if word["clips"] else "no clips of it",
-            without or "nothing without the word, so false alarms are unknown",
+            clips_text if word["clips"] else "no clips of it",
+            negatives_text or "nothing without the word, so false alarms are unknown",
         ]
     )
 
 
-def duration(hours: float) -> str:
+def format_duration(hours: float) -> str:
     # So that a rate can be told from what is printed.
     return f"{hours:.2f} h" if hours >= 0.1 else f"{3600 * hours:.0f} s"
 
 
-def level(snr_db: float | None) -> str:
+def format_snr(snr_db: float | None) -> str:
     return "clean" if snr_db is None else f"{snr_db:g} dB"
 
 
-def share(row: dict) -> str:
+def format_miss_rate(row: dict) -> str:
     """4.0 % (1.8–8.5): a miss rate with its interval."""
     if row["miss_rate"] is None:
         return _DASH
@@ -69,105 +69,111 @@ def alarms(row: dict) -> str:
     return f"{row['false_alarms_per_hour']:.2f} ({low:.2f}{_DASH}{high:.2f})"
 
 
-def point_name(point: dict) -> str:
-    return "the model's own" if point["wanted"] is None else f"{point['wanted']:g} per hour"
+def format_operating_point(point: dict) -> str:
+    return (
+        "the model's own"
+        if point["target_false_alarms_per_hour"] is None
+        else f"{point['target_false_alarms_per_hour']:g} per hour"
+    )
 
 
-def remarks(word: dict) -> list[str]:
+def describe_details(word: dict) -> list[str]:
     """Latency, localisation and what else was counted at the model's own threshold, one
     sentence each."""
-    beside = word["false_alarms_in_streams"]
-    elsewhere = (
-        f", {beside['of_them_on_other_words']} of them on other words"
-        if beside["of_them_on_other_words"]
+    stray_alarms = word["false_alarms_in_streams"]
+    other_words_note = (
+        f", {stray_alarms['on_other_words']} of them on other words"
+        if stray_alarms["on_other_words"]
         else ""
     )
     found = word["streams"] - word["points"][0]["missed"]
     return [
-        *_timing(word),
-        f"heard more than once: {word['doubles']} of {found} words found",
+        *_format_timing(word),
+        f"heard more than once: {word['duplicates']} of {found} words found",
         (
-            f"false alarms in the streams of words: {beside['count']} in {beside['hours']:.2f} "
-            f"h{elsewhere}"
+            f"false alarms in the streams of words: {stray_alarms['count']} in {stray_alarms['hours']:.2f} "
+            f"h{other_words_note}"
         ),
     ]
 
 
-def _timing(word: dict) -> Iterator[str]:
-    decided = word["decided_after_end_seconds"]
-    if decided:
+def _format_timing(word: dict) -> Iterator[str]:
+    latency = word["latency_seconds"]
+    if latency:
         yield (
-            f"decided after the word's end: median {decided['median']:.2f} s, 95 % within "
-            f"{decided['p95_size']:.2f} s"
+            f"decided after the word's end: median {latency['median']:.2f} s, 95 % within "
+            f"{latency['p95_abs']:.2f} s"
         )
         for side in ("start", "end"):
             error = word[f"{side}_error_seconds"]
             yield (
-                f"{side} of the event off by: median {error['median_size']:.3f} s, 95 % within "
-                f"{error['p95_size']:.3f} s"
+                f"{side} of the event off by: median {error['median_abs']:.3f} s, 95 % within "
+                f"{error['p95_abs']:.3f} s"
             )
 
 
-def _word(word: dict, report: dict) -> Iterator[str]:
-    yield f"{word['word']}: {basis(word, report)}"
+def _format_word(word: dict, report: dict) -> Iterator[str]:
+    yield f"{word['word']}: {describe_basis(word, report)}"
     yield ""
-    yield from _points(word["points"])
+    yield from _format_points(word["points"])
     yield ""
     yield "at the model's own threshold"
-    yield from (f"  {line}" for line in remarks(word))
+    yield from (f"  {line}" for line in describe_details(word))
     for title, rows in (
-        ("position of the word", position_rows(word)),
-        ("speaker", speaker_rows(word)[:8]),
+        ("position of the word", format_position_rows(word)),
+        ("speaker", format_speaker_rows(word)[:8]),
     ):
-        yield from _aligned(
+        yield from _align_columns(
             [(f"  {name}", missed) for name, missed in [(title, "missed"), *rows]] if rows else []
         )
 
 
-def position_rows(word: dict) -> list[tuple[str, str]]:
+def format_position_rows(word: dict) -> list[tuple[str, str]]:
     return [
-        (f"{row['from_seconds']:g}{_DASH}{row['to_seconds']:g} s", share(row))
+        (f"{row['from_seconds']:g}{_DASH}{row['to_seconds']:g} s", format_miss_rate(row))
         for row in word["by_position"]
     ]
 
 
-def speaker_rows(word: dict) -> list[tuple[str, str]]:
+def format_speaker_rows(word: dict) -> list[tuple[str, str]]:
     """Worst first; none where every clip has a speaker of its own."""
     return (
-        [(row["speaker"], share(row)) for row in word["by_speaker"]]
+        [(row["speaker"], format_miss_rate(row)) for row in word["by_speaker"]]
         if word["speakers"] < word["clips"]
         else []
     )
 
 
-def _points(points: Sequence[dict]) -> Iterator[str]:
+def _format_points(points: Sequence[dict]) -> Iterator[str]:
     """One line per operating point; what is unknown says why instead of numbers."""
-    levels = [level(row["snr_db"]) for row in points[0]["by_snr"]]
-    known = [
+    levels = [format_snr(row["snr_db"]) for row in points[0]["by_snr"]]
+    measured_rows = [
         (
-            point_name(p),
+            format_operating_point(p),
             f"{p['threshold']:.4f}",
             alarms(p),
-            share(p),
-            *(share(row) for row in p["by_snr"]),
+            format_miss_rate(p),
+            *(format_miss_rate(row) for row in p["by_snr"]),
         )
         for p in points
         if "threshold" in p
     ]
     lines = list(
-        _aligned([("operating point", "threshold", "false alarms/h", "missed", *levels), *known])
+        _align_columns(
+            [("operating point", "threshold", "false alarms/h", "missed", *levels), *measured_rows]
+        )
     )
     yield lines.pop(0)
-    width = max(len(point_name(point)) for point in points) + 2
+    width = max(len(format_operating_point(point)) for point in points) + 2
     for point in points:
         yield (
             lines.pop(0)
             if "threshold" in point
-            else f"{point_name(point):<{max(width, 17)}}{point['unknown']}"
+            else f"{format_operating_point(point):<{max(width, 17)}}{point['unknown']}"
         )
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _align_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -7,26 +7,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kws.runtime.engine import load
-from kws.runtime.postprocess import NEVER
+from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
 from kws.synth.engines.base import SynthError
 from kws.training import distributed
-from kws.training.data.clips import Bank, find_clips, read_bank
+from kws.training.data.clips import ClipDataset, find_clips, load_clips
 from kws.training.data.keyword_data import check_folders
-from kws.training.detection.train import Hooks
-from kws.training.evaluate.calibration import supports
+from kws.training.detection.train import Callbacks
+from kws.training.evaluate.calibration import is_rate_measurable
 from kws.training.model import pretrained
 from kws.training.model.network import NetworkConfig
-from kws.training.model.pretrained import with_trunk
+from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import pick_device
 from kws.training.speech_commands import accuracy, protocols
 from kws.training.speech_commands import train as training
-from kws.training.speech_commands.batches import ClassRecipe
+from kws.training.speech_commands.batches import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import UNKNOWN
-from kws.training.speech_commands.lexicon import Sounds, pronounced
-from kws.training.speech_commands.train import sorting_config
+from kws.training.speech_commands.lexicon import Pronunciations, look_up_pronunciations
+from kws.training.speech_commands.train import make_classifier_config
 
 Warn = Callable[[str], None]
-Bar = Callable[[Iterable], Iterable]  # shows how far the reading of clips has come
+ProgressBar = Callable[[Iterable], Iterable]  # shows how far the reading of clips has come
 
 
 @dataclass(frozen=True)
@@ -40,90 +40,95 @@ class Options:
     background: tuple[Path, ...]
     size: str
     pooling: str
-    trunk: Path | None
-    recipe: ClassRecipe
+    init_from: Path | None
+    train_config: ClassifierTrainConfig
     out: Path
     device: str
     resume: bool
 
 
-def train(options: Options, hooks: Hooks, warn: Warn, progress: Bar) -> list[str]:
+def train(options: Options, callbacks: Callbacks, warn: Warn, progress: ProgressBar) -> list[str]:
     """Trains as wished; returns lines on what came of it, of several processes in the first alone.
     Raises KwsError."""
     _check(options)
-    warn = distributed.by_first(warn)
+    warn = distributed.rank_zero_only(warn)
     protocol = protocols.load(
         options.protocol, options.data, words=options.words, warn=warn, progress=progress
     )
-    config, sounds = with_sounds(
-        sorting_config(protocol.classes, options.size, options.trunk, options.pooling),
+    config, sounds = add_pronunciations(
+        make_classifier_config(protocol.classes, options.size, options.init_from, options.pooling),
         protocol,
         warn,
     )
     speech = [
-        read_bank(find_clips(folder), warn=warn, progress=progress)
+        load_clips(find_clips(folder), warn=warn, progress=progress)
         for folder in options.other_speech
     ]
     noises = [
-        read_bank(find_clips(folder), warn=warn, progress=progress) for folder in options.background
+        load_clips(find_clips(folder), warn=warn, progress=progress)
+        for folder in options.background
     ]
-    hooks.say(
+    callbacks.log(
         f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} "
         "to choose by"
     )
     device = pick_device(options.device)
-    start = with_trunk(config, options.trunk, options.recipe.seed) if options.trunk else None
+    start = (
+        init_from_pretrained(config, options.init_from, options.train_config.seed)
+        if options.init_from
+        else None
+    )
     document = training.train(
         protocol,
         config,
-        options.recipe,
+        options.train_config,
         options.out,
         device=device,
-        other_speech=[_of_part(bank, "train") for bank in speech],
-        heldout_speech=[_of_part(bank, "validation") for bank in speech],
+        other_speech=[_in_split(dataset, "train") for dataset in speech],
+        heldout_speech=[_in_split(dataset, "validation") for dataset in speech],
         background=noises,
         resume=options.resume,
         start=start,
         sounds=sounds,
-        hooks=hooks,
-        card=pretrained.card(options.trunk) if options.trunk else {},
+        callbacks=callbacks,
+        model_card=pretrained.model_card(options.init_from) if options.init_from else {},
     )
-    return _told(document, options.out) if document else []
+    return _summarize(document, options.out) if document else []
 
 
 def _check(options: Options) -> None:
     """Raises KwsError for what cannot be, before anything is read."""
-    distributed.share(options.recipe.shards)
+    distributed.local_micro_batches(options.train_config.accumulate)
     check_folders("negatives", options.other_speech)
     check_folders("background", options.background)
-    if options.trunk:
-        with_trunk(
-            sorting_config((UNKNOWN,), options.size, options.trunk, options.pooling),
-            options.trunk,
-            options.recipe.seed,
+    if options.init_from:
+        init_from_pretrained(
+            make_classifier_config((UNKNOWN,), options.size, options.init_from, options.pooling),
+            options.init_from,
+            options.train_config.seed,
         )
 
 
-def with_sounds(
+def add_pronunciations(
     config: NetworkConfig, protocol: protocols.Protocol, warn: Warn
-) -> tuple[NetworkConfig, Sounds]:
+) -> tuple[NetworkConfig, Pronunciations]:
     """How the words of a protocol are pronounced, for a network that reads; one that does not,
     where nobody can tell."""
-    if not config.letters:
+    if not config.phones:
         return config, {}
     try:
-        sounds = pronounced({*protocol.classes, *protocol.train.words})
+        sounds = look_up_pronunciations({*protocol.classes, *protocol.train.words})
         if sounds.keys() & {*protocol.classes}:
             return config, sounds
-        trouble = "none of them is an English word."
+        reason = "none of them is an English word."
     except SynthError as error:
-        trouble = str(error)
-    warn(f"words are told apart without regard to their sounds: {trouble}")
-    return replace(config, letters=""), {}
+        reason = str(error)
+    warn(f"words are told apart without regard to their sounds: {reason}")
+    return replace(config, phones=""), {}
 
 
 def evaluate(
-    model: str, protocol: str, data: Path, as_json: bool, warn: Warn, progress: Bar
+    model: str, protocol: str, data: Path, as_json: bool, warn: Warn, progress: ProgressBar
 ) -> None:
     """Prints how well a model sorts the test clips of a protocol. Raises KwsError."""
     engine = load(model)
@@ -132,21 +137,25 @@ def evaluate(
         if protocol == "words"
         else ()
     )
-    report = accuracy.judge(
+    report = accuracy.evaluate_classifier(
         engine,
         protocols.load(protocol, data, words=words, wanted=["test"], warn=warn, progress=progress),
     )
-    print(json.dumps(report, ensure_ascii=False) if as_json else accuracy.summary(report))
+    print(json.dumps(report, ensure_ascii=False) if as_json else accuracy.format_report(report))
 
 
-def _of_part(bank: Bank, part: str) -> Bank:
-    return bank.select(lambda clip: clip.part == part)
+def _in_split(dataset: ClipDataset, part: str) -> ClipDataset:
+    return dataset.select(lambda clip: clip.part == part)
 
 
-def _told(document: dict, path: Path) -> list[str]:
+def _summarize(document: dict, path: Path) -> list[str]:
     """What came of a training."""
     right, hours = document["training"]["last_epoch"]["accuracy"], document["calibration"]["hours"]
-    used = sorted(threshold for threshold in document["events"]["threshold"] if threshold < NEVER)
+    used = sorted(
+        threshold
+        for threshold in document["events"]["threshold"]
+        if threshold < UNREACHABLE_THRESHOLD
+    )
     lines = [
         (
             f"{path}: {document['parameters']} parameters, {right:.2%} right in validation (mean "
@@ -156,7 +165,7 @@ def _told(document: dict, path: Path) -> list[str]:
     lines.append(
         f"  in streams its words are reported at thresholds from {used[0]:.3f} to {used[-1]:.3f}"
     )
-    if not supports(hours, 1.0):
+    if not is_rate_measurable(hours, 1.0):
         lines.append(
             f"  too little held-out speech ({hours:.2f} h) to say how often for nothing: add "
             "--negatives, or use kws calibrate"

@@ -12,14 +12,14 @@ import numpy as np
 
 from kws.audio import recordings
 from kws.errors import AudioError, DataError
-from kws.training.data.clips import MOST_UNREADABLE, Clip
+from kws.training.data.clips import MAX_UNREADABLE_FRACTION, Clip
 
 CLIP_SAMPLES = recordings.SAMPLE_RATE  # one second
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
 
 
 @dataclass(frozen=True)
-class Part:
+class LabeledClips:
     """`samples` int16 [n, 16000]; `labels` int64 [n]: indices of classes; speakers and words truly
     spoken: one per clip, "" for silence."""
 
@@ -31,23 +31,23 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, keep: np.ndarray) -> "Part":
-        """The clips for which `keep` [n] holds."""
+    def select(self, mask: np.ndarray) -> "LabeledClips":
+        """The clips for which `mask` [n] holds."""
         speakers, words = (
-            tuple(name for name, kept in zip(names, keep, strict=True) if kept)
+            tuple(name for name, kept in zip(names, mask, strict=True) if kept)
             for names in (self.speakers, self.words)
         )
-        return Part(self.samples[keep], self.labels[keep], speakers, words)
+        return LabeledClips(self.samples[mask], self.labels[mask], speakers, words)
 
 
-def read_part(
+def load_split(
     clips: Sequence[Clip],
     silence: np.ndarray,
     classes: Sequence[str],
     *,
     warn: Callable[[str], None],
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Part:
+) -> LabeledClips:
     """Decodes clips, in their order, and appends pieces of silence [k, 16000]. A word that is no
     class is "_unknown_".
 
@@ -56,21 +56,21 @@ def read_part(
     """
     samples = np.zeros((len(clips) + len(silence), CLIP_SAMPLES), np.int16)
     samples[len(clips) :] = silence
-    good, troubles = np.ones(len(samples), bool), []
+    is_readable_mask, problems = np.ones(len(samples), bool), []
     with ThreadPoolExecutor() as pool:
         for i, wave in enumerate(progress(pool.map(_decode, clips))):
             if isinstance(wave, str):
-                troubles.append(wave)
-                good[i] = False
+                problems.append(wave)
+                is_readable_mask[i] = False
             else:
                 samples[i, : len(wave)] = wave
-    _tell(troubles, len(clips), warn)
-    kept = [clip for clip, is_good in zip(clips, good, strict=False) if is_good]
+    _warn_of_unreadable(problems, len(clips), warn)
+    kept = [clip for clip, is_good in zip(clips, is_readable_mask, strict=False) if is_good]
     names = [clip.label if clip.label in classes else UNKNOWN for clip in kept] + [SILENCE] * len(
         silence
     )
-    return Part(
-        samples=samples if good.all() else samples[good],
+    return LabeledClips(
+        samples=samples if is_readable_mask.all() else samples[is_readable_mask],
         labels=np.array([classes.index(name) for name in names], np.int64),
         speakers=(*(clip.speaker for clip in kept), *[""] * len(silence)),
         words=(*(clip.label for clip in kept), *[""] * len(silence)),
@@ -86,11 +86,11 @@ def _decode(clip: Clip) -> np.ndarray | str:
     return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
 
 
-def _tell(troubles: Sequence[str], clips: int, warn: Callable[[str], None]) -> None:
-    for trouble in troubles:
-        warn(f"left out: {trouble}")
-    if len(troubles) > MOST_UNREADABLE * clips:
+def _warn_of_unreadable(problems: Sequence[str], clips: int, warn: Callable[[str], None]) -> None:
+    for problem in problems:
+        warn(f"left out: {problem}")
+    if len(problems) > MAX_UNREADABLE_FRACTION * clips:
         raise DataError(
-            f"{len(troubles)} of {clips} clips cannot be used, the first: {troubles[0]} Repair or "
+            f"{len(problems)} of {clips} clips cannot be used, the first: {problems[0]} Repair or "
             "remove them."
         )

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from kws.synth.confusables import pronunciations
-from kws.training.phones.utterances import LETTERS, lettered
+from kws.training.phones.utterances import PHONES, to_phones
 
-FRAMES = 56  # 1.1 s: those in which a word is read, the last of a clip
-WEIGHT = 0.3  # of a margin, in logits
-MARGIN = (-40.0, 5.0)  # what is beyond says no more
+SCORED_FRAMES = 56  # 1.1 s: those in which a word is read, the last of a clip
+MARGIN_WEIGHT = 0.3  # of a margin, in logits
+MARGIN_RANGE = (-40.0, 5.0)  # what is beyond says no more
 
-Sounds = Mapping[str, Sequence[str]]  # the ways to pronounce each word, in LETTERS
+Pronunciations = Mapping[str, Sequence[str]]  # the ways to pronounce each word, in LETTERS
 
 
 @dataclass(frozen=True)
@@ -36,89 +36,95 @@ class Lexicon:
     others: tuple[str, ...]
 
     @classmethod
-    def of(cls, classes: Sequence[str], sounds: Sounds) -> "Lexicon":
+    def build(cls, classes: Sequence[str], word_pronunciations: Pronunciations) -> "Lexicon":
         """What is said like one of the classes is not listed as another word."""
-        known = {name: tuple(sounds.get(name, ())) for name in classes}
-        taken = {said for ways in known.values() for said in ways}
+        known = {name: tuple(word_pronunciations.get(name, ())) for name in classes}
+        class_variants = {
+            pronunciation for variants in known.values() for pronunciation in variants
+        }
         others = dict.fromkeys(
-            said
-            for word, ways in sounds.items()
+            pronunciation
+            for word, variants in word_pronunciations.items()
             if word not in classes
-            for said in ways
-            if said not in taken
+            for pronunciation in variants
+            if pronunciation not in class_variants
         )
         return cls(known, tuple(others))
 
     def to_dict(self) -> dict:
         return {
-            "known": {name: list(ways) for name, ways in self.known.items()},
+            "known": {name: list(variants) for name, variants in self.known.items()},
             "others": list(self.others),
         }
 
     @classmethod
     def from_dict(cls, values: dict) -> "Lexicon":
         return cls(
-            {name: tuple(ways) for name, ways in values["known"].items()}, tuple(values["others"])
+            {name: tuple(variants) for name, variants in values["known"].items()},
+            tuple(values["others"]),
         )
 
     def margins(self, log_p: np.ndarray) -> np.ndarray:
         """[n, W] of the classes, 0 where one is no word. log_p [n, F, letters]: of the frames in
         which a word is read."""
-        listed = [*(said for ways in self.known.values() for said in ways), *self.others]
-        owner = np.array(
+        sequences = [
+            *(pronunciation for variants in self.known.values() for pronunciation in variants),
+            *self.others,
+        ]
+        class_of_sequence = np.array(
             [
-                *(label for label, ways in enumerate(self.known.values()) for _ in ways),
+                *(label for label, variants in enumerate(self.known.values()) for _ in variants),
                 *[-1] * len(self.others),
             ]
         )
-        found = log_probabilities(log_p, listed)
+        log_likelihoods = ctc_log_probabilities(log_p, sequences)
         margins = np.zeros((len(log_p), len(self.known)))
-        for label, ways in enumerate(self.known.values()):
-            if ways and (owner != label).any():
-                margins[:, label] = found[:, owner == label].max(1) - found[:, owner != label].max(
+        for label, variants in enumerate(self.known.values()):
+            if variants and (class_of_sequence != label).any():
+                margins[:, label] = log_likelihoods[:, class_of_sequence == label].max(
                     1
-                )
-        return np.clip(margins, *MARGIN)
+                ) - log_likelihoods[:, class_of_sequence != label].max(1)
+        return np.clip(margins, *MARGIN_RANGE)
 
-    def weighed(self, logits: np.ndarray, log_p: np.ndarray) -> np.ndarray:
+    def rescore(self, logits: np.ndarray, log_p: np.ndarray) -> np.ndarray:
         """Logits [n, W] of the classes, with what is read in the last frames of log_p
         [n, F, letters]."""
-        return logits + WEIGHT * self.margins(log_p[:, -FRAMES:])
+        return logits + MARGIN_WEIGHT * self.margins(log_p[:, -SCORED_FRAMES:])
 
 
-def pronounced(words: Iterable[str]) -> Sounds:
+def look_up_pronunciations(words: Iterable[str]) -> Pronunciations:
     """How the words are pronounced, by a dictionary of English, or by its rules; what is no word
     has no sounds.
 
     Raises SynthError where hibari-tts is not installed.
     """
-    ways = {
-        word: tuple(dict.fromkeys(filter(None, map(lettered, pronunciations(word)))))
+    variants = {
+        word: tuple(dict.fromkeys(filter(None, map(to_phones, pronunciations(word)))))
         for word in sorted({*words})
         if word.isalpha()
     }
-    return {word: said for word, said in ways.items() if said}
+    return {word: pronunciation for word, pronunciation in variants.items() if pronunciation}
 
 
-def log_probabilities(log_p: np.ndarray, listed: Sequence[str]) -> np.ndarray:
+def ctc_log_probabilities(log_p: np.ndarray, sequences: Sequence[str]) -> np.ndarray:
     """[n, words] of the letters of each word, from log p [n, F, letters]; -inf where they are more
     than the frames."""
     frames_first = torch.from_numpy(log_p).transpose(0, 1)
     frames, clips, _ = frames_first.shape
 
-    def loss(said: str) -> Tensor:
-        letters = torch.tensor(encoded(said)).expand(clips, -1)
+    def loss(pronunciation: str) -> Tensor:
+        phones = torch.tensor(encode_phones(pronunciation)).expand(clips, -1)
         return F.ctc_loss(
             frames_first,
-            letters,
+            phones,
             torch.full((clips,), frames),
-            torch.full((clips,), len(said)),
+            torch.full((clips,), len(pronunciation)),
             reduction="none",
         )
 
-    return -torch.stack([loss(said) for said in listed], dim=1).numpy()
+    return -torch.stack([loss(pronunciation) for pronunciation in sequences], dim=1).numpy()
 
 
-def encoded(said: str) -> list[int]:
+def encode_phones(pronunciation: str) -> list[int]:
     """Numbers of the letters; 0 is the blank."""
-    return [LETTERS.index(letter) + 1 for letter in said]
+    return [PHONES.index(letter) + 1 for letter in pronunciation]

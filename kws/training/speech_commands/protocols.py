@@ -2,7 +2,7 @@
 chosen by, and which it is judged by.
 
 docs/protocols.md says what each is, and which published figures it may be compared with. A protocol
-is a `Rule`: its words, how speakers are split, and how much of other words ("_unknown_") and of
+is a `ProtocolSpec`: its words, how speakers are split, and how much of other words ("_unknown_") and of
 background noise ("_silence_") goes into the parts that judge. Training always gets all clips of
 other words; how often each is heard is for the training loop to say.
 
@@ -18,12 +18,31 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.audio.folders import normalized
+from kws.audio.folders import normalize_name
 from kws.errors import DataError
-from kws.training.data.clips import BACKGROUND, Bank, Clip, find_clips, pack, read_bank
-from kws.training.data.splits import PARTS, archive_clips, hashed_parts, listed_parts, word_clips
-from kws.training.speech_commands.dataset import CLIP_SAMPLES, SILENCE, UNKNOWN, Part, read_part
-from kws.training.speech_commands.silence import faded, pieces, stretch
+from kws.training.data.clips import (
+    BACKGROUND,
+    Clip,
+    ClipDataset,
+    find_clips,
+    load_clips,
+    pack_clips,
+)
+from kws.training.data.splits import (
+    SPLITS,
+    find_archive_clips,
+    find_word_clips,
+    split_by_lists,
+    split_by_speaker_hash,
+)
+from kws.training.speech_commands.dataset import (
+    CLIP_SAMPLES,
+    SILENCE,
+    UNKNOWN,
+    LabeledClips,
+    load_split,
+)
+from kws.training.speech_commands.silence import apply_gains, cut_silence_clips, split_noise
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _V1_WORDS = (
@@ -42,7 +61,7 @@ HELD_OUT = ("left", "right", "on", "off", "stop", "go")
 
 
 @dataclass(frozen=True)
-class Rule:
+class ProtocolSpec:
     """`others`: size of unknown and of silence, each, where clips are fixed: a share of all target
     clips, or "mean" of the targets' counts, or None for neither class. `version`: of the published
     data set, whose lists then split it; else the hash rule does."""
@@ -57,13 +76,13 @@ class Rule:
         return (*self.words, *((UNKNOWN, SILENCE) if self.others else ()))
 
 
-PROTOCOLS: Mapping[str, Rule] = {
-    "v2-12": Rule(COMMANDS, 0.1, "0.02"),
-    "v1-12": Rule(COMMANDS, 0.1, "0.01"),
-    "v2-35": Rule(tuple(sorted(WORDS["0.02"])), None, "0.02"),
-    "pack-9": Rule(PACK_WORDS, "mean"),
-    "pack-9-unseen": Rule(PACK_WORDS, "mean", held_out=HELD_OUT),
-    "words": Rule((), "mean"),
+PROTOCOLS: Mapping[str, ProtocolSpec] = {
+    "v2-12": ProtocolSpec(COMMANDS, 0.1, "0.02"),
+    "v1-12": ProtocolSpec(COMMANDS, 0.1, "0.01"),
+    "v2-35": ProtocolSpec(tuple(sorted(WORDS["0.02"])), None, "0.02"),
+    "pack-9": ProtocolSpec(PACK_WORDS, "mean"),
+    "pack-9-unseen": ProtocolSpec(PACK_WORDS, "mean", held_out=HELD_OUT),
+    "words": ProtocolSpec((), "mean"),
 }
 
 
@@ -72,19 +91,19 @@ class Protocol:
     """Clips of one protocol. Labels index `classes`: the targets, then "_unknown_" and "_silence_"
     where the protocol has them.
 
-    `tests`: further test sets by name ("list", "unseen"); `noise`: background recordings to augment
-    with, their training stretches only; `reported`: which test set `test` is, in words to print
+    `extra_test_sets`: further test sets by name ("list", "unseen"); `noise`: background recordings to augment
+    with, their training stretches only; `test_set_description`: which test set `test` is, in words to print
     beside its accuracy; `held_out`: words that nothing may be learned of.
     """
 
     name: str
     classes: tuple[str, ...]
-    train: Part
-    validation: Part
-    test: Part
-    tests: dict[str, Part]
-    noise: Bank
-    reported: str
+    train: LabeledClips
+    validation: LabeledClips
+    test: LabeledClips
+    extra_test_sets: dict[str, LabeledClips]
+    noise: ClipDataset
+    test_set_description: str
     held_out: tuple[str, ...] = ()
 
 
@@ -94,7 +113,7 @@ def load(
     *,
     words: Sequence[str] = (),
     test_archive: Path | None = None,
-    wanted: Collection[str] = PARTS,
+    wanted: Collection[str] = SPLITS,
     seed: int = 0,
     warn: Callable[[str], None],
     progress: Callable[[Iterable], Iterable] = iter,
@@ -109,56 +128,59 @@ def load(
 
     Raises DataError where the folder is not what the protocol needs.
     """
-    rule = _rule(name, words)
-    clips = word_clips(folder, rule.words)
-    rule = _fitted(name, rule, {clip.label for clip in clips}, folder)
-    archive = _archive(name, rule, folder, test_archive)
-    parts = listed_parts(clips, folder, warn) if rule.version else hashed_parts(clips)
-    noises = _noises(folder, rule, warn, progress)
-    maker = _Maker(
-        rule, {part: stretch(noises, part) for part in PARTS}, folder, seed, warn, progress
+    spec = _resolve_spec(name, words)
+    clips = find_word_clips(folder, spec.words)
+    spec = _adapt_spec(name, spec, {clip.label for clip in clips}, folder)
+    archive = _find_test_archive(name, spec, folder, test_archive)
+    clips_by_split = (
+        split_by_lists(clips, folder, warn) if spec.version else split_by_speaker_hash(clips)
+    )
+    noises = _load_noise(folder, spec, warn, progress)
+    builder = _SplitBuilder(
+        spec, {part: split_noise(noises, part) for part in SPLITS}, folder, seed, warn, progress
     )
     train, validation, test = (
-        maker.part(part, parts[part]) if part in wanted else maker.nothing() for part in PARTS
+        builder.part(part, clips_by_split[part]) if part in wanted else builder.empty()
+        for part in SPLITS
     )
-    tests, reported = {}, _reported(rule)
-    if rule.held_out:
-        tests["unseen"] = maker.unseen(parts["test"])
+    extra_test_sets, test_set_description = {}, _describe_test_set(spec)
+    if spec.held_out:
+        extra_test_sets["unseen"] = builder.unseen(clips_by_split["test"])
     if archive:
-        tests["list"], test, reported = (
+        extra_test_sets["list"], test, test_set_description = (
             test,
-            maker.archive(archive, parts["train"]),
+            builder.archive(archive, clips_by_split["train"]),
             f"the official test archive ({archive.name})",
         )
     return Protocol(
         name,
-        rule.classes,
+        spec.classes,
         train,
         validation,
         test,
-        tests,
-        maker.noises["train"],
-        reported,
-        rule.held_out,
+        extra_test_sets,
+        builder.noises["train"],
+        test_set_description,
+        spec.held_out,
     )
 
 
-def _rule(name: str, words: Sequence[str]) -> Rule:
+def _resolve_spec(name: str, words: Sequence[str]) -> ProtocolSpec:
     if name not in PROTOCOLS:
         raise DataError(f"'{name}' is no protocol. Take one of {', '.join(PROTOCOLS)}.")
-    rule = PROTOCOLS[name]
-    if rule.words and words:
+    spec = PROTOCOLS[name]
+    if spec.words and words:
         raise DataError(
             f"protocol {name} has words of its own. Leave yours out, or take protocol 'words'."
         )
-    if not rule.words and not words:
+    if not spec.words and not words:
         raise DataError(f"protocol {name}: no words given. Name the words to tell apart.")
-    return replace(rule, words=rule.words or tuple(dict.fromkeys(map(normalized, words))))
+    return replace(spec, words=spec.words or tuple(dict.fromkeys(map(normalize_name, words))))
 
 
-def _fitted(name: str, rule: Rule, present: set[str], folder: Path) -> Rule:
+def _adapt_spec(name: str, spec: ProtocolSpec, present: set[str], folder: Path) -> ProtocolSpec:
     """The rule for the words that are there. Raises DataError where they are not what it needs."""
-    wanted = WORDS[rule.version] if rule.version else rule.words
+    wanted = WORDS[spec.version] if spec.version else spec.words
     missing = [word for word in wanted if word not in present]
     others = sorted(present - set(wanted))
     if missing:
@@ -166,126 +188,133 @@ def _fitted(name: str, rule: Rule, present: set[str], folder: Path) -> Rule:
             f"{folder}: protocol {name} needs clips of {', '.join(missing)}. "
             f"Words there: {', '.join(sorted(present))}. Give another one."
         )
-    if rule.version and others:
+    if spec.version and others:
         raise DataError(
-            f"{folder}: {', '.join(others)} not in version {rule.version}, on which {name} is "
+            f"{folder}: {', '.join(others)} not in version {spec.version}, on which {name} is "
             "defined. Give its own folder."
         )
-    if not rule.version and not others:
+    if not spec.version and not others:
         raise DataError(
-            f"{folder}: nothing but {', '.join(rule.words)}; "
+            f"{folder}: nothing but {', '.join(spec.words)}; "
             "other words are needed to learn what is none of them. Add some."
         )
-    held_out = tuple(word for word in rule.held_out if word in others)
-    return replace(rule, held_out=held_out if len(held_out) < len(others) else ())
+    held_out = tuple(word for word in spec.held_out if word in others)
+    return replace(spec, held_out=held_out if len(held_out) < len(others) else ())
 
 
-def _noises(
-    folder: Path, rule: Rule, warn: Callable[[str], None], progress: Callable[[Iterable], Iterable]
-) -> Bank:
+def _load_noise(
+    folder: Path,
+    spec: ProtocolSpec,
+    warn: Callable[[str], None],
+    progress: Callable[[Iterable], Iterable],
+) -> ClipDataset:
     if (folder / BACKGROUND).is_dir():
-        return read_bank(find_clips(folder / BACKGROUND), warn=warn, progress=progress)
-    if rule.others:
+        return load_clips(find_clips(folder / BACKGROUND), warn=warn, progress=progress)
+    if spec.others:
         raise DataError(
             f"{folder / BACKGROUND}: no such folder; silence is cut from the noise in it. "
             "Put recordings of noise there."
         )
-    return pack([], [])
+    return pack_clips([], [])
 
 
-def _archive(name: str, rule: Rule, folder: Path, given: Path | None) -> Path | None:
-    if rule.words != COMMANDS or rule.version is None:
-        if given:
+def _find_test_archive(
+    name: str, spec: ProtocolSpec, folder: Path, archive_option: Path | None
+) -> Path | None:
+    if spec.words != COMMANDS or spec.version is None:
+        if archive_option:
             raise DataError(
-                f"{given}: the official test archive has no place in protocol {name}. Leave it out."
+                f"{archive_option}: the official test archive has no place in protocol {name}. Leave it out."
             )
         return None
-    beside = folder.resolve().parent / f"speech_commands_test_set_v{rule.version}"
-    return given or (beside if beside.is_dir() else None)
+    default_archive = folder.resolve().parent / f"speech_commands_test_set_v{spec.version}"
+    return archive_option or (default_archive if default_archive.is_dir() else None)
 
 
-def _reported(rule: Rule) -> str:
-    if rule.version is None:
+def _describe_test_set(spec: ProtocolSpec) -> str:
+    if spec.version is None:
         return (
             "the test speakers by the hash rule; "
             "unknown and silence each as many as the mean of the words"
         )
     added = (
-        f" with {rule.others:.0%} unknown and {rule.others:.0%} silence added"
-        if rule.others
+        f" with {spec.others:.0%} unknown and {spec.others:.0%} silence added"
+        if spec.others
         else ""
     )
-    return f"testing_list.txt of version {rule.version}{added}"
+    return f"testing_list.txt of version {spec.version}{added}"
 
 
 @dataclass(frozen=True)
-class _Maker:
+class _SplitBuilder:
     """Makes the parts of one protocol. `noises`: the stretches of each part."""
 
-    rule: Rule
-    noises: dict[str, Bank]
+    spec: ProtocolSpec
+    noises: dict[str, ClipDataset]
     folder: Path
     seed: int
     warn: Callable[[str], None]
     progress: Callable[[Iterable], Iterable]
 
-    def part(self, part: str, clips: Sequence[Clip]) -> Part:
+    def part(self, part: str, clips: Sequence[Clip]) -> LabeledClips:
         """Targets, other words and silence; the latter two as many as the rule says, but all other
         words in training."""
-        targets = [clip for clip in clips if clip.label in self.rule.words]
-        others = [clip for clip in clips if clip.label not in self.rule.words]
-        for word in sorted(set(self.rule.words) - {clip.label for clip in targets}):
+        targets = [clip for clip in clips if clip.label in self.spec.words]
+        others = [clip for clip in clips if clip.label not in self.spec.words]
+        for word in sorted(set(self.spec.words) - {clip.label for clip in targets}):
             self.warn(f"{self.folder}: no clips of '{word}' in the {part} part.")
-        if self.rule.others is None:
-            return self._read(targets, _NO_SILENCE)
+        if self.spec.others is None:
+            return self._load(targets, _NO_SILENCE)
         if part != "test":
-            others = [clip for clip in others if clip.label not in self.rule.held_out]
-        wished = self._others(part, len(targets))
+            others = [clip for clip in others if clip.label not in self.spec.held_out]
+        unknown_count = self._count_unknown(part, len(targets))
         if part != "train":
-            if len(others) < wished:
+            if len(others) < unknown_count:
                 self.warn(
                     f"{self.folder}: {len(others)} clips of other words in the {part} part, "
-                    f"{wished} wished for."
+                    f"{unknown_count} wished for."
                 )
-            others = _drawn(others, wished, self.seed)
-        return self._read([*targets, *others], self._silence(part, wished))
+            others = _draw_clips(others, unknown_count, self.seed)
+        return self._load([*targets, *others], self._cut_silence(part, unknown_count))
 
-    def unseen(self, clips: Sequence[Clip]) -> Part:
+    def unseen(self, clips: Sequence[Clip]) -> LabeledClips:
         """All clips of words that are in no part but the test."""
-        return self._read([clip for clip in clips if clip.label in self.rule.held_out], _NO_SILENCE)
+        return self._load([clip for clip in clips if clip.label in self.spec.held_out], _NO_SILENCE)
 
-    def nothing(self) -> Part:
-        return self._read([], _NO_SILENCE)
+    def empty(self) -> LabeledClips:
+        return self._load([], _NO_SILENCE)
 
-    def archive(self, folder: Path, train: Sequence[Clip]) -> Part:
+    def archive(self, folder: Path, train: Sequence[Clip]) -> LabeledClips:
         """The official test archive; tells of speakers that stand in the training part too."""
-        spoken, silent = archive_clips(folder, self.rule.words)
+        spoken, silent = find_archive_clips(folder, self.spec.words)
         shared = {clip.speaker for clip in spoken} & {clip.speaker for clip in train}
         if shared:
             self.warn(f"{folder}: {len(shared)} of its speakers are in the training part too.")
-        return self._read(spoken, self._read(silent, _NO_SILENCE).samples)
+        return self._load(spoken, self._load(silent, _NO_SILENCE).samples)
 
-    def _others(self, part: str, targets: int) -> int:
-        share = self.rule.others
+    def _count_unknown(self, part: str, targets: int) -> int:
+        share = self.spec.others
         if share == "mean" or part == "train":
-            return round(targets / len(self.rule.words))
+            return round(targets / len(self.spec.words))
         assert isinstance(share, float)
         return math.ceil(targets * share)
 
-    def _silence(self, part: str, count: int) -> np.ndarray:
+    def _cut_silence(self, part: str, count: int) -> np.ndarray:
         """Pieces of noise: as they are, or, where the TensorFlow example's rule holds, at gains
         from 0 to 1 in the parts that judge."""
-        rng = np.random.default_rng((self.seed, PARTS.index(part)))
-        silence = pieces(self.noises[part], count, rng, self.folder / BACKGROUND)
+        rng = np.random.default_rng((self.seed, SPLITS.index(part)))
+        silence = cut_silence_clips(self.noises[part], count, rng, self.folder / BACKGROUND)
         return (
-            faded(silence, rng.random(count)) if self.rule.version and part != "train" else silence
+            apply_gains(silence, rng.random(count))
+            if self.spec.version and part != "train"
+            else silence
         )
 
-    def _read(self, clips: Sequence[Clip], silence: np.ndarray) -> Part:
-        return read_part(clips, silence, self.rule.classes, warn=self.warn, progress=self.progress)
+    def _load(self, clips: Sequence[Clip], silence: np.ndarray) -> LabeledClips:
+        return load_split(clips, silence, self.spec.classes, warn=self.warn, progress=self.progress)
 
 
-def _drawn(clips: Sequence[Clip], count: int, seed: int) -> list[Clip]:
+def _draw_clips(clips: Sequence[Clip], count: int, seed: int) -> list[Clip]:
     """`count` clips in a random order that depends on the seed and their own names alone, so that
     new clips do not redraw the old."""
     return sorted(

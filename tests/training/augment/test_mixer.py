@@ -4,42 +4,48 @@ and step."""
 import numpy as np
 import pytest
 import torch
-from sounds import RATE, make_bank, quiet, tone
+from sounds import RATE, make_dataset, quiet, tone
 from torch import Tensor
 
 from kws.training.augment import mixer as mixing
 from kws.training.augment.mixer import (
     Batch,
-    Mixer,
-    Source,
-    Word,
-    coloured_noise,
-    placed_word,
-    swaying,
-    unplaced_word,
+    ExampleMixer,
+    NegativeSource,
+    WordClips,
+    aligned_word,
+    make_coloured_noise,
+    perturb_tempo,
+    unaligned_word,
 )
 
 CLIP_SECONDS, EARLIEST_SECONDS = 2.0, 0.9
 TONE_PLACE = (0.1, 0.4)  # of the tone in the word's clip
 
 
-def make_mixer(words: list[Word] | None = None, **options: object) -> Mixer:
+def make_mixer(words: list[WordClips] | None = None, **options: object) -> ExampleMixer:
     """Words are loud tones, everything else is at least 40 dB weaker."""
     words = words or [
-        placed_word("word", make_bank(np.concatenate([quiet(0.1), tone(0.3), quiet(0.2)])))
+        aligned_word("word", make_dataset(np.concatenate([quiet(0.1), tone(0.3), quiet(0.2)])))
     ]
     murmur = [
-        0.005 * coloured_noise(RATE * 2 // 3, 0.0, np.random.default_rng(i)).clip(-1, 1)
+        0.005 * make_coloured_noise(RATE * 2 // 3, 0.0, np.random.default_rng(i)).clip(-1, 1)
         for i in range(3)
     ]
     defaults = {"clip_seconds": CLIP_SECONDS, "earliest_end_seconds": EARLIEST_SECONDS, "batch": 40}
-    noises = make_bank(coloured_noise(RATE, 1.0, np.random.default_rng(9)) / 500)
+    noises = make_dataset(make_coloured_noise(RATE, 1.0, np.random.default_rng(9)) / 500)
     names = list(dict.fromkeys(word.name for word in words))
-    return Mixer(names, words, [Source(make_bank(*murmur), 1.0)], noises, **{**defaults, **options})
+    return ExampleMixer(
+        names,
+        words,
+        [NegativeSource(make_dataset(*murmur), 1.0)],
+        noises,
+        **{**defaults, **options},
+    )
 
 
 @pytest.fixture(scope="module")
-def mixer() -> Mixer:
+def mixer() -> ExampleMixer:
     return make_mixer()
 
 
@@ -56,7 +62,7 @@ def loud(audio: Tensor) -> tuple[float, float]:
 
 @pytest.mark.parametrize("rate", [0.8, 1.0, 1.25])
 def test_swaying_lingers_and_hurries_but_takes_as_long_on_the_whole(rate):
-    before, after = swaying(RATE, rate, np.random.default_rng(0))
+    before, after = perturb_tempo(RATE, rate, np.random.default_rng(0))
     assert (before[0], before[-1], after[0], after[-1]) == pytest.approx((0, RATE, 0, RATE / rate))
     slowness = np.diff(after) / np.diff(before) * rate
     assert slowness.min() > 0.5
@@ -67,7 +73,7 @@ class TestMixer:
     def test_shapes_and_types(self, mixer):
         batch = mixer[0]
         assert batch.audio.shape == batch.noise.shape == (40, 32_000)
-        assert (batch.word.shape, batch.places.shape) == ((40,), (40, 2, 2))
+        assert (batch.word.shape, batch.endpoints.shape) == ((40,), (40, 2, 2))
         assert batch.audio.dtype == batch.noise.dtype == torch.float32
         assert batch.audio.isfinite().all()
         assert batch.noise.isfinite().all()
@@ -86,10 +92,10 @@ class TestMixer:
         assert not torch.equal(mixer[3].noise, other.noise)
 
     def test_drawing_leaves_the_clips_as_they_were(self, mixer):
-        banks = [mixer.words[0].bank, mixer.negatives[0].bank, mixer.noises]
-        before = [bank.fingerprint() for bank in banks]
+        datasets = [mixer.words[0].dataset, mixer.negatives[0].dataset, mixer.noises]
+        before = [dataset.fingerprint() for dataset in datasets]
         mixer[5]
-        assert [bank.fingerprint() for bank in banks] == before
+        assert [dataset.fingerprint() for dataset in datasets] == before
 
     @pytest.mark.parametrize("fraction", [0.0, 0.4, 1.0])
     def test_positive_fraction(self, fraction):
@@ -100,11 +106,11 @@ class TestMixer:
         assert (batch.word >= 0).float().mean().item() == pytest.approx(
             fraction, abs=0.08 if fraction == 0.4 else 0
         )
-        assert torch.equal(batch.word < 0, batch.places.isnan().all(2).all(1))
+        assert torch.equal(batch.word < 0, batch.endpoints.isnan().all(2).all(1))
 
     def test_places_point_at_the_samples_of_the_word(self, positives):
         repeated = 0
-        for audio, (last, first) in zip(positives.audio, positives.places.tolist(), strict=True):
+        for audio, (last, first) in zip(positives.audio, positives.endpoints.tolist(), strict=True):
             # NaN, or over before the clip begins.
             heard_from = first[0] if first[1] > 0 else last[0]
             assert loud(audio) == pytest.approx((max(heard_from, 0), last[1]), abs=0.002)
@@ -112,17 +118,17 @@ class TestMixer:
         assert 0 < repeated < len(positives.audio) / 2
 
     def test_repeated_words_do_not_overlap(self):
-        places = make_mixer(positive_fraction=1.0, batch=400)[0].places
-        pause = places[:, 0, 0] - places[:, 1, 1]
-        assert pause.isnan().float().mean() == pytest.approx(1 - mixing.REPEATS, abs=0.06)
+        endpoints = make_mixer(positive_fraction=1.0, batch=400)[0].endpoints
+        pause = endpoints[:, 0, 0] - endpoints[:, 1, 1]
+        assert pause.isnan().float().mean() == pytest.approx(1 - mixing.REPEAT_FRACTION, abs=0.06)
         assert pause[~pause.isnan()].min() >= 0
 
     def test_negatives_stand_alone_as_often_as_words(self):
         """What surrounds a clip does not tell whether it is the word."""
-        tones = Source(make_bank(tone(0.3)), 1.0)
-        mixer = Mixer(
+        tones = NegativeSource(make_dataset(tone(0.3)), 1.0)
+        mixer = ExampleMixer(
             ["word"],
-            [placed_word("word", make_bank(tone(0.3)))],
+            [aligned_word("word", make_dataset(tone(0.3)))],
             [tones],
             None,
             clip_seconds=2.0,
@@ -135,38 +141,40 @@ class TestMixer:
         )
 
     def test_word_lies_within_the_clip_and_leaves_room_after_it(self, positives):
-        start, end = positives.places[:, 0].unbind(1)
+        start, end = positives.endpoints[:, 0].unbind(1)
         assert (start >= 0).all()
         assert (end >= EARLIEST_SECONDS - 1e-6).all()
         assert (end <= CLIP_SECONDS - 0.2).all()
         assert end.max() - end.min() > 0.6  # anywhere between
 
     def test_half_of_the_words_change_their_speed(self, positives):
-        lengths = (positives.places[:, 0, 1] - positives.places[:, 0, 0]) / (
+        lengths = (positives.endpoints[:, 0, 1] - positives.endpoints[:, 0, 0]) / (
             TONE_PLACE[1] - TONE_PLACE[0]
         )
         assert 0.3 < (lengths.sub(1).abs() < 0.005).float().mean() < 0.7
         assert 0.7 < lengths.min() < 0.97 < 1.03 < lengths.max() < 1.4
 
-    @pytest.mark.parametrize("make", [placed_word, unplaced_word])
+    @pytest.mark.parametrize("make", [aligned_word, unaligned_word])
     @pytest.mark.parametrize("seconds", [0.8, 1.2, 1.5])
     def test_clip_that_fits_is_never_cut(self, make, seconds):
         """Both ends of it are heard, though it may be longer than the earliest end."""
         wave = np.concatenate([tone(0.1), quiet(seconds - 0.2), tone(0.1)])
-        batch = make_mixer([make("word", make_bank(wave))], positive_fraction=1.0)[0]
-        for each in batch.audio[batch.places[:, 1].isnan().all(1)]:  # said once
+        batch = make_mixer([make("word", make_dataset(wave))], positive_fraction=1.0)[0]
+        for each in batch.audio[batch.endpoints[:, 1].isnan().all(1)]:  # said once
             first, last = loud(each)
             # Its speed varies; without its first tone next to nothing would be left.
             assert last - first == pytest.approx(seconds, rel=0.3)
 
     def test_unplaced_word_has_no_place(self):
-        batch = make_mixer([unplaced_word("word", make_bank(tone(0.5)))], positive_fraction=1.0)[0]
+        batch = make_mixer(
+            [unaligned_word("word", make_dataset(tone(0.5)))], positive_fraction=1.0
+        )[0]
         assert (batch.word == 0).all()
-        assert batch.places.isnan().all()
+        assert batch.endpoints.isnan().all()
 
     def test_several_words_keep_their_names(self):
         words = [
-            placed_word(name, make_bank(tone(0.3, pitch)))
+            aligned_word(name, make_dataset(tone(0.3, pitch)))
             for name, pitch in (("low", 400), ("high", 3000), ("low", 450))
         ]
         batch = make_mixer(words, positive_fraction=1.0)[0]
@@ -176,19 +184,19 @@ class TestMixer:
         assert set(batch.word.tolist()) == {0, 1}
 
     def test_noise_has_unit_level(self, mixer, monkeypatch):
-        monkeypatch.setattr(mixing, "RECORDED", 0.0)
+        monkeypatch.setattr(mixing, "ROOM_TONE_FRACTION", 0.0)
         level = mixer[0].noise.square().mean(1).sqrt()
         torch.testing.assert_close(level, torch.ones_like(level), rtol=1e-3, atol=0)
 
     def test_noise_of_a_recording_is_faint_and_surrounds_its_sound(self):
         drawn = [
-            mixing.recorded(
+            mixing.add_room_tone(
                 np.ones(3 * RATE, np.float32), (RATE, RATE + 4000), np.random.default_rng(seed)
             )
             for seed in range(300)
         ]
         short = [noise for noise in drawn if noise.min() == 0]
-        assert len(short) / len(drawn) == pytest.approx(mixing.RECORDED, abs=0.1)
+        assert len(short) / len(drawn) == pytest.approx(mixing.ROOM_TONE_FRACTION, abs=0.1)
         for noise in short:
             heard = noise.nonzero()[0]
             assert 0 <= heard[0] <= RATE
@@ -201,7 +209,7 @@ class TestMixer:
     def test_mixer_without_recorded_noise(self):
         mixer = make_mixer()
         assert (
-            Mixer(
+            ExampleMixer(
                 mixer.names,
                 mixer.words,
                 mixer.negatives,
@@ -218,10 +226,15 @@ class TestMixer:
         """Each kind often enough to be learned from. Here it is known by its pitch: babble is made
         of the other speech."""
         pitches = {"recorded": 6000.0, "babble": 2000.0}
-        banks = {kind: make_bank(tone(1.0, pitch)) for kind, pitch in pitches.items()}
-        word, others = placed_word("word", make_bank(tone(0.3))), Source(banks["babble"], 1.0)
+        datasets = {kind: make_dataset(tone(1.0, pitch)) for kind, pitch in pitches.items()}
+        word, others = (
+            aligned_word("word", make_dataset(tone(0.3))),
+            NegativeSource(datasets["babble"], 1.0),
+        )
         seconds = {"clip_seconds": 1.2, "earliest_end_seconds": 0.5}
-        noise = Mixer(["word"], [word], [others], banks["recorded"], batch=400, **seconds)[0].noise
+        noise = ExampleMixer(
+            ["word"], [word], [others], datasets["recorded"], batch=400, **seconds
+        )[0].noise
         power = torch.fft.rfft(noise).abs().square()
         hertz = torch.fft.rfftfreq(noise.shape[1], 1 / RATE)
         near = {kind: ((hertz / pitch).log2().abs() < 0.5) for kind, pitch in pitches.items()}
@@ -232,7 +245,9 @@ class TestMixer:
 
     @pytest.mark.parametrize("slope", [0.0, 1.0, 2.0], ids=["white", "pink", "brown"])
     def test_colour_of_noise(self, slope):
-        power = np.abs(np.fft.rfft(coloured_noise(2**17, slope, np.random.default_rng(0)))) ** 2
+        power = (
+            np.abs(np.fft.rfft(make_coloured_noise(2**17, slope, np.random.default_rng(0)))) ** 2
+        )
         octaves = [power[2**k : 2 ** (k + 1)].mean() for k in range(6, 16)]
         assert np.polyfit(np.arange(6, 16), np.log2(octaves), 1)[0] == pytest.approx(
             -slope, abs=0.1

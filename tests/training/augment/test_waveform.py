@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kws.training.augment import waveform
 from kws.training.augment.mixer import Batch
-from kws.training.fit.trainer import Recipe
+from kws.training.fit.trainer import TrainConfig
 
 
 def make_batch(audio: Tensor, noise: Tensor) -> Batch:
@@ -37,13 +37,13 @@ def decibels(ratio: Tensor) -> Tensor:
 
 
 class TestAugment:
-    rooms = torch.from_numpy(waveform.simulated_rooms(20, np.random.default_rng(0)))
+    rooms = torch.from_numpy(waveform.simulate_room_responses(20, np.random.default_rng(0)))
 
     @pytest.mark.parametrize("snr_db", [0.0, 7.0, 30.0])
     def test_signal_to_noise_ratio_is_achieved(self, snr_db):
         audio = bursts()
         added = (
-            waveform.with_noise(audio, unit_noise(), (snr_db, snr_db), generator(), fraction=1.0)
+            waveform.add_noise(audio, unit_noise(), (snr_db, snr_db), generator(), fraction=1.0)
             - audio
         )
         tone_level = audio[:, RATE : 2 * RATE].square().mean(1).sqrt()
@@ -52,7 +52,7 @@ class TestAugment:
 
     def test_signal_to_noise_ratios_fill_their_range(self):
         audio = bursts(400)
-        added = waveform.with_noise(audio, unit_noise(400), (0.0, 30.0), generator()) - audio
+        added = waveform.add_noise(audio, unit_noise(400), (0.0, 30.0), generator()) - audio
         achieved = decibels(
             audio[:, RATE : 2 * RATE].square().mean(1).sqrt() / added.square().mean(1).sqrt()
         )
@@ -63,7 +63,7 @@ class TestAugment:
         assert noisy.mean().item() == pytest.approx(15, abs=1.5)
 
     def test_silence_gets_noise_too(self):
-        added = waveform.with_noise(
+        added = waveform.add_noise(
             torch.zeros(64, 3 * RATE), unit_noise(), (0.0, 30.0), generator(), fraction=1.0
         )
         level = decibels(added.square().mean(1).sqrt())
@@ -73,7 +73,10 @@ class TestAugment:
     def test_result_is_audio(self, seed):
         audio = torch.cat([bursts(30), torch.zeros(2, 3 * RATE)])
         result = waveform.augment(
-            make_batch(audio, unit_noise(32)), self.rooms, (0.0, 30.0), waveform.chance(0, seed)
+            make_batch(audio, unit_noise(32)),
+            self.rooms,
+            (0.0, 30.0),
+            waveform.seeded_generator(0, seed),
         )
         assert result.shape == audio.shape
         assert result.dtype == torch.float32
@@ -82,29 +85,29 @@ class TestAugment:
 
     def test_depends_on_seed_and_step_alone(self):
         batch = make_batch(bursts(8), unit_noise(8))
-        first = waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.chance(0, 5))
+        first = waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(0, 5))
         torch.manual_seed(123)
         assert torch.equal(
-            waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.chance(0, 5)), first
+            waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(0, 5)), first
         )
         assert not torch.equal(
-            waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.chance(0, 6)), first
+            waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(0, 6)), first
         )
         assert not torch.equal(
-            waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.chance(1, 5)), first
+            waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(1, 5)), first
         )
 
     def test_leaves_its_arguments_as_they_were(self):
         batch = make_batch(bursts(8), unit_noise(8))
         before = [part.clone() for part in (*batch, self.rooms)]
-        waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.chance(0, 0))
+        waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(0, 0))
         assert all(
             torch.equal(a.nan_to_num(), b.nan_to_num())
             for a, b in zip((*batch, self.rooms), before, strict=True)
         )
 
     def test_peaks_lie_in_their_range(self):
-        result = waveform.with_gain(bursts(400), generator())
+        result = waveform.apply_gain(bursts(400), generator())
         peak = decibels(result.abs().amax(1))
         clipped = (result.abs() >= 1).float().mean(1) > 0.01
         assert 0.01 < clipped.float().mean() < 0.12
@@ -115,7 +118,7 @@ class TestAugment:
 
     def test_gain_of_silence_is_silence(self):
         assert torch.equal(
-            waveform.with_gain(torch.zeros(4, 100), generator()), torch.zeros(4, 100)
+            waveform.apply_gain(torch.zeros(4, 100), generator()), torch.zeros(4, 100)
         )
 
 
@@ -129,7 +132,7 @@ class TestBandLimits:
     def test_low_bands_stay_and_the_highest_goes(self):
         before, after = (
             self.spectrum(self.noise),
-            self.spectrum(waveform.band_limited(self.noise, generator(), fraction=1.0)),
+            self.spectrum(waveform.limit_bandwidth(self.noise, generator(), fraction=1.0)),
         )
         torch.testing.assert_close(after[:, :2], before[:, :2], rtol=0.02, atol=0)
         assert (after[:, 7] < 0.2 * before[:, 7]).all()
@@ -137,12 +140,12 @@ class TestBandLimits:
     def test_speech_does_not_move(self):
         audio = torch.zeros(8, RATE)
         audio[:, 8000] = 1
-        assert (waveform.band_limited(audio, generator(), fraction=1.0).argmax(1) == 8000).all()
+        assert (waveform.limit_bandwidth(audio, generator(), fraction=1.0).argmax(1) == 8000).all()
 
     @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
     def test_fraction_of_the_batch(self, fraction):
         changed = (
-            (waveform.band_limited(self.noise, generator(), fraction=fraction) != self.noise)
+            (waveform.limit_bandwidth(self.noise, generator(), fraction=fraction) != self.noise)
             .any(1)
             .float()
             .mean()
@@ -155,7 +158,7 @@ class TestEqualizer:
     noise = torch.randn(64, RATE, generator=torch.Generator().manual_seed(4))
 
     def test_bands_differ_and_the_level_stays(self):
-        heard = waveform.equalized(self.noise, generator(), fraction=1.0)
+        heard = waveform.equalize(self.noise, generator(), fraction=1.0)
         octaves = [
             torch.fft.rfft(audio).abs().square()[:, [500, 1000, 2000, 4000]]
             for audio in (self.noise, heard)
@@ -169,7 +172,7 @@ class TestEqualizer:
     @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
     def test_fraction_of_the_batch(self, fraction):
         changed = (
-            (waveform.equalized(self.noise, generator(), fraction) != self.noise)
+            (waveform.equalize(self.noise, generator(), fraction) != self.noise)
             .any(1)
             .float()
             .mean()
@@ -188,18 +191,18 @@ class TestRooms:
             )
             for n in (3000, 20_000)
         ]
-        return waveform.recorded_rooms([wave.astype(np.float32) for wave in late])
+        return waveform.trim_room_responses([wave.astype(np.float32) for wave in late])
 
     @pytest.mark.parametrize("kind", ["simulated", "recorded"])
     def test_onset_stays_where_it_was(self, kind):
         rooms = torch.from_numpy(
-            waveform.simulated_rooms(40, np.random.default_rng(3))
+            waveform.simulate_room_responses(40, np.random.default_rng(3))
             if kind == "simulated"
             else self.recorded()
         )
         audio = torch.zeros(64, 2 * RATE)
         audio[:, RATE : RATE + 1600] = torch.randn(64, 1600, generator=generator(2))
-        wet = waveform.reverberated(audio, rooms, generator(), fraction=1.0)
+        wet = waveform.add_reverberation(audio, rooms, generator(), fraction=1.0)
         before = wet[:, :RATE].abs().amax(1)
         first = wet[:, RATE : RATE + 160].square().mean(1).sqrt()  # 10 ms
         loudest = wet.unflatten(1, (-1, 160)).square().mean(-1).sqrt().amax(1)
@@ -208,7 +211,7 @@ class TestRooms:
 
     def test_level_is_kept(self):
         audio = bursts(16)
-        wet = waveform.reverberated(
+        wet = waveform.add_reverberation(
             audio, torch.from_numpy(self.recorded()), generator(), fraction=1.0
         )
         torch.testing.assert_close(wet.square().mean(1), audio.square().mean(1), rtol=1e-3, atol=0)
@@ -216,7 +219,7 @@ class TestRooms:
     @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
     def test_fraction_of_the_batch(self, fraction):
         audio = bursts(100)
-        wet = waveform.reverberated(
+        wet = waveform.add_reverberation(
             audio, torch.from_numpy(self.recorded()), generator(), fraction=fraction
         )
         changed = (wet != audio).any(1).float().mean().item()
@@ -227,11 +230,14 @@ class TestRooms:
         room[0, 0] = 0.3
         audio = bursts(4)
         torch.testing.assert_close(
-            waveform.reverberated(audio, room, generator(), fraction=1.0), audio, rtol=0, atol=1e-5
+            waveform.add_reverberation(audio, room, generator(), fraction=1.0),
+            audio,
+            rtol=0,
+            atol=1e-5,
         )
 
     def test_simulated_rooms_differ_and_die_away(self):
-        rooms = waveform.simulated_rooms(10, np.random.default_rng(0))
+        rooms = waveform.simulate_room_responses(10, np.random.default_rng(0))
         assert rooms.shape == (10, waveform.RIR_SAMPLES)
         assert rooms.dtype == np.float32
         assert np.isfinite(rooms).all()
@@ -247,7 +253,7 @@ class TestRooms:
 
 @pytest.fixture(scope="module")
 def rooms() -> np.ndarray:
-    return waveform.simulated_rooms(100, np.random.default_rng(0))
+    return waveform.simulate_room_responses(100, np.random.default_rng(0))
 
 
 def response_db(rooms: np.ndarray, low_hz: int, high_hz: int) -> np.ndarray:
@@ -263,7 +269,7 @@ class TestShippedStrengths:
     def test_most_speech_is_heard_in_rooms_near_and_far(self, rooms):
         """By what is left 50 to 150 ms after a sound has ended."""
         batch = make_batch(bursts(200), torch.zeros(200, 3 * RATE))
-        heard = waveform.augment(batch, torch.from_numpy(rooms), Recipe.snr_db, generator())
+        heard = waveform.augment(batch, torch.from_numpy(rooms), TrainConfig.snr_db, generator())
         sound, rest = heard[:, RATE : 2 * RATE], heard[:, 2 * RATE + 800 : 2 * RATE + 2400]
         left_db = 10 * (rest.square().mean(1) / sound.square().mean(1) + 1e-12).log10()
         assert 0.7 < (left_db > -70).float().mean() < 0.97
@@ -284,7 +290,7 @@ class TestShippedStrengths:
 
     def test_some_speech_lacks_high_bands(self):
         noise = torch.randn(400, RATE // 4, generator=generator(4))
-        heard = waveform.band_limited(noise, generator())
+        heard = waveform.limit_bandwidth(noise, generator())
         highest = [torch.fft.rfft(audio)[:, 1850:] for audio in (noise, heard)]  # from 7.4 kHz on
         before, after = (spectrum.abs().square().sum(1) for spectrum in highest)
         assert 0.1 < (after < 0.5 * before).float().mean() < 0.4

@@ -9,21 +9,21 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from sounds import RATE, make_bank, quiet, tone
+from sounds import RATE, make_dataset, quiet, tone
 
 from kws.errors import AudioError, DataError
 from kws.training.data.clips import (
     Clip,
-    extent,
+    assign_split,
+    concatenate_datasets,
+    contains_phrase,
+    describe_speakers,
+    exclude_words,
     find_clips,
-    merged,
-    pack,
-    part_of,
-    read_bank,
-    says,
-    speaker_of,
-    told_of_speakers,
-    without_words,
+    find_endpoints,
+    load_clips,
+    pack_clips,
+    parse_speaker,
 )
 
 NFC, NFD = "gr\u00fcezi", "gru\u0308ezi"
@@ -52,10 +52,10 @@ class TestSplit:
     @given(st.text("0123456789abcdef", min_size=8, max_size=8), st.integers(0, 9))
     def test_follows_the_published_rule(self, speaker, number):
         name = f"{speaker}_nohash_{number}.wav"
-        assert part_of(speaker_of(Path("yes") / name)) == self.which_set(name)
+        assert assign_split(parse_speaker(Path("yes") / name)) == self.which_set(name)
 
     def test_parts_have_their_shares(self):
-        parts = [part_of(f"{i:08x}") for i in range(10_000)]
+        parts = [assign_split(f"{i:08x}") for i in range(10_000)]
         assert parts.count("validation") / 10_000 == pytest.approx(0.1, abs=0.015)
         assert parts.count("test") / 10_000 == pytest.approx(0.1, abs=0.015)
 
@@ -78,7 +78,7 @@ class TestSplit:
         ],
     )
     def test_speaker(self, name, speaker):
-        assert speaker_of(Path("word") / name) == speaker
+        assert parse_speaker(Path("word") / name) == speaker
 
     @pytest.mark.parametrize(
         "stem",
@@ -114,7 +114,7 @@ class TestSplit:
         ],
     )
     def test_dates_and_times_are_no_speakers(self, stem):
-        assert speaker_of(Path("word") / f"{stem}.wav") == stem
+        assert parse_speaker(Path("word") / f"{stem}.wav") == stem
 
     def test_no_speaker_stands_in_two_parts(self, tmp_path):
         names = [f"speaker{s}_nohash_{n}.wav" for s in range(40) for n in range(3)]
@@ -151,19 +151,20 @@ class TestSplit:
     def test_who_speaks_is_told_with_the_form_of_the_names(self):
         def clips(*stems):
             return [
-                Clip(Path(f"{stem}.wav"), "yes", speaker_of(Path(f"{stem}.wav"))) for stem in stems
+                Clip(Path(f"{stem}.wav"), "yes", parse_speaker(Path(f"{stem}.wav")))
+                for stem in stems
             ]
 
-        assert told_of_speakers([]) == ""
-        assert told_of_speakers(clips("19-198-0001", "19-198-0002")) == (
+        assert describe_speakers([]) == ""
+        assert describe_speakers(clips("19-198-0001", "19-198-0002")) == (
             " All 2 are of speaker '19', as their names say (READER-CHAPTER-UTTERANCE: "
             "19-198-0001.wav)."
         )
         assert (
             "'anna', as their names say (SPEAKER_nohash_N: anna_nohash_0.wav)"
-            in told_of_speakers(clips("anna_nohash_0"))
+            in describe_speakers(clips("anna_nohash_0"))
         )
-        many = told_of_speakers(clips("a", "b", "c", "d"))
+        many = describe_speakers(clips("a", "b", "c", "d"))
         assert many == (
             " Their names tell of 4 speakers: 'a', 'b', 'c', ... "
             "(each file its own speaker: a.wav)."
@@ -206,7 +207,7 @@ class TestLinks:
         write_folder(tmp_path / "radio", ["r.wav"])
         (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / link).symlink_to(target)
-        clips, named = without_words([tmp_path / "radio"], ["yes"])
+        clips, named = exclude_words([tmp_path / "radio"], ["yes"])
         assert ([clip.path.name for clip in clips], named) == (["r.wav"], 1)
 
     @pytest.mark.parametrize("given", ["links/yes", "links/other"])
@@ -216,7 +217,7 @@ class TestLinks:
         (tmp_path / "links").mkdir()
         (tmp_path / "links" / "yes").symlink_to("../data/v2")
         (tmp_path / "links" / "other").symlink_to("../data/yes")
-        assert without_words([tmp_path / given], ["yes"]) == ([], 1)
+        assert exclude_words([tmp_path / given], ["yes"]) == ([], 1)
 
 
 @pytest.mark.parametrize(("folder", "word"), [(NFD, NFC), (NFC, NFD), (NFD, NFD)])
@@ -227,12 +228,12 @@ class TestUnicode:
     def test_folder_and_word(self, tmp_path, folder, word):
         write_folder(tmp_path / folder, ["a.wav"])
         assert [clip.label for clip in find_clips(tmp_path)] == [NFC]
-        assert says(folder, word) and says(f"hoi_{folder}", word)
+        assert contains_phrase(folder, word) and contains_phrase(f"hoi_{folder}", word)
 
     @pytest.mark.parametrize("given", ["", "FOLDER"], ids=["above", "itself"])
     def test_a_folder_of_the_word_is_no_other_speech(self, tmp_path, folder, word, given):
         write_folder(tmp_path / folder, ["a.wav"])
-        assert without_words([tmp_path / given.replace("FOLDER", folder)], [word]) == ([], 1)
+        assert exclude_words([tmp_path / given.replace("FOLDER", folder)], [word]) == ([], 1)
 
 
 class TestExtent:
@@ -268,7 +269,7 @@ class TestExtent:
         ],
     )  # fmt: skip
     def test_of_bursts(self, samples, expected):
-        assert extent(samples) == pytest.approx(expected, abs=1e-9)
+        assert find_endpoints(samples) == pytest.approx(expected, abs=1e-9)
 
     @pytest.mark.parametrize("noise", [1e-4, 3e-3, 0.02])
     @pytest.mark.parametrize("gain", [1.0, 0.01])
@@ -276,57 +277,57 @@ class TestExtent:
         rng = np.random.default_rng(0)
         samples = np.concatenate([quiet(0.4), tone(0.3), quiet(0.5)])
         samples = gain * (samples + noise * rng.standard_normal(len(samples)))
-        assert extent(samples) == pytest.approx((0.4, 0.7), abs=0.011)
+        assert find_endpoints(samples) == pytest.approx((0.4, 0.7), abs=0.011)
 
 
 class TestBank:
     def test_packed_clips_come_back(self):
         rng = np.random.default_rng(0)
         waves = [rng.integers(-32768, 32768, length).astype(np.int16) for length in (5, 0, 1, 1000)]
-        bank = pack([Clip(Path(f"{i}.wav"), "a", str(i)) for i in range(4)], waves)
-        assert len(bank) == 4
-        assert bank.seconds == 1006 / RATE
+        dataset = pack_clips([Clip(Path(f"{i}.wav"), "a", str(i)) for i in range(4)], waves)
+        assert len(dataset) == 4
+        assert dataset.seconds == 1006 / RATE
         for i, wave in enumerate(waves):
-            assert bank[i].dtype == np.float32
-            assert np.array_equal(bank[i] * 32768, wave)
+            assert dataset[i].dtype == np.float32
+            assert np.array_equal(dataset[i] * 32768, wave)
 
     def test_empty_bank(self):
-        bank = pack([], [])
-        assert (len(bank), bank.seconds, bank.samples.dtype) == (0, 0.0, np.int16)
-        assert len(bank.select(lambda clip: True)) == 0
+        dataset = pack_clips([], [])
+        assert (len(dataset), dataset.seconds, dataset.samples.dtype) == (0, 0.0, np.int16)
+        assert len(dataset.select(lambda clip: True)) == 0
 
     def test_select_keeps_clips_with_their_samples(self):
-        bank = make_bank(tone(0.1), tone(0.2, 500), tone(0.3, 700))
-        chosen = bank.select(lambda clip: clip.speaker != "s1")
+        dataset = make_dataset(tone(0.1), tone(0.2, 500), tone(0.3, 700))
+        chosen = dataset.select(lambda clip: clip.speaker != "s1")
         assert [clip.speaker for clip in chosen.clips] == ["s0", "s2"]
-        assert np.array_equal(chosen[1], bank[2])
-        assert bank.select(lambda clip: True).fingerprint() == bank.fingerprint()
+        assert np.array_equal(chosen[1], dataset[2])
+        assert dataset.select(lambda clip: True).fingerprint() == dataset.fingerprint()
 
     def test_merged_banks_hold_the_clips_of_each(self):
-        banks = [
-            make_bank(tone(0.1)),
-            make_bank(tone(0.2, 500), quiet(0)),
-            pack([], []),
-            make_bank(tone(0.3, 700)),
+        datasets = [
+            make_dataset(tone(0.1)),
+            make_dataset(tone(0.2, 500), quiet(0)),
+            pack_clips([], []),
+            make_dataset(tone(0.3, 700)),
         ]
-        both = merged(banks)
+        both = concatenate_datasets(datasets)
         assert [clip.speaker for clip in both.clips] == ["s0", "s0", "s1", "s0"]
         for mine, theirs in zip(
-            range(4), (banks[0][0], banks[1][0], banks[1][1], banks[3][0]), strict=True
+            range(4), (datasets[0][0], datasets[1][0], datasets[1][1], datasets[3][0]), strict=True
         ):
             assert np.array_equal(both[mine], theirs)
-        assert merged(banks[:1]).fingerprint() == banks[0].fingerprint()
-        assert len(merged([])) == 0
+        assert concatenate_datasets(datasets[:1]).fingerprint() == datasets[0].fingerprint()
+        assert len(concatenate_datasets([])) == 0
 
     @pytest.mark.parametrize(
         "other",
         [
-            make_bank(tone(0.1), tone(0.2, 501)),
-            make_bank(tone(0.2, 500), tone(0.1)),
-            make_bank(tone(0.1)),
-            make_bank(tone(0.1), tone(0.2, 500), quiet(0)),
-            make_bank(tone(0.1), tone(0.2, 500), label="other"),
-            make_bank(np.concatenate([tone(0.1), tone(0.2, 500)[:1]]), tone(0.2, 500)[1:]),
+            make_dataset(tone(0.1), tone(0.2, 501)),
+            make_dataset(tone(0.2, 500), tone(0.1)),
+            make_dataset(tone(0.1)),
+            make_dataset(tone(0.1), tone(0.2, 500), quiet(0)),
+            make_dataset(tone(0.1), tone(0.2, 500), label="other"),
+            make_dataset(np.concatenate([tone(0.1), tone(0.2, 500)[:1]]), tone(0.2, 500)[1:]),
         ],
         ids=[
             "other samples",
@@ -338,10 +339,10 @@ class TestBank:
         ],
     )
     def test_fingerprint_changes(self, other):
-        bank = make_bank(tone(0.1), tone(0.2, 500))
+        dataset = make_dataset(tone(0.1), tone(0.2, 500))
         assert (
-            bank.fingerprint()
-            == make_bank(tone(0.1), tone(0.2, 500)).fingerprint()
+            dataset.fingerprint()
+            == make_dataset(tone(0.1), tone(0.2, 500)).fingerprint()
             != other.fingerprint()
         )
 
@@ -352,21 +353,21 @@ class TestReading:
             [-32768, -32767, -20_000, -1, 0, 1, 20_000, 32766, 32767] * 100, np.int16
         )
         soundfile.write(tmp_path / "a.wav", samples, RATE)
-        bank = read_bank(find_clips(tmp_path), warn=pytest.fail)
-        assert np.array_equal(bank.samples, samples)
+        dataset = load_clips(find_clips(tmp_path), warn=pytest.fail)
+        assert np.array_equal(dataset.samples, samples)
 
     def test_samples_over_full_scale_are_clipped(self, tmp_path):
         soundfile.write(tmp_path / "a.wav", np.full(1000, 1.5, np.float32), RATE, subtype="FLOAT")
-        assert read_bank(find_clips(tmp_path), warn=pytest.fail).samples.tolist() == [32767] * 1000
+        assert load_clips(find_clips(tmp_path), warn=pytest.fail).samples.tolist() == [32767] * 1000
 
     def test_clips_that_cannot_be_read_are_named_and_left_out(self, tmp_path):
         write_folder(tmp_path, [f"good{i:02d}.wav" for i in range(18)])
         (tmp_path / "bad.wav").write_text("no sound")
         (tmp_path / "empty.wav").touch()
         warnings = []
-        bank = read_bank(find_clips(tmp_path), warn=warnings.append)
-        assert [clip.path.stem for clip in bank.clips] == [f"good{i:02d}" for i in range(18)]
-        np.testing.assert_allclose(bank[3], tone(0.1, 330), atol=1e-4)
+        dataset = load_clips(find_clips(tmp_path), warn=warnings.append)
+        assert [clip.path.stem for clip in dataset.clips] == [f"good{i:02d}" for i in range(18)]
+        np.testing.assert_allclose(dataset[3], tone(0.1, 330), atol=1e-4)
         assert len(warnings) == 2
         assert all(
             warning.startswith(f"left out: {tmp_path / name}")
@@ -381,27 +382,27 @@ class TestReading:
             DataError,
             match=r"1 of 8 clips cannot be used, the first: .*bad\.wav.*Repair or remove them\.",
         ):
-            read_bank(find_clips(tmp_path), warn=warnings.append)
+            load_clips(find_clips(tmp_path), warn=warnings.append)
         assert len(warnings) == 1
 
     def test_clip_too_long_for_a_word_is_left_out(self, tmp_path):
         write_folder(tmp_path, [f"good{i:02d}.wav" for i in range(10)])
         soundfile.write(tmp_path / "long.wav", np.zeros(61 * 1000, np.int16), 1000)
         warnings = []
-        bank = read_bank(find_clips(tmp_path), longest_seconds=60, warn=warnings.append)
-        assert len(bank) == 10
+        dataset = load_clips(find_clips(tmp_path), max_seconds=60, warn=warnings.append)
+        assert len(dataset) == 10
         assert warnings == [
             (
                 f"left out: {tmp_path / 'long.wav'}: 61.0 s are too long for one word. "
                 "Cut it, or put it among the negatives."
             )
         ]
-        assert len(read_bank(find_clips(tmp_path), warn=pytest.fail)) == 11
+        assert len(load_clips(find_clips(tmp_path), warn=pytest.fail)) == 11
 
     def test_progress_sees_every_clip(self, tmp_path):
         write_folder(tmp_path, [f"{i}.wav" for i in range(5)])
         seen = []
-        read_bank(
+        load_clips(
             find_clips(tmp_path),
             warn=pytest.fail,
             progress=lambda waves: (seen.append(1) or wave for wave in waves),
@@ -415,7 +416,7 @@ class TestReading:
         for name in names:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(tmp_path / name, np.zeros(1600, np.int16), 16_000)
-        clips, named = without_words(
+        clips, named = exclude_words(
             [tmp_path, tmp_path / "anna", tmp_path / "yes" / "anna"], ["yes"]
         )
         assert (sorted(clip.path.name for clip in clips), named) == (["c.wav", "d.wav"], 2)
@@ -438,7 +439,7 @@ class TestReading:
         ],
     )
     def test_a_folder_says_a_phrase_alone_or_in_a_longer_one(self, folder, phrase, expected):
-        assert says(folder, phrase) is expected
+        assert contains_phrase(folder, phrase) is expected
 
     def test_folder_without_recordings(self, tmp_path):
         with pytest.raises(AudioError, match="no recordings"):

@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from kws.cli.main import main
 from kws.errors import DataError
 from kws.training.data.clips import find_clips
-from kws.training.data.download import LIBRISPEECH, SPEECH_COMMANDS, Archive, fetch, obtain
+from kws.training.data.download import LIBRISPEECH, SPEECH_COMMANDS, Archive, ensure_archive, fetch
 
 NAME = "speech_commands_v0.02"
 FILES = {f"yes/{speaker:08x}_nohash_0.wav": bytes([speaker]) * 20_000 for speaker in range(6)}
@@ -32,7 +32,7 @@ LISTS = {
 }
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def make_tar(files: dict[str, bytes]) -> bytes:
     """A tar.gz laid out as the published ones, not compressed, so that its length says what
     it holds."""
     buffer = io.BytesIO()
@@ -44,12 +44,12 @@ def packed(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-CONTENT = packed(FILES | LISTS)
+CONTENT = make_tar(FILES | LISTS)
 READ = {
     "84/121123/84-121123-0000.flac": bytes(20_000),
     "84/121123/84-121123.trans.txt": b"84-121123-0000 GO ON\n",
 }
-READ_CONTENT = packed(
+READ_CONTENT = make_tar(
     {
         "LibriSpeech/README.TXT": b"",
         **{f"LibriSpeech/dev-clean/{name}": content for name, content in READ.items()},
@@ -142,7 +142,7 @@ def read_speech(server: Server, content: bytes = READ_CONTENT) -> Archive:
 
 class TestObtain:
     def test_brings_what_was_packed(self, server, tmp_path):
-        place = obtain(server.archive(), tmp_path)
+        place = ensure_archive(server.archive(), tmp_path)
         assert place == tmp_path / "SpeechCommands" / NAME
         assert tree(place) == FILES | LISTS
         assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -153,7 +153,7 @@ class TestObtain:
     def test_the_class_of_torchaudio_finds_it(self, server, tmp_path):
         from torchaudio.datasets import SPEECHCOMMANDS
 
-        obtain(server.archive(), tmp_path)
+        ensure_archive(server.archive(), tmp_path)
         speakers = {
             part: [
                 item[3]
@@ -170,7 +170,7 @@ class TestObtain:
     def test_running_speech_lies_where_its_class_looks(self, server, tmp_path):
         from torchaudio.datasets import LIBRISPEECH as DATA_SET
 
-        place = obtain(read_speech(server), tmp_path)
+        place = ensure_archive(read_speech(server), tmp_path)
         assert tree(place) == READ
         assert sorted(path.name for path in tmp_path.iterdir()) == [
             "LibriSpeech",
@@ -183,26 +183,26 @@ class TestObtain:
         half = READ_CONTENT[: len(READ_CONTENT) // 2]
         for content in (half, b"no archive at all"):
             with pytest.raises(DataError, match=r"dev-clean\.tar\.gz: cannot be unpacked"):
-                obtain(read_speech(server, content), tmp_path)
+                ensure_archive(read_speech(server, content), tmp_path)
             assert not (tmp_path / "LibriSpeech").exists()
             (tmp_path / "dev-clean.tar.gz").unlink()
-        assert tree(obtain(read_speech(server), tmp_path)) == READ
+        assert tree(ensure_archive(read_speech(server), tmp_path)) == READ
 
     def test_what_is_there_needs_no_network(self, server, tmp_path):
-        place = obtain(server.archive(), tmp_path)
+        place = ensure_archive(server.archive(), tmp_path)
         (tmp_path / f"{NAME}.tar.gz").unlink()
-        assert obtain(server.archive(), tmp_path) == place
+        assert ensure_archive(server.archive(), tmp_path) == place
         assert len(server.asked) == 1
 
     def test_an_archive_put_there_by_hand_needs_no_network(self, server, tmp_path):
         (tmp_path / f"{NAME}.tar.gz").write_bytes(CONTENT)
-        assert tree(obtain(server.archive(), tmp_path)) == FILES | LISTS
+        assert tree(ensure_archive(server.archive(), tmp_path)) == FILES | LISTS
         assert server.asked == []
 
     def test_a_wrong_archive_put_there_by_hand_is_refused_and_left_alone(self, server, tmp_path):
         (tmp_path / f"{NAME}.tar.gz").write_bytes(CONTENT[:-1])
         with pytest.raises(DataError, match=r"tar\.gz: not the published archive.*Remove it"):
-            obtain(server.archive(), tmp_path)
+            ensure_archive(server.archive(), tmp_path)
         assert tree(tmp_path) == {f"{NAME}.tar.gz": CONTENT[:-1]}
 
     def test_half_unpacked_is_not_there(self, server, tmp_path):
@@ -211,17 +211,17 @@ class TestObtain:
         half = CONTENT[: len(CONTENT) // 2]
         (tmp_path / f"{NAME}.tar.gz").write_bytes(half)
         with pytest.raises(DataError, match="cannot be unpacked"):
-            obtain(server.archive(half), tmp_path)
+            ensure_archive(server.archive(half), tmp_path)
         assert not (tmp_path / "SpeechCommands").exists()
         assert 0 < len(tree(tmp_path / ".unpacking")) < len(FILES)
         (tmp_path / f"{NAME}.tar.gz").unlink()
-        assert tree(obtain(server.archive(), tmp_path)) == FILES | LISTS
+        assert tree(ensure_archive(server.archive(), tmp_path)) == FILES | LISTS
         assert not (tmp_path / ".unpacking").exists()
 
     def test_a_folder_that_cannot_be_written(self, server, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(DataError, match="choose another folder with --dir"):
-            obtain(server.archive(), tmp_path / "file" / "data")
+            ensure_archive(server.archive(), tmp_path / "file" / "data")
 
 
 class TestFetch:

@@ -7,14 +7,19 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import write_tone_folder
-from sounds import RATE, make_bank, quiet, tone
+from sounds import RATE, make_dataset, quiet, tone
 
 from kws.errors import DataError
 from kws.training.augment import mixer as mixing
-from kws.training.augment.mixer import Mixer, Source, placed_word, unplaced_word
-from kws.training.data.clips import part_of
-from kws.training.data.keyword_data import LONGEST_SOUND_SECONDS, Folders, Material, gather
-from kws.training.fit.trainer import Recipe
+from kws.training.augment.mixer import ExampleMixer, NegativeSource, aligned_word, unaligned_word
+from kws.training.data.clips import assign_split
+from kws.training.data.keyword_data import (
+    MAX_SOUND_SECONDS,
+    DataFolders,
+    KeywordData,
+    load_keyword_data,
+)
+from kws.training.fit.trainer import TrainConfig
 
 
 def write(path: Path, *waves: np.ndarray) -> None:
@@ -27,34 +32,36 @@ def data(tmp_path: Path) -> Path:
     return write_tone_folder(tmp_path / "data", 12)
 
 
-def gathered(data: Path, *phrases: Path) -> tuple[Material, list[str]]:
+def gathered(data: Path, *phrases: Path) -> tuple[KeywordData, list[str]]:
     warnings: list[str] = []
-    return gather(["rise"], Folders(data, phrases=phrases), warn=warnings.append), warnings
+    return load_keyword_data(
+        ["rise"], DataFolders(data, phrases=phrases), warn=warnings.append
+    ), warnings
 
 
-def clips(material: Material) -> set[str]:
+def clips(keyword_data: KeywordData) -> set[str]:
     return {
         clip.path.name
-        for word in (*material.words, *material.heldout_words)
-        for clip in word.bank.clips
+        for word in (*keyword_data.words, *keyword_data.heldout_words)
+        for clip in word.dataset.clips
     }
 
 
-@pytest.mark.parametrize("make", [placed_word, unplaced_word])
-@pytest.mark.parametrize("speed", [Recipe.speeds[0], 1.0])
+@pytest.mark.parametrize("make", [aligned_word, unaligned_word])
+@pytest.mark.parametrize("speed", [TrainConfig.speed_range[0], 1.0])
 def test_the_longest_sound_is_never_cut_off(make, speed, monkeypatch):
     # An uneven tempo alone makes a sound longer or shorter than its speed does.
-    monkeypatch.setattr(mixing, "SWAY", 0.0)
-    seconds = LONGEST_SOUND_SECONDS - 0.01
-    bank = make_bank(
+    monkeypatch.setattr(mixing, "TEMPO_DEVIATION", 0.0)
+    seconds = MAX_SOUND_SECONDS - 0.01
+    dataset = make_dataset(
         np.concatenate([quiet(0.1), tone(seconds), quiet(0.1)])
-        if make is placed_word
+        if make is aligned_word
         else tone(seconds)
     )
-    mixer = Mixer(
-        ["word"], [make("word", bank)], [Source(make_bank(quiet(1.0)), 1.0)], None,
-        clip_seconds=Recipe.clip_seconds, earliest_end_seconds=1.0,
-        positive_fraction=1.0, speeds=(speed, speed),
+    mixer = ExampleMixer(
+        ["word"], [make("word", dataset)], [NegativeSource(make_dataset(quiet(1.0)), 1.0)], None,
+        clip_seconds=TrainConfig.clip_seconds, earliest_end_seconds=1.0,
+        positive_fraction=1.0, speed_range=(speed, speed),
     )  # fmt: skip
     lengths = []
     for seed in range(20):
@@ -69,10 +76,10 @@ def test_the_longest_sound_is_never_cut_off(make, speed, monkeypatch):
 
 def test_a_phrase_that_does_not_fit_is_named_and_left_out(data, tmp_path):
     folder = tmp_path / "phrases"
-    write(folder / "rise" / "fits.wav", tone(LONGEST_SOUND_SECONDS - 0.05))
-    write(folder / "rise" / "long.wav", tone(LONGEST_SOUND_SECONDS + 0.05))
-    material, warnings = gathered(data, folder)
-    assert "fits.wav" in clips(material) and "long.wav" not in clips(material)
+    write(folder / "rise" / "fits.wav", tone(MAX_SOUND_SECONDS - 0.05))
+    write(folder / "rise" / "long.wav", tone(MAX_SOUND_SECONDS + 0.05))
+    keyword_data, warnings = gathered(data, folder)
+    assert "fits.wav" in clips(keyword_data) and "long.wav" not in clips(keyword_data)
     assert [text for text in warnings if "long.wav" in text] == [
         (
             f"left out: {folder / 'rise' / 'long.wav'}: 2.3 s of sound, at most 2.3 s fit into a "
@@ -92,8 +99,8 @@ def test_phrases_of_which_none_fits(data, tmp_path):
 def test_of_a_word_the_sound_counts_and_not_the_silence_around_it(data):
     write(data / "rise" / "a_nohash_0.wav", quiet(2.0), tone(0.5), quiet(2.0))
     write(data / "rise" / "b_nohash_0.wav", tone(2.5))
-    material, warnings = gathered(data)
-    assert "a_nohash_0.wav" in clips(material) and "b_nohash_0.wav" not in clips(material)
+    keyword_data, warnings = gathered(data)
+    assert "a_nohash_0.wav" in clips(keyword_data) and "b_nohash_0.wav" not in clips(keyword_data)
     (told,) = (text for text in warnings if "left out" in text)
     assert told.startswith(
         f"left out: {data / 'rise' / 'b_nohash_0.wav'}: 2.5 s of sound, at most 2.3 s fit"
@@ -117,10 +124,10 @@ def test_what_holds_no_word_is_not_learned_as_one(data, tmp_path, wave, told):
     for path in bad:
         write(path, wave)
     warnings: list[str] = []
-    folders = Folders(data, phrases=(tmp_path / "phrases",), recordings=(own.parent.parent,))
-    material = gather(["rise"], folders, warn=warnings.append)
-    assert {"good.wav", "good_too.wav"} <= clips(material) and "bad_nohash_0.wav" not in clips(
-        material
+    folders = DataFolders(data, phrases=(tmp_path / "phrases",), recordings=(own.parent.parent,))
+    keyword_data = load_keyword_data(["rise"], folders, warn=warnings.append)
+    assert {"good.wav", "good_too.wav"} <= clips(keyword_data) and "bad_nohash_0.wav" not in clips(
+        keyword_data
     )
     assert [text for text in warnings if "bad" in text] == [
         f"left out: {path}: {told}. Record it again." for path in bad
@@ -128,24 +135,24 @@ def test_what_holds_no_word_is_not_learned_as_one(data, tmp_path, wave, told):
 
 
 def test_hours_held_out_are_those_of_the_held_out_speech(data):
-    heldout = next(name for name in map(str, range(1000)) if part_of(name) == "validation")
+    heldout = next(name for name in map(str, range(1000)) if assign_split(name) == "validation")
     write(data / "fall" / f"{heldout}_nohash_0.wav", tone(1.5))
-    material, _ = gathered(data)
-    assert material.heldout_hours == pytest.approx(1.5 / 3600)
+    keyword_data, _ = gathered(data)
+    assert keyword_data.heldout_hours == pytest.approx(1.5 / 3600)
 
 
 @pytest.mark.parametrize("option", ["negatives", "mine"])
 def test_a_muted_microphone_is_not_held_out(data, tmp_path, option):
-    names = [name for name in map(str, range(1000)) if part_of(name) == "validation"]
+    names = [name for name in map(str, range(1000)) if assign_split(name) == "validation"]
     write(tmp_path / "room" / f"{names[0]}_nohash_0.wav", quiet(90.0))
     write(tmp_path / "room" / f"{names[1]}_nohash_0.wav", quiet(3.0), tone(2.0))
     write(tmp_path / "room" / "0_nohash_0.wav", tone(2.0))
     warnings: list[str] = []
-    material = gather(
-        ["rise"], Folders(data, **{option: (tmp_path / "room",)}), warn=warnings.append
+    keyword_data = load_keyword_data(
+        ["rise"], DataFolders(data, **{option: (tmp_path / "room",)}), warn=warnings.append
     )
     before = gathered(data)[0].heldout_hours
-    assert material.heldout_hours - before == pytest.approx(5.0 / 3600)
+    assert keyword_data.heldout_hours - before == pytest.approx(5.0 / 3600)
     assert (
         f"left out: {tmp_path / 'room' / names[0]}_nohash_0.wav: there is no sound in it. "
         "Record it again."
@@ -157,8 +164,10 @@ def test_recordings_of_the_word_among_the_negatives_are_not_learned_as_something
 ):
     other = write_tone_folder(tmp_path / "other", 12)
     warnings: list[str] = []
-    material = gather(["rise"], Folders(data, negatives=(other,)), warn=warnings.append)
-    assert {clip.label for source in material.negatives for clip in source.bank.clips} == {
+    keyword_data = load_keyword_data(
+        ["rise"], DataFolders(data, negatives=(other,)), warn=warnings.append
+    )
+    assert {clip.label for source in keyword_data.negatives for clip in source.dataset.clips} == {
         "fall",
         "flat",
         "_background_noise_",
@@ -172,15 +181,15 @@ def test_recordings_deeper_in_a_word_s_folder_are_not_learned_as_something_else(
             data / folder / "one_nohash_0.wav", 0.1 * np.random.default_rng(0).standard_normal(RATE)
         )
     warnings: list[str] = []
-    material = gather(["rise"], Folders(data), warn=warnings.append)
+    keyword_data = load_keyword_data(["rise"], DataFolders(data), warn=warnings.append)
     deep = {
         clip.path.parent.parent.name
-        for source in material.negatives
-        for clip in source.bank.clips
+        for source in keyword_data.negatives
+        for clip in source.dataset.clips
         if clip.path.stem == "one_nohash_0"
     }
     assert deep == {"fall"}
-    assert "rain" in {clip.path.parent.name for clip in material.noises.clips}
+    assert "rain" in {clip.path.parent.name for clip in keyword_data.noises.clips}
     told = (
         f"{data}: 2 recordings in subfolders of a word's folder, or in folders that say more than "
         "it, are not used"
@@ -202,24 +211,24 @@ def test_recordings_named_by_dates_are_held_out_one_by_one(tmp_path, form):
     for word in ("rise", "fall", "flat"):
         renamed(data / word, form)
     warnings: list[str] = []
-    material = gather(["rise"], Folders(data), warn=warnings.append)
+    keyword_data = load_keyword_data(["rise"], DataFolders(data), warn=warnings.append)
     assert not warnings
-    assert 0 < len(material.heldout_words[0].bank) < len(material.words[0].bank)
+    assert 0 < len(keyword_data.heldout_words[0].dataset) < len(keyword_data.words[0].dataset)
     assert (
         0
-        < sum(map(len, material.heldout_negatives))
-        < sum(len(source.bank) for source in material.negatives)
+        < sum(map(len, keyword_data.heldout_negatives))
+        < sum(len(source.dataset) for source in keyword_data.negatives)
     )
 
 
 def test_a_refusal_names_the_speaker_that_all_share(data):
     renamed(data / "rise", "19-198-{:04d}")
     warnings: list[str] = []
-    material = gather(["rise"], Folders(data), warn=warnings.append)
+    keyword_data = load_keyword_data(["rise"], DataFolders(data), warn=warnings.append)
     assert len(warnings) == 1 and warnings[0].startswith(
-        f"{material.notes[0]} All 12 are of speaker '19', as their names say (READER-"
+        f"{keyword_data.notes[0]} All 12 are of speaker '19', as their names say (READER-"
     )
-    held = next(name for name in map(str, range(100)) if part_of(name) != "train")
+    held = next(name for name in map(str, range(100)) if assign_split(name) != "train")
     for word in ("fall", "flat"):
         renamed(data / word, f"{held}_nohash_{{:02d}}")
     shutil.rmtree(data / "_background_noise_")
@@ -230,7 +239,7 @@ def test_a_refusal_names_the_speaker_that_all_share(data):
             "their names say"
         ),
     ):
-        gather(["rise"], Folders(data), warn=warnings.append)
+        load_keyword_data(["rise"], DataFolders(data), warn=warnings.append)
 
 
 def test_a_word_is_no_other_speech_by_a_link_to_one_of_its_recordings(data, tmp_path):
@@ -238,15 +247,17 @@ def test_a_word_is_no_other_speech_by_a_link_to_one_of_its_recordings(data, tmp_
     write(tmp_path / "radio" / "song.wav", tone(2.0))
     (tmp_path / "radio" / "x.wav").symlink_to(next((data / "rise").iterdir()))
     (tmp_path / "radio" / "more").symlink_to(data / "rise")
-    material = gather(
-        ["rise"], Folders(data, negatives=(tmp_path / "radio",)), warn=lambda text: None
+    keyword_data = load_keyword_data(
+        ["rise"], DataFolders(data, negatives=(tmp_path / "radio",)), warn=lambda text: None
     )
-    assert {clip.label for source in material.negatives for clip in source.bank.clips} <= {
+    assert {clip.label for source in keyword_data.negatives for clip in source.dataset.clips} <= {
         "fall",
         "flat",
         "radio",
         "_background_noise_",
     }
     assert not any(
-        clip.path.name == "x.wav" for source in material.negatives for clip in source.bank.clips
+        clip.path.name == "x.wav"
+        for source in keyword_data.negatives
+        for clip in source.dataset.clips
     )

@@ -16,14 +16,14 @@ from test_synth import HUMMER
 from kws.errors import DataError
 from kws.runtime.engine import OnnxEngine
 from kws.synth.audio import write
-from kws.synth.engines.registry import Found
-from kws.synth.render import read_table
-from kws.training.data.keyword_data import OWN_SHARE, Folders, gather
+from kws.synth.engines.registry import EngineSelection
+from kws.synth.render import read_manifest
+from kws.training.data.keyword_data import OWN_RECORDINGS_SHARE, DataFolders, load_keyword_data
 from kws.training.detection import from_text
 from kws.training.detection.command import Options, run
-from kws.training.detection.from_text import Speech, spoken
-from kws.training.detection.train import calibrated
-from kws.training.fit.trainer import Recipe
+from kws.training.detection.from_text import SynthConfig, spoken
+from kws.training.detection.train import calibrate_network
+from kws.training.fit.trainer import TrainConfig
 from kws.training.model.network import NetworkConfig, ScanningCNN
 
 ROOT = Path(__file__).parents[3]
@@ -32,70 +32,73 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def hum(monkeypatch):
     """All that is said is hummed."""
-    many = replace(
+    engine = replace(
         HUMMER,
         voices=lambda: [f"voice{i}" for i in range(40)],
         speak=lambda text, settings: (tone(0.4), RATE),
     )
-    monkeypatch.setattr(from_text.engines, "found", lambda **wishes: Found((many,), ()))
-    return many
+    monkeypatch.setattr(from_text.engines, "found", lambda **wishes: EngineSelection((engine,), ()))
+    return engine
 
 
-def made(folder: Path, **changes: object) -> tuple[Folders, list[str]]:
-    said: list[str] = []
-    wishes = Speech(**{"phrase": "Hey, you", "clips": 40, **changes})
+def build_folders(folder: Path, **changes: object) -> tuple[DataFolders, list[str]]:
+    messages: list[str] = []
+    wishes = SynthConfig(**{"phrase": "Hey, you", "clips": 40, **changes})
     return spoken(
-        wishes, Folders(folder, negatives=(Path("podcasts"),)), say=said.append, warn=said.append
-    ), said
+        wishes,
+        DataFolders(folder, negatives=(Path("podcasts"),)),
+        log=messages.append,
+        warn=messages.append,
+    ), messages
 
 
 def test_folders(hum, tmp_path):
-    folders, said = made(tmp_path)
+    folders, messages = build_folders(tmp_path)
     assert folders.negatives == (tmp_path / "sentences", Path("podcasts"))
     assert len([*(folders.data / "hey_you").glob("*.wav")]) == 40
     assert (folders.data / "hew").is_dir()
     assert not (folders.data / "hey_you_too").exists()
     assert {path.name for path in folders.phrases[0].iterdir()} == {"hey_you", "clips.csv"}
-    assert any("edit it" in line for line in said)
-    assert len(read_table(folders.data)) == len([*folders.data.rglob("*.wav")])
+    assert any("edit it" in line for line in messages)
+    assert len(read_manifest(folders.data)) == len([*folders.data.rglob("*.wav")])
 
 
 def test_nothing_is_spoken_twice_and_an_edited_list_is_followed(hum, tmp_path):
-    made(tmp_path)
+    build_folders(tmp_path)
     (tmp_path / "neighbours.txt").write_text("hay\nhaiku\nmy own idea\n")
-    folders, said = made(tmp_path)
+    folders, messages = build_folders(tmp_path)
     assert {clip.label for clip in folders.clips(folders.data)} == {
         "hey_you",
         "hay",
         "haiku",
         "my_own_idea",
     }
-    assert len(said) == 1
-    assert re.fullmatch(r"speaking what sounds like it: \d clips", said[0])
-    assert not made(tmp_path)[1]
+    assert len(messages) == 1
+    assert re.fullmatch(r"speaking what sounds like it: \d clips", messages[0])
+    assert not build_folders(tmp_path)[1]
 
 
 def test_only_what_is_planned_is_used_whatever_lies_in_the_folder(hum, tmp_path):
-    first, _ = made(tmp_path)
+    first, _ = build_folders(tmp_path)
     wanted = {clip.path for clip in first.clips(first.data)}
-    other, _ = made(tmp_path, seed=1)
+    other, _ = build_folders(tmp_path, seed=1)
     assert not wanted & {clip.path for clip in other.clips(other.data)}
-    again, said = made(tmp_path)
+    again, messages = build_folders(tmp_path)
     assert {clip.path for clip in again.clips(again.data)} == wanted
-    assert not said
+    assert not messages
 
 
 def test_a_neighbour_whose_folder_would_be_the_phrase_s_is_passed_over(hum, tmp_path):
-    folders, _ = made(tmp_path, phrase="we'll")
+    folders, _ = build_folders(tmp_path, phrase="we'll")
     assert {clip.label for clip in folders.clips(folders.data)} >= {"well", "deal"}
-    assert {row["text"] for row in read_table(folders.data) if row["file"].startswith("well/")} == {
-        "we'll"
-    }
+    assert {
+        row["text"] for row in read_manifest(folders.data) if row["file"].startswith("well/")
+    } == {"we'll"}
 
 
 def test_sentences_that_hold_the_phrase_are_not_heard_as_something_else(hum, tmp_path):
-    folders, _ = made(tmp_path, phrase="morning")
-    texts = {row["text"] for row in read_table(folders.negatives[0])}
+    folders, _ = build_folders(tmp_path, phrase="morning")
+    texts = {row["text"] for row in read_manifest(folders.negatives[0])}
     assert texts
     assert not [text for text in texts if "morning" in text]
 
@@ -103,23 +106,23 @@ def test_sentences_that_hold_the_phrase_are_not_heard_as_something_else(hum, tmp
 def test_a_list_with_the_phrase_itself_is_refused(hum, tmp_path):
     (tmp_path / "neighbours.txt").write_text("Hey you!\n")
     with pytest.raises(DataError, match="lists 'hey you' itself"):
-        made(tmp_path)
+        build_folders(tmp_path)
 
 
 def test_pronunciations_are_said_alone_not_within_words_that_engines_spell(hum, tmp_path):
-    folders, _ = made(tmp_path, phrase="tomato", pronunciations=("T AH0 M EY1 T OW0",))
+    folders, _ = build_folders(tmp_path, phrase="tomato", pronunciations=("T AH0 M EY1 T OW0",))
     assert folders.phrases == ()
     assert not (tmp_path / "carried").exists()
 
 
 def test_ways_to_pronounce_a_phrase():
-    assert Speech("Smart mirror!").sounds == ("smɑɹtmɪɹəɹ", "smɑtmɪɹə")
-    assert Speech("hello").sounds[0] == "həlO"
-    assert Speech("hello", pronunciations=("HH EH1 L OW0", "w eh l")).sounds == ("hɛlO", "wɛl")
+    assert SynthConfig("Smart mirror!").sounds == ("smɑɹtmɪɹəɹ", "smɑtmɪɹə")
+    assert SynthConfig("hello").sounds[0] == "həlO"
+    assert SynthConfig("hello", pronunciations=("HH EH1 L OW0", "w eh l")).sounds == ("hɛlO", "wɛl")
 
 
 def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
-    folders, _ = made(tmp_path)
+    folders, _ = build_folders(tmp_path)
     for number in range(3):
         write(
             tmp_path / "mine" / "hey_you" / f"me_nohash_{number}.wav",
@@ -128,42 +131,50 @@ def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
     write(tmp_path / "mine" / "hey_you" / "me_nohash_long.wav", tone(20.0))
     warnings: list[str] = []
     own = replace(folders, negatives=folders.negatives[:1], recordings=(tmp_path / "mine",))
-    material = gather(["hey_you"], own, warn=warnings.append)
+    keyword_data = load_keyword_data(["hey_you"], own, warn=warnings.append)
     assert any("me_nohash_long.wav: 20.0 s of sound" in text for text in warnings)
-    odds = [word.odds for word in material.words]
-    assert odds[-1] / sum(odds) == pytest.approx(OWN_SHARE)
-    assert len(material.words[-1].bank) == 3
+    sampling_weight = [word.sampling_weight for word in keyword_data.words]
+    assert sampling_weight[-1] / sum(sampling_weight) == pytest.approx(OWN_RECORDINGS_SHARE)
+    assert len(keyword_data.words[-1].dataset) == 3
 
 
 def test_what_sounds_like_it_says_nothing_of_how_often_ordinary_sound_fires(hum, tmp_path):
-    folders, _ = made(tmp_path)
-    material = gather(
+    folders, _ = build_folders(tmp_path)
+    keyword_data = load_keyword_data(
         ["hey_you"], replace(folders, negatives=folders.negatives[:1]), warn=lambda text: None
     )
     alike = {clip.label for clip in folders.clips(folders.data)} - {"hey_you"}
-    assert {clip.label for clip in material.heldout_alike.clips} <= alike
+    assert {clip.label for clip in keyword_data.heldout_confusables.clips} <= alike
     assert not [
-        bank for bank in material.heldout_negatives if alike & {clip.label for clip in bank.clips}
+        dataset
+        for dataset in keyword_data.heldout_negatives
+        if alike & {clip.label for clip in dataset.clips}
     ]
     # But it is learned from.
-    assert alike & {clip.label for source in material.negatives for clip in source.bank.clips}
+    assert alike & {
+        clip.label for source in keyword_data.negatives for clip in source.dataset.clips
+    }
     network = ScanningCNN(NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5)))
-    told = calibrated(network, material, tmp_path / "scratch.onnx", None)["neighbours"]
-    assert told["clips"] == len(material.heldout_alike) > 0
-    assert told["fire"] == 0  # at a threshold of 0.9, of a network that learned nothing
+    result = calibrate_network(network, keyword_data, tmp_path / "scratch.onnx", None)[
+        "confusables"
+    ]
+    assert result["clips"] == len(keyword_data.heldout_confusables) > 0
+    assert result["alarms"] == 0  # at a threshold of 0.9, of a network that learned nothing
     torch.nn.init.zeros_(network.head.weight)  # which, at random, may be stronger than any bias
     torch.nn.init.constant_(network.head.bias, 9.0)
     assert (
-        calibrated(network, material, tmp_path / "scratch.onnx", None)["neighbours"]["fire"]
-        == told["clips"]
+        calibrate_network(network, keyword_data, tmp_path / "scratch.onnx", None)["confusables"][
+            "alarms"
+        ]
+        == result["clips"]
     )
 
 
 def test_recordings_of_nothing_asked_for(hum, tmp_path):
-    folders, _ = made(tmp_path)
+    folders, _ = build_folders(tmp_path)
     write(tmp_path / "mine" / "other" / "me_nohash_0.wav", tone(0.5))
     with pytest.raises(DataError, match="no folder named after a word"):
-        gather(
+        load_keyword_data(
             ["hey_you"],
             replace(folders, negatives=folders.negatives[:1], recordings=(tmp_path / "mine",)),
             warn=lambda text: None,
@@ -171,16 +182,16 @@ def test_recordings_of_nothing_asked_for(hum, tmp_path):
 
 
 def test_from_a_phrase_to_a_model_and_a_page_to_look_at(hum, tmp_path, capfd):
-    folders = Folders(tmp_path / "hey_you.spoken")
+    folders = DataFolders(tmp_path / "hey_you.spoken")
     config = NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5))
-    recipe = Recipe(epochs=1, steps_per_epoch=2, batch=4)
+    train_config = TrainConfig(epochs=1, steps_per_epoch=2, batch=4)
     wishes = Options(
         folders,
-        Speech("Hey, you", clips=40),
+        SynthConfig("Hey, you", clips=40),
         None,
         tmp_path / "hey_you.onnx",
         config,
-        recipe,
+        train_config,
         False,
         "cpu",
         False,
@@ -188,7 +199,7 @@ def test_from_a_phrase_to_a_model_and_a_page_to_look_at(hum, tmp_path, capfd):
     )
     warnings: list[str] = []
     path = run(wishes, warnings.append)
-    assert OnnxEngine(path).info.document["reader"]["sounds"] == {"hey_you": ["hAju"]}
+    assert OnnxEngine(path).info.document["verifier"]["pronunciations"] == {"hey_you": ["hAju"]}
     page = path.with_suffix(".html").read_text()
     assert "hey_you" in page
     assert (
@@ -199,7 +210,7 @@ def test_from_a_phrase_to_a_model_and_a_page_to_look_at(hum, tmp_path, capfd):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "messages"),
     [
         (("welcome",), 2, "Give either --data DIR, or --from-text"),
         (("welcome", "--from-text", "--data", "."), 2, "Give either --data DIR, or --from-text"),
@@ -225,10 +236,10 @@ def test_from_a_phrase_to_a_model_and_a_page_to_look_at(hum, tmp_path, capfd):
         ),
     ],
 )
-def test_mistakes(arguments, status, said, tmp_path):
+def test_mistakes(arguments, status, messages, tmp_path):
     command = [sys.executable, ROOT / "cli.py", "train", *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
-    assert said in done.stderr
+    assert messages in done.stderr
     assert "Traceback" not in done.stderr
     assert not [*tmp_path.rglob("*.wav")]

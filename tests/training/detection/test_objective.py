@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from kws.training.detection.objective import Targets, detection_loss, frame_ends
+from kws.training.detection.objective import TargetZones, detection_loss, frame_ends
 from kws.training.model.network import NetworkConfig, Output
 
 CONFIG = NetworkConfig(("word", "other"))
 FRAMES = 100
 ends = frame_ends(CONFIG, FRAMES, torch.device("cpu")).double()
-TARGETS = Targets()
+TARGETS = TargetZones()
 NONE = [torch.nan, torch.nan]
 
 
@@ -26,10 +26,12 @@ def output(*fired: tuple[float, float], word: int = 0, sure: float = 12.0) -> Ou
     )
 
 
-def loss(made: Output, *places: list[float], word: int = 0, extent_weight: float = 0.0) -> float:
-    targets = Targets(extent_weight=extent_weight)
+def loss(
+    made: Output, *endpoints: list[float], word: int = 0, boundary_weight: float = 0.0
+) -> float:
+    targets = TargetZones(boundary_weight=boundary_weight)
     return detection_loss(
-        made, torch.tensor([word]), torch.tensor([[*places]]), CONFIG, targets
+        made, torch.tensor([word]), torch.tensor([[*endpoints]]), CONFIG, targets
     ).item()
 
 
@@ -41,7 +43,7 @@ ONCE, TWICE = ([1.5, 2.0], NONE), ([1.5, 2.0], [2.2, 2.8])
 
 
 @pytest.mark.parametrize(
-    ("fired", "places", "word"),
+    ("fired", "endpoints", "word"),
     [
         ([after(2.0)], ONCE, 0),
         ([after(2.0), after(2.8)], TWICE, 0),
@@ -51,12 +53,12 @@ ONCE, TWICE = ([1.5, 2.0], NONE), ([1.5, 2.0], [2.2, 2.8])
     ],
     ids=["once", "twice", "free stretch", "no word", "unknown place"],
 )
-def test_what_is_asked_for_costs_nothing(fired, places, word):
-    assert loss(output(*fired), *places, word=word) < 1e-3
+def test_what_is_asked_for_costs_nothing(fired, endpoints, word):
+    assert loss(output(*fired), *endpoints, word=word) < 1e-3
 
 
 @pytest.mark.parametrize(
-    ("fired", "places", "word"),
+    ("fired", "endpoints", "word"),
     [
         ([], ONCE, 0),
         ([after(2.0)], TWICE, 0),
@@ -78,8 +80,8 @@ def test_what_is_asked_for_costs_nothing(fired, places, word):
         "unknown place missed",
     ],
 )
-def test_what_is_wrong_costs_much(fired, places, word):
-    assert loss(output(*fired), *places, word=word) > 1
+def test_what_is_wrong_costs_much(fired, endpoints, word):
+    assert loss(output(*fired), *endpoints, word=word) > 1
 
 
 def test_extents_are_asked_of_the_frames_that_fire_for_the_word_they_fire_for():
@@ -91,12 +93,12 @@ def test_extents_are_asked_of_the_frames_that_fire_for_the_word_they_fire_for():
             (ends - start).float()[fires],
             (ends - end).float()[fires],
         )
-    assert loss(made._replace(extents=truth), *TWICE, extent_weight=1.0) < 1e-3
-    assert loss(made, *TWICE, extent_weight=1.0) > 0.5
+    assert loss(made._replace(boundaries=truth), *TWICE, boundary_weight=1.0) < 1e-3
+    assert loss(made, *TWICE, boundary_weight=1.0) > 0.5
 
 
 def test_order_of_places_does_not_matter():
     made = output(after(2.0), (2.6, 2.7), sure=2.0)
-    assert loss(made, *TWICE, extent_weight=1.0) == pytest.approx(
-        loss(made, *reversed(TWICE), extent_weight=1.0)
+    assert loss(made, *TWICE, boundary_weight=1.0) == pytest.approx(
+        loss(made, *reversed(TWICE), boundary_weight=1.0)
     )

@@ -10,20 +10,20 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner
-from sounds import RATE, make_bank
+from sounds import RATE, make_dataset
 
 from kws.cli.main import main
 from kws.synth import pronunciation
 from kws.synth.confusables import pronunciations
-from kws.training.augment.mixer import placed_word
-from kws.training.data.keyword_data import Material
-from kws.training.detection.train import chosen
+from kws.training.augment.mixer import aligned_word
+from kws.training.data.keyword_data import KeywordData
+from kws.training.detection.train import select_verifier
 from kws.training.model.network import NetworkConfig, ScanningCNN
-from kws.training.model.pretrained import STRICT, readings, shipped
+from kws.training.model.pretrained import STRICT_FUSION, shipped_checkpoint, verifier_candidates
 from kws.training.model.torch_engine import load_network
 
 RECORDINGS = Path(__file__).parents[3] / "recordings"
-QUICK = ("--epochs", "1", "--steps", "1")
+QUICK = ("--epochs", "1", "--steps-per-epoch", "1")
 
 
 def fires_always(word: str) -> ScanningCNN:
@@ -48,23 +48,23 @@ def welcomes() -> list[np.ndarray]:
     ]
 
 
-def heldout(word: str) -> Material:
+def heldout(word: str) -> KeywordData:
     """The word as it is said in the recordings, and 400 s of noise."""
     hiss = (0.01 * np.random.default_rng(0).standard_normal(400 * RATE)).astype(np.float32)
-    noise = make_bank(hiss)
-    return Material(
+    noise = make_dataset(hiss)
+    return KeywordData(
         (word,),
         (),
         (),
         noise,
-        (placed_word(word, make_bank(*welcomes())),),
+        (aligned_word(word, make_dataset(*welcomes())),),
         (noise,),
         torch.zeros(1, 1),
     )
 
 
 def knows_the_word(word: str) -> ScanningCNN:
-    network = load_network(shipped("welcome.pt")).eval()
+    network = load_network(shipped_checkpoint("welcome.pt")).eval()
     network.config = replace(network.config, words=(word,))
     return network
 
@@ -80,8 +80,8 @@ def knows_the_word(word: str) -> ScanningCNN:
 )
 def test_a_reader_is_chosen_where_it_helps(network, sounds, helps, tmp_path):
     said: list[str] = []
-    offered = readings({"word": pronunciations(sounds)})
-    reading = chosen(
+    offered = verifier_candidates({"word": pronunciations(sounds)})
+    reading = select_verifier(
         network("word"), heldout("word"), tmp_path / "scratch.onnx", offered, said.append
     )
     assert (reading is not None) is helps
@@ -92,9 +92,9 @@ def test_a_reader_is_chosen_where_it_helps(network, sounds, helps, tmp_path):
 
 
 def test_what_there_is_to_choose_from():
-    none, *weighed = readings({"word": pronunciations("welcome")})
+    none, *weighed = verifier_candidates({"word": pronunciations("welcome")})
     assert none is None
-    assert weighed[1].weighing == STRICT != weighed[0].weighing
+    assert weighed[1].fusion == STRICT_FUSION != weighed[0].fusion
 
 
 def test_too_little_to_choose_by(tiny_model, tmp_path):

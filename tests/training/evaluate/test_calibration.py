@@ -12,11 +12,11 @@ from kws.terminal.describe import describe
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import (
     THRESHOLDS,
+    build_table,
     default_threshold,
-    highest_that_finds,
-    lowest_within,
-    supports,
-    table,
+    highest_threshold_with_recall,
+    is_rate_measurable,
+    lowest_threshold_within,
 )
 from kws.training.evaluate.intervals import poisson, wilson
 from kws.training.evaluate.matching import alarm_counts
@@ -38,7 +38,7 @@ SILENCE = make_scores(bursts(40_000, 150, 7))
 
 def calibrated(words: tuple[str, ...], spoken: list, silence: Scores, hours: float) -> dict:
     machine = replace(MACHINE, threshold=(0.5,) * len(words))
-    return table(
+    return build_table(
         words,
         [alarm_counts(silence, i, THRESHOLDS, machine) for i in range(len(words))],
         hours,
@@ -109,7 +109,7 @@ def test_what_the_hours_cannot_show_has_no_row():
     ids=["first within", "all within", "none within", "silent"],
 )
 def test_lowest_threshold_within_the_rate(counts, most, expected):
-    assert lowest_within(np.array(counts), most) == expected
+    assert lowest_threshold_within(np.array(counts), most) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_lowest_threshold_within_the_rate(counts, most, expected):
     [(10, 0.1, True), (9.9, 0.1, False), (1.5, 1.0, True), (0, 1.0, False)],
 )
 def test_rates_that_hours_can_show(hours, rate, expected):
-    assert supports(hours, rate) == expected
+    assert is_rate_measurable(hours, rate) == expected
 
 
 def test_default_threshold():
@@ -149,7 +149,7 @@ def test_highest_threshold_that_finds_so_many(heights, share, expected):
         scored_words.Trial(make_scores(np.where(np.arange(300) // 20 == 8, height, 0.01)), 3.0, 3.4)
         for height in heights
     ]
-    assert highest_that_finds(share, made, 0, MACHINE) == expected
+    assert highest_threshold_with_recall(share, made, 0, MACHINE) == expected
 
 
 @pytest.mark.parametrize("with_intervals", [True, False], ids=["new table", "old table"])
@@ -175,7 +175,7 @@ def test_words_have_their_own_rows():
     both = replace(
         SILENCE,
         pooled=np.hstack([SILENCE.pooled, 0 * SILENCE.pooled]),
-        extents=SILENCE.extents.repeat(2, axis=1),
+        boundaries=SILENCE.boundaries.repeat(2, axis=1),
     )
     made = calibrated(("loud", "quiet"), [[], []], both, 4.0)
     assert {row["threshold"] for row in made["rows"] if row["word"] == "quiet"} == {THRESHOLDS[0]}

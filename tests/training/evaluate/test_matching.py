@@ -8,7 +8,7 @@ import pytest
 from kws.runtime.postprocess import Detection, EventSettings, Scores
 from kws.training.evaluate import matching, scored_words
 from kws.training.evaluate.calibration import THRESHOLDS
-from kws.training.evaluate.matching import Match, match
+from kws.training.evaluate.matching import Match, match_events
 
 MACHINE = EventSettings((0.5,))
 
@@ -56,14 +56,14 @@ def test_hits_are_those_of_the_machine():
         ]
         assert matching.hits(trial, 0, THRESHOLDS, MACHINE).tolist() == expected
         assert [
-            scored_words.decision(trial, 0, ("word",), MACHINE.at([t])) is not None
+            scored_words.find_decision(trial, 0, ("word",), MACHINE.at([t])) is not None
             for t in THRESHOLDS
         ] == expected
 
 
 def test_decisions_are_the_events_in_their_order():
     scores = make_scores(wandering(1000, 3))
-    made = scored_words.decisions(scores, ("word",), MACHINE)
+    made = scored_words.detect_with_times(scores, ("word",), MACHINE)
     assert [event for event, _ in made] == scored_words.events(scores, ("word",), MACHINE) != []
     for event, known in made:  # the wait, and two frames at most from the highest score to the last
         assert 0.12 - 1e-9 <= known - event.peak <= 0.16 + 1e-9
@@ -99,9 +99,9 @@ def test_nothing_to_hear():
 )
 def test_each_event_is_one_thing(peaks, expected):
     events = [Detection("word", peak - 0.5, peak, peak, 0.9) for peak in peaks]
-    made = match(events, 5.0)
+    made = match_events(events, 5.0)
     assert made == expected
-    assert (made.hit is not None) + len(made.doubles) + len(made.outside) == len(peaks)
+    assert (made.hit is not None) + len(made.duplicates) + len(made.false_alarms) == len(peaks)
 
 
 @pytest.mark.parametrize(("audio_seconds", "expected"), [(float("inf"), False), (4.0, True)])

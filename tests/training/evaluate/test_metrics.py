@@ -16,27 +16,27 @@ from conftest import RATE, tone_word
 
 from kws import Spotter
 from kws.runtime.postprocess import Detection, EventSettings
-from kws.training.data.clips import Clip, find_clips, read_bank
+from kws.training.data.clips import Clip, find_clips, load_clips
 from kws.training.evaluate.intervals import poisson, wilson
 from kws.training.evaluate.metrics import (
-    CURVE,
-    Evidence,
-    alarm_rate,
-    judge,
-    share_missed,
-    worst_alarms,
-    worst_misses,
+    CURVE_THRESHOLDS,
+    EvaluationData,
+    compute_alarm_rate,
+    compute_metrics,
+    compute_miss_rate,
+    find_worst_alarms,
+    find_worst_misses,
 )
 from kws.training.evaluate.scoring import (
-    Heard,
-    Listened,
-    hear,
-    hear_recording,
-    hear_recordings,
-    hear_streams,
-    side_by_side,
+    RecordingResult,
+    StreamResult,
+    run_in_parallel,
+    run_spotter,
+    score_recording,
+    score_recordings,
+    score_streams,
 )
-from kws.training.evaluate.test_streams import Stream, Streams
+from kws.training.evaluate.test_streams import EvaluationStream, EvaluationStreams
 from kws.training.report.det_plot import Axes
 
 SECONDS = 4.0
@@ -52,15 +52,15 @@ def spotter(tiny_model) -> Spotter:
 
 
 @pytest.fixture(scope="module")
-def streams(tiny_model) -> Streams:
-    bank = read_bank(find_clips(tiny_model.data / "rise")[:20], warn=print)
+def streams(tiny_model) -> EvaluationStreams:
+    dataset = load_clips(find_clips(tiny_model.data / "rise")[:20], warn=print)
     hiss = 0.1 * np.random.default_rng(0).standard_normal(10 * RATE).astype(np.float32)
-    return Streams(bank, [hiss], snrs_db=(None, 0.0), seconds=SECONDS, seed=0)
+    return EvaluationStreams(dataset, [hiss], snrs_db=(None, 0.0), seconds=SECONDS, seed=0)
 
 
 @pytest.fixture(scope="module")
-def heard(spotter, streams) -> list[Heard]:
-    return hear_streams(spotter, 0, streams, no_progress)
+def heard(spotter, streams) -> list[StreamResult]:
+    return score_streams(spotter, 0, streams, no_progress)
 
 
 class TestHearing:
@@ -77,22 +77,26 @@ class TestHearing:
         for each in clean:
             if each.event:
                 assert each.event.start == pytest.approx(each.stream.start, abs=0.15)
-                assert 0.12 - 1e-6 <= each.decided - each.event.peak <= 0.16 + 1e-6
-                assert each.best >= each.event.score
+                assert 0.12 - 1e-6 <= each.decision_seconds - each.event.peak <= 0.16 + 1e-6
+                assert each.best_threshold >= each.event.score
 
     def test_hits_on_the_curve_are_those_of_a_model_with_that_threshold(
         self, spotter, streams, heard
     ):
-        for at in range(0, len(CURVE), 20):
-            other = Spotter(spotter.engine, replace(spotter.events, threshold=(CURVE[at],)))
-            again = hear_streams(other, 0, streams, no_progress)
+        for at in range(0, len(CURVE_THRESHOLDS), 20):
+            other = Spotter(
+                spotter.engine, replace(spotter.events, threshold=(CURVE_THRESHOLDS[at],))
+            )
+            again = score_streams(other, 0, streams, no_progress)
             found = [each.event is not None for each in again]
-            assert [each.best >= CURVE[at] for each in heard] == found
+            assert [each.best_threshold >= CURVE_THRESHOLDS[at] for each in heard] == found
 
     def test_the_best_score_tells_hit_from_miss(self, spotter, heard):
         for each in heard:
             if not each.alarms:
-                assert (each.event is not None) == (each.best >= spotter.events.threshold[0])
+                assert (each.event is not None) == (
+                    each.best_threshold >= spotter.events.threshold[0]
+                )
 
     def test_recordings_are_counted_as_detect_counts(self, spotter, tiny_model, tmp_path):
         rng = np.random.default_rng(3)
@@ -104,26 +108,30 @@ class TestHearing:
             ]
         )
         soundfile.write(tmp_path / "a.wav", np.tile(wave, 8), RATE)  # longer than a block
-        listened = hear_recording(spotter, tmp_path / "a.wav", CURVE)
-        assert listened.seconds == pytest.approx(8 * len(wave) / RATE)
-        assert listened.alarms == tuple(spotter.detect(tmp_path / "a.wav"))
-        assert len(listened.alarms) >= 8
-        for at in range(0, len(CURVE), 15):
-            assert listened.counts[0, at] == len(
-                list(Spotter.load(tiny_model.path, threshold=CURVE[at]).detect(tmp_path / "a.wav"))
+        recording_results = score_recording(spotter, tmp_path / "a.wav", CURVE_THRESHOLDS)
+        assert recording_results.seconds == pytest.approx(8 * len(wave) / RATE)
+        assert recording_results.alarms == tuple(spotter.detect(tmp_path / "a.wav"))
+        assert len(recording_results.alarms) >= 8
+        for at in range(0, len(CURVE_THRESHOLDS), 15):
+            assert recording_results.counts[0, at] == len(
+                list(
+                    Spotter.load(tiny_model.path, threshold=CURVE_THRESHOLDS[at]).detect(
+                        tmp_path / "a.wav"
+                    )
+                )
             )
 
     def test_what_came_near_is_kept_apart(self, spotter, streams):
-        scores, _ = hear(spotter, [streams.audio(streams.all[0])])
+        scores, _ = run_spotter(spotter, [streams.audio(streams.all[0])])
         top = float(scores.pooled.max())
         strict = Spotter(spotter.engine, EventSettings((min(1.5 * top, 0.99999),)))
-        path = streams.bank.clips[0].path
-        assert hear_recording(spotter, path, CURVE).near == ()
-        listened = hear_recording(
-            Spotter(strict.engine, replace(strict.events, threshold=(1.0,))), path, CURVE
+        path = streams.dataset.clips[0].path
+        assert score_recording(spotter, path, CURVE_THRESHOLDS).near_alarms == ()
+        recording_results = score_recording(
+            Spotter(strict.engine, replace(strict.events, threshold=(1.0,))), path, CURVE_THRESHOLDS
         )
-        assert listened.alarms == ()
-        assert [0.5 <= event.score <= 1 for event in listened.near] == [True]
+        assert recording_results.alarms == ()
+        assert [0.5 <= event.score <= 1 for event in recording_results.near_alarms] == [True]
 
     def test_damaged_recordings_are_named_and_left_out(self, spotter, tiny_model, tmp_path):
         good = find_clips(tiny_model.data / "fall")[0]
@@ -133,10 +141,10 @@ class TestHearing:
         soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
         (tmp_path / "garbage.wav").write_bytes(b"RIFF of another kind")
         warnings: list[str] = []
-        listened = hear_recordings(
-            spotter, [*find_clips(tmp_path), good], CURVE, warnings.append, no_progress
+        recording_results = score_recordings(
+            spotter, [*find_clips(tmp_path), good], CURVE_THRESHOLDS, warnings.append, no_progress
         )
-        assert [each.path for each in listened] == [good.path]
+        assert [each.path for each in recording_results] == [good.path]
         assert sorted(
             Path(text.removeprefix("left out: ").split(":")[0]).name for text in warnings
         ) == [
@@ -149,10 +157,10 @@ class TestHearing:
         soundfile.write(tmp_path / "muted.wav", np.zeros(40 * RATE), RATE)
         soundfile.write(tmp_path / "quiet.wav", np.full(40 * RATE, 0.001), RATE)
         warnings: list[str] = []
-        listened = hear_recordings(
-            spotter, find_clips(tmp_path), CURVE, warnings.append, no_progress
+        recording_results = score_recordings(
+            spotter, find_clips(tmp_path), CURVE_THRESHOLDS, warnings.append, no_progress
         )
-        assert [each.path.name for each in listened] == ["quiet.wav"]
+        assert [each.path.name for each in recording_results] == ["quiet.wav"]
         assert warnings == [
             f"left out: {tmp_path / 'muted.wav'}: there is no sound in it. Record it again."
         ]
@@ -160,7 +168,7 @@ class TestHearing:
     def test_who_stops_does_not_wait_for_a_long_recording(self, spotter, tmp_path):
         soundfile.write(tmp_path / "long.wav", np.full(40 * 60 * RATE, 0.001, np.float32), RATE)
         began = time.perf_counter()
-        hear_recording(spotter, tmp_path / "long.wav", CURVE)
+        score_recording(spotter, tmp_path / "long.wav", CURVE_THRESHOLDS)
         whole = time.perf_counter() - began
 
         def interrupted(items: Iterable, total: int) -> Iterable:
@@ -169,13 +177,13 @@ class TestHearing:
 
         began = time.perf_counter()
         with pytest.raises(KeyboardInterrupt):
-            hear_recordings(spotter, find_clips(tmp_path), CURVE, print, interrupted)
+            score_recordings(spotter, find_clips(tmp_path), CURVE_THRESHOLDS, print, interrupted)
         assert time.perf_counter() - began < 0.7 * whole
 
     def test_order_is_kept_and_a_fault_comes_out(self):
-        assert list(side_by_side(lambda x: x * x, range(100))) == [x * x for x in range(100)]
+        assert list(run_in_parallel(lambda x: x * x, range(100))) == [x * x for x in range(100)]
         with pytest.raises(ZeroDivisionError):
-            list(side_by_side(lambda x: 1 // x, [1, 2, 0, 3]))
+            list(run_in_parallel(lambda x: 1 // x, [1, 2, 0, 3]))
 
 
 def make_heard(
@@ -185,60 +193,66 @@ def make_heard(
     start: float = 1.0,
     speaker: str = "",
     found: bool = True,
-    best: float | None = None,
+    best_threshold: float | None = None,
     alarms=(),
-    doubles: int = 0,
-) -> Heard:
-    best = best if best is not None else 0.9 if found else 0.1
-    event = Detection("rise", start + 0.01, start + 0.48, start + 0.6, best) if found else None
-    stream = Stream(clip, snr_db, start - 0.1, start, start + 0.5, (0, clip, 0))
-    decided = start + 0.62 if found else None
-    return Heard(
+    duplicates: int = 0,
+) -> StreamResult:
+    best_threshold = best_threshold if best_threshold is not None else 0.9 if found else 0.1
+    event = (
+        Detection("rise", start + 0.01, start + 0.48, start + 0.6, best_threshold)
+        if found
+        else None
+    )
+    stream = EvaluationStream(clip, snr_db, start - 0.1, start, start + 0.5, (0, clip, 0))
+    decision_seconds = start + 0.62 if found else None
+    return StreamResult(
         Clip(Path(f"{clip}.wav"), "rise", speaker or f"s{clip}"),
         stream,
         event,
-        decided,
-        doubles,
+        decision_seconds,
+        duplicates,
         tuple(alarms),
-        best,
+        best_threshold,
     )
 
 
 def make_listened(
     hours: float, scores=(), word: str = "rise", *, words: int = 1, name: str = "long.wav"
-) -> Listened:
-    counts = np.zeros((words, len(CURVE)), int)
-    counts[0] = [sum(score >= threshold for score in scores) for threshold in CURVE]
+) -> RecordingResult:
+    counts = np.zeros((words, len(CURVE_THRESHOLDS)), int)
+    counts[0] = [sum(score >= threshold for score in scores) for threshold in CURVE_THRESHOLDS]
     alarms = tuple(
         Detection(word, at, at + 0.5, at + 0.6, score)
         for at, score in enumerate(scores)
         if score >= 0.5
     )
-    return Listened(Path(name), hours * 3600, counts, alarms, ())
+    return RecordingResult(Path(name), hours * 3600, counts, alarms, ())
 
 
-def made(spotter: Spotter, heard, listened) -> dict:
+def made(spotter: Spotter, heard, recording_results) -> dict:
     """The result at a threshold of one half."""
-    return judge(
-        Evidence(Spotter(spotter.engine, EventSettings((0.5,))), (heard,), listened, SECONDS)
+    return compute_metrics(
+        EvaluationData(
+            Spotter(spotter.engine, EventSettings((0.5,))), (heard,), recording_results, SECONDS
+        )
     )[0]
 
 
 class TestCounting:
     def test_a_share_rests_on_clips_not_on_streams(self):
         heard = [make_heard(clip, snr_db=snr) for clip in range(10) for snr in (None, 10.0, 0.0)]
-        row = share_missed(heard, [each.stream.snr_db == 0.0 for each in heard])
+        row = compute_miss_rate(heard, [each.stream.snr_db == 0.0 for each in heard])
         assert (row["streams"], row["clips"], row["missed"]) == (30, 10, 10)
         assert row["miss_rate"] == pytest.approx(1 / 3, abs=1e-5)
         assert row["miss_interval"] == pytest.approx(wilson(10 / 3, 10), abs=1e-4)
 
     def test_no_hours_no_rate(self):
-        assert alarm_rate(0, 0.0) == {
+        assert compute_alarm_rate(0, 0.0) == {
             "false_alarms": 0,
             "false_alarms_per_hour": None,
             "false_alarms_interval": None,
         }
-        assert alarm_rate(3, 6.0)["false_alarms_interval"] == pytest.approx(
+        assert compute_alarm_rate(3, 6.0)["false_alarms_interval"] == pytest.approx(
             poisson(3, 6.0), abs=1e-4
         )
 
@@ -269,10 +283,10 @@ class TestCounting:
         word = made(
             spotter, [make_heard(clip) for clip in range(4)] + [make_heard(9, found=False)], []
         )
-        assert word["decided_after_end_seconds"]["median"] == pytest.approx(0.12)
+        assert word["latency_seconds"]["median"] == pytest.approx(0.12)
         assert word["start_error_seconds"]["median"] == pytest.approx(0.01)
         assert word["end_error_seconds"] == pytest.approx(
-            {"median": -0.02, "median_size": 0.02, "p95_size": 0.02}
+            {"median": -0.02, "median_abs": 0.02, "p95_abs": 0.02}
         )
         assert made(spotter, [make_heard(found=False)], [])["start_error_seconds"] is None
 
@@ -280,24 +294,26 @@ class TestCounting:
         beside = Detection("rise", 0.0, 0.4, 0.5, 0.8)
         word = made(
             spotter,
-            [make_heard(0, alarms=[beside], doubles=1), make_heard(1)],
+            [make_heard(0, alarms=[beside], duplicates=1), make_heard(1)],
             [make_listened(2.0)],
         )
         assert word["false_alarms_in_streams"] == {
             "count": 1,
-            "of_them_on_other_words": 0,
+            "on_other_words": 0,
             "hours": round(2 * SECONDS / 3600, 4),
         }
         assert (
             word["points"][0]["false_alarms"],
-            word["doubles"],
+            word["duplicates"],
             word["points"][0]["missed"],
         ) == (0, 1, 0)
         assert word["points"][0]["false_alarms_interval"] == pytest.approx([0, 3.0 / 2.0], abs=0.01)
 
     def test_rates_the_hours_cannot_show_are_unknown(self, spotter):
         points = made(spotter, [make_heard()], [make_listened(1.5)])["points"]
-        assert [(point["wanted"], "unknown" in point) for point in points] == [
+        assert [
+            (point["target_false_alarms_per_hour"], "unknown" in point) for point in points
+        ] == [
             (None, False),
             (0.1, True),
             (0.5, True),
@@ -317,7 +333,8 @@ class TestCounting:
 
     def test_points_lie_on_the_curve(self, spotter):
         heard = [
-            make_heard(clip, best=score) for clip, score in enumerate(np.linspace(0.05, 0.95, 19))
+            make_heard(clip, best_threshold=score)
+            for clip, score in enumerate(np.linspace(0.05, 0.95, 19))
         ]
         word = made(
             spotter,
@@ -329,7 +346,7 @@ class TestCounting:
         )
         curve = {row["threshold"]: row for row in word["curve"]}
         for point in word["points"][1:]:
-            assert point["false_alarms_per_hour"] <= point["wanted"]
+            assert point["false_alarms_per_hour"] <= point["target_false_alarms_per_hour"]
             assert curve[point["threshold"]]["false_alarms"] == point["false_alarms"]
             assert curve[point["threshold"]]["miss_rate"] == pytest.approx(
                 point["miss_rate"], abs=1e-4
@@ -340,23 +357,25 @@ class TestCounting:
 
     def test_worst_misses_are_the_easiest_each_clip_once(self):
         heard = [
-            make_heard(0, snr_db=0.0, found=False, best=0.1),
-            make_heard(0, snr_db=20.0, found=False, best=0.4),
-            make_heard(1, snr_db=20.0, found=False, best=0.3),
-            make_heard(2, snr_db=None, found=False, best=0.45),
+            make_heard(0, snr_db=0.0, found=False, best_threshold=0.1),
+            make_heard(0, snr_db=20.0, found=False, best_threshold=0.4),
+            make_heard(1, snr_db=20.0, found=False, best_threshold=0.3),
+            make_heard(2, snr_db=None, found=False, best_threshold=0.45),
             make_heard(3),
         ]
-        assert [(each.stream.clip, each.stream.snr_db) for each in worst_misses(heard)] == [
+        assert [(each.stream.clip, each.stream.snr_db) for each in find_worst_misses(heard)] == [
             (2, None),
             (1, 20.0),
             (0, 20.0),
         ]
 
     def test_worst_alarms_come_before_what_was_none(self, spotter):
-        near = Detection("rise", 5.0, 5.5, 5.6, 0.99)
-        listened = [replace(make_listened(1.0, [0.6, 0.8]), near=(near,))]
+        near_alarms = Detection("rise", 5.0, 5.5, 5.6, 0.99)
+        recording_results = [replace(make_listened(1.0, [0.6, 0.8]), near_alarms=(near_alarms,))]
         heard = [make_heard(0, alarms=[Detection("rise", 0.0, 0.4, 0.5, 0.7)])]
-        worst = worst_alarms(Evidence(spotter, (heard,), listened, SECONDS), "rise")
+        worst = find_worst_alarms(
+            EvaluationData(spotter, (heard,), recording_results, SECONDS), "rise"
+        )
         assert [(event.score, fired) for _, event, fired in worst] == [
             (0.8, True),
             (0.7, True),

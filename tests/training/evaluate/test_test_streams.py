@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from sounds import RATE, make_bank, quiet, tone
+from sounds import RATE, make_dataset, quiet, tone
 
 from kws.errors import DataError
-from kws.training.evaluate.test_streams import Streams, pink_noise, usable_noises
+from kws.training.evaluate.test_streams import EvaluationStreams, drop_silent_noises, pink_noise
 
 WORD = np.concatenate([quiet(0.2), tone(0.4), quiet(0.1)])
 HISS = 0.1 * np.random.default_rng(0).standard_normal(30 * RATE).astype(np.float32)
@@ -21,8 +21,8 @@ def make_streams(
     seed: int = 0,
     positions=(),
 ):
-    return Streams(
-        make_bank(*[wave] * clips),
+    return EvaluationStreams(
+        make_dataset(*[wave] * clips),
         noises,
         snrs_db=snrs_db,
         seconds=seconds,
@@ -115,9 +115,9 @@ def test_any_noise_fills_the_stream(noise):
 
 
 def test_silence_is_no_noise():
-    assert len(usable_noises([quiet(1.0), HISS, quiet(0.0)])) == 1
+    assert len(drop_silent_noises([quiet(1.0), HISS, quiet(0.0)])) == 1
     with pytest.raises(DataError, match=r"nothing but silence.*--background"):
-        usable_noises([quiet(1.0)])
+        drop_silent_noises([quiet(1.0)])
 
 
 def test_pink_noise_falls_by_three_decibels_per_octave():

@@ -73,7 +73,7 @@ class TestTwoProcesses:
         one = LESSONS[lesson]().run(tmp_path / "one.pt")
         two = checkpoint.load(shared.folder / f"{lesson}.pt")
         assert_same(one.network.state_dict(), two["network"])  # batch norms' running statistics too
-        assert_same(one.trained.state_dict(), two["average"])
+        assert_same(one.ema_network.state_dict(), two["ema_network"])
         assert [entry["loss"] for entry in one.history] == pytest.approx(
             [entry["loss"] for entry in two["history"]], abs=2e-5
         )
@@ -114,7 +114,7 @@ class TestTwoProcesses:
                     *[
                         (
                             "KwsError: 2 processes cannot share 3 shards evenly. "
-                            "Use --shards 2, or a multiple of it."
+                            "Use --accumulate 2, or a multiple of it."
                         )
                     ]
                     * 2,
@@ -136,7 +136,7 @@ def test_command(tmp_path):
         tmp_path / "rise.onnx",
         "--epochs",
         "2",
-        "--steps",
+        "--steps-per-epoch",
         "1",
         "--json",
         "--device",
@@ -148,8 +148,8 @@ def test_command(tmp_path):
     assert "of other sounds, on 2 × cpu" in done.stderr
     assert done.stderr.count("calibrated on") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "rise.onnx", "rise.pt"]
-    assert checkpoint.load(tmp_path / "rise.pt")["recipe"]["shards"] == 2
-    assert checkpoint.load(tmp_path / "rise.pt")["made"]["command"].startswith(
+    assert checkpoint.load(tmp_path / "rise.pt")["train_config"]["accumulate"] == 2
+    assert checkpoint.load(tmp_path / "rise.pt")["provenance"]["command"].startswith(
         "torchrun --nproc-per-node 2 -m kws train rise --data "
     )
 
@@ -165,41 +165,41 @@ class Watched(torch.utils.data.Dataset):
         return self.batches[index]
 
 
-@pytest.mark.parametrize(("shards", "asked"), [(1, [0, 1]), (3, [0, 1, 2, 3, 4, 5])])
-def test_every_shard_of_every_step_is_a_batch_of_its_own(tmp_path, shards, asked):
-    lesson = detection(replace(DETECTION, shards=shards, epochs=1, steps_per_epoch=2))
+@pytest.mark.parametrize(("accumulate", "asked"), [(1, [0, 1]), (3, [0, 1, 2, 3, 4, 5])])
+def test_every_shard_of_every_step_is_a_batch_of_its_own(tmp_path, accumulate, asked):
+    lesson = detection(replace(DETECTION, accumulate=accumulate, epochs=1, steps_per_epoch=2))
     watched = Watched(lesson.batches)
     replace(lesson, batches=watched).run(tmp_path / "a.pt")
     assert watched.asked == asked
 
 
 def test_older_checkpoint_is_of_one_shard(tmp_path):
-    lesson = detection(replace(DETECTION, shards=1))
+    lesson = detection(replace(DETECTION, accumulate=1))
     lesson.run(tmp_path / "a.pt")
     saved = checkpoint.load(tmp_path / "a.pt")
-    del saved["recipe"]["shards"], saved["format"]
+    del saved["train_config"]["accumulate"], saved["format"]
     checkpoint.save(saved, tmp_path / "a.pt")
     assert len(lesson.run(tmp_path / "a.pt").history) == DETECTION.epochs
 
 
 class TestOneProcess:
     def test_nothing_is_joined_without_torchrun(self):
-        with distributed.joined(torch.device("cpu")):
+        with distributed.init_distributed(torch.device("cpu")):
             assert (
-                distributed.started(),
-                distributed.size(),
+                distributed.launched_world_size(),
+                distributed.world_size(),
                 distributed.rank(),
-                distributed.first(),
+                distributed.is_rank_zero(),
             ) == (
                 1,
                 1,
                 0,
                 True,
             )
-            assert distributed.share(3) == range(3)
+            assert distributed.local_micro_batches(3) == range(3)
 
     def test_error_passes_as_it_is(self):
-        with pytest.raises(KeyboardInterrupt), distributed.together():
+        with pytest.raises(KeyboardInterrupt), distributed.raise_on_any_rank():
             raise KeyboardInterrupt
 
     @pytest.mark.parametrize(
@@ -217,15 +217,18 @@ class TestOneProcess:
         }.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-        with pytest.raises(ModelError, match=message), distributed.joined(torch.device(device)):
+        with (
+            pytest.raises(ModelError, match=message),
+            distributed.init_distributed(torch.device(device)),
+        ):
             pass
 
     def test_uneven_shares(self, monkeypatch):
-        monkeypatch.setattr(distributed, "size", lambda: 4)
+        monkeypatch.setattr(distributed, "world_size", lambda: 4)
         monkeypatch.setattr(distributed, "rank", lambda: 2)
-        assert distributed.share(8) == range(4, 6)
+        assert distributed.local_micro_batches(8) == range(4, 6)
         with pytest.raises(KwsError, match="4 processes cannot share 6 shards evenly"):
-            distributed.share(6)
+            distributed.local_micro_batches(6)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

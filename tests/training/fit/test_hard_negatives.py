@@ -19,37 +19,42 @@ from kws.audio import recordings
 from kws.cli.main import main
 from kws.errors import DataError
 from kws.runtime.model_file import open_session
-from kws.training.augment.mixer import Source
-from kws.training.data.clips import Clip, find_clips, part_of
-from kws.training.data.keyword_data import Folders, gather
-from kws.training.detection.train import Hooks
-from kws.training.detection.two_stage import first_path, list_path, second, train_in_rounds
+from kws.training.augment.mixer import NegativeSource
+from kws.training.data.clips import Clip, assign_split, find_clips
+from kws.training.data.keyword_data import DataFolders, load_keyword_data
+from kws.training.detection.train import Callbacks
+from kws.training.detection.two_stage import (
+    first_round_path,
+    hard_negatives_path,
+    second_round_config,
+    train_two_stage,
+)
 from kws.training.fit import hard_negatives
 from kws.training.fit.hard_negatives import (
-    Finding,
-    cut,
+    FalseAlarm,
+    add_hard_negatives,
+    cut_segments,
     mine,
-    read_findings,
-    with_mined,
-    write_findings,
+    read_false_alarms,
+    write_false_alarms,
 )
-from kws.training.fit.trainer import Recipe, learning_rate
+from kws.training.fit.trainer import TrainConfig, learning_rate
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig
-from kws.training.model.pretrained import Reading, reading
+from kws.training.model.pretrained import VerifierSpec, reading
 
 RATE = 16_000
 CPU = torch.device("cpu")
 SMALL = NetworkConfig(("rise",), channels=8, kernels=(5, 5))
 # The second round has two epochs.
-SHORT = Recipe(epochs=4, steps_per_epoch=1, batch=8, clip_seconds=1.2)
+SHORT = TrainConfig(epochs=4, steps_per_epoch=1, batch=8, clip_seconds=1.2)
 # Seconds at which something like the word begins.
 PLACES = {"train0": [3.0, 15.0, 24.0], "train1": [8.0, 19.5], "train2": []}
 
 
 def stem(part: str, number: int = 0) -> str:
     """The name of a file of this part."""
-    return [f"radio{i}" for i in range(200) if part_of(f"radio{i}") == part][number]
+    return [f"radio{i}" for i in range(200) if assign_split(f"radio{i}") == part][number]
 
 
 def like_the_word(rng: np.random.Generator) -> np.ndarray:
@@ -92,36 +97,36 @@ def radio(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def findings(tiny_model, radio) -> list[Finding]:
+def false_alarms(tiny_model, radio) -> list[FalseAlarm]:
     return mine(
         Spotter.load(tiny_model.path),
-        hard_negatives.find_audio([radio], ["rise"], print)[0],
+        hard_negatives.find_mining_clips([radio], ["rise"], print)[0],
         warn=pytest.fail,
     )[0]
 
 
-def test_what_sounds_like_the_word_is_found_at_its_place(radio, findings):
+def test_what_sounds_like_the_word_is_found_at_its_place(radio, false_alarms):
     expected = [
         (stem("train", int(name[-1])), at + 0.3) for name, places in PLACES.items() for at in places
     ]
-    found = sorted((finding.file.stem, finding.seconds) for finding in findings)
+    found = sorted((false_alarm.file.stem, false_alarm.seconds) for false_alarm in false_alarms)
     assert [name for name, _ in found] == [name for name, _ in sorted(expected)]
     assert [at for _, at in found] == pytest.approx([at for _, at in sorted(expected)], abs=0.25)
-    assert [finding.score for finding in findings] == sorted(
-        (finding.score for finding in findings), reverse=True
+    assert [false_alarm.score for false_alarm in false_alarms] == sorted(
+        (false_alarm.score for false_alarm in false_alarms), reverse=True
     )
 
 
-def test_stretches_are_cut_where_the_findings_are(radio, findings):
-    bank = cut(findings)
-    for number, finding in enumerate(findings):
-        whole = recordings.read(finding.file)
-        start = round((finding.seconds - hard_negatives.BEFORE_SECONDS) * RATE)
+def test_stretches_are_cut_where_the_findings_are(radio, false_alarms):
+    dataset = cut_segments(false_alarms)
+    for number, false_alarm in enumerate(false_alarms):
+        whole = recordings.read(false_alarm.file)
+        start = round((false_alarm.seconds - hard_negatives.BEFORE_SECONDS) * RATE)
         np.testing.assert_allclose(
-            bank[number], whole[start : start + len(bank[number])], atol=1 / 32768
+            dataset[number], whole[start : start + len(dataset[number])], atol=1 / 32768
         )
-        assert len(bank[number]) == pytest.approx(2.5 * RATE, abs=1)
-        assert np.abs(bank[number]).max() > 0.3
+        assert len(dataset[number]) == pytest.approx(2.5 * RATE, abs=1)
+        assert np.abs(dataset[number]).max() > 0.3
 
 
 @pytest.mark.parametrize(
@@ -129,26 +134,28 @@ def test_stretches_are_cut_where_the_findings_are(radio, findings):
 )
 def test_stretches_end_where_the_recording_does(tmp_path, at, seconds):
     path = write_radio(tmp_path / "a.wav", [at] if at < 20 else [])
-    assert len(cut([Finding(path, at, "rise", 0.9)])[0]) == pytest.approx(seconds * RATE, abs=1)
+    assert len(cut_segments([FalseAlarm(path, at, "rise", 0.9)])[0]) == pytest.approx(
+        seconds * RATE, abs=1
+    )
 
 
-def test_only_the_highest_of_an_hour_are_kept(tiny_model, radio, findings, monkeypatch):
-    monkeypatch.setattr(hard_negatives, "MOST_PER_HOUR", 2)
+def test_only_the_highest_of_an_hour_are_kept(tiny_model, radio, false_alarms, monkeypatch):
+    monkeypatch.setattr(hard_negatives, "MAX_PER_HOUR", 2)
     clips = [clip for clip in find_clips(radio) if clip.part == "train"]
     found, seconds = mine(Spotter.load(tiny_model.path), clips, warn=pytest.fail)
-    assert found == findings[:2]
+    assert found == false_alarms[:2]
     assert seconds == pytest.approx(90, abs=0.1)
 
 
 def test_list_reads_as_it_was_written(tmp_path):
-    findings = [
-        Finding(Path("a, b.wav"), 1.25, "rise", 0.987),
-        Finding(Path("ü/b.wav"), 0.0, "fall", 0.3),
+    false_alarms = [
+        FalseAlarm(Path("a, b.wav"), 1.25, "rise", 0.987),
+        FalseAlarm(Path("ü/b.wav"), 0.0, "fall", 0.3),
     ]
-    findings.append(Finding(Path("a\rb\nc.wav"), 2.0, "rise", 0.5))
-    write_findings(findings, tmp_path / "a.mined.csv")
-    assert read_findings(tmp_path / "a.mined.csv") == findings
-    assert (tmp_path / "a.mined.csv").read_text("utf-8").splitlines()[
+    false_alarms.append(FalseAlarm(Path("a\rb\nc.wav"), 2.0, "rise", 0.5))
+    write_false_alarms(false_alarms, tmp_path / "a.hard-negatives.csv")
+    assert read_false_alarms(tmp_path / "a.hard-negatives.csv") == false_alarms
+    assert (tmp_path / "a.hard-negatives.csv").read_text("utf-8").splitlines()[
         0
     ] == "file,seconds,word,score"
 
@@ -158,23 +165,28 @@ def test_list_reads_as_it_was_written(tmp_path):
     ["file;seconds;word;score\na;1;rise;1", "file,seconds,word,score\na.wav,soon,rise,1", "\0\n\0"],
 )
 def test_foreign_list_is_told(tmp_path, text):
-    (tmp_path / "a.mined.csv").write_text(text)
+    (tmp_path / "a.hard-negatives.csv").write_text(text)
     with pytest.raises(DataError, match="not a list of mined stretches"):
-        read_findings(tmp_path / "a.mined.csv")
+        read_false_alarms(tmp_path / "a.hard-negatives.csv")
 
 
-def test_few_findings_are_drawn_less_often(findings):
-    bank = cut(findings)
-    few = with_mined([Source(bank, 1.0), Source(bank, 3.0)], bank)
+def test_few_findings_are_drawn_less_often(false_alarms):
+    dataset = cut_segments(false_alarms)
+    few = add_hard_negatives([NegativeSource(dataset, 1.0), NegativeSource(dataset, 3.0)], dataset)
     assert few[-1].weight / sum(source.weight for source in few) == pytest.approx(
-        hard_negatives.SHARE * 5 / (5 + hard_negatives.HALF_SHARE)
+        hard_negatives.MAX_SHARE * 5 / (5 + hard_negatives.HALF_SHARE_SEGMENTS)
     )
 
 
 def test_second_round_is_shorter_and_slower():
-    recipe = Recipe(epochs=30, learning_rate=3e-3)
-    assert (second(recipe).epochs, second(replace(recipe, epochs=1)).epochs) == (15, 1)
-    assert max(learning_rate(step, second(recipe)) for step in range(1500)) == pytest.approx(1e-3)
+    train_config = TrainConfig(epochs=30, learning_rate=3e-3)
+    assert (
+        second_round_config(train_config).epochs,
+        second_round_config(replace(train_config, epochs=1)).epochs,
+    ) == (15, 1)
+    assert max(
+        learning_rate(step, second_round_config(train_config)) for step in range(1500)
+    ) == pytest.approx(1e-3)
 
 
 def train_rounds(
@@ -182,20 +194,22 @@ def train_rounds(
     radio: Path,
     path: Path,
     *,
-    recipe: Recipe = SHORT,
+    train_config: TrainConfig = SHORT,
     resume: bool = False,
-    hooks: Hooks | None = None,
-    readings: Sequence[Reading | None] = (None,),
+    callbacks: Callbacks | None = None,
+    verifier_candidates: Sequence[VerifierSpec | None] = (None,),
 ) -> dict:
-    material = gather(["rise"], Folders(tiny_model.data, mine=(radio,)), warn=lambda text: None)
+    keyword_data = load_keyword_data(
+        ["rise"], DataFolders(tiny_model.data, mine=(radio,)), warn=lambda text: None
+    )
     how = {
         "device": CPU,
-        "hooks": hooks or Hooks(),
+        "hooks": callbacks or Callbacks(),
         "resume": resume,
-        "readings": readings,
+        "verifier_candidates": verifier_candidates,
         "workers": 0,
     }
-    return train_in_rounds(material, SMALL, recipe, path, **how)
+    return train_two_stage(keyword_data, SMALL, train_config, path, **how)
 
 
 def mine_nearly_all(patch: pytest.MonkeyPatch) -> None:
@@ -203,9 +217,9 @@ def mine_nearly_all(patch: pytest.MonkeyPatch) -> None:
         hard_negatives, "THRESHOLD", 0.01
     )  # it has learned too little to be sure of anything
     patch.setattr(
-        hard_negatives, "SHARE", 0.5
+        hard_negatives, "MAX_SHARE", 0.5
     )  # and hears too few clips to hear one of these otherwise
-    patch.setattr(hard_negatives, "HALF_SHARE", 1)
+    patch.setattr(hard_negatives, "HALF_SHARE_SEGMENTS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -225,11 +239,11 @@ def nearly_all_fires(monkeypatch):
 
 def assert_same(path: Path, whole: Path) -> None:
     """The same list, and the same weights bit for bit."""
-    assert list_path(path).read_bytes() == list_path(whole).read_bytes()
+    assert hard_negatives_path(path).read_bytes() == hard_negatives_path(whole).read_bytes()
     for name in ("rise.first.pt", "rise.pt"):
         ours, theirs = checkpoint.load(path.with_name(name)), checkpoint.load(whole.with_name(name))
         assert ours["history"] == theirs["history"]
-        for part in ("network", "average"):
+        for part in ("network", "ema_network"):
             assert ours[part].keys() == theirs[part].keys()
             assert all(torch.equal(tensor, theirs[part][key]) for key, tensor in ours[part].items())
 
@@ -238,12 +252,12 @@ def test_second_run_gives_the_same(tiny_model, radio, whole, nearly_all_fires, t
     assert sorted(each.name for each in whole.parent.iterdir()) == [
         "rise.first.onnx",
         "rise.first.pt",
-        "rise.mined.csv",
+        "rise.hard-negatives.csv",
         "rise.onnx",
         "rise.pt",
     ]
-    assert len(read_findings(list_path(whole)))
-    list_path(tmp_path / "rise.onnx").write_text("of an earlier run")
+    assert len(read_false_alarms(hard_negatives_path(whole)))
+    hard_negatives_path(tmp_path / "rise.onnx").write_text("of an earlier run")
     train_rounds(tiny_model, radio, tmp_path / "rise.onnx")
     assert_same(tmp_path / "rise.onnx", whole)
 
@@ -252,10 +266,10 @@ def test_what_a_reader_would_have_refused_is_mined_all_the_same(
     tiny_model, radio, whole, nearly_all_fires, tmp_path
 ):
     path = tmp_path / "rise.onnx"
-    train_rounds(tiny_model, radio, path, readings=[reading({"rise": ("ɹIz",)})])
+    train_rounds(tiny_model, radio, path, verifier_candidates=[reading({"rise": ("ɹIz",)})])
     assert_same(path, whole)
-    for each in (first_path(path), path):
-        assert open_session(each)[1].document["reader"]["sounds"] == {"rise": ["ɹIz"]}
+    for each in (first_round_path(path), path):
+        assert open_session(each)[1].document["verifier"]["pronunciations"] == {"rise": ["ɹIz"]}
 
 
 def stop_after(epoch: int) -> Callable[[dict], None]:
@@ -273,16 +287,16 @@ def stop_listening(text: str) -> None:
 
 @pytest.mark.parametrize(
     "hooks",
-    [Hooks(epoch=stop_after(2)), Hooks(say=stop_listening), Hooks(epoch=stop_after(5))],
+    [Callbacks(epoch=stop_after(2)), Callbacks(log=stop_listening), Callbacks(epoch=stop_after(5))],
     ids=["first round", "before mining", "second round"],
 )
 def test_resumed_run_equals_uninterrupted_run(
-    tiny_model, radio, whole, nearly_all_fires, tmp_path, hooks
+    tiny_model, radio, whole, nearly_all_fires, tmp_path, callbacks
 ):
     path = tmp_path / "rise.onnx"
-    list_path(path).write_text("of an earlier run")
+    hard_negatives_path(path).write_text("of an earlier run")
     with pytest.raises(KeyboardInterrupt):
-        train_rounds(tiny_model, radio, path, hooks=hooks)
+        train_rounds(tiny_model, radio, path, callbacks=callbacks)
     train_rounds(tiny_model, radio, path, resume=True)
     assert_same(path, whole)
 
@@ -292,9 +306,9 @@ def test_second_round_goes_on_with_the_precision_it_began_with(
 ):
     path = tmp_path / "rise.onnx"
     with pytest.raises(KeyboardInterrupt):
-        train_rounds(tiny_model, radio, path, hooks=Hooks(epoch=stop_after(5)))
+        train_rounds(tiny_model, radio, path, callbacks=Callbacks(epoch=stop_after(5)))
     train_rounds(
-        tiny_model, radio, path, resume=True, recipe=replace(SHORT, mixed_precision=("cpu",))
+        tiny_model, radio, path, resume=True, train_config=replace(SHORT, mixed_precision=("cpu",))
     )
     assert_same(path, whole)
 
@@ -307,34 +321,35 @@ def test_another_recording_to_mine_is_noticed(tiny_model, radio, whole, tmp_path
     shutil.copytree(radio, more)
     write_radio(more / f"{stem('train', 50)}.wav", [])
     with pytest.raises(
-        DataError, match=r"rise\.mined\.csv: is of other recordings than those of --mine now"
+        DataError,
+        match=r"rise\.hard-negatives\.csv: is of other recordings than those of --hard-negatives-from now",
     ):
         train_rounds(tiny_model, more, path, resume=True)
-    list_path(path).unlink()
+    hard_negatives_path(path).unlink()
     train_rounds(tiny_model, more, path, resume=True)
-    assert list_path(path).exists()
+    assert hard_negatives_path(path).exists()
 
 
 def test_deleted_lines_are_not_learned_from(tiny_model, radio, whole, nearly_all_fires, tmp_path):
     path = tmp_path / "rise.onnx"
     for each in whole.parent.iterdir():
         (tmp_path / each.name).write_bytes(each.read_bytes())
-    lines = list_path(path).read_text().splitlines()
-    list_path(path).write_text("\n".join([lines[0], *lines[2:]]))
+    lines = hard_negatives_path(path).read_text().splitlines()
+    hard_negatives_path(path).write_text("\n".join([lines[0], *lines[2:]]))
     epochs: list[int] = []
     document = train_rounds(
         tiny_model,
         radio,
         path,
         resume=True,
-        hooks=Hooks(epoch=lambda entry: epochs.append(entry["epoch"])),
+        callbacks=Callbacks(epoch=lambda entry: epochs.append(entry["epoch"])),
     )
     assert epochs == [5, 6]  # the second round alone
-    assert document["mined"]["stretches"] == len(lines) - 2
-    assert list_path(path).read_text().splitlines() == [lines[0], *lines[2:]]
+    assert document["hard_negatives"]["segments"] == len(lines) - 2
+    assert hard_negatives_path(path).read_text().splitlines() == [lines[0], *lines[2:]]
     assert not all(
-        torch.equal(tensor, checkpoint.load(whole.with_suffix(".pt"))["average"][key])
-        for key, tensor in checkpoint.load(path.with_suffix(".pt"))["average"].items()
+        torch.equal(tensor, checkpoint.load(whole.with_suffix(".pt"))["ema_network"][key])
+        for key, tensor in checkpoint.load(path.with_suffix(".pt"))["ema_network"].items()
     )
 
 
@@ -343,11 +358,13 @@ def test_nothing_found_leaves_the_first_model(tiny_model, tmp_path, monkeypatch)
     write_radio(tmp_path / "radio" / f"{stem('train')}.wav", [])
     said: list[str] = []
     train_rounds(
-        tiny_model, tmp_path / "radio", tmp_path / "rise.onnx", hooks=Hooks(say=said.append)
+        tiny_model, tmp_path / "radio", tmp_path / "rise.onnx", callbacks=Callbacks(log=said.append)
     )
     assert "nothing to learn from in a second round" in said[-1]
-    assert (tmp_path / "rise.onnx").read_bytes() == first_path(tmp_path / "rise.onnx").read_bytes()
-    assert list_path(tmp_path / "rise.onnx").read_text() == "file,seconds,word,score\n"
+    assert (tmp_path / "rise.onnx").read_bytes() == first_round_path(
+        tmp_path / "rise.onnx"
+    ).read_bytes()
+    assert hard_negatives_path(tmp_path / "rise.onnx").read_text() == "file,seconds,word,score\n"
 
 
 def highest(model: Path, recording: Path, at_seconds: list[float]) -> np.ndarray:
@@ -358,70 +375,100 @@ def highest(model: Path, recording: Path, at_seconds: list[float]) -> np.ndarray
     )
 
 
-def test_what_was_mined_fires_less(tiny_model, findings, tone_recording, tmp_path, monkeypatch):
+def test_what_was_mined_fires_less(tiny_model, false_alarms, tone_recording, tmp_path, monkeypatch):
     """The first round is the tiny model, whole already. The word itself does not suffer."""
-    monkeypatch.setattr(hard_negatives, "HALF_SHARE", 0)  # a lesson of seconds must be a strong one
+    monkeypatch.setattr(
+        hard_negatives, "HALF_SHARE_SEGMENTS", 0
+    )  # a lesson of seconds must be a strong one
     path = tmp_path / "models" / "rise.onnx"
     path.parent.mkdir()
     for suffix in (".pt", ".onnx"):
-        first_path(path).with_suffix(suffix).write_bytes(
+        first_round_path(path).with_suffix(suffix).write_bytes(
             tiny_model.path.with_suffix(suffix).read_bytes()
         )
     saved = checkpoint.load(tiny_model.path.with_suffix(".pt"))
-    config, recipe = NetworkConfig.from_dict(saved["config"]), Recipe(**saved["recipe"])
-    material = gather(["rise"], Folders(tiny_model.data), warn=pytest.fail)
-    material = replace(
-        material,
-        mined=tuple(Clip(finding.file, "radio", finding.file.stem) for finding in findings),
+    config, train_config = (
+        NetworkConfig.from_dict(saved["network_config"]),
+        TrainConfig(**saved["train_config"]),
     )
-    document = train_in_rounds(
-        material, config, recipe, path, device=CPU, hooks=Hooks(), resume=True, workers=0
+    keyword_data = load_keyword_data(["rise"], DataFolders(tiny_model.data), warn=pytest.fail)
+    keyword_data = replace(
+        keyword_data,
+        hard_negatives=tuple(
+            Clip(false_alarm.file, "radio", false_alarm.file.stem) for false_alarm in false_alarms
+        ),
     )
-    assert document["mined"]["stretches"] == len(read_findings(list_path(path)))
+    document = train_two_stage(
+        keyword_data,
+        config,
+        train_config,
+        path,
+        device=CPU,
+        callbacks=Callbacks(),
+        resume=True,
+        workers=0,
+    )
+    assert document["hard_negatives"]["segments"] == len(
+        read_false_alarms(hard_negatives_path(path))
+    )
     places = [2.0, 5.0, 8.0, 11.0]
     new = write_radio(tmp_path / "new.wav", places, 15.0)
-    before, after = (highest(model, new, places) for model in (first_path(path), path))
+    before, after = (highest(model, new, places) for model in (first_round_path(path), path))
     assert after.max() < before.min() - 0.05
     words = tone_recording(tmp_path / "words.wav", places, seconds=15.0)
     assert (highest(path, words, places) > 0.7).all()
 
 
 def test_mined_recordings_are_split_as_all_are(tiny_model, radio, tmp_path):
-    without = gather(["rise"], Folders(tiny_model.data), warn=pytest.fail)
-    material = gather(["rise"], Folders(tiny_model.data, mine=(radio, radio)), warn=pytest.fail)
-    assert sorted(clip.path.stem for clip in material.mined) == sorted(
+    without = load_keyword_data(["rise"], DataFolders(tiny_model.data), warn=pytest.fail)
+    keyword_data = load_keyword_data(
+        ["rise"], DataFolders(tiny_model.data, mine=(radio, radio)), warn=pytest.fail
+    )
+    assert sorted(clip.path.stem for clip in keyword_data.hard_negatives) == sorted(
         stem("train", number) for number in range(3)
     )
-    assert (material.heldout_hours - without.heldout_hours) * 3600 == pytest.approx(90)
+    assert (keyword_data.heldout_hours - without.heldout_hours) * 3600 == pytest.approx(90)
     # A minute and the rest.
-    assert [len(bank) for bank in material.heldout_negatives[len(without.heldout_negatives) :]] == [
-        2
-    ]
-    assert material.sources[-1] == {"folder": str(radio)}
-    both = gather(
-        ["rise"], Folders(tiny_model.data, negatives=(radio,), mine=(radio,)), warn=pytest.fail
+    assert [
+        len(dataset) for dataset in keyword_data.heldout_negatives[len(without.heldout_negatives) :]
+    ] == [2]
+    assert keyword_data.sources[-1] == {"folder": str(radio)}
+    both = load_keyword_data(
+        ["rise"], DataFolders(tiny_model.data, negatives=(radio,), mine=(radio,)), warn=pytest.fail
     )
-    assert both.heldout_hours == pytest.approx(material.heldout_hours)  # not counted twice
+    assert both.heldout_hours == pytest.approx(keyword_data.heldout_hours)  # not counted twice
 
 
 def test_folder_named_after_the_word_is_not_mined(tiny_model, tmp_path):
     write_radio(tmp_path / "radio" / f"{stem('train')}.wav", [])
     write_radio(tmp_path / "rise" / f"{stem('train', 1)}.wav", [])
     notes: list[str] = []
-    material = gather(["rise"], Folders(tiny_model.data, mine=(tmp_path,)), warn=notes.append)
-    assert [clip.label for clip in material.mined] == ["radio"]
+    keyword_data = load_keyword_data(
+        ["rise"], DataFolders(tiny_model.data, mine=(tmp_path,)), warn=notes.append
+    )
+    assert [clip.label for clip in keyword_data.hard_negatives] == ["radio"]
     assert notes == ["1 recordings in folders named after a word are not mined."]
 
 
 def kws_train(tiny_model, *args: str | Path):
-    command = ["train", "rise", "--data", tiny_model.data, "--epochs", "1", "--steps", "1", *args]
+    command = [
+        "train",
+        "rise",
+        "--data",
+        tiny_model.data,
+        "--epochs",
+        "1",
+        "--steps-per-epoch",
+        "1",
+        *args,
+    ]
     return CliRunner().invoke(main, [str(arg) for arg in command])
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (None, "no such folder. Check the path of --mine"),
+        (None, "no such folder. Check the path of --hard-negatives-from"),
         ([], "no recordings in this directory"),
         (["test"], "nothing to mine; its recordings are of the words, or were held out"),
     ],
@@ -433,7 +480,7 @@ def test_folders_that_cannot_be_mined_are_told_at_once(tiny_model, tmp_path, fil
         write_radio(folder / f"{stem(part)}.wav", [])
     if files is not None:
         folder.mkdir(exist_ok=True)
-    result = kws_train(tiny_model, "--mine", folder, "--out", tmp_path / "rise.onnx")
+    result = kws_train(tiny_model, "--hard-negatives-from", folder, "--out", tmp_path / "rise.onnx")
     assert (result.exit_code, "Traceback" in result.stderr) == (1, False)
     assert message in result.stderr
     assert not (tmp_path / "rise.first.pt").exists()
@@ -445,13 +492,18 @@ def test_recordings_that_cannot_be_read_are_named_and_left_out(tiny_model, tmp_p
     write_radio(good, [2.0], 5.0)
     bad.write_bytes(good.read_bytes()[:50_000])
     result = kws_train(
-        tiny_model, "--mine", tmp_path / "radio", "--out", tmp_path / "rise.onnx", "--json"
+        tiny_model,
+        "--hard-negatives-from",
+        tmp_path / "radio",
+        "--out",
+        tmp_path / "rise.onnx",
+        "--json",
     )
     assert result.exit_code == 0, result.stderr
     assert f"left out: {bad}: only the first" in result.stderr
     assert "delete the line and run the same command with --resume" in result.stderr
     assert len(result.stdout.splitlines()) == 2
-    with list_path(tmp_path / "rise.onnx").open(newline="") as file:
+    with hard_negatives_path(tmp_path / "rise.onnx").open(newline="") as file:
         assert {row["file"] for row in csv.DictReader(file)} == {str(good)}
 
 
@@ -459,12 +511,16 @@ def test_nothing_that_can_be_read(tiny_model, tmp_path):
     bad = tmp_path / "radio" / f"{stem('train')}.wav"
     bad.parent.mkdir()
     bad.write_bytes(b"no sound")
-    result = kws_train(tiny_model, "--mine", bad.parent, "--out", tmp_path / "rise.onnx")
+    result = kws_train(
+        tiny_model, "--hard-negatives-from", bad.parent, "--out", tmp_path / "rise.onnx"
+    )
     assert result.exit_code == 1
-    assert "neither this nor any other recording of --mine can be read" in result.stderr
+    assert (
+        "neither this nor any other recording of --hard-negatives-from can be read" in result.stderr
+    )
 
 
 def test_recording_that_went_away_is_told(tmp_path):
     path = write_radio(tmp_path / "a.wav", [], 5.0)
     with pytest.raises(DataError, match=r"ends before 60\.00 s"):
-        cut([Finding(path, 60.0, "rise", 0.9)])
+        cut_segments([FalseAlarm(path, 60.0, "rise", 0.9)])

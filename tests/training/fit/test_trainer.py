@@ -16,55 +16,66 @@ from conftest import write_tone_folder
 
 from kws import Spotter
 from kws.errors import DataError, KwsError, ModelError
-from kws.training.augment.mixer import Mixer
-from kws.training.data.clips import part_of
-from kws.training.data.keyword_data import Folders, Material, gather
-from kws.training.detection.train import detection_task, train
-from kws.training.fit.trainer import Recipe, Run, Task, fit, learning_rate, mixed_precision
+from kws.training.augment.mixer import ExampleMixer
+from kws.training.data.clips import assign_split
+from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
+from kws.training.detection.train import detection_objective, train
+from kws.training.fit.trainer import (
+    Objective,
+    TrainConfig,
+    TrainState,
+    fit,
+    learning_rate,
+    mixed_precision,
+)
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig, ScanningCNN
 from kws.training.model.torch_engine import TorchEngine
 
 SMALL = NetworkConfig(("rise",), channels=8, kernels=(5, 5))
-SHORT = Recipe(epochs=4, steps_per_epoch=3, batch=8, clip_seconds=1.2)
+SHORT = TrainConfig(epochs=4, steps_per_epoch=3, batch=8, clip_seconds=1.2)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def material(tiny_model) -> Material:
-    return gather(["rise"], Folders(tiny_model.data), warn=lambda text: None)
+def keyword_data(tiny_model) -> KeywordData:
+    return load_keyword_data(["rise"], DataFolders(tiny_model.data), warn=lambda text: None)
 
 
-def mixer(material: Material, recipe: Recipe) -> Mixer:
+def mixer(keyword_data: KeywordData, train_config: TrainConfig) -> ExampleMixer:
     earliest = SMALL.clip_frame_samples / 16_000
-    return Mixer(
-        material.names, material.words, material.negatives, material.noises,
-        clip_seconds=recipe.clip_seconds, earliest_end_seconds=earliest,
-        batch=recipe.batch, seed=recipe.seed,
+    return ExampleMixer(
+        keyword_data.names, keyword_data.words, keyword_data.negatives, keyword_data.noises,
+        clip_seconds=train_config.clip_seconds, earliest_end_seconds=earliest,
+        batch=train_config.batch, seed=train_config.seed,
     )  # fmt: skip
 
 
-def task(material: Material) -> Task:
-    return detection_task(material.rooms, SHORT, SMALL)
+def task(keyword_data: KeywordData) -> Objective:
+    return detection_objective(keyword_data.rooms, SHORT, SMALL)
 
 
 def run_to(
-    epochs: int, material: Material, path: Path, resume: bool = False, recipe: Recipe = SHORT
-) -> Run:
+    epochs: int,
+    keyword_data: KeywordData,
+    path: Path,
+    resume: bool = False,
+    train_config: TrainConfig = SHORT,
+) -> TrainState:
     """Trains until this many epochs are done, of a run planned for all of them."""
 
     def stop(entry: dict) -> None:
         if entry["epoch"] == epochs:
             raise KeyboardInterrupt
 
-    run = Run(SMALL, recipe, CPU, material.fingerprint())
+    run = TrainState(SMALL, train_config, CPU, keyword_data.fingerprint())
     if resume:
         run.restore(path)
     with contextlib.suppress(KeyboardInterrupt):
         fit(
             run,
-            mixer(material, SHORT),
-            task(material),
+            mixer(keyword_data, SHORT),
+            task(keyword_data),
             path=path,
             validate=lambda network: {},
             on_epoch=stop,
@@ -101,7 +112,7 @@ def test_document_tells_all(tiny_model):
     assert document["parameters"] == sum(
         p.numel()
         for p in torch.load(tiny_model.path.with_suffix(".pt"), weights_only=True)[
-            "average"
+            "ema_network"
         ].values()
         if p.is_floating_point()
     ) - norms(document)
@@ -114,14 +125,14 @@ def test_document_says_what_would_make_it_again(tiny_model):
     training = tiny_model.document["training"]
     saved = torch.load(tiny_model.path.with_suffix(".pt"), weights_only=True)
     assert training["command"]
-    assert training["recipe"] == saved["recipe"]
+    assert training["train_config"] == saved["train_config"]
     assert training["data_fingerprint"] == saved["fingerprint"]
     assert tiny_model.document["versions"]["torch"] == torch.__version__
 
 
 def norms(document: dict) -> int:
     """Numbers of the running statistics, which are no parameters."""
-    config = document["training"]["config"]
+    config = document["training"]["network_config"]
     convolutions = 1 + 2 * len(config["kernels"])
     return 2 * (config["mels"] + convolutions * config["channels"])
 
@@ -130,9 +141,9 @@ def test_the_checkpoint_of_another_model_is_refused(tiny_model, tmp_path):
     for suffix in (".onnx", ".pt"):
         shutil.copy(tiny_model.path.with_suffix(suffix), tmp_path / f"a{suffix}")
     saved = checkpoint.load(tmp_path / "a.pt")
-    other = ScanningCNN(NetworkConfig.from_dict({**saved["config"], "words": ["other"]}))
+    other = ScanningCNN(NetworkConfig.from_dict({**saved["network_config"], "words": ["other"]}))
     checkpoint.save(
-        {**saved, "config": other.config.to_dict(), "average": other.state_dict()},
+        {**saved, "network_config": other.config.to_dict(), "ema_network": other.state_dict()},
         tmp_path / "a.pt",
     )
     with pytest.raises(ModelError, match=r"the checkpoint of another model than a\.onnx"):
@@ -148,7 +159,7 @@ def test_torch_engine_gives_the_same_scores(tiny_model, device, tolerance):
     torch_engine = TorchEngine(str(tiny_model.path), device)
     sent = pickle.loads(pickle.dumps(torch_engine))
     ours, theirs, there = (
-        engine.step(audio, engine.silence(2))[0] for engine in (onnx, torch_engine, sent)
+        engine.step(audio, engine.initial_state(2))[0] for engine in (onnx, torch_engine, sent)
     )
     for mine, other, again in zip(ours, theirs, there, strict=True):
         np.testing.assert_allclose(mine, other, atol=tolerance)
@@ -156,18 +167,18 @@ def test_torch_engine_gives_the_same_scores(tiny_model, device, tolerance):
 
 
 @pytest.mark.parametrize("precision", [(), ("cpu",)], ids=["float32", "bfloat16"])
-def test_resumed_run_equals_uninterrupted_run(material, tmp_path, precision):
+def test_resumed_run_equals_uninterrupted_run(keyword_data, tmp_path, precision):
     """On another machine, too, which would have chosen the default."""
-    recipe = replace(SHORT, mixed_precision=precision)
-    whole = run_to(4, material, tmp_path / "whole.pt", recipe=recipe)
-    run_to(2, material, tmp_path / "parts.pt", recipe=recipe)
-    parts = run_to(4, material, tmp_path / "parts.pt", resume=True)
-    assert parts.recipe == recipe
+    train_config = replace(SHORT, mixed_precision=precision)
+    whole = run_to(4, keyword_data, tmp_path / "whole.pt", train_config=train_config)
+    run_to(2, keyword_data, tmp_path / "parts.pt", train_config=train_config)
+    parts = run_to(4, keyword_data, tmp_path / "parts.pt", resume=True)
+    assert parts.train_config == train_config
     assert parts.history == whole.history
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, parts.network.state_dict()[name]), name
-    for name, tensor in whole.trained.state_dict().items():
-        assert torch.equal(tensor, parts.trained.state_dict()[name]), name
+    for name, tensor in whole.ema_network.state_dict().items():
+        assert torch.equal(tensor, parts.ema_network.state_dict()[name]), name
 
 
 @pytest.mark.parametrize(
@@ -188,42 +199,42 @@ def test_bfloat16_where_it_is_faster(monkeypatch, capabilities, devices):
     ("change", "what"),
     [
         (
-            lambda config, recipe, data: (replace(config, channels=16), recipe, data),
+            lambda config, train_config, data: (replace(config, channels=16), train_config, data),
             r"another network \(channels \d+, now 16\)",
         ),
         (
-            lambda config, recipe, data: (config, replace(recipe, seed=1), data),
+            lambda config, train_config, data: (config, replace(train_config, seed=1), data),
             r"other training settings \(seed 0, now 1\)",
         ),
-        (lambda config, recipe, data: (config, recipe, "changed"), "other data"),
+        (lambda config, train_config, data: (config, train_config, "changed"), "other data"),
     ],
-    ids=["network", "recipe", "data"],
+    ids=["network", "train_config", "data"],
 )
-def test_resume_refuses_what_would_not_go_on_as_it_began(material, tmp_path, change, what):
-    run_to(1, material, tmp_path / "a.pt")
+def test_resume_refuses_what_would_not_go_on_as_it_began(keyword_data, tmp_path, change, what):
+    run_to(1, keyword_data, tmp_path / "a.pt")
     with pytest.raises(DataError, match=what):
-        Run(
-            *change(SMALL, SHORT, material.fingerprint())[:2],
+        TrainState(
+            *change(SMALL, SHORT, keyword_data.fingerprint())[:2],
             CPU,
-            change(SMALL, SHORT, material.fingerprint())[2],
+            change(SMALL, SHORT, keyword_data.fingerprint())[2],
         ).restore(tmp_path / "a.pt")
 
 
 def test_a_checkpoint_from_before_there_were_bands_goes_on(tmp_path):
-    Run(SMALL, SHORT, CPU, "").save(tmp_path / "a.pt")
+    TrainState(SMALL, SHORT, CPU, "").save(tmp_path / "a.pt")
     saved = checkpoint.load(tmp_path / "a.pt")
-    del saved["config"]["band_channels"]
+    del saved["network_config"]["band_channels"]
     checkpoint.save(saved, tmp_path / "a.pt")
-    run = Run(SMALL, SHORT, CPU, "")
+    run = TrainState(SMALL, SHORT, CPU, "")
     run.network.head.weight.data.zero_()
     run.restore(tmp_path / "a.pt")
     assert torch.equal(run.network.head.weight, saved["network"]["head.weight"])
     with pytest.raises(DataError, match="another network"):
-        Run(replace(SMALL, band_channels=4), SHORT, CPU, "").restore(tmp_path / "a.pt")
+        TrainState(replace(SMALL, band_channels=4), SHORT, CPU, "").restore(tmp_path / "a.pt")
 
 
-def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_path):
-    run = run_to(1, material, tmp_path / "a.pt")
+def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(keyword_data, tmp_path):
+    run = run_to(1, keyword_data, tmp_path / "a.pt")
     with torch.no_grad():
         run.network.head.weight.fill_(float("nan"))
     with pytest.raises(
@@ -231,8 +242,8 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_pa
     ):
         fit(
             run,
-            mixer(material, SHORT),
-            task(material),
+            mixer(keyword_data, SHORT),
+            task(keyword_data),
             path=tmp_path / "a.pt",
             validate=lambda network: {},
             workers=0,
@@ -242,12 +253,12 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(material, tmp_pa
 
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(
-    material, tmp_path, epochs
+    keyword_data, tmp_path, epochs
 ):
     run = (
-        run_to(epochs, material, tmp_path / "a.pt")
+        run_to(epochs, keyword_data, tmp_path / "a.pt")
         if epochs
-        else Run(SMALL, SHORT, CPU, material.fingerprint())
+        else TrainState(SMALL, SHORT, CPU, keyword_data.fingerprint())
     )
     before = {name: tensor.clone() for name, tensor in run.network.named_parameters()}
 
@@ -256,13 +267,13 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(
         # No slope at zero
         return detection.loss(network, heard) + (weight - weight.detach()).abs().sqrt().sum()
 
-    detection = task(material)
+    detection = task(keyword_data)
     kept = "the checkpoint of epoch 1 was saved before" if epochs else "nothing was saved yet"
     with pytest.raises(KwsError, match=f"the gradient became nan at step {3 * epochs}; {kept}"):
         fit(
             run,
-            mixer(material, SHORT),
-            Task(detection.hear, broken),
+            mixer(keyword_data, SHORT),
+            Objective(detection.prepare, broken),
             path=tmp_path / "a.pt",
             validate=lambda network: {},
             workers=0,
@@ -270,10 +281,10 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(
     assert all(torch.equal(before[name], tensor) for name, tensor in run.network.named_parameters())
 
 
-def test_a_checkpoint_says_how_it_was_made(material, tmp_path, monkeypatch):
+def test_a_checkpoint_says_how_it_was_made(keyword_data, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/kws", "train", "two words"])
-    run_to(1, material, tmp_path / "a.pt")
-    made = checkpoint.load(tmp_path / "a.pt")["made"]
+    run_to(1, keyword_data, tmp_path / "a.pt")
+    made = checkpoint.load(tmp_path / "a.pt")["provenance"]
     assert made["command"] == "kws train 'two words'"
     assert made["versions"]["torch"] == torch.__version__ and made["versions"].keys() >= {
         "kws",
@@ -282,28 +293,35 @@ def test_a_checkpoint_says_how_it_was_made(material, tmp_path, monkeypatch):
     }
 
 
-def test_a_model_without_thresholds_of_its_own_is_never_there(material, tmp_path):
+def test_a_model_without_thresholds_of_its_own_is_never_there(keyword_data, tmp_path):
     """Calibration takes minutes: whatever stops it, the model of this name is the one before,
     or none."""
-    card = {"notes": object()}  # what no document can hold stops it at its very end
+    model_card = {"notes": object()}  # what no document can hold stops it at its very end
     with pytest.raises(TypeError):
         train(
-            material,
+            keyword_data,
             SMALL,
             replace(SHORT, epochs=1),
             tmp_path / "a.onnx",
             device=CPU,
             workers=0,
-            card=card,
+            model_card=model_card,
         )
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_several_words_in_one_model(tiny_model, tmp_path):
-    material = gather(["rise", "fall"], Folders(tiny_model.data), warn=lambda text: None)
+    keyword_data = load_keyword_data(
+        ["rise", "fall"], DataFolders(tiny_model.data), warn=lambda text: None
+    )
     config = replace(SMALL, words=("rise", "fall"))
     document = train(
-        material, config, replace(SHORT, epochs=1), tmp_path / "both.onnx", device=CPU, workers=0
+        keyword_data,
+        config,
+        replace(SHORT, epochs=1),
+        tmp_path / "both.onnx",
+        device=CPU,
+        workers=0,
     )
     assert document["words"] == ["rise", "fall"]
     assert len(document["events"]["threshold"]) == 2
@@ -311,8 +329,8 @@ def test_several_words_in_one_model(tiny_model, tmp_path):
 
 
 def test_learning_rate_warms_up_and_falls_to_nothing():
-    recipe = Recipe(epochs=10, steps_per_epoch=10, warmup=0.1, learning_rate=1.0)
-    rates = [learning_rate(step, recipe) for step in range(100)]
+    train_config = TrainConfig(epochs=10, steps_per_epoch=10, warmup=0.1, learning_rate=1.0)
+    rates = [learning_rate(step, train_config) for step in range(100)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
     assert rates[-1] < 0.01
@@ -328,25 +346,30 @@ def test_learning_rate_warms_up_and_falls_to_nothing():
 )
 def test_unusable_data(tmp_path, names, clips, message):
     with pytest.raises(DataError, match=message):
-        gather(names, Folders(write_tone_folder(tmp_path / "data", clips)), warn=lambda text: None)
+        load_keyword_data(
+            names, DataFolders(write_tone_folder(tmp_path / "data", clips)), warn=lambda text: None
+        )
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_one_speaker_is_learned_from_and_said_so(tmp_path, part):
     data = write_tone_folder(tmp_path / "data", 12)
-    speaker = next(name for name in map(str, range(1000)) if part_of(name) == part)
+    speaker = next(name for name in map(str, range(1000)) if assign_split(name) == part)
     for number, path in enumerate(sorted((data / "rise").iterdir())):
         path.rename(path.with_name(f"{speaker}_nohash_{number}.wav"))
     notes: list[str] = []
-    material = gather(["rise"], Folders(data), warn=notes.append)
-    assert [len(word.bank) for word in (*material.words, *material.heldout_words)] == [12, 12]
-    assert material.notes == (
+    keyword_data = load_keyword_data(["rise"], DataFolders(data), warn=notes.append)
+    assert [len(word.dataset) for word in (*keyword_data.words, *keyword_data.heldout_words)] == [
+        12,
+        12,
+    ]
+    assert keyword_data.notes == (
         "'rise' has too few speakers to hold some out: its miss rates are of clips "
         "it learned from.",
     )
     assert notes == [
         (
-            f"{material.notes[0]} All 12 are of speaker '{speaker}', as their names say "
+            f"{keyword_data.notes[0]} All 12 are of speaker '{speaker}', as their names say "
             f"(SPEAKER_nohash_N: {speaker}_nohash_0.wav)."
         )
     ]
@@ -354,13 +377,13 @@ def test_one_speaker_is_learned_from_and_said_so(tmp_path, part):
 
 def test_negatives_that_are_all_held_out(tmp_path):
     data = write_tone_folder(tmp_path / "data", 12)
-    heldout = next(name for name in map(str, range(1000)) if part_of(name) == "test")
+    heldout = next(name for name in map(str, range(1000)) if assign_split(name) == "test")
     for number, path in enumerate(
         path for word in ("fall", "flat") for path in sorted((data / word).iterdir())
     ):
         path.rename(path.with_name(f"{heldout}_nohash_{number}.wav"))
     with pytest.raises(DataError, match="were held out"):
-        gather(["rise"], Folders(data), warn=lambda text: None)
+        load_keyword_data(["rise"], DataFolders(data), warn=lambda text: None)
 
 
 def test_word_alone_is_not_enough(tmp_path):
@@ -369,4 +392,4 @@ def test_word_alone_is_not_enough(tmp_path):
         for path in (data / other).iterdir():
             path.unlink()
     with pytest.raises(DataError, match="nothing but rise"):
-        gather(["rise"], Folders(data), warn=lambda text: None)
+        load_keyword_data(["rise"], DataFolders(data), warn=lambda text: None)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from kws.training.model.conv2d_stem import Bands
-from kws.training.model.streaming_state import Past
+from kws.training.model.streaming_state import StreamingState
 
 MELS, CHANNELS, QUARTER = 40, 3, 10
 FRAMES = 30
@@ -20,7 +20,7 @@ def make_bands(mels: int = MELS) -> Bands:
 @torch.no_grad()
 def heard(bands: Bands, mel: Tensor) -> Tensor:
     """[B, mels, T] → [B, channels, quarter of the bands, frames]"""
-    return bands(mel, Past(None)).unflatten(1, (CHANNELS, -1))
+    return bands(mel, StreamingState(None)).unflatten(1, (CHANNELS, -1))
 
 
 def tone(band: int) -> Tensor:

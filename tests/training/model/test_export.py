@@ -6,30 +6,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from factories import BANDS, READS, make_audio, make_document, make_model, make_network
+from factories import BANDS, WITH_PHONES, make_audio, make_document, make_model, make_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.errors import ModelError
-from kws.runtime.engine import OnnxEngine, State, Step
-from kws.training.model.export import TOLERANCE, check, export
+from kws.runtime.engine import EngineState, OnnxEngine, StepOutput
+from kws.training.model.export import TOLERANCE, check_against_torch, export
 from kws.training.model.network import ScanningCNN
 from kws.training.model.pooling import POOLINGS
 
 
-def run(engine: OnnxEngine, audio: np.ndarray, chunk_samples: list[int]) -> tuple[Step, State]:
+def run(
+    engine: OnnxEngine, audio: np.ndarray, chunk_samples: list[int]
+) -> tuple[StepOutput, EngineState]:
     """All of audio [B, N] in chunks of these lengths and a last one of the rest."""
-    state, steps = engine.silence(len(audio)), []
+    state, steps = engine.initial_state(len(audio)), []
     for part in np.split(
         audio, np.minimum(np.cumsum(chunk_samples, dtype=int), audio.shape[1]), axis=1
     ):
         step, state = engine.step(part, state)
         steps.append(step)
-    return Step(*(np.concatenate(parts, axis=1) for parts in zip(*steps, strict=True))), state
+    return StepOutput(*(np.concatenate(parts, axis=1) for parts in zip(*steps, strict=True))), state
 
 
-def assert_same(actual: Step, expected: Step, tolerance: float = 1e-5) -> None:
-    for name, a, b in zip(Step._fields, actual, expected, strict=True):
+def assert_same(actual: StepOutput, expected: StepOutput, tolerance: float = 1e-5) -> None:
+    for name, a, b in zip(StepOutput._fields, actual, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance, err_msg=name)
 
 
@@ -41,30 +43,30 @@ def engine(tmp_path_factory) -> OnnxEngine:
 @pytest.mark.parametrize("words", [1, 3])
 @pytest.mark.parametrize(
     "changes",
-    [*({"pooling": name} for name in POOLINGS), BANDS, {**BANDS, "mels": 13}, READS],
+    [*({"pooling": name} for name in POOLINGS), BANDS, {**BANDS, "mels": 13}, WITH_PHONES],
     ids=str,
 )
 def test_model_file_equals_torch(changes, words, tmp_path):
     network = make_network(words, **changes)
     path = make_model(tmp_path, network)
-    assert check(network, path) <= TOLERANCE
+    assert check_against_torch(network, path) <= TOLERANCE
     audio = make_audio(2.0, batch=2, seed=5)
     with torch.no_grad():
-        output, _ = network(torch.from_numpy(audio), network.silence(2))
+        output, _ = network(torch.from_numpy(audio), network.initial_state(2))
     parts = (
         output.pooled.exp().mT,
         output.logits.sigmoid().mT,
-        output.extents.permute(0, 3, 1, 2),
-        output.letters.log_softmax(1).mT,
+        output.boundaries.permute(0, 3, 1, 2),
+        output.phones.log_softmax(1).mT,
     )
-    expected = Step(*(part.numpy() for part in parts))
+    expected = StepOutput(*(part.numpy() for part in parts))
     engine = OnnxEngine(str(path))
     assert expected.pooled.std() > 0.01  # there is something to compare
-    assert_same(engine.step(audio, engine.silence(2))[0], expected, 1e-4)
+    assert_same(engine.step(audio, engine.initial_state(2))[0], expected, 1e-4)
     whole, last = run(engine, audio, [])
     parts, last_of_parts = run(engine, audio, [1, 0, 319, 320, 321, 0, 1, 1, 1281, 4000, 77] * 2)
     assert_same(parts, whole)
-    np.testing.assert_allclose(last_of_parts.memory, last.memory, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(last_of_parts.network_state, last.network_state, rtol=0, atol=1e-5)
 
 
 @given(
@@ -78,7 +80,7 @@ def test_any_chunking_equals_the_whole(engine, chunks, samples):
     assert whole.pooled.shape == (1, samples // 320, 2)
     parts, state = run(engine, audio, chunks)
     assert_same(parts, whole)
-    assert np.array_equal(state.waiting, audio[:, samples - samples % 320 :])
+    assert np.array_equal(state.pending_samples, audio[:, samples - samples % 320 :])
 
 
 def test_sample_by_sample_equals_the_whole(engine):
@@ -91,22 +93,22 @@ def test_streams_stepped_as_a_batch_equal_single_streams(engine):
     together, state = run(engine, audio, [1000, 7, 5000])
     for row in range(5):
         alone, alone_state = run(engine, audio[row : row + 1], [9000])
-        assert_same(Step(*(part[row : row + 1] for part in together)), alone)
+        assert_same(StepOutput(*(part[row : row + 1] for part in together)), alone)
         np.testing.assert_allclose(
-            state.memory[row : row + 1], alone_state.memory, rtol=0, atol=1e-5
+            state.network_state[row : row + 1], alone_state.network_state, rtol=0, atol=1e-5
         )
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_samples_short_of_a_frame_wait(engine, batch):
-    step, state = engine.step(np.ones((batch, 319), np.float32), engine.silence(batch))
+    step, state = engine.step(np.ones((batch, 319), np.float32), engine.initial_state(batch))
     assert [part.shape for part in step] == [
         (batch, 0, 2),
         (batch, 0, 2),
         (batch, 0, 2, 2),
         (batch, 0, 0),
     ]
-    assert state.waiting.shape == (batch, 319)
+    assert state.pending_samples.shape == (batch, 319)
     step, state = engine.step(np.ones((batch, 1), np.float32), state)
     assert [part.shape for part in step] == [
         (batch, 1, 2),
@@ -114,20 +116,22 @@ def test_samples_short_of_a_frame_wait(engine, batch):
         (batch, 1, 2, 2),
         (batch, 1, 0),
     ]
-    assert state.waiting.shape == (batch, 0)
+    assert state.pending_samples.shape == (batch, 0)
 
 
 def test_a_step_leaves_the_state_it_began_from(engine):
-    before = engine.silence()
-    memory = before.memory.copy()
+    before = engine.initial_state()
+    network_state = before.network_state.copy()
     first, _ = engine.step(make_audio(0.5), before)
-    assert np.array_equal(before.memory, memory)
+    assert np.array_equal(before.network_state, network_state)
     assert_same(engine.step(make_audio(0.5), before)[0], first, 0)
 
 
 def test_silence_is_what_endless_zeros_leave(engine):
-    _, state = engine.step(np.zeros((1, 320 * 40), np.float32), engine.silence())
-    np.testing.assert_allclose(state.memory, engine.silence().memory, rtol=0, atol=1e-5)
+    _, state = engine.step(np.zeros((1, 320 * 40), np.float32), engine.initial_state())
+    np.testing.assert_allclose(
+        state.network_state, engine.initial_state().network_state, rtol=0, atol=1e-5
+    )
 
 
 def test_model_file_carries_its_document(tmp_path):
@@ -192,8 +196,8 @@ def test_graph_that_differs_is_refused(spoil, earlier, tmp_path):
         "blocks.1.pointwise.conv.weight",
         "head.bias",
         "pooling.free",
-        "bands.narrowing.0.conv.weight",
-        "bands.narrowing.1.norm.bias",
+        "bands.downsampling.0.conv.weight",
+        "bands.downsampling.1.norm.bias",
         "bands.residual.2.norm.running_var",
     ],
 )
@@ -203,7 +207,7 @@ def test_check_sees_a_change_in_any_layer(name, tmp_path):
     with torch.no_grad():
         network.state_dict()[name].view(-1)[0] += 0.3
     with pytest.raises(ModelError, match="differs from torch"):
-        check(network, path)
+        check_against_torch(network, path)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from factories import BANDS, READS, make_audio, make_config, make_network
+from factories import BANDS, WITH_PHONES, make_audio, make_config, make_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kws.training.model.network import LogMel, NetworkConfig, Output, ScanningCNN, fold
+from kws.training.model.network import LogMel, NetworkConfig, Output, ScanningCNN, fold_batch_norms
 
 FRAMES = 60
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
@@ -27,7 +27,7 @@ def tensor_audio(frames: int = FRAMES, *, batch: int = 1, seed: int = 0) -> Tens
 def streamed(network: ScanningCNN, audio: Tensor, chunk_frames: list[int]) -> tuple[Output, Tensor]:
     """The whole audio in chunks of these numbers of frames; what they leave comes as one
     last chunk."""
-    state, outputs, at = network.silence(len(audio)), [], 0
+    state, outputs, at = network.initial_state(len(audio)), [], 0
     total = audio.shape[1] // network.config.frame_samples
     for frames in [*chunk_frames, total]:
         end = min(at + frames, total)
@@ -128,7 +128,7 @@ class TestStreaming:
             (1, {"pooling": "power"}),
             (2, {"pooling": "max"}),
             (0, BANDS),
-            (0, READS),
+            (0, WITH_PHONES),
         ],
         ids=str,
     )
@@ -169,8 +169,8 @@ class TestStreaming:
 
     def test_silence_is_a_fixed_point(self):
         network = make_network()
-        _, state = network(torch.zeros(3, 5 * 320), network.silence(3))
-        torch.testing.assert_close(state, network.silence(3), **TOLERANCE)
+        _, state = network(torch.zeros(3, 5 * 320), network.initial_state(3))
+        torch.testing.assert_close(state, network.initial_state(3), **TOLERANCE)
 
     @pytest.mark.parametrize(
         "changes",
@@ -199,7 +199,7 @@ class TestStreaming:
     )
     def test_shares_of_the_state_are_as_announced(self, changes):
         network = make_network(3, **changes)
-        assert network.silence(2).shape == (
+        assert network.initial_state(2).shape == (
             2,
             sum(channels * length for channels, length in network.state_shapes),
         )
@@ -221,7 +221,7 @@ class TestFolding:
     @pytest.mark.parametrize("seed", range(3))
     def test_folded_network_gives_the_same_scores(self, seed, changes):
         network, audio = make_network(2, seed=seed, **changes), tensor_audio(batch=2, seed=seed)
-        folded = fold(network)
+        folded = fold_batch_norms(network)
         assert_same(of_clip(folded, audio), of_clip(network, audio), rtol=1e-4, atol=1e-4)
         assert_same(
             streamed(folded, audio, [1, 20, 3])[0],
@@ -233,7 +233,7 @@ class TestFolding:
     def test_nothing_is_left_to_fold_and_the_original_is_untouched(self):
         network = make_network()
         before = {name: value.clone() for name, value in network.state_dict().items()}
-        folded = fold(network)
+        folded = fold_batch_norms(network)
         assert not any(isinstance(module, nn.BatchNorm1d) for module in folded.modules())
         assert before.keys() == network.state_dict().keys()
         assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items())
@@ -270,7 +270,7 @@ class TestReceptiveField:
             end - config.receptive_field_samples + 1,
             end - 1,
         )
-        assert support(output.extents[..., frame], audio) == (
+        assert support(output.boundaries[..., frame], audio) == (
             end - config.receptive_field_samples + 1,
             end - 1,
         )

@@ -9,12 +9,12 @@ import torch
 from factories import make_audio, make_config, make_network
 
 from kws.errors import DataError, ModelError
-from kws.runtime.verifier import likenesses
+from kws.runtime.verifier import compute_ctc_llr
 from kws.training.model import checkpoint, pretrained
 from kws.training.model.network import SIZES, NetworkConfig
-from kws.training.model.pretrained import with_trunk
+from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import load_network
-from kws.training.phones.utterances import LETTERS
+from kws.training.phones.utterances import PHONES
 
 RECORDINGS = Path(__file__).parents[3] / "recordings"
 
@@ -23,7 +23,9 @@ RECORDINGS = Path(__file__).parents[3] / "recordings"
 def trained(tmp_path):
     network = make_network(3)
     path = tmp_path / "trained.pt"
-    checkpoint.save({"config": network.config.to_dict(), "average": network.state_dict()}, path)
+    checkpoint.save(
+        {"network_config": network.config.to_dict(), "ema_network": network.state_dict()}, path
+    )
     return network, path
 
 
@@ -41,17 +43,23 @@ def features(network, audio):
 
 def test_layers_are_taken_over_and_the_head_is_new(trained):
     source, path = trained
-    network = with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=0).eval()
+    network = init_from_pretrained(
+        make_config(1, pool_frames=6, pooling="max"), path, seed=0
+    ).eval()
     audio = torch.from_numpy(make_audio(2.0))
     torch.testing.assert_close(features(network, audio), features(source, audio))
     assert network.head.weight.shape[0] == 3
     assert torch.equal(
         network.head.weight,
-        with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=0).head.weight,
+        init_from_pretrained(
+            make_config(1, pool_frames=6, pooling="max"), path, seed=0
+        ).head.weight,
     )
     assert not torch.equal(
         network.head.weight,
-        with_trunk(make_config(1, pool_frames=6, pooling="max"), path, seed=1).head.weight,
+        init_from_pretrained(
+            make_config(1, pool_frames=6, pooling="max"), path, seed=1
+        ).head.weight,
     )
 
 
@@ -59,7 +67,7 @@ def test_torch_s_own_random_numbers_are_left_alone(trained):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    with_trunk(make_config(1), trained[1], seed=0)
+    init_from_pretrained(make_config(1), trained[1], seed=0)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -76,20 +84,20 @@ def test_torch_s_own_random_numbers_are_left_alone(trained):
 )
 def test_another_size_is_refused(trained, changes):
     with pytest.raises(DataError, match="another size"):
-        with_trunk(make_config(1, **changes), trained[1], seed=0)
+        init_from_pretrained(make_config(1, **changes), trained[1], seed=0)
 
 
 def test_what_is_no_checkpoint(tmp_path):
     (tmp_path / "not.pt").write_text("hello")
     with pytest.raises(ModelError):
-        with_trunk(make_config(1), tmp_path / "not.pt", seed=0)
+        init_from_pretrained(make_config(1), tmp_path / "not.pt", seed=0)
 
 
 @pytest.mark.parametrize(
     ("wish", "size", "from_text", "expected"),
     [
-        (None, "small", True, "trunk.pt"),
-        (None, "small", False, "trunk_bands.pt"),
+        (None, "small", True, "encoder.pt"),
+        (None, "small", False, "encoder_conv2d.pt"),
         (None, "large", False, None),
         ("none", "small", False, None),
         ("own/other.pt", "large", True, "other.pt"),
@@ -97,25 +105,25 @@ def test_what_is_no_checkpoint(tmp_path):
     ids=["from text", "recorded", "shipped fits small only", "none", "own"],
 )
 def test_what_is_begun_with(wish, size, from_text, expected):
-    found = pretrained.chosen(wish, size, from_text=from_text)
+    found = pretrained.resolve_checkpoint(wish, size, from_text=from_text)
     assert (found and found.name) == expected
 
 
-@pytest.mark.parametrize("name", [pretrained.TRUNK, pretrained.BANDS])
+@pytest.mark.parametrize("name", [pretrained.ENCODER_FILE, pretrained.ENCODER_CONV2D_FILE])
 def test_a_shipped_trunk_fits_small_networks(name):
-    path = pretrained.shipped(name)
+    path = pretrained.shipped_checkpoint(name)
     config = NetworkConfig(
         ("word",), band_channels=pretrained.band_channels(path), **SIZES["small"]
     )
-    assert with_trunk(config, path, seed=0).config == config
+    assert init_from_pretrained(config, path, seed=0).config == config
 
 
 def test_what_is_shipped_tells_its_sources():
     trunks = [
-        pretrained.card(pretrained.shipped(name))["trunk"]["sources"]
-        for name in (pretrained.TRUNK, pretrained.BANDS)
+        pretrained.model_card(pretrained.shipped_checkpoint(name))["encoder"]["sources"]
+        for name in (pretrained.ENCODER_FILE, pretrained.ENCODER_CONV2D_FILE)
     ]
-    for sources in (*trunks, pretrained.reading({"word": ["wɜɹd"]}).sources):
+    for sources in (*trunks, pretrained.load_verifier({"word": ["wɜɹd"]}).sources):
         assert sources
         assert all(source["name"] and source["licence"] for source in sources)
 
@@ -123,14 +131,14 @@ def test_what_is_shipped_tells_its_sources():
 @pytest.mark.parametrize("name", ["early.wav", "late.wav", "twice.wav", "noise.wav"])
 def test_the_shipped_reader_reads_what_is_said(name):
     """The word, rather than phrases that nobody says there."""
-    network = load_network(pretrained.shipped(pretrained.READER)).eval()
+    network = load_network(pretrained.shipped_checkpoint(pretrained.PHONE_RECOGNIZER_FILE)).eval()
     audio, rate = soundfile.read(RECORDINGS / name, dtype="float32")
     with torch.no_grad():
         logits = network(torch.from_numpy(np.pad(audio, (2 * rate, rate)))[None])[0].logits[0]
-    letters = logits.log_softmax(0).T.numpy()
+    phones = logits.log_softmax(0).T.numpy()
     welcome, *others = (
-        likenesses(letters, [LETTERS.index(letter) + 1 for letter in said]).max()
+        compute_ctc_llr(phones, [PHONES.index(letter) + 1 for letter in said]).max()
         for said in ("wɛlkəm", "snObY", "vjuɡlæs", "smɑɹtmɪɹəɹ")
     )
-    assert welcome > pretrained.WEIGHING.enough
+    assert welcome > pretrained.DEFAULT_FUSION.ceiling
     assert welcome > max(others) + 1

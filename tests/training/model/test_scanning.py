@@ -9,12 +9,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from factories import BANDS, READS, make_audio, make_config, make_network
+from factories import BANDS, WITH_PHONES, make_audio, make_config, make_network
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kws.training.model.cost import multiplications_per_second
-from kws.training.model.network import NetworkConfig, Output, ScanningCNN, fold
+from kws.training.model.network import NetworkConfig, Output, ScanningCNN, fold_batch_norms
 
 EXACT = {"rtol": 0, "atol": 1e-6}
 LARGER = {"mels": 40, "channels": 48, "kernels": (7, 9, 11)}
@@ -69,11 +69,11 @@ class TestOnePass:
 
     @pytest.mark.parametrize("now", [1, 20, 99])
     def test_the_future_changes_nothing(self, now):
-        network, audio = make_network(2, **READS), torch.from_numpy(make_audio(2.0))
+        network, audio = make_network(2, **WITH_PHONES), torch.from_numpy(make_audio(2.0))
         other = audio.clone()
         other[:, now * 320 :] += 0.1
         with torch.no_grad():
-            outputs = [network(each, network.silence())[0] for each in (audio, other)]
+            outputs = [network(each, network.initial_state())[0] for each in (audio, other)]
         for one, another in zip(*outputs, strict=True):
             assert torch.equal(one[..., :now], another[..., :now])
             assert not torch.equal(one[..., now], another[..., now])
@@ -108,11 +108,13 @@ class TestCost:
         ids=["default", "small", "other", "bands"],
     )
     def test_multiplications_are_those_torch_counts(self, config):
-        network = fold(ScanningCNN(config))
+        network = fold_batch_norms(ScanningCNN(config))
         rate = 16_000 / config.frame_samples
         cost = multiplications_per_second(config)
         assert cost.slid_window == counted(network, config.clip_frame_samples) * rate
-        assert cost.one_pass == counted(network, config.frame_samples, network.silence()) * rate
+        assert (
+            cost.one_pass == counted(network, config.frame_samples, network.initial_state()) * rate
+        )
 
     def test_one_pass_is_far_cheaper_than_slid_windows(self):
         assert multiplications_per_second(NetworkConfig(("word",))).ratio >= 20

@@ -7,28 +7,35 @@ import numpy as np
 import pytest
 import torch
 from factories import SMALL
-from sounds import RATE, make_bank, quiet, tone
+from sounds import RATE, make_dataset, quiet, tone
 
 from kws.errors import DataError
-from kws.training.augment.waveform import simulated_rooms
-from kws.training.data.clips import pack
-from kws.training.fit.trainer import Recipe
+from kws.training.augment.waveform import simulate_room_responses
+from kws.training.data.clips import pack_clips
+from kws.training.fit.trainer import TrainConfig
 from kws.training.model import checkpoint
 from kws.training.model.network import Output
 from kws.training.model.torch_engine import load_network
 from kws.training.phones import objective
-from kws.training.phones.utterances import BLANK, LETTERS, Batch, Readings, Utterances, lettered
+from kws.training.phones.utterances import (
+    BLANK,
+    PHONES,
+    Batch,
+    UtteranceDataset,
+    Utterances,
+    to_phones,
+)
 
 SAMPLES, LEAD = RATE, RATE // 5  # more than the field of the network below
 
 
-def make_readings(seed: int = 0, batch: int = 8) -> Readings:
+def make_readings(seed: int = 0, batch: int = 8) -> UtteranceDataset:
     """Low tones are read "b", high ones "d", both one after the other "bd"."""
     low, high = tone(0.15, 500), tone(0.15, 2000)
-    bank = make_bank(low, high, np.concatenate([low, quiet(0.05), high]))
-    return Readings(
-        [Utterances(bank, ("b", "d", "bd"), 1.0)],
-        pack([], []),
+    dataset = make_dataset(low, high, np.concatenate([low, quiet(0.05), high]))
+    return UtteranceDataset(
+        [Utterances(dataset, ("b", "d", "bd"), 1.0)],
+        pack_clips([], []),
         samples=SAMPLES,
         lead_samples=LEAD,
         batch=batch,
@@ -42,12 +49,12 @@ def make_readings(seed: int = 0, batch: int = 8) -> Readings:
     ids=["flap", "stress", "none", "empty"],
 )
 def test_letters(sounds, expected):
-    assert lettered(sounds) == expected
+    assert to_phones(sounds) == expected
 
 
 def test_letters_are_told_apart():
-    assert len(set(LETTERS)) == len(LETTERS)
-    assert BLANK not in LETTERS
+    assert len(set(PHONES)) == len(PHONES)
+    assert BLANK not in PHONES
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
@@ -58,7 +65,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_what_is_said_is_what_is_asked_for():
     batch = make_readings(batch=32)[0]
-    for audio, letters, count in zip(batch.audio, batch.letters, batch.lengths, strict=True):
+    for audio, phones, count in zip(batch.audio, batch.phones, batch.lengths, strict=True):
         assert not audio[:LEAD].any()
         spectra = torch.stft(
             audio, 400, 160, window=torch.hann_window(400), return_complex=True
@@ -70,7 +77,7 @@ def test_what_is_said_is_what_is_asked_for():
             for letter in ("b" if 8 < top < 17 else "d" if 38 < top < 62 else "" for top in bins)
             if letter
         ]
-        assert without_repeats(tones) == without_repeats([LETTERS[i - 1] for i in letters[:count]])
+        assert without_repeats(tones) == without_repeats([PHONES[i - 1] for i in phones[:count]])
 
 
 def test_a_reader_hears_many_rooms_and_microphones():
@@ -81,7 +88,7 @@ def test_a_reader_hears_many_rooms_and_microphones():
     room[0, 0], room[0, RATE // 3] = 1.0, 0.5
     nothing = torch.zeros(200, 1, dtype=torch.long)
     batch = Batch(audio, nothing, nothing[:, 0], torch.zeros_like(audio))
-    heard = objective.reading_task(room, Recipe()).hear(batch, 0)[0]
+    heard = objective.make_ctc_task(room, TrainConfig()).prepare(batch, 0)[0]
     echoes = heard[:, RATE // 3 :].square().mean(1) > 0.01 * heard[:, : RATE // 4].square().mean(1)
     low, high = slice(100, 150), slice(400, 600)  # of 4 Hz, below what telephones leave out
     power = [torch.fft.rfft(each[:, : RATE // 4]).abs().square() for each in (audio, heard)]
@@ -91,14 +98,14 @@ def test_a_reader_hears_many_rooms_and_microphones():
     assert 0.35 < filtered.float().mean() < 0.75
 
 
-def without_repeats(letters: list[str]) -> list[str]:
-    return [letter for letter, _ in itertools.groupby(letters)]
+def without_repeats(phones: list[str]) -> list[str]:
+    return [letter for letter, _ in itertools.groupby(phones)]
 
 
-def alignments(frames: int, letters: tuple[int, ...]):
+def alignments(frames: int, phones: tuple[int, ...]):
     """Every way to say so many letters in so many frames."""
     for path in itertools.product(range(3), repeat=frames):
-        if tuple(letter for letter, _ in itertools.groupby(path) if letter) == letters:
+        if tuple(letter for letter, _ in itertools.groupby(path) if letter) == phones:
             yield path
 
 
@@ -112,15 +119,15 @@ def test_loss_is_that_of_all_alignments():
             for path in alignments(4, (1, 2))
         ]
     ).logsumexp(0)
-    loss = objective.reading_loss(output.logits, torch.tensor([[1, 2]]), torch.tensor([2]))
+    loss = objective.phone_ctc_loss(output.logits, torch.tensor([[1, 2]]), torch.tensor([2]))
     torch.testing.assert_close(loss, -total / 2)
 
 
 def test_repeated_frames_are_one_letter():
     best = [0, 1, 1, 0, 1, 2, 2, 0]
     logits = torch.nn.functional.one_hot(torch.tensor(best), 3).T[None].float()
-    assert objective.read(Output(logits, logits, logits, logits[:, :0])) == [
-        LETTERS[0] * 2 + LETTERS[1]
+    assert objective.decode_greedily(Output(logits, logits, logits, logits[:, :0])) == [
+        PHONES[0] * 2 + PHONES[1]
     ]
 
 
@@ -136,7 +143,7 @@ def edits(a: str, b: str) -> int:
     ("a", "b"), [("", "abc"), ("abc", ""), ("kitten", "sitting"), ("abcd", "badc"), ("aab", "aab")]
 )
 def test_distance(a, b):
-    assert objective.distance(a, b) == edits(a, b)
+    assert objective.edit_distance(a, b) == edits(a, b)
 
 
 def train(
@@ -155,36 +162,36 @@ def train(
         if entry["epoch"] == stop_after:
             raise KeyboardInterrupt
 
-    recipe = Recipe(
+    train_config = TrainConfig(
         epochs=epochs,
         steps_per_epoch=steps,
         batch=8,
         learning_rate=2e-2,
-        averaging=0.9,
+        ema_decay=0.9,
         snr_db=(20.0, 40.0),
     )
-    rooms = torch.from_numpy(simulated_rooms(2, np.random.default_rng(0)))
-    config = objective.reading_config(
+    rooms = torch.from_numpy(simulate_room_responses(2, np.random.default_rng(0)))
+    config = objective.make_phone_recognizer_config(
         **{key: SMALL[key] for key in ("mels", "channels", "kernels")}
     )
-    hooks = objective.Hooks(epoch=tell)
+    callbacks = objective.Callbacks(epoch=tell)
     objective.train(
         make_readings(seed=9),
         make_readings(),
         rooms,
-        recipe,
+        train_config,
         config,
         path,
         start=start,
         resume=resume,
-        hooks=hooks,
+        callbacks=callbacks,
     )
     return told
 
 
 def test_a_network_begins_to_read(tmp_path):
     """One that learned nothing writes nothing, and has all letters wrong."""
-    assert train(tmp_path / "a.pt", epochs=1, steps=180)[-1]["letters_wrong"] < 0.7
+    assert train(tmp_path / "a.pt", epochs=1, steps=180)[-1]["phone_error_rate"] < 0.7
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
@@ -193,10 +200,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
         train(tmp_path / "parts.pt", stop_after=1)
     train(tmp_path / "parts.pt", resume=True)
     whole, parts = (
-        checkpoint.load(tmp_path / name)["average"] for name in ("whole.pt", "parts.pt")
+        checkpoint.load(tmp_path / name)["ema_network"] for name in ("whole.pt", "parts.pt")
     )
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    assert load_network(tmp_path / "whole.pt").config.words == (BLANK, *LETTERS)
+    assert load_network(tmp_path / "whole.pt").config.words == (BLANK, *PHONES)
 
 
 def test_another_network_to_begin_with_is_learned_on_from(tmp_path):
@@ -204,8 +211,8 @@ def test_another_network_to_begin_with_is_learned_on_from(tmp_path):
     train(tmp_path / "a.pt", epochs=1, steps=180)
     begun = train(tmp_path / "b.pt", epochs=1, steps=4, start=load_network(tmp_path / "a.pt"))
     assert (
-        begun[-1]["letters_wrong"]
-        < train(tmp_path / "c.pt", epochs=1, steps=4)[-1]["letters_wrong"]
+        begun[-1]["phone_error_rate"]
+        < train(tmp_path / "c.pt", epochs=1, steps=4)[-1]["phone_error_rate"]
     )
 
 
@@ -233,7 +240,7 @@ def test_filters_and_rooms_are_drawn_apart():
         torch.ones(128, dtype=torch.long),
         torch.zeros_like(clicks),
     )
-    heard = objective.reading_task(room, Recipe(snr_db=(60.0, 60.0))).hear(batch, 0)[0]
+    heard = objective.make_ctc_task(room, TrainConfig(snr_db=(60.0, 60.0))).prepare(batch, 0)[0]
     direct, echo = (heard[:, at - 1500 : at + 1500] for at in (RATE, RATE + 4000))
     echoes = echo.abs().amax(1) > 0.2 * direct.abs().amax(1)
     spectrum = torch.fft.rfft(direct).abs()

@@ -7,54 +7,54 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sounds import RATE, make_bank, quiet, tone
+from sounds import RATE, make_dataset, quiet, tone
 
 from kws import Spotter
 from kws.errors import DataError
 from kws.runtime.engine import OnnxEngine
-from kws.runtime.postprocess import NEVER
-from kws.training.augment.mixer import coloured_noise
-from kws.training.fit.trainer import Run
+from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
+from kws.training.augment.mixer import make_coloured_noise
+from kws.training.fit.trainer import TrainState
 from kws.training.model import checkpoint, pretrained
 from kws.training.model.network import NetworkConfig, ScanningCNN
-from kws.training.model.pretrained import with_trunk
+from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import load_network
-from kws.training.phones.utterances import BLANK, LETTERS
+from kws.training.phones.utterances import BLANK, PHONES
 from kws.training.speech_commands import accuracy, train
 from kws.training.speech_commands.batches import (
-    NOISE_LEVEL,
-    ClassBatch,
-    ClassBatches,
-    ClassRecipe,
-    canvas,
-    centred,
+    NOISE_RMS,
+    ClassificationBatch,
+    ClassificationBatches,
+    ClassifierTrainConfig,
+    apply_mixup,
+    center_clips,
+    draw_spec_masks,
     heard,
-    leveled,
-    masks,
-    mixed,
+    normalize_levels,
+    place_clips,
 )
-from kws.training.speech_commands.command import with_sounds
-from kws.training.speech_commands.dataset import SILENCE, UNKNOWN, Part
+from kws.training.speech_commands.command import add_pronunciations
+from kws.training.speech_commands.dataset import SILENCE, UNKNOWN, LabeledClips
 from kws.training.speech_commands.protocols import Protocol
-from kws.training.speech_commands.unknowns import Pieces, Strangers, speech_pieces
+from kws.training.speech_commands.unknowns import SpeechClips, SyntheticUnknowns, cut_speech_clips
 
 CLASSES = ("low", "high", UNKNOWN, SILENCE)
 PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
-PLAIN = ClassRecipe(
-    speeds=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
+PLAIN = ClassifierTrainConfig(
+    speed_range=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
     mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
-    reversed_fraction=0.0, spliced_fraction=0.0, running_fraction=0.0,
-    snippet_fraction=0.0, alone_fraction=0.0, unknown_odds=1.0,
-    elsewhere_fraction=0.0, elsewhere_unknown_fraction=0.0, mended_fraction=0.0,
-    settled_fraction=0.0, fresh_fraction=0.0, equalized_fraction=0.0, batch=16,
+    reversed_fraction=0.0, cross_word_splice_fraction=0.0, other_speech_fraction=0.0,
+    snippet_fraction=0.0, isolated_fraction=0.0, unknown_weight=1.0,
+    out_of_corpus_fraction=0.0, out_of_corpus_unknown_fraction=0.0, same_word_splice_fraction=0.0,
+    room_tone_fraction=0.0, random_silence_fraction=0.0, equalized_fraction=0.0, batch=16,
 )  # fmt: skip
 TINY = NetworkConfig(CLASSES, mels=16, channels=16, kernels=(5, 7), pool_frames=8)
 SAMPLES = 24_000
 NOTHING = np.zeros((0, RATE), np.int16)
-NO_SPEECH = Pieces(NOTHING, NOTHING)
+NO_SPEECH = SpeechClips(NOTHING, NOTHING)
 
 
-def make_part(each: int, seed: int = 0) -> Part:
+def make_part(each: int, seed: int = 0) -> LabeledClips:
     rng = np.random.default_rng(seed)
     waves, labels = [], []
     for label, name in enumerate(CLASSES):
@@ -69,17 +69,19 @@ def make_part(each: int, seed: int = 0) -> Part:
             waves.append(np.round(wave * 32767).astype(np.int16))
             labels.append(label)
     words = tuple("" if CLASSES[label] == SILENCE else CLASSES[label] for label in labels)
-    return Part(
+    return LabeledClips(
         np.stack(waves), np.array(labels), tuple(f"s{i}" for i in range(len(labels))), words
     )
 
 
 def noise():
-    return make_bank(coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
+    return make_dataset(make_coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
 
 
-def batches(recipe: ClassRecipe = PLAIN, speech: Pieces = NO_SPEECH) -> ClassBatches:
-    return ClassBatches(make_part(20), CLASSES, noise(), speech, SAMPLES, recipe)
+def batches(
+    train_config: ClassifierTrainConfig = PLAIN, speech: SpeechClips = NO_SPEECH
+) -> ClassificationBatches:
+    return ClassificationBatches(make_part(20), CLASSES, noise(), speech, SAMPLES, train_config)
 
 
 class TestBatches:
@@ -99,8 +101,10 @@ class TestBatches:
     def test_balance(self, balanced):
         part = make_part(20)
         # One clip of silence
-        rare = Part(part.samples[:61], part.labels[:61], part.speakers[:61], part.words[:61])
-        drawn = ClassBatches(
+        rare = LabeledClips(
+            part.samples[:61], part.labels[:61], part.speakers[:61], part.words[:61]
+        )
+        drawn = ClassificationBatches(
             rare,
             CLASSES,
             noise(),
@@ -116,7 +120,7 @@ class TestBatches:
         part = make_part(20)
         # One clip of the unknown.
         words = tuple("rare" if row == 40 else word for row, word in enumerate(part.words))
-        drawn = ClassBatches(
+        drawn = ClassificationBatches(
             replace(part, words=words),
             CLASSES,
             noise(),
@@ -129,17 +133,21 @@ class TestBatches:
 
     @pytest.mark.parametrize("odds", [0.5, 1.0, 3.0])
     def test_odds_of_unknown_words(self, odds):
-        drawn = batches(replace(PLAIN, batch=2000, unknown_odds=odds))[0]
+        drawn = batches(replace(PLAIN, batch=2000, unknown_weight=odds))[0]
         assert (drawn.label == 2).float().mean().item() == pytest.approx(
             odds / (odds + 3), abs=0.04
         )
 
     def test_unknown_holds_reversed_words_other_speech_and_other_words(self):
-        speech = Pieces(np.full((3, RATE), 77, np.int16), np.full((3, RATE), 55, np.int16))
-        recipe = replace(
-            PLAIN, reversed_fraction=0.3, running_fraction=0.4, alone_fraction=0.2, batch=2000
+        speech = SpeechClips(np.full((3, RATE), 77, np.int16), np.full((3, RATE), 55, np.int16))
+        train_config = replace(
+            PLAIN,
+            reversed_fraction=0.3,
+            other_speech_fraction=0.4,
+            isolated_fraction=0.2,
+            batch=2000,
         )
-        drawn = batches(recipe, speech)[0]
+        drawn = batches(train_config, speech)[0]
         unknown = drawn.clips[drawn.label == 2].numpy()
         words = {wave[::-1].tobytes() for wave in make_part(20).samples[:40]}
         assert np.mean([wave.tobytes() in words for wave in unknown]) == pytest.approx(
@@ -152,27 +160,31 @@ class TestBatches:
     def test_a_single_word_is_not_spliced_with_itself(self):
         part, classes = make_part(20), ("low", UNKNOWN, SILENCE)
         known = part.select(part.labels != 1)
-        alone = replace(known, labels=np.array([0, -1, 1, 2])[known.labels])
-        recipe = replace(PLAIN, spliced_fraction=1.0, shuffled_fraction=0.0, batch=200)
-        drawn = ClassBatches(alone, classes, noise(), NO_SPEECH, SAMPLES, recipe)[0]
-        theirs = {wave.tobytes() for wave in alone.samples[alone.labels == 1]}
+        isolated = replace(known, labels=np.array([0, -1, 1, 2])[known.labels])
+        train_config = replace(
+            PLAIN, cross_word_splice_fraction=1.0, shuffled_fraction=0.0, batch=200
+        )
+        drawn = ClassificationBatches(isolated, classes, noise(), NO_SPEECH, SAMPLES, train_config)[
+            0
+        ]
+        theirs = {wave.tobytes() for wave in isolated.samples[isolated.labels == 1]}
         assert {wave.tobytes() for wave in drawn.clips[drawn.label == 1].numpy()} <= theirs
 
     def test_known_words_of_another_data_set_are_that_word(self):
-        speech = Pieces(
+        speech = SpeechClips(
             NOTHING,
             NOTHING,
             np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16),
             ("low", "high"),
         )
-        drawn = batches(replace(PLAIN, elsewhere_fraction=0.4, batch=2000), speech)[0]
+        drawn = batches(replace(PLAIN, out_of_corpus_fraction=0.4, batch=2000), speech)[0]
         for label, sample in ((0, 33), (1, 44)):
             there = (drawn.clips == sample).all(1)
             assert there[drawn.label == label].float().mean().item() == pytest.approx(0.4, abs=0.07)
             assert not there[drawn.label != label].any()
 
     def test_fresh_silence_is_noise_at_any_level(self):
-        drawn = batches(replace(PLAIN, fresh_fraction=1.0, batch=400))[0]
+        drawn = batches(replace(PLAIN, random_silence_fraction=1.0, batch=400))[0]
         silent = drawn.clips[drawn.label == 3].float()
         levels = 20 * silent.square().mean(1).sqrt().clamp_min(1).log10()
         assert levels.max() - levels.min() > 30
@@ -180,18 +192,20 @@ class TestBatches:
         assert not any(wave.tobytes() in own for wave in drawn.clips[drawn.label == 3].numpy())
 
     def test_every_recording_of_noise_is_as_loud_as_the_others(self):
-        made = leveled(make_bank(tone(1.0, 500, 0.5), tone(1.0, 700, 0.001))).astype(float)
-        assert made[:RATE].std() == pytest.approx(NOISE_LEVEL, rel=0.01)
-        assert made[RATE:].std() == pytest.approx(NOISE_LEVEL, rel=0.05)
+        made = normalize_levels(make_dataset(tone(1.0, 500, 0.5), tone(1.0, 700, 0.001))).astype(
+            float
+        )
+        assert made[:RATE].std() == pytest.approx(NOISE_RMS, rel=0.01)
+        assert made[RATE:].std() == pytest.approx(NOISE_RMS, rel=0.05)
 
 
 class TestStrangers:
     @pytest.mark.parametrize("label", [0, 1])
     def test_mended_word_is_the_same_word_all_along(self, label):
         part = make_part(10)
-        strangers, rng = Strangers(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
+        strangers, rng = SyntheticUnknowns(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
         for _ in range(10):
-            wave = strangers.mended(label, rng).astype(float)
+            wave = strangers.splice_same_word(label, rng).astype(float)
             loud = np.flatnonzero(np.abs(wave) > 1000)
             for half in (wave[loud[0] : loud[0] + 1000], wave[loud[-1] - 1000 : loud[-1]]):
                 assert np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 == pytest.approx(
@@ -200,9 +214,9 @@ class TestStrangers:
 
     def test_spliced_word_begins_as_one_and_ends_as_the_other(self):
         part = make_part(10)
-        strangers, rng = Strangers(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
+        strangers, rng = SyntheticUnknowns(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
         for _ in range(10):
-            wave = strangers.spliced(rng).astype(float)
+            wave = strangers.splice_two_words(rng).astype(float)
             loud = np.flatnonzero(np.abs(wave) > 1000)
             halves = wave[loud[0] : loud[0] + 1000], wave[loud[-1] - 1000 : loud[-1]]
             pitches = [np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 for half in halves]
@@ -211,11 +225,11 @@ class TestStrangers:
 
     def test_settled_clip_has_the_level_and_the_room_of_a_known_word(self):
         part, rng = make_part(10), np.random.default_rng(0)
-        strangers = Strangers(part, np.arange(20), NO_SPEECH)
+        strangers = SyntheticUnknowns(part, np.arange(20), NO_SPEECH)
         clip = np.zeros(RATE, np.int16)
         clip[6000:10_000] = np.round(tone(0.25, 3000, 0.01) * 32767)
         for _ in range(10):
-            wave = strangers.settled(clip, rng).astype(float)
+            wave = strangers.match_room_tone(clip, rng).astype(float)
             room = np.concatenate([wave[:6000], wave[10_000:]])
             assert 0.8e-3 < room.std() / 32767 < 1.2e-3  # that of every clip of the part
             # As loud as one of its words.
@@ -227,27 +241,27 @@ class TestStrangers:
         ids=["silent", "click", "loudest"],
     )
     def test_anything_can_settle(self, clip):
-        wave = Strangers(make_part(10), np.arange(20), NO_SPEECH).settled(
+        wave = SyntheticUnknowns(make_part(10), np.arange(20), NO_SPEECH).match_room_tone(
             clip.astype(np.int16), np.random.default_rng(0)
         )
         assert (wave.shape, wave.dtype) == ((RATE,), np.int16)
         assert 10 < np.abs(wave.astype(float)).mean() < 25_000
 
     def test_batches_can_be_sent_to_workers_that_are_spawned(self):
-        sent = pickle.loads(pickle.dumps(batches(ClassRecipe(batch=16))))
+        sent = pickle.loads(pickle.dumps(batches(ClassifierTrainConfig(batch=16))))
         assert all(
             torch.equal(*pair)
-            for pair in zip(sent[3], batches(ClassRecipe(batch=16))[3], strict=True)
+            for pair in zip(sent[3], batches(ClassifierTrainConfig(batch=16))[3], strict=True)
         )
 
     def test_shuffled_word_is_made_of_pieces_of_known_ones(self):
         strangers, rng, pitches = (
-            Strangers(make_part(10), np.arange(20), NO_SPEECH),
+            SyntheticUnknowns(make_part(10), np.arange(20), NO_SPEECH),
             np.random.default_rng(0),
             [],
         )
         for _ in range(50):
-            wave = strangers.shuffled(rng).astype(float)
+            wave = strangers.shuffle_segments(rng).astype(float)
             loud = np.flatnonzero(np.abs(wave) > 300)
             pitches += [
                 np.abs(np.fft.rfft(wave[at : at + 1000])).argmax() * RATE / 1000
@@ -258,7 +272,9 @@ class TestStrangers:
 
     def test_backwards(self):
         part = make_part(3)
-        made = Strangers(part, np.array([4]), NO_SPEECH).backwards(np.random.default_rng(0))
+        made = SyntheticUnknowns(part, np.array([4]), NO_SPEECH).reverse_word(
+            np.random.default_rng(0)
+        )
         assert np.array_equal(made, part.samples[4, ::-1])
 
 
@@ -268,7 +284,7 @@ class TestCanvas:
     )
 
     def test_clip_lies_where_it_begins(self):
-        audio = canvas(self.clips, torch.tensor([100.0, 3000.0]), torch.ones(2), SAMPLES)
+        audio = place_clips(self.clips, torch.tensor([100.0, 3000.0]), torch.ones(2), SAMPLES)
         for row, start in zip(audio, (100, 3000), strict=True):
             assert not row[:start].any()
             assert not row[start + RATE :].any()
@@ -276,25 +292,25 @@ class TestCanvas:
 
     def test_shift_is_a_shift(self):
         first, second = (
-            canvas(self.clips, torch.full((2,), start), torch.ones(2), SAMPLES)
+            place_clips(self.clips, torch.full((2,), start), torch.ones(2), SAMPLES)
             for start in (1000.0, 1320.0)
         )
         assert torch.equal(first[:, : SAMPLES - 320], second[:, 320:])
 
     def test_clip_that_begins_before_the_audio_is_cut(self):
-        audio = canvas(self.clips, torch.full((2,), -500.0), torch.ones(2), SAMPLES)
+        audio = place_clips(self.clips, torch.full((2,), -500.0), torch.ones(2), SAMPLES)
         assert torch.equal(audio[:, : RATE - 500], self.clips[:, 500:].float() / 32768)
 
     @pytest.mark.parametrize("rate", [0.8, 1.25])
     def test_rate_moves_the_pitch_and_the_length(self, rate):
-        audio = canvas(self.clips, torch.zeros(2), torch.full((2,), rate), SAMPLES)
+        audio = place_clips(self.clips, torch.zeros(2), torch.full((2,), rate), SAMPLES)
         spectrum = torch.fft.rfft(audio[:, :12_000]).abs()
         pitch = spectrum.argmax(1) * RATE / 12_000
         torch.testing.assert_close(pitch, torch.tensor([440.0, 880.0]) * rate, rtol=0.01, atol=0)
         assert audio[:, round(RATE / rate) + 2 :].abs().max() == 0
 
     def test_centred(self):
-        loud = centred(self.clips, SAMPLES).abs() > 0
+        loud = center_clips(self.clips, SAMPLES).abs() > 0
         first, last = loud.int().argmax(1), SAMPLES - 1 - loud.flip(1).int().argmax(1)
         assert ((first + last - SAMPLES).abs() <= 4).all()
 
@@ -305,39 +321,53 @@ class TestLetters:
 
     SPELLED = {"low": [1, 2, 3], "high": [4]}  # noqa: RUF012
 
-    def drawn(self, recipe: ClassRecipe) -> ClassBatch:
-        return ClassBatches(
-            make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=self.SPELLED
+    def drawn(self, train_config: ClassifierTrainConfig) -> ClassificationBatch:
+        return ClassificationBatches(
+            make_part(20),
+            CLASSES,
+            noise(),
+            NO_SPEECH,
+            SAMPLES,
+            train_config,
+            phone_ids=self.SPELLED,
         )[0]
 
     def test_words_are_spelled_and_silence_is_nothing(self):
         batch = self.drawn(replace(PLAIN, batch=200))
         said = [
             tuple(row[:count].tolist()) if count >= 0 else None
-            for row, count in zip(batch.letters, batch.lengths, strict=True)
+            for row, count in zip(batch.phones, batch.lengths, strict=True)
         ]
         assert said == [
             {0: (1, 2, 3), 1: (4,), 2: None, 3: ()}[label] for label in batch.label.tolist()
         ]
 
-    @pytest.mark.parametrize("kind", ["reversed_fraction", "spliced_fraction", "shuffled_fraction"])
+    @pytest.mark.parametrize(
+        "kind", ["reversed_fraction", "cross_word_splice_fraction", "shuffled_fraction"]
+    )
     def test_what_is_made_up_cannot_be_spelled(self, kind):
-        spelled = {**self.SPELLED, UNKNOWN: [5]}
+        phone_ids = {**self.SPELLED, UNKNOWN: [5]}
         for fraction, expected in ((0.0, 1), (1.0, -1)):
-            recipe = replace(PLAIN, batch=100, **{"shuffled_fraction": 0.0, kind: fraction})
-            batch = ClassBatches(
-                make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES, recipe, spelled=spelled
+            train_config = replace(PLAIN, batch=100, **{"shuffled_fraction": 0.0, kind: fraction})
+            batch = ClassificationBatches(
+                make_part(20),
+                CLASSES,
+                noise(),
+                NO_SPEECH,
+                SAMPLES,
+                train_config,
+                phone_ids=phone_ids,
             )[0]
             assert set(batch.lengths[batch.label == 2].tolist()) == {expected}
 
     def test_a_mended_word_is_still_the_word(self):
-        batch = self.drawn(replace(PLAIN, batch=100, mended_fraction=1.0))
+        batch = self.drawn(replace(PLAIN, batch=100, same_word_splice_fraction=1.0))
         assert set(batch.lengths[batch.label == 0].tolist()) == {3}
 
     def test_the_lead_comes_before_all_else(self):
         lead, generator = 8000, torch.Generator()
         plain, later = (
-            ClassBatches(
+            ClassificationBatches(
                 make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES + some, PLAIN, lead=some
             )[0]
             for some in (0, lead)
@@ -348,14 +378,14 @@ class TestLetters:
         )
         assert not with_it[:, :lead].any()
         assert torch.equal(with_it[:, lead:], without)
-        assert torch.equal(centred(plain.clips, SAMPLES + lead, lead), with_it)
+        assert torch.equal(center_clips(plain.clips, SAMPLES + lead, lead), with_it)
 
 
 class TestIngredients:
     def test_plain_recipe_changes_nothing(self):
         batch = batches()[0]
         audio = heard(batch, torch.zeros(1, 8000), SAMPLES, PLAIN, torch.Generator().manual_seed(0))
-        assert torch.equal(audio, centred(batch.clips, SAMPLES))
+        assert torch.equal(audio, center_clips(batch.clips, SAMPLES))
 
     def test_some_clips_are_heard_in_rooms_through_microphones_and_in_noise(self):
         """Of the recipe that is used where nobody wishes otherwise; here a room has one echo."""
@@ -365,9 +395,11 @@ class TestIngredients:
         room[0, 0], room[0, RATE // 3] = 1.0, 0.5
         hum = torch.ones(400, RATE, dtype=torch.int16)
         made = batches()[0]._replace(clips=clips, start=torch.zeros(400), rate=torch.ones(400))
-        chance, recipe = torch.Generator(), ClassRecipe()
+        chance, train_config = torch.Generator(), ClassifierTrainConfig()
         both = [made._replace(noise=noise) for noise in (0 * hum, 1000 * hum)]
-        clean, noisy = (heard(each, room, RATE, recipe, chance.manual_seed(0)) for each in both)
+        clean, noisy = (
+            heard(each, room, RATE, train_config, chance.manual_seed(0)) for each in both
+        )
         sound, echo, rest = slice(RATE // 4), slice(RATE // 3, RATE // 2), slice(-RATE // 4, None)
         level = clean[:, sound].square().mean(1)
         in_room = clean[:, echo].square().mean(1) > 0.01 * level
@@ -381,8 +413,10 @@ class TestIngredients:
         assert 0.25 < filtered.float().mean() < 0.65
 
     def test_masks_are_stripes(self):
-        recipe = ClassRecipe(mel_masks=1, widest_mel_mask=5, time_masks=1, widest_time_mask=10)
-        made = masks(200, 40, 100, recipe, torch.Generator().manual_seed(0))
+        train_config = ClassifierTrainConfig(
+            mel_masks=1, max_mel_mask_bands=5, time_masks=1, max_time_mask_hops=10
+        )
+        made = draw_spec_masks(200, 40, 100, train_config, torch.Generator().manual_seed(0))
         hidden_mels, hidden_times = (made == 0).all(2).sum(1), (made == 0).all(1).sum(1)
         assert hidden_mels.max() == 5
         assert hidden_times.max() == 10
@@ -392,49 +426,53 @@ class TestIngredients:
 
     def test_mixing_keeps_the_sum_of_targets_and_follows_the_audio(self):
         targets = torch.eye(8)
-        audio, after = mixed(torch.eye(8), targets, 0.5, torch.Generator().manual_seed(0))
+        audio, after = apply_mixup(torch.eye(8), targets, 0.5, torch.Generator().manual_seed(0))
         torch.testing.assert_close(audio, after)
         torch.testing.assert_close(after.sum(1), torch.ones(8))
         assert (after.argmax(1) == targets.argmax(1)).all()  # its own part is never the smaller
         assert 0 < (after.max(1).values < 1).sum() < 8
 
     def test_pieces_of_speech_leave_out_pauses(self):
-        made, *_ = speech_pieces([make_bank(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]))])
+        made, *_ = cut_speech_clips(
+            [make_dataset(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]))]
+        )
         assert made.shape[1] == RATE
         assert (np.abs(made).max(1) > 10_000).all()
         assert 4 <= len(made) <= 7
 
     def test_what_is_shorter_than_a_piece_stands_in_the_middle_of_silence(self):
-        running, (made,), *_ = speech_pieces([make_bank(tone(0.5))])
-        assert not len(running)
+        continuous, (made,), *_ = cut_speech_clips([make_dataset(tone(0.5))])
+        assert not len(continuous)
         sound = np.flatnonzero(made)
         assert abs(sound[0] + sound[-1] - RATE) < 20
         assert sound[-1] - sound[0] == pytest.approx(RATE / 2, abs=20)
 
     def test_clips_in_folders_named_after_a_class_are_known(self):
-        bank = make_bank(tone(0.5), tone(0.25), tone(2.0))
-        bank = replace(
-            bank,
+        dataset = make_dataset(tone(0.5), tone(0.25), tone(2.0))
+        dataset = replace(
+            dataset,
             clips=tuple(
                 replace(clip, label=label)
-                for clip, label in zip(bank.clips, ("high", "hay", "low"), strict=True)
+                for clip, label in zip(dataset.clips, ("high", "hay", "low"), strict=True)
             ),
         )
-        found = speech_pieces([bank], CLASSES)
+        found = cut_speech_clips([dataset], CLASSES)
         assert found.words == ("high", "low")
-        assert (len(found.running), len(found.alone)) == (0, 1)
-        assert [np.ptp(np.flatnonzero(wave)) for wave in found.spoken] == pytest.approx(
+        assert (len(found.continuous), len(found.isolated)) == (0, 1)
+        assert [np.ptp(np.flatnonzero(wave)) for wave in found.out_of_corpus] == pytest.approx(
             [RATE / 2, RATE], abs=20
         )
 
     def test_a_snippet_is_as_long_as_a_word_and_stands_alone(self):
         strangers, rng = (
-            Strangers(
-                make_part(10), np.arange(20), Pieces(np.full((3, RATE), 9000, np.int16), NOTHING)
+            SyntheticUnknowns(
+                make_part(10),
+                np.arange(20),
+                SpeechClips(np.full((3, RATE), 9000, np.int16), NOTHING),
             ),
             np.random.default_rng(0),
         )
-        snippets = [np.flatnonzero(strangers.snippet(rng)) for _ in range(200)]
+        snippets = [np.flatnonzero(strangers.cut_snippet(rng)) for _ in range(200)]
         lengths = [(sound[-1] - sound[0]) / RATE for sound in snippets]
         assert 0.24 < min(lengths) < 0.3
         assert 0.75 < max(lengths) < 0.81
@@ -442,14 +480,14 @@ class TestIngredients:
         assert len({sound[0] for sound in snippets}) > 150
 
     def test_no_speech_gives_no_pieces(self):
-        assert [len(each) for each in speech_pieces([])] == [0, 0, 0, 0]
+        assert [len(each) for each in cut_speech_clips([])] == [0, 0, 0, 0]
 
 
 @pytest.fixture(scope="module")
 def protocol() -> Protocol:
     unseen = make_part(10, seed=5)
     keep = unseen.labels == 2
-    unseen = Part(
+    unseen = LabeledClips(
         unseen.samples[keep], unseen.labels[keep], unseen.speakers[:10], unseen.words[:10]
     )
     return Protocol(
@@ -467,43 +505,43 @@ def protocol() -> Protocol:
 @pytest.fixture(scope="module")
 def trained(protocol, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("classes") / "tones.onnx"
-    recipe = replace(
+    train_config = replace(
         PLAIN,
         epochs=6,
         steps_per_epoch=8,
         learning_rate=1e-2,
-        averaging=0.8,
+        ema_decay=0.8,
         noisy_fraction=0.3,
         snr_db=(10.0, 30.0),
     )
-    train.train(protocol, TINY, recipe, path, device=torch.device("cpu"), workers=0)
+    train.train(protocol, TINY, train_config, path, device=torch.device("cpu"), workers=0)
     return path
 
 
 class TestSorting:
     def test_it_learns(self, trained, protocol):
-        report = accuracy.judge(OnnxEngine(str(trained)), protocol)
+        report = accuracy.evaluate_classifier(OnnxEngine(str(trained)), protocol)
         assert report["sets"]["test"]["accuracy"] > 0.9
-        low, high = report["sets"]["test"]["accuracy, 95 %"]
+        low, high = report["sets"]["test"]["accuracy_interval"]
         assert low < report["sets"]["test"]["accuracy"] <= high
-        assert report["sets"]["unseen"]["unknown taken for a word"] < 0.2
+        assert report["sets"]["unseen"]["unknown_accepted"] < 0.2
         assert "60 clips" in accuracy.summary(report)
 
     def test_offline_exported_and_streamed_decide_alike(self, trained, protocol):
         network, engine = load_network(trained.with_suffix(".pt")), OnnxEngine(str(trained))
         offline, whole = (
             train.predict(network, protocol.test),
-            train.predict_streamed(engine, protocol.test),
+            train.predict_streaming(engine, protocol.test),
         )
         assert np.array_equal(
             whole,
-            train.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples),
+            train.predict_streaming(engine, protocol.test, 3 * engine.info.frame_samples),
         )
         assert np.array_equal(offline, whole)
         clip = protocol.test.samples[:1]
-        audio = centred(torch.from_numpy(clip), engine.info.past_samples).numpy()
+        audio = center_clips(torch.from_numpy(clip), engine.info.context_samples).numpy()
         state, audio = (
-            engine.silence(1),
+            engine.initial_state(1),
             np.pad(audio, ((0, 0), (-audio.shape[1] % engine.info.frame_samples, 0))),
         )
         for at in range(0, audio.shape[1], 1000):
@@ -524,15 +562,15 @@ class TestSorting:
 
     def test_held_out_speech_says_how_often_they_are_for_nothing(self, trained, protocol, tmp_path):
         # "low", which its folder does not say
-        speech = make_bank(*(make_part(1, seed).samples[0] / 32768 for seed in range(400)))
-        path, recipe = (
+        speech = make_dataset(*(make_part(1, seed).samples[0] / 32768 for seed in range(400)))
+        path, train_config = (
             tmp_path / "a.onnx",
-            replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8),
+            replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, ema_decay=0.8),
         )
         document = train.train(
             protocol,
             TINY,
-            recipe,
+            train_config,
             path,
             device=torch.device("cpu"),
             heldout_speech=[speech],
@@ -544,7 +582,7 @@ class TestSorting:
         without = OnnxEngine(str(trained)).info
         assert (without.document["calibration"]["hours"], document["events"]["threshold"][2:]) == (
             0,
-            (NEVER, NEVER),
+            (UNREACHABLE_THRESHOLD, UNREACHABLE_THRESHOLD),
         )
         # Or "low" would be heard all the time.
         assert document["events"]["threshold"][0] > without.events.threshold[0]
@@ -556,30 +594,30 @@ class TestSorting:
     def test_a_network_that_reads_decides_alike_everywhere_and_by_what_it_reads(
         self, protocol, tmp_path
     ):
-        path, letters = tmp_path / "reads.onnx", BLANK + LETTERS
-        recipe, sounds = (
-            replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, averaging=0.8),
+        path, phones = tmp_path / "reads.onnx", BLANK + PHONES
+        train_config, sounds = (
+            replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, ema_decay=0.8),
             {"low": ("lO",), "high": ("hI",)},
         )
         train.train(
             protocol,
-            replace(TINY, letters=letters),
-            recipe,
+            replace(TINY, phones=phones),
+            train_config,
             path,
             device=torch.device("cpu"),
             sounds=sounds,
             workers=0,
         )
         network, engine = load_network(path.with_suffix(".pt")), OnnxEngine(str(path))
-        words = train.lexicon_of(engine.info)
+        words = train.load_lexicon(engine.info)
         assert words.known == {"low": ("lO",), "high": ("hI",), UNKNOWN: (), SILENCE: ()}
         offline, whole = (
             train.predict(network, protocol.test, words),
-            train.predict_streamed(engine, protocol.test),
+            train.predict_streaming(engine, protocol.test),
         )
         assert np.array_equal(
             whole,
-            train.predict_streamed(engine, protocol.test, 3 * engine.info.frame_samples),
+            train.predict_streaming(engine, protocol.test, 3 * engine.info.frame_samples),
         )
         assert np.array_equal(offline, whole)
         assert (whole == protocol.test.labels).mean() > 0.75
@@ -589,19 +627,22 @@ class TestSorting:
 
     def test_where_no_class_can_be_pronounced_networks_do_not_read(self, protocol):
         warnings: list[str] = []
-        config = replace(TINY, letters=BLANK + LETTERS)
-        assert with_sounds(config, protocol, warnings.append) == (
+        config = replace(TINY, phones=BLANK + PHONES)
+        assert add_pronunciations(config, protocol, warnings.append) == (
             config,
             {"low": ("lO",), "high": ("hI",)},
         )
         others = replace(protocol, classes=("hey_you", "r2d2", UNKNOWN, SILENCE))
-        assert with_sounds(config, others, warnings.append) == (replace(config, letters=""), {})
+        assert add_pronunciations(config, others, warnings.append) == (
+            replace(config, phones=""),
+            {},
+        )
         assert warnings == [
             "words are told apart without regard to their sounds: none of them is an English word."
         ]
 
     def test_resumed_run_equals_one_that_was_not_stopped(self, protocol, tmp_path):
-        recipe = replace(PLAIN, epochs=3, steps_per_epoch=3, mixup=0.5, mel_masks=1)
+        train_config = replace(PLAIN, epochs=3, steps_per_epoch=3, mixup=0.5, mel_masks=1)
 
         def stop(entry: dict) -> None:
             if entry["epoch"] == 1:
@@ -609,39 +650,54 @@ class TestSorting:
 
         whole, parted = tmp_path / "whole.onnx", tmp_path / "parted.onnx"
         options = {"device": torch.device("cpu"), "workers": 0}
-        train.train(protocol, TINY, recipe, whole, **options)
+        train.train(protocol, TINY, train_config, whole, **options)
         with pytest.raises(KeyboardInterrupt):
-            train.train(protocol, TINY, recipe, parted, hooks=train.Hooks(epoch=stop), **options)
-        train.train(protocol, TINY, recipe, parted, resume=True, **options)
+            train.train(
+                protocol,
+                TINY,
+                train_config,
+                parted,
+                callbacks=train.Callbacks(epoch=stop),
+                **options,
+            )
+        train.train(protocol, TINY, train_config, parted, resume=True, **options)
         first, second = (
-            checkpoint.load(path.with_suffix(".pt"))["average"] for path in (whole, parted)
+            checkpoint.load(path.with_suffix(".pt"))["ema_network"] for path in (whole, parted)
         )
         assert all(torch.equal(first[name], second[name]) for name in first)
 
     @pytest.mark.parametrize(
         "change",
-        [{"train": make_part(40, seed=9)}, {"noise": make_bank(quiet(1.0))}],
+        [{"train": make_part(40, seed=9)}, {"noise": make_dataset(quiet(1.0))}],
         ids=["clips", "noise"],
     )
     def test_other_data_is_noticed_on_resume(self, trained, protocol, change):
         other = replace(protocol, **change)
-        recipe = ClassRecipe(**checkpoint.load(trained.with_suffix(".pt"))["recipe"])
+        train_config = ClassifierTrainConfig(
+            **checkpoint.load(trained.with_suffix(".pt"))["train_config"]
+        )
         with pytest.raises(DataError, match="other data"):
             train.train(
-                other, TINY, recipe, trained, device=torch.device("cpu"), resume=True, workers=0
+                other,
+                TINY,
+                train_config,
+                trained,
+                device=torch.device("cpu"),
+                resume=True,
+                workers=0,
             )
 
     def test_model_of_other_classes(self, trained, protocol):
         other = replace(protocol, classes=("low", "middle", UNKNOWN, SILENCE))
         with pytest.raises(DataError, match="middle"):
-            accuracy.judge(OnnxEngine(str(trained)), other)
+            accuracy.evaluate_classifier(OnnxEngine(str(trained)), other)
 
     def test_words_that_were_learned_are_not_unheard(self, trained, protocol):
-        assert "learned by" not in accuracy.summary(
-            accuracy.judge(OnnxEngine(str(trained)), protocol)
+        assert "trained_protocol" not in accuracy.summary(
+            accuracy.evaluate_classifier(OnnxEngine(str(trained)), protocol)
         )
         assert "the model learned by tones" in accuracy.summary(
-            accuracy.judge(OnnxEngine(str(trained)), replace(protocol, name="others"))
+            accuracy.evaluate_classifier(OnnxEngine(str(trained)), replace(protocol, name="others"))
         )
         unseen = replace(protocol, name="tones-unseen", held_out=("hum",))
         with pytest.raises(
@@ -651,7 +707,7 @@ class TestSorting:
                 "where they are among the unknown"
             ),
         ):
-            accuracy.judge(OnnxEngine(str(trained)), unseen)
+            accuracy.evaluate_classifier(OnnxEngine(str(trained)), unseen)
 
 
 @pytest.mark.parametrize("classes", [9, 12, 35])
@@ -659,27 +715,32 @@ class TestSorting:
 @pytest.mark.parametrize(("size", "most"), [("small", 100_000), ("large", 400_000)])
 def test_sizes_keep_their_promise(size, most, bands, classes):
     config = replace(
-        train.sorting_config(tuple(f"word{i}" for i in range(classes)), size),
+        train.make_classifier_config(tuple(f"word{i}" for i in range(classes)), size),
         band_channels=bands,
     )
     assert 0.7 * most < sum(p.numel() for p in ScanningCNN(config).parameters()) <= most
 
 
-@pytest.mark.parametrize("classes", [9, 12, train.MOST_READ, train.MOST_READ + 1])
+@pytest.mark.parametrize(
+    "classes", [9, 12, train.MAX_CLASSES_WITH_PHONES, train.MAX_CLASSES_WITH_PHONES + 1]
+)
 @pytest.mark.parametrize(
     ("size", "most", "name"),
-    [("small", 100_000, pretrained.BANDS), ("large", 400_000, pretrained.READER)],
+    [
+        ("small", 100_000, pretrained.ENCODER_CONV2D_FILE),
+        ("large", 400_000, pretrained.PHONE_RECOGNIZER_FILE),
+    ],
 )
 def test_sizes_keep_their_promise_where_they_read(size, most, name, classes):
     """And what reads begins with what its trunk can read."""
-    path = pretrained.shipped(name)
-    config = train.sorting_config(tuple(f"word{i}" for i in range(classes)), size, path)
-    assert bool(config.letters) is (classes <= train.MOST_READ)
-    network = with_trunk(config, path, 0)
+    path = pretrained.shipped_checkpoint(name)
+    config = train.make_classifier_config(tuple(f"word{i}" for i in range(classes)), size, path)
+    assert bool(config.phones) is (classes <= train.MAX_CLASSES_WITH_PHONES)
+    network = init_from_pretrained(config, path, 0)
     assert sum(p.numel() for p in network.parameters()) <= most
-    if config.letters:
+    if config.phones:
         assert torch.equal(
-            network.reading.weight, load_network(path).head.weight[: len(config.letters)]
+            network.phone_head.weight, load_network(path).head.weight[: len(config.phones)]
         )
 
 
@@ -687,10 +748,15 @@ def test_sizes_keep_their_promise_where_they_read(size, most, name, classes):
 def test_stem_is_that_of_the_trunk(bands, tmp_path):
     kinds = ("one", "two", "three"), ("yes", "no")
     of_others, own = (
-        replace(train.sorting_config(kind, "small"), band_channels=bands) for kind in kinds
+        replace(train.make_classifier_config(kind, "small"), band_channels=bands) for kind in kinds
     )
-    Run(of_others, ClassRecipe(), torch.device("cpu"), "").save(tmp_path / "trunk.pt")
-    assert train.sorting_config(kinds[1], "small", tmp_path / "trunk.pt") == own
-    begun, source = with_trunk(own, tmp_path / "trunk.pt", 0), load_network(tmp_path / "trunk.pt")
+    TrainState(of_others, ClassifierTrainConfig(), torch.device("cpu"), "").save(
+        tmp_path / "encoder.pt"
+    )
+    assert train.make_classifier_config(kinds[1], "small", tmp_path / "encoder.pt") == own
+    begun, source = (
+        init_from_pretrained(own, tmp_path / "encoder.pt", 0),
+        load_network(tmp_path / "encoder.pt"),
+    )
     assert torch.equal(begun.stem.conv.weight, source.stem.conv.weight)
     assert (begun.bands is None) is (bands == 0)

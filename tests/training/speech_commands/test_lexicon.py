@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from kws.training.phones.utterances import LETTERS
+from kws.training.phones.utterances import PHONES
 from kws.training.speech_commands import lexicon
-from kws.training.speech_commands.lexicon import Lexicon, encoded, log_probabilities, pronounced
+from kws.training.speech_commands.lexicon import (
+    Lexicon,
+    ctc_log_probabilities,
+    encode_phones,
+    look_up_pronunciations,
+)
 
 
 def random_letters(frames: int, clips: int = 3, seed: int = 0) -> np.ndarray:
     """log p [clips, frames, letters]."""
     generator = torch.Generator().manual_seed(seed)
     return (
-        (2 * torch.randn(clips, frames, 1 + len(LETTERS), generator=generator))
+        (2 * torch.randn(clips, frames, 1 + len(PHONES), generator=generator))
         .log_softmax(-1)
         .numpy()
     )
@@ -25,9 +30,9 @@ def random_letters(frames: int, clips: int = 3, seed: int = 0) -> np.ndarray:
 def written(text: str, frames: int, sure: float = 8.0) -> np.ndarray:
     """log p [1, frames, letters] of what was clearly read: its letters in their order, two frames
     each, blanks around."""
-    logits = torch.zeros(1, frames, 1 + len(LETTERS))
+    logits = torch.zeros(1, frames, 1 + len(PHONES))
     logits[:, :, 0] = sure
-    for first, letter in zip(range(frames - 40, frames, 3), encoded(text), strict=False):
+    for first, letter in zip(range(frames - 40, frames, 3), encode_phones(text), strict=False):
         logits[:, first : first + 2, 0] = 0.0
         logits[:, first : first + 2, letter] = sure
     return logits.log_softmax(-1).numpy()
@@ -41,29 +46,34 @@ def test_probabilities_are_the_sum_over_all_paths(said):
     def read(path: tuple[int, ...]) -> list[int]:
         return [letter for letter, _ in itertools.groupby(path) if letter]
 
-    paths = [path for path in itertools.product(range(3), repeat=5) if read(path) == encoded(said)]
+    paths = [
+        path for path in itertools.product(range(3), repeat=5) if read(path) == encode_phones(said)
+    ]
     expected = np.logaddexp.reduce(
         [sum(log_p[0, frame, letter] for frame, letter in enumerate(path)) for path in paths]
     )
-    assert log_probabilities(log_p, [said])[0, 0] == pytest.approx(expected, abs=1e-5)
+    assert ctc_log_probabilities(log_p, [said])[0, 0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_word_too_long_for_the_frames_is_impossible():
-    assert np.isneginf(log_probabilities(random_letters(3), ["hæpi"])).all()
+    assert np.isneginf(ctc_log_probabilities(random_letters(3), ["hæpi"])).all()
 
 
 def test_the_margin_is_what_a_word_is_ahead_of_the_best_other():
     words = Lexicon({"no": ("nO",), "yes": ("jɛs", "jæs"), "_unknown_": ()}, ("ɡO", "nW"))
-    log_p = random_letters(lexicon.FRAMES)
+    log_p = random_letters(lexicon.SCORED_FRAMES)
     single = {
-        said: log_probabilities(log_p, [said])[:, 0] for said in ("nO", "jɛs", "jæs", "ɡO", "nW")
+        said: ctc_log_probabilities(log_p, [said])[:, 0]
+        for said in ("nO", "jɛs", "jæs", "ɡO", "nW")
     }
     no, yes = single["nO"], np.maximum(single["jɛs"], single["jæs"])
     others = np.maximum(single["ɡO"], single["nW"])
     expected = np.stack(
         [no - np.maximum(yes, others), yes - np.maximum(no, others), np.zeros(3)], axis=1
     )
-    np.testing.assert_allclose(words.margins(log_p), np.clip(expected, *lexicon.MARGIN), atol=1e-4)
+    np.testing.assert_allclose(
+        words.margins(log_p), np.clip(expected, *lexicon.MARGIN_RANGE), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("said", "winner"), [("nO", 0), ("jɛs", 1), ("ɡO", 2), ("kwɪk", 2)])
@@ -71,32 +81,38 @@ def test_what_is_read_decides_where_scores_cannot(said, winner):
     """Of equal logits: the word that is read, and unknown where it is another word, or nothing like
     any of them."""
     words = Lexicon({"no": ("nO",), "yes": ("jɛs",), "_unknown_": ()}, ("ɡO", "kɪk"))
-    logits = words.weighed(np.zeros((1, 3)), written(said, 80))
+    logits = words.rescore(np.zeros((1, 3)), written(said, 80))
     assert logits.argmax() == winner
 
 
 def test_only_the_last_frames_are_read():
-    words, log_p = Lexicon({"no": ("nO",), "yes": ("jɛs",)}, ()), random_letters(lexicon.FRAMES)
+    words, log_p = (
+        Lexicon({"no": ("nO",), "yes": ("jɛs",)}, ()),
+        random_letters(lexicon.SCORED_FRAMES),
+    )
     before = np.concatenate([random_letters(30, seed=1), log_p], axis=1)
     assert np.array_equal(
-        words.weighed(np.zeros((3, 2)), before), words.weighed(np.zeros((3, 2)), log_p)
+        words.rescore(np.zeros((3, 2)), before), words.rescore(np.zeros((3, 2)), log_p)
     )
 
 
 def test_a_single_word_has_no_other_to_be_ahead_of():
     assert (
         not Lexicon({"no": ("nO",), "_unknown_": ()}, ())
-        .margins(random_letters(lexicon.FRAMES))
+        .margins(random_letters(lexicon.SCORED_FRAMES))
         .any()
     )
 
 
 def test_what_sounds_like_a_class_is_no_other_word():
     sounds = {"no": ("nO",), "know": ("nO",), "go": ("ɡO",), "two": ("tu",), "too": ("tu",)}
-    words = Lexicon.of(("no", "_unknown_"), sounds)
+    words = Lexicon.build(("no", "_unknown_"), sounds)
     assert (words.known, words.others) == ({"no": ("nO",), "_unknown_": ()}, ("ɡO", "tu"))
     assert Lexicon.from_dict(words.to_dict()) == words
 
 
 def test_pronounced():
-    assert pronounced(["no", "happy", "_silence_", "", "no"]) == {"no": ("nO",), "happy": ("hæpi",)}
+    assert look_up_pronunciations(["no", "happy", "_silence_", "", "no"]) == {
+        "no": ("nO",),
+        "happy": ("hæpi",),
+    }

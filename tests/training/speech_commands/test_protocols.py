@@ -15,9 +15,22 @@ import soundfile
 from sounds import RATE
 
 from kws.errors import DataError
-from kws.training.data.clips import BACKGROUND, Clip, find_clips, pack, part_of, read_bank
-from kws.training.data.splits import PARTS
-from kws.training.speech_commands.dataset import CLIP_SAMPLES, SILENCE, UNKNOWN, Part, read_part
+from kws.training.data.clips import (
+    BACKGROUND,
+    Clip,
+    assign_split,
+    find_clips,
+    load_clips,
+    pack_clips,
+)
+from kws.training.data.splits import SPLITS
+from kws.training.speech_commands.dataset import (
+    CLIP_SAMPLES,
+    SILENCE,
+    UNKNOWN,
+    LabeledClips,
+    load_split,
+)
 from kws.training.speech_commands.protocols import (
     COMMANDS,
     HELD_OUT,
@@ -26,7 +39,7 @@ from kws.training.speech_commands.protocols import (
     Protocol,
     load,
 )
-from kws.training.speech_commands.silence import pieces, stretch
+from kws.training.speech_commands.silence import cut_silence_clips, split_noise
 
 SEVEN = PROTOCOLS["pack-9"].words
 OTHERS = ("dog", "tree", "wow")
@@ -112,11 +125,11 @@ def v2_12(v2_folder) -> Protocol:
     return load("v2-12", v2_folder, warn=pytest.fail)
 
 
-def parts(protocol: Protocol) -> dict[str, Part]:
+def parts(protocol: Protocol) -> dict[str, LabeledClips]:
     return {"train": protocol.train, "validation": protocol.validation, "test": protocol.test}
 
 
-def spoken(part: Part) -> dict[int, str]:
+def spoken(part: LabeledClips) -> dict[int, str]:
     """Value of each spoken clip → its word."""
     chosen = np.array(part.words) != ""
     return dict(
@@ -132,7 +145,7 @@ def on_disk(folder: Path, words: Sequence[str]) -> dict[int, Clip]:
     }
 
 
-def silent(part: Part) -> np.ndarray:
+def silent(part: LabeledClips) -> np.ndarray:
     return part.samples[np.array(part.words) == ""]
 
 
@@ -147,8 +160,8 @@ def same(one: Protocol, other: Protocol) -> bool:
     )
 
 
-def _all(protocol: Protocol) -> list[Part]:
-    return [*parts(protocol).values(), *protocol.tests.values()]
+def _all(protocol: Protocol) -> list[LabeledClips]:
+    return [*parts(protocol).values(), *protocol.extra_test_sets.values()]
 
 
 class TestEveryProtocol:
@@ -210,7 +223,7 @@ class TestPack9:
 
     def test_parts_are_those_of_the_hash(self, pack9):
         for name, part in parts(pack9).items():
-            assert {part_of(speaker) for speaker in part.speakers if speaker} == {name}
+            assert {assign_split(speaker) for speaker in part.speakers if speaker} == {name}
 
     @pytest.mark.parametrize("part", ["train", "validation", "test"])
     def test_silence_is_as_much_as_the_mean_of_the_words(self, pack9, part):
@@ -231,7 +244,7 @@ class TestPack9:
         assert {
             value for value, word in spoken(pack9.train).items() if word not in SEVEN
         } == expected
-        assert pack9.tests == {}
+        assert pack9.extra_test_sets == {}
 
     def test_words_held_out_are_in_the_test_alone(self, pack_folder):
         unseen = load("pack-9-unseen", pack_folder, warn=pytest.fail)
@@ -243,8 +256,8 @@ class TestPack9:
             for value, clip in on_disk(pack_folder, HELD_OUT).items()
             if clip.part == "test"
         }
-        assert spoken(unseen.tests["unseen"]) == expected
-        assert set(unseen.tests["unseen"].labels.tolist()) == {7}
+        assert spoken(unseen.extra_test_sets["unseen"]) == expected
+        assert set(unseen.extra_test_sets["unseen"].labels.tolist()) == {7}
 
     def test_same_seed_same_set_and_another_seed_another(self, pack9, pack_folder):
         assert same(pack9, load("pack-9", pack_folder, warn=pytest.fail))
@@ -287,7 +300,7 @@ class TestPack9:
     )
     def test_hash_agrees_with_the_published_lists(self, part, speakers):
         """Speakers of testing_list.txt and validation_list.txt of version 0.02."""
-        assert {part_of(speaker) for speaker in speakers.split()} == {part}
+        assert {assign_split(speaker) for speaker in speakers.split()} == {part}
 
 
 class TestWords:
@@ -295,7 +308,7 @@ class TestWords:
         protocol = load("words", pack_folder, words=["tree", "go", "tree"], warn=pytest.fail)
         assert protocol.classes == ("tree", "go", UNKNOWN, SILENCE)
         assert {"go", "stop"} <= set(protocol.train.words)
-        assert protocol.tests == {}
+        assert protocol.extra_test_sets == {}
 
     def test_a_word_that_a_part_lacks_is_named(self, tmp_path):
         folder = write_folder(tmp_path, ("ja", "nein"), speakers=40)
@@ -320,14 +333,17 @@ class TestPublished:
             counts = np.bincount(part.labels, minlength=12)
             assert counts[10] == counts[11] == -(-counts[:10].sum() // 10)
         assert set(WORDS["0.02"]) == set(v2_12.train.words) - {""}
-        assert "testing_list.txt of version 0.02 with 10% unknown" in v2_12.reported
+        assert "testing_list.txt of version 0.02 with 10% unknown" in v2_12.test_set_description
 
     def test_thirty_five_have_neither_unknown_nor_silence(self, v2_folder):
         protocol = load("v2-35", v2_folder, warn=pytest.fail)
         assert protocol.classes == tuple(sorted(WORDS["0.02"])) and len(protocol.classes) == 35
         assert sum(map(len, parts(protocol).values())) == 35 * 16
         assert protocol.noise.seconds == pytest.approx(0.6 * 14)
-        assert (protocol.tests, protocol.reported) == ({}, "testing_list.txt of version 0.02")
+        assert (protocol.extra_test_sets, protocol.test_set_description) == (
+            {},
+            "testing_list.txt of version 0.02",
+        )
 
     def test_archive_is_the_test_set_that_is_reported(self, v2_folder, v2_12, tmp_path):
         archive = write_archive(tmp_path / "an archive")
@@ -336,25 +352,30 @@ class TestPublished:
         assert counts == {**dict.fromkeys(COMMANDS, 2), UNKNOWN: 3, SILENCE: 3}
         assert set(protocol.test.words) == {*COMMANDS, "backward", ""}
         assert set(protocol.test.speakers) == {"ffffffff", ""}
-        assert protocol.reported == "the official test archive (an archive)"
-        assert np.array_equal(protocol.tests["list"].samples, v2_12.test.samples)
+        assert protocol.test_set_description == "the official test archive (an archive)"
+        assert np.array_equal(protocol.extra_test_sets["list"].samples, v2_12.test.samples)
 
     def test_to_judge_the_test_alone_is_read(self, v2_folder, v2_12, tmp_path):
         archive = write_archive(tmp_path / "archive")
         whole, alone = (
             load("v2-12", v2_folder, test_archive=archive, wanted=each, warn=pytest.fail)
-            for each in (PARTS, ["test"])
+            for each in (SPLITS, ["test"])
         )
         assert (len(alone.train), len(alone.validation)) == (0, 0)
         assert np.array_equal(alone.test.samples, whole.test.samples)
-        assert np.array_equal(alone.tests["list"].samples, whole.tests["list"].samples)
+        assert np.array_equal(
+            alone.extra_test_sets["list"].samples, whole.extra_test_sets["list"].samples
+        )
 
     def test_archive_beside_the_folder_is_found(self, tmp_path):
         folder = write_folder(tmp_path / "speech_commands_v0.01", WORDS["0.01"], speakers=8)
         write_lists(folder)
         write_archive(tmp_path / "speech_commands_test_set_v0.01")
         protocol = load("v1-12", folder, warn=pytest.fail)
-        assert protocol.reported == "the official test archive (speech_commands_test_set_v0.01)"
+        assert (
+            protocol.test_set_description
+            == "the official test archive (speech_commands_test_set_v0.01)"
+        )
         assert "backward" not in protocol.train.words
 
     def test_speakers_that_archive_and_training_share_are_told(self, v2_folder, tmp_path):
@@ -457,7 +478,7 @@ class TestPart:
         ]
         for i, wave in enumerate(waves):
             soundfile.write(tmp_path / f"{i}.wav", wave, RATE)
-        part = read_part(
+        part = load_split(
             find_clips(tmp_path),
             np.zeros((0, CLIP_SAMPLES), np.int16),
             [tmp_path.name],
@@ -468,7 +489,7 @@ class TestPart:
             assert not row[len(wave) :].any()
 
     def test_selected_clips_keep_what_is_known_of_them(self):
-        part = Part(
+        part = LabeledClips(
             np.arange(3 * CLIP_SAMPLES).reshape(3, -1).astype(np.int16),
             np.array([0, 1, 2]),
             ("a", "b", ""),
@@ -484,7 +505,7 @@ class TestPart:
         (tmp_path / "yes" / "05x.wav").write_text("no sound")
         warnings = []
         silence = np.ones((2, CLIP_SAMPLES), np.int16)
-        part = read_part(find_clips(tmp_path), silence, ["yes", SILENCE], warn=warnings.append)
+        part = load_split(find_clips(tmp_path), silence, ["yes", SILENCE], warn=warnings.append)
         assert part.speakers == (*(f"{i:02d}" for i in range(18)), "", "")
         assert part.labels.tolist() == [0] * 18 + [1] * 2
         assert part.samples[:, 0].all() and np.array_equal(part.samples[18:], silence)
@@ -496,7 +517,7 @@ class TestPart:
         write_clip(tmp_path / "good.wav")
         (tmp_path / "bad.wav").write_text("no sound")
         with pytest.raises(DataError, match=r"1 of 2 clips cannot be used, the first: .*bad\.wav"):
-            read_part(
+            load_split(
                 find_clips(tmp_path),
                 np.zeros((0, CLIP_SAMPLES), np.int16),
                 [tmp_path.name],
@@ -505,7 +526,7 @@ class TestPart:
 
 
 class TestSilence:
-    ramp = pack(
+    ramp = pack_clips(
         [Clip(Path(f"{i}.wav"), BACKGROUND, str(i)) for i in range(2)],
         [
             np.arange(-32_000, 32_000).astype(np.int16),
@@ -515,22 +536,22 @@ class TestSilence:
 
     def test_stretches_are_the_whole_in_three(self, tmp_path):
         write_noise(tmp_path, (5.0, 7.3))
-        noises = read_bank(find_clips(tmp_path), warn=pytest.fail)
-        cut = [stretch(noises, part) for part in ("train", "validation", "test")]
+        noises = load_clips(find_clips(tmp_path), warn=pytest.fail)
+        cut = [split_noise(noises, part) for part in ("train", "validation", "test")]
         for i in range(2):
-            assert np.array_equal(np.concatenate([bank[i] for bank in cut]), noises[i])
+            assert np.array_equal(np.concatenate([dataset[i] for dataset in cut]), noises[i])
             np.testing.assert_allclose(
-                [len(bank[i]) / len(noises[i]) for bank in cut], [0.6, 0.2, 0.2], atol=1e-4
+                [len(dataset[i]) / len(noises[i]) for dataset in cut], [0.6, 0.2, 0.2], atol=1e-4
             )
 
     @pytest.mark.parametrize("number", [0, 1, 5, 400])
     def test_pieces_are_one_second_of_one_recording(self, number):
-        found = pieces(self.ramp, number, np.random.default_rng(0), Path())
+        found = cut_silence_clips(self.ramp, number, np.random.default_rng(0), Path())
         assert found.shape == (number, CLIP_SAMPLES) and found.dtype == np.int16
         assert (np.diff(found.astype(int), axis=1) == 1).all()
 
     def test_pieces_cover_all_there_is(self):
-        found = pieces(self.ramp, 400, np.random.default_rng(0), Path())
+        found = cut_silence_clips(self.ramp, 400, np.random.default_rng(0), Path())
         starts = np.sort(found[:, 0].astype(int))
         assert np.diff(starts).max() < 3 * 49_000 / 400
         assert starts[0] < -31_500 and starts[-1] > 15_500
