@@ -156,7 +156,7 @@ class LogMel(nn.Module):
         )
         self.register_buffer("window", torch.hann_window(n), persistent=False)
         self.register_buffer(
-            "mel_of_parts",
+            "mel_real_imaginary",
             torch.tensor(mel.repeat(2, axis=1).T.copy(), dtype=torch.float32),
             persistent=False,
         )
