@@ -1,7 +1,7 @@
 """The argument for scanning, shown with the network of kws: writes scanning.png beside itself,
 prints the numbers of scanning.md.
 
-    python docs/scanning.py
+    python docs/explanation/scanning.py
 
 The "word" is made here: two gliding syllables, A then B, in noise. What is not the word is nearly
 so: A, B, or B then A. While training, the word always stands near the middle of its clip.
