@@ -1,6 +1,6 @@
 """What reads recordings best: PyAV, libsndfile, miniaudio or the ffmpeg program, by time and size.
 
-    python benchmarks/decoders.py --out docs/decoders.json
+    python benchmarks/decoders.py --out docs/results/decoders.json
 
 Encodes the shipped recordings, repeated to 15 minutes of 44.1 kHz stereo (Opus 48 kHz), and decodes
 them with each decoder in turns: CPU seconds, the median of three rounds, processes of ffmpeg

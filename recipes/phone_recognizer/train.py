@@ -12,7 +12,7 @@ DATA holds one folder a set of recordings. Learned from are the training speaker
 known what is said, and spoken nonsense and single words; noise is esc10. Not learned from:
 wake_words, and the six words of Speech Commands that protocol pack-9-unseen holds out, so that both
 can judge. Validated by the other readers of librispeech. The trunks that come with kws were made by
-earlier states of this program (docs/training.md).
+earlier states of this program (docs/explanation/phone-pretraining.md).
 """
 
 import argparse

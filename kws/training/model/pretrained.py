@@ -29,7 +29,7 @@ ENCODER_FILE, ENCODER_CONV2D_FILE, PHONE_RECOGNIZER_FILE = (
     "encoder_conv2d.pt",
     "phone_recognizer.pt",
 )  # that come with kws
-# Of this reader; how they were chosen: docs/reader.md, docs/detectors.md.
+# Of this reader; how they were chosen: docs/explanation/verifier.md.
 DEFAULT_FUSION = Fusion(scale=3.0, ceiling=-2.5, floor=-4.0)
 # For words that it reads well: what is not read perfectly counts.
 STRICT_FUSION = Fusion(scale=1.5, ceiling=0.0, floor=-4.0)

@@ -80,7 +80,7 @@ class TestTwoProcesses:
 
     def test_a_network_of_full_size_loses_as_much_in_its_first_step(self, shared, tmp_path):
         """After that AdamW makes steps of what is nothing but rounding in so many
-        weights (docs/training.md)."""
+        weights (docs/explanation/training-objective.md)."""
         one, two = small().run(tmp_path / "one.pt"), checkpoint.load(shared.folder / "small.pt")
         assert one.history[0]["loss"] == pytest.approx(two["history"][0]["loss"], abs=1e-4)
 

@@ -21,9 +21,9 @@ LARGER = {"mels": 40, "channels": 48, "kernels": (7, 9, 11)}
 
 
 def load_page() -> ModuleType:
-    """The script behind docs/scanning.md."""
+    """The script behind docs/explanation/scanning.md."""
     spec = importlib.util.spec_from_file_location(
-        "scanning", Path(__file__).parents[3] / "docs" / "scanning.py"
+        "scanning", Path(__file__).parents[3] / "docs" / "explanation" / "scanning.py"
     )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
