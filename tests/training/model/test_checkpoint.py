@@ -151,9 +151,9 @@ def test_truncated_file_is_refused(fraction, tmp_path):
 @pytest.mark.parametrize(
     "value",
     [
-        {"format": 0},
-        {"format": 2},
-        {"format": "1"},
+        {"format": checkpoint.FORMAT - 1},
+        {"format": checkpoint.FORMAT + 1},
+        {"format": str(checkpoint.FORMAT)},
         {"model_state_dict": {}},
         {},
         [1, 2],
