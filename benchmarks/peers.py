@@ -216,7 +216,9 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
     """
     from people import SNRS_DB, SPEECH
 
-    from kws.training.data.clips import BACKGROUND, find_clips, find_endpoints, load_clips
+    from kws.audio.endpoints import find_endpoints
+    from kws.training.data.clips import BACKGROUND, find_clips
+    from kws.training.data.dataset import load_clips
     from kws.training.evaluate.scored_words import concatenate_clips, embed_in_noise
 
     decoder = _listening(names)

@@ -26,17 +26,12 @@ import time
 import numpy as np
 import torch
 
+from kws.audio.endpoints import find_endpoints
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.model_file import FORMAT
 from kws.synth.phrase import folder_name
-from kws.training.data.clips import (
-    BACKGROUND,
-    Clip,
-    ClipDataset,
-    find_clips,
-    find_endpoints,
-    load_clips,
-)
+from kws.training.data.clips import BACKGROUND, Clip, find_clips
+from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.detection.from_text import WORDS, SynthConfig, spoken
 from kws.training.detection.train import Callbacks, train
@@ -136,17 +131,22 @@ def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> No
         spoken_folder(args.out, speech.name, args.seed),
         negatives=tuple(args.data / name for name in SPEECH),
         background=tuple(args.data / name for name in NOISE),
-        recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),
-        mine=tuple(args.data / name for name in SPEECH) if args.mine else (),
+        own_recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),
+        hard_negatives=tuple(args.data / name for name in SPEECH) if args.mine else (),
     )
     folders = spoken(speech, folders, log=print, warn=print)
     minutes = [(time.perf_counter() - began) / 60]
-    keyword_data = load_keyword_data([speech.name], folders, warn=lambda text: None)
     train_config = TrainConfig(
         epochs=args.epochs,
         learning_rate=args.learning_rate,
         mixed_precision=mixed_precision(),
         seed=args.seed,
+    )
+    keyword_data = load_keyword_data(
+        [speech.name],
+        folders,
+        max_word_seconds=train_config.max_word_seconds,
+        warn=lambda text: None,
     )
     config = NetworkConfig(
         (speech.name,), band_channels=band_channels(args.init_from), **SIZES[args.size]
@@ -234,7 +234,7 @@ def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: st
     found = {snr_db: _score_clips(engine, words, snr_db) for snr_db in SNRS_DB}
     own = int(np.searchsorted(CURVE_THRESHOLDS, engine.info.events.threshold[0]))
     near = [
-        clip for clip in find_clips(spoken / WORDS) if clip.label != name and clip.part == "test"
+        clip for clip in find_clips(spoken / WORDS) if clip.label != name and clip.split == "test"
     ]
     clips = [
         clip
@@ -243,7 +243,7 @@ def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: st
         if clip.label not in (name, BACKGROUND)
     ]
     heard, others = (
-        _count_alarms(engine, [clip for clip in clips if (clip.part == "train") is learned_])
+        _count_alarms(engine, [clip for clip in clips if (clip.split == "train") is learned_])
         for learned_ in (True, False)
     )
     everything = heard[0] + others[0], heard[1] + others[1]

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from kws.training.augment.waveform import simulate_room_responses
+from kws.training.augment.rooms import simulate_room_responses
 from kws.training.fit.trainer import TrainState, mixed_precision
 from kws.training.model.network import SIZES
 from kws.training.speech_commands import protocols

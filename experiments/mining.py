@@ -29,8 +29,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from kws.audio.endpoints import find_endpoints
 from kws.runtime.engine import OnnxEngine
-from kws.training.data.clips import BACKGROUND, ClipDataset, find_clips, find_endpoints, load_clips
+from kws.training.data.clips import BACKGROUND, find_clips
+from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.detection.train import Callbacks, train
 from kws.training.detection.two_stage import second_round_config, train_two_stage
@@ -108,10 +110,12 @@ def train_arm(data: pathlib.Path, path: pathlib.Path, word: str, arm: Arm, seed:
     folders = DataFolders(
         data / "speech_commands",
         negatives=other if arm.heard else (),
-        mine=other if arm.mined else (),
+        hard_negatives=other if arm.mined else (),
     )
-    keyword_data = load_keyword_data([word], folders, warn=print)
     train_config = replace(FIRST, seed=seed)
+    keyword_data = load_keyword_data(
+        [word], folders, max_word_seconds=train_config.max_word_seconds, warn=print
+    )
     if not arm.mined:
         train_config = replace(
             train_config, epochs=FIRST.epochs + second_round_config(FIRST).epochs
@@ -189,10 +193,10 @@ def _heldout(data: pathlib.Path, word: str, part: str) -> tuple[ClipDataset, lis
     clips = [
         clip
         for clip in find_clips(data / "speech_commands")
-        if clip.part == part and clip.label != BACKGROUND
+        if clip.split == part and clip.label != BACKGROUND
     ]
     speech = [
-        clip for name in OTHER_SPEECH for clip in find_clips(data / name) if clip.part == part
+        clip for name in OTHER_SPEECH for clip in find_clips(data / name) if clip.split == part
     ]
     words, others = (
         [clip for clip in clips if (clip.label == word) == wanted] for wanted in (True, False)

@@ -27,10 +27,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from kws.audio.endpoints import find_endpoints
 from kws.audio.recordings import SAMPLE_RATE
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.postprocess import Scores
-from kws.training.data.clips import ClipDataset, find_clips, find_endpoints, load_clips
+from kws.training.data.clips import find_clips
+from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import (
     DataFolders,
     KeywordData,
@@ -71,7 +73,10 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     others = tuple(args.data / name for name in OTHER_SPEECH)
     keyword_data = load_keyword_data(
-        WORDS, DataFolders(args.data / "speech_commands", negatives=others), warn=print
+        WORDS,
+        DataFolders(args.data / "speech_commands", negatives=others),
+        max_word_seconds=RECIPE.max_word_seconds,
+        warn=print,
     )
     if args.judge:
         held_out_speech = load_clips(find_clips(args.data / HELD_OUT_SPEECH), warn=print)

@@ -31,8 +31,8 @@ from people import NOISE, PHRASES, SPEECH, THRESHOLDS, judge, spoken_folder
 from kws.runtime.engine import OnnxEngine
 from kws.synth.render import read_manifest
 from kws.training.augment import waveform
-from kws.training.augment.mixer import NegativeSource
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
+from kws.training.data.sources import NegativeSource
 from kws.training.detection.from_text import IN_CONTEXT, SENTENCES, WORDS, SynthConfig, spoken
 from kws.training.detection.train import Callbacks, train
 from kws.training.fit.trainer import TrainConfig, mixed_precision
@@ -99,7 +99,6 @@ def run(args: argparse.Namespace, speech: SynthConfig, change: Change, path: pat
     )
     everything = spoken(speech, folders, log=print, warn=print)
     chosen = replace(everything, excluded=everything.excluded | _unheard(folders.data, change))
-    keyword_data = with_share(load_keyword_data([speech.name], chosen, warn=print), change.share)
     settings = {
         "epochs": args.epochs,
         "mixed_precision": mixed_precision(),
@@ -107,6 +106,10 @@ def run(args: argparse.Namespace, speech: SynthConfig, change: Change, path: pat
         **change.train_config,
     }
     train_config = TrainConfig(**settings)
+    keyword_data = load_keyword_data(
+        [speech.name], chosen, max_word_seconds=train_config.max_word_seconds, warn=print
+    )
+    keyword_data = with_share(keyword_data, change.share)
     config = NetworkConfig(
         (speech.name,), band_channels=band_channels(args.init_from), **SIZES["small"]
     )

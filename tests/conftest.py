@@ -114,10 +114,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
     folder = tmp_path_factory.mktemp("tones")
     data = write_tone_folder(folder / "data")
-    keyword_data = load_keyword_data(["rise"], DataFolders(data), warn=lambda text: None)
     config = NetworkConfig(("rise",), channels=16, kernels=(7, 9, 9))
     train_config = TrainConfig(
         epochs=3, steps_per_epoch=120, batch=32, clip_seconds=1.6, learning_rate=6e-3, ema_decay=0.9
+    )
+    keyword_data = load_keyword_data(
+        ["rise"],
+        DataFolders(data),
+        max_word_seconds=train_config.max_word_seconds,
+        warn=lambda text: None,
     )
     epochs: list[dict] = []
     path = folder / "models" / "rise.onnx"

@@ -12,14 +12,10 @@ from sounds import RATE, make_dataset, quiet, tone
 
 from kws.errors import DataError, KwsError
 from kws.training import distributed
-from kws.training.augment.mixer import (
-    ExampleMixer,
-    NegativeSource,
-    aligned_word,
-    make_coloured_noise,
-    unaligned_word,
-)
-from kws.training.augment.waveform import simulate_room_responses
+from kws.training.augment.mixer import ExampleMixer
+from kws.training.augment.rooms import simulate_room_responses
+from kws.training.data.noise import make_coloured_noise
+from kws.training.data.sources import NegativeSource, aligned_word, unaligned_word
 from kws.training.detection.train import detection_objective
 from kws.training.fit.trainer import Objective, TrainConfig, TrainState, fit
 from kws.training.model import checkpoint

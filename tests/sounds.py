@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.training.data.clips import Clip, ClipDataset, pack_clips
+from kws.training.data.clips import Clip
+from kws.training.data.dataset import ClipDataset, pack_clips
 
 RATE = 16_000
 

@@ -23,8 +23,8 @@ import torch
 from pack9 import hold_out_half, load_training_data, measure_false_accepts
 
 from kws.runtime.engine import OnnxEngine
-from kws.training.augment.mixer import make_coloured_noise
 from kws.training.augment.waveform import add_noise
+from kws.training.data.noise import make_coloured_noise
 from kws.training.fit import trainer
 from kws.training.fit.trainer import TrainConfig
 from kws.training.model.pretrained import init_from_pretrained

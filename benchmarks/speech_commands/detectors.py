@@ -24,11 +24,13 @@ import re
 import numpy as np
 import torch
 
+from kws.audio.endpoints import find_endpoints
 from kws.audio.recordings import SAMPLE_RATE
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.spotter import Spotter
 from kws.synth.confusables import pronunciations
-from kws.training.data.clips import Clip, find_clips, find_endpoints, load_clips
+from kws.training.data.clips import Clip, find_clips
+from kws.training.data.dataset import load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.detection.train import Callbacks
 from kws.training.detection.two_stage import first_round_path, train_two_stage
@@ -102,9 +104,8 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
         args.data / "speech_commands",
         negatives=others,
         background=(args.data / "esc10",),
-        mine=others,
+        hard_negatives=others,
     )
-    keyword_data = load_keyword_data(PACK_WORDS, folders, warn=print)
     config = NetworkConfig(
         PACK_WORDS, band_channels=band_channels(args.init_from), **SIZES[args.size]
     )
@@ -113,6 +114,9 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
         learning_rate=args.learning_rate,
         mixed_precision=mixed_precision(),
         seed=args.seed,
+    )
+    keyword_data = load_keyword_data(
+        PACK_WORDS, folders, max_word_seconds=train_config.max_word_seconds, warn=print
     )
     resume = first_round_path(path).with_suffix(".pt").exists()
     start = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
@@ -125,7 +129,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
 def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
     speech = [clip for name in SPEECH for clip in find_clips(data / name)]
     learned, others = (
-        [clip for clip in speech if (clip.part == "train") is wish] for wish in (True, False)
+        [clip for clip in speech if (clip.split == "train") is wish] for wish in (True, False)
     )
     others += [clip for name in CONTAINING.values() for clip in find_clips(data / name)]
     spotter, bar = Spotter(engine, engine.info.events), progress("other speech", "recording")
@@ -137,7 +141,7 @@ def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
         {"all speech": heard[0] + heard[1], "speech of others": heard[1]},
         _recordings_saying(data),
     )
-    clips = [clip for clip in find_clips(data / "speech_commands") if clip.part == part]
+    clips = [clip for clip in find_clips(data / "speech_commands") if clip.split == part]
     found = {
         word: _score_clips(engine, number, [clip for clip in clips if clip.label == word])
         for number, word in enumerate(PACK_WORDS)

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from kws.runtime.engine import OnnxEngine
-from kws.training.data.clips import ClipDataset, find_clips, load_clips
+from kws.training.data.clips import find_clips
+from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.detection.train import Callbacks
 from kws.training.fit.trainer import mixed_precision
 from kws.training.model.network import SIZES
@@ -233,9 +234,9 @@ def load_training_data(data: pathlib.Path) -> dict[str, list[ClipDataset]]:
     print("other speech:", *(folder.name for folder in present_folders), flush=True)
     speech = [load_clips(find_clips(folder), warn=print) for folder in present_folders]
     return {
-        "other_speech": [dataset.select(lambda clip: clip.part == "train") for dataset in speech],
+        "other_speech": [dataset.select(lambda clip: clip.split == "train") for dataset in speech],
         "heldout_speech": [
-            dataset.select(lambda clip: clip.part == "validation") for dataset in speech
+            dataset.select(lambda clip: clip.split == "validation") for dataset in speech
         ],
         "background": [load_clips(find_clips(data / name), warn=print) for name in NOISE],
     }

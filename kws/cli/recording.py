@@ -88,7 +88,7 @@ def run(options: RecordOptions, prompt: Prompt | None) -> list[Path]:
 
 def check_take(samples: np.ndarray) -> Take:
     """Samples [n] (16 kHz) trimmed to the word in them, and what is wrong with them."""
-    from kws.training.data.clips import find_endpoints  # numpy alone
+    from kws.audio.endpoints import find_endpoints
 
     if len(samples) < _MIN_WORD_SECONDS * SAMPLE_RATE or np.abs(samples).max() < 1e-4:
         return Take(samples, "nothing was heard. Is the microphone muted?")

@@ -27,16 +27,10 @@ import torch
 from kws.audio.recordings import SAMPLE_RATE
 from kws.synth.pronunciation import sounds
 from kws.synth.render import read_manifest
-from kws.training.augment.waveform import simulate_room_responses
-from kws.training.data.clips import (
-    BACKGROUND,
-    Clip,
-    ClipDataset,
-    assign_split,
-    find_clips,
-    load_clips,
-    pack_clips,
-)
+from kws.training.augment.rooms import make_rooms
+from kws.training.data.clips import BACKGROUND, Clip, find_clips
+from kws.training.data.dataset import ClipDataset, load_clips, pack_clips
+from kws.training.data.splits import assign_split
 from kws.training.detection.train import Callbacks
 from kws.training.fit.trainer import TrainConfig, mixed_precision
 from kws.training.model import checkpoint
@@ -119,7 +113,7 @@ def main() -> None:
     objective.train(
         UtteranceDataset(sources, noises, seed=train_config.seed, **shape),
         heldout,
-        torch.from_numpy(simulate_room_responses(400, np.random.default_rng(0))),
+        torch.from_numpy(make_rooms()),
         train_config,
         config,
         args.out,
@@ -189,7 +183,7 @@ def commands(data: pathlib.Path, weight: float, keep: Callable[[str], bool]) -> 
     clips = [
         clip
         for clip in find_clips(data / "speech_commands")
-        if keep(clip.label) and clip.label != BACKGROUND and clip.part == "train"
+        if keep(clip.label) and clip.label != BACKGROUND and clip.split == "train"
     ]
     return named(load_clips(clips, warn=print), weight)
 
@@ -207,7 +201,7 @@ def labelled(data: pathlib.Path, weight: float) -> list[Utterances]:
     honk = [clip for clip in find_clips(data / "honk") if clip.label == "anserini"]
     datasets = [
         load_clips(
-            [clip for clip in clips if clip.part == "train"],
+            [clip for clip in clips if clip.split == "train"],
             max_seconds=2.5,
             max_unreadable_fraction=1.0,
             warn=lambda text: None,

@@ -21,7 +21,7 @@ from evaluate import negatives_of, noises_of, placed, score_negatives
 from train import WORD, read, unpack
 
 from kws import Spotter
-from kws.training.augment.mixer import aligned_word
+from kws.training.data.sources import aligned_word
 from kws.training.evaluate.calibrate_command import copy_with_document
 from kws.training.evaluate.matching import alarm_counts, hits
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS

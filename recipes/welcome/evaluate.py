@@ -26,8 +26,9 @@ from train import NEGATIVES, WORD, is_learned, read, unpack
 from kws import Spotter
 from kws.runtime.engine import Engine
 from kws.runtime.postprocess import EventSettings, Scores
-from kws.training.augment.mixer import aligned_word
-from kws.training.data.clips import BACKGROUND, ClipDataset, concatenate_datasets
+from kws.training.data.clips import BACKGROUND
+from kws.training.data.dataset import ClipDataset, concatenate_datasets
+from kws.training.data.sources import aligned_word
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import THRESHOLDS, lowest_threshold_within
 from kws.training.evaluate.scored_words import Trial

@@ -11,8 +11,8 @@ import pathlib
 import numpy as np
 import soundfile
 
-from kws.training.augment.mixer import make_coloured_noise
-from kws.training.data.clips import find_endpoints
+from kws.audio.endpoints import find_endpoints
+from kws.training.data.noise import make_coloured_noise
 
 RATE = 16_000
 # (kind/phrase, number of the clip among those of the phrase, seconds of pause before it). Kind

@@ -24,17 +24,11 @@ import torch
 
 from kws import Spotter
 from kws.synth.confusables import pronunciations
-from kws.training.augment.mixer import NegativeSource, aligned_word, unaligned_word
-from kws.training.augment.waveform import simulate_room_responses, trim_room_responses
-from kws.training.data.clips import (
-    BACKGROUND,
-    Clip,
-    ClipDataset,
-    concatenate_datasets,
-    find_clips,
-    load_clips,
-)
+from kws.training.augment.rooms import trim_room_responses
+from kws.training.data.clips import BACKGROUND, Clip, find_clips
+from kws.training.data.dataset import ClipDataset, concatenate_datasets, load_clips
 from kws.training.data.keyword_data import KeywordData
+from kws.training.data.sources import NegativeSource, aligned_word, unaligned_word
 from kws.training.detection.train import Callbacks
 from kws.training.detection.two_stage import train_two_stage
 from kws.training.evaluate import scored_words
@@ -151,10 +145,6 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> KeywordData:
         lambda clip: clip.label != BACKGROUND
     )
     responses = room_and_noise.select(lambda clip: clip.label == "rir")
-    rooms = [
-        simulate_room_responses(400, np.random.default_rng(0)),
-        trim_room_responses(list(responses)),
-    ]
     negatives = [
         NegativeSource(dataset.select(is_learned), NEGATIVES[name])
         for name, dataset in speech.items()
@@ -172,7 +162,7 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> KeywordData:
         noises=concatenate_datasets(noises),
         heldout_words=(aligned_word(WORD, read(spoken / "validation" / "word")),),
         heldout_negatives=tuple(dataset.select(is_validation) for dataset in speech.values()),
-        rooms=torch.from_numpy(np.concatenate(rooms)),
+        recorded_rooms=trim_room_responses(list(responses)),
         hard_negatives=tuple(
             clip for dataset in speech.values() for clip in dataset.clips if is_learned(clip)
         ),
@@ -180,11 +170,11 @@ def gather(data: pathlib.Path, spoken: pathlib.Path) -> KeywordData:
 
 
 def is_learned(clip: Clip) -> bool:
-    return clip.label not in HELD_OUT_PHRASES and clip.part == "train"
+    return clip.label not in HELD_OUT_PHRASES and clip.split == "train"
 
 
 def is_validation(clip: Clip) -> bool:
-    return clip.label in HELD_OUT_PHRASES or clip.part == "validation"
+    return clip.label in HELD_OUT_PHRASES or clip.split == "validation"
 
 
 def read(folder: pathlib.Path) -> ClipDataset:

@@ -14,7 +14,8 @@ from conftest import RATE, write_tone_folder
 
 from kws import Spotter
 from kws.cli.main import main
-from kws.training.data.clips import assign_split, find_clips
+from kws.training.data.clips import find_clips
+from kws.training.data.splits import assign_split
 from kws.training.model import pretrained
 from kws.training.model.torch_engine import load_network
 from kws.training.speech_commands import command
@@ -84,7 +85,7 @@ def test_reading_of_all_clips_can_be_watched(trained, data, capsys):
     test = Counter(
         clip.label
         for clip in find_clips(data)
-        if clip.part == "test" or clip.label == "_background_noise_"
+        if clip.split == "test" or clip.label == "_background_noise_"
     )
     words = test["rise"] + test["fall"]
     unknown = min(test["flat"], round(words / 2))

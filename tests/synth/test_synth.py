@@ -30,7 +30,7 @@ from kws.synth.engines.piper import engine_from_voice_file
 from kws.synth.engines.registry import ENGINES, found
 from kws.synth.plan import PAUSE_PROBABILITY, PlannedClip, _allocate, file_under_word, plan_clips
 from kws.synth.render import read_manifest, speak
-from kws.training.data.clips import parse_speaker
+from kws.training.data.splits import parse_speaker
 
 KWS = [sys.executable, "cli.py"]
 ROOT = Path(__file__).parents[2]
@@ -318,7 +318,7 @@ class TestPlan:
         assert {clip.text for clip in plan_clips(["word"], 40, [HUMMER], 0)} == {"word"}
 
     def test_training_sees_voices_as_speakers(self):
-        from kws.training.data.clips import parse_speaker
+        from kws.training.data.splits import parse_speaker
 
         speakers = {
             parse_speaker(clip.file) for clip in plan_clips(["word"], 40, [HUMMER, OTHER], 0)

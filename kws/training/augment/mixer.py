@@ -7,7 +7,6 @@ in `augment`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +15,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.training.data.clips import ClipDataset, find_endpoints
+from kws.training.data.dataset import ClipDataset
+from kws.training.data.noise import make_coloured_noises
+from kws.training.data.sources import NegativeSource, WordClips
 
 FADE_SAMPLES = 80  # 5 ms: no click where clips meet
+FIRING_SAMPLES = 3200  # 0.2 s after a word, in which the network is to fire
 MARGIN_SAMPLES = 800  # 50 ms of a clip are kept before and after its word
 # Of the examples without the word: one clip stands as a word would, so that standing alone
 # says nothing.
@@ -30,45 +32,6 @@ ROOM_TONE_FRACTION = 0.3
 ROOM_TONE_DB = (0.0, 25.0)  # which is so much fainter than other noise
 # Of the logarithm of the tempo within a clip (standard deviation), at points so far apart.
 TEMPO_DEVIATION, TEMPO_KNOT_SECONDS = 0.15, 0.12
-
-
-@dataclass(frozen=True)
-class NegativeSource:
-    """A bank of clips and how often it is drawn from."""
-
-    dataset: ClipDataset
-    weight: float
-
-
-@dataclass(frozen=True)
-class WordClips:
-    """Recordings of one word. `endpoints` [n, 2]: where the word begins and ends in each clip, in
-    seconds; NaN where unknown.
-
-    Of several, each is drawn from in proportion to its weight; that is the square root of the
-    number of its clips where none is given.
-    """
-
-    name: str
-    dataset: ClipDataset
-    endpoints: np.ndarray
-    weight: float | None = None
-
-    @property
-    def sampling_weight(self) -> float:
-        return len(self.dataset) ** 0.5 if self.weight is None else self.weight
-
-
-def aligned_word(name: str, dataset: ClipDataset) -> WordClips:
-    """A word whose clips hold nothing else: its place is where the clip's sound is."""
-    return WordClips(
-        name, dataset, np.array([find_endpoints(wave) for wave in dataset]).reshape(-1, 2)
-    )
-
-
-def unaligned_word(name: str, dataset: ClipDataset) -> WordClips:
-    """A word said somewhere in longer clips."""
-    return WordClips(name, dataset, np.full((len(dataset), 2), np.nan))
 
 
 TimeMap = Callable[[np.ndarray], np.ndarray]  # to where times of a clip, in seconds, have come
@@ -122,12 +85,7 @@ class ExampleMixer(Dataset):
             speed_range,
             seed,
         )
-        # 10 s of each, made once: the transform would cost more than all else in a mix.
-        slopes = np.linspace(0, 2, 16)
-        self._coloured = [
-            make_coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed))
-            for slope in slopes
-        ]
+        self._coloured = make_coloured_noises(16, seed)
         self._word_probabilities = _normalize_weights([word.sampling_weight for word in words])
         self._negative_probabilities = _normalize_weights([source.weight for source in negatives])
 
@@ -193,7 +151,7 @@ class ExampleMixer(Dataset):
         """A clip at a random place, and the sample at which it starts; its surroundings end and
         begin some way off, or are silence."""
         last = placed.last
-        max_end = self.samples - 3200  # room for the frames that are to fire
+        max_end = self.samples - FIRING_SAMPLES
         # A clip that fits is not cut off at its beginning.
         min_end = min(max(self.earliest_end, last), max_end - 1)
         start = int(rng.integers(min_end, max_end)) - last if last < max_end else max_end - last
@@ -260,6 +218,13 @@ class ExampleMixer(Dataset):
         return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
 
 
+def max_word_seconds(clip_seconds: float, slowest_speed: float) -> float:
+    """Longest sound of a word, in seconds, that fits into an example when it is played at its
+    slowest: with the margin before it, and the time after it in which the network is to fire."""
+    free_samples = clip_seconds * SAMPLE_RATE - FIRING_SAMPLES - MARGIN_SAMPLES
+    return free_samples / SAMPLE_RATE * slowest_speed
+
+
 def perturb_tempo(
     samples: int, rate: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -287,14 +252,6 @@ def add_room_tone(noise: np.ndarray, span: tuple[int, int], rng: np.random.Gener
     room_tone = np.zeros_like(noise)
     room_tone[around] = noise[around] * np.float32(10 ** (-rng.uniform(*ROOM_TONE_DB) / 20))
     return room_tone
-
-
-def make_coloured_noise(samples: int, slope: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise whose power falls as 1 / f^slope: 0 white, 1 pink, 2 brown."""
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    spectrum[1:] *= np.arange(1, len(spectrum)) ** (-slope / 2)
-    spectrum[0] = 0
-    return np.fft.irfft(spectrum, samples).astype(np.float32)
 
 
 def _normalize_weights(weights: list[float]) -> np.ndarray:

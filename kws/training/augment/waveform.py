@@ -9,7 +9,6 @@ at their direct sound.
 import math
 from typing import Protocol
 
-import numpy as np
 import torch
 import torchaudio.functional
 from torch import Tensor
@@ -17,11 +16,6 @@ from torch import Tensor
 from kws.audio.recordings import SAMPLE_RATE
 
 PEAK_DB = (-35.0, 0.0)
-RIR_SAMPLES = SAMPLE_RATE // 2
-# How much louder the direct sound is than all that follows it: from across a room to close to the
-# mouth, where a room is still heard after each sound. Spoken clips end at once; without this a
-# network would wait for such an end in vain where people speak.
-DIRECT_TO_REVERBERANT_DB = (-3.0, 30.0)
 # Deviation at each knot; one knot an octave.
 EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)
 
@@ -139,48 +133,6 @@ def apply_gain(audio: Tensor, generator: torch.Generator) -> Tensor:
     peak_db[torch.rand(len(audio), 1, generator=generator) < 0.05] = 10.0
     peak = audio.abs().amax(1, keepdim=True).clamp_min(1e-4)
     return (audio / peak * 10 ** (peak_db.to(audio.device) / 20)).clamp(-1, 1)
-
-
-def simulate_room_responses(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Impulse responses [count, K]: a direct sound, some echoes, an exponentially dying tail,
-    through a random microphone."""
-    time = np.arange(RIR_SAMPLES) / SAMPLE_RATE
-    return np.stack(
-        [_apply_microphone_response(_simulate_room_response(time, rng), rng) for _ in range(count)]
-    ).astype(np.float32)
-
-
-def trim_room_responses(waves: list[np.ndarray]) -> np.ndarray:
-    """Recorded impulse responses [n, K], cut to begin at their loudest sample."""
-    trimmed = [wave[np.abs(wave).argmax() :][:RIR_SAMPLES] for wave in waves]
-    return np.stack(
-        [np.pad(wave / np.linalg.norm(wave), (0, RIR_SAMPLES - len(wave))) for wave in trimmed]
-    ).astype(np.float32)
-
-
-def _simulate_room_response(time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    reverberation_seconds = np.exp(rng.uniform(np.log(0.1), np.log(0.9)))  # until 60 dB below
-    tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / reverberation_seconds)
-    tail[: int(rng.uniform(0.001, 0.01) * SAMPLE_RATE)] = 0
-    response = tail / np.linalg.norm(tail) * 10 ** (-rng.uniform(*DIRECT_TO_REVERBERANT_DB) / 20)
-    response[0] = 1.0
-    return response
-
-
-def _apply_microphone_response(response: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A smooth random equaliser and a random band: telephones, laptops, far corners."""
-    frequency = np.fft.rfftfreq(2 * RIR_SAMPLES, 1 / SAMPLE_RATE)
-    bands = np.array([0, 200, 500, 1000, 2000, 4000, 8000])
-    gain_db = np.interp(frequency, bands, rng.normal(0, 4, len(bands)))
-    low, high = rng.uniform(20, 300), rng.uniform(3400, 12000)
-    band = 1 / np.sqrt((1 + (low / np.maximum(frequency, 1)) ** 4) * (1 + (frequency / high) ** 8))
-    magnitude = 10 ** (gain_db / 20) * band
-    # Minimum phase, so that the response still begins at its direct sound.
-    cepstrum = np.fft.irfft(np.log(np.maximum(magnitude, 1e-4)))
-    cepstrum[1:RIR_SAMPLES] *= 2
-    cepstrum[RIR_SAMPLES + 1 :] = 0
-    microphone = np.exp(np.fft.rfft(cepstrum))
-    return np.fft.irfft(np.fft.rfft(response, 2 * RIR_SAMPLES) * microphone)[:RIR_SAMPLES]
 
 
 def _random_subset(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:

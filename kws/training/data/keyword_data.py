@@ -1,70 +1,61 @@
-"""From folders to what a run learns from and is judged by: words, negatives, noises and rooms,
-split by speaker."""
+"""All that a keyword model learns from and is judged by, read from folders and split by speaker."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kws.audio.folders import find_on_disk, normalize_name
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import DataError
-from kws.training.augment.mixer import (
-    MARGIN_SAMPLES,
-    NegativeSource,
-    WordClips,
-    aligned_word,
-    unaligned_word,
-)
-from kws.training.augment.waveform import simulate_room_responses
 from kws.training.data.clips import (
     BACKGROUND,
-    MAX_WORD_SECONDS,
     Clip,
-    ClipDataset,
     belongs_to_words,
     describe_speakers,
-    drop_silent_clips,
     find_clips,
     has_folder_named,
+)
+from kws.training.data.dataset import (
+    MAX_WORD_SECONDS,
+    ClipDataset,
+    Progress,
+    Warn,
+    drop_silent_clips,
     load_clips,
 )
-from kws.training.fit.hard_negatives import find_mining_clips, read_heldout_segments
-from kws.training.fit.trainer import TrainConfig
+from kws.training.data.long_recordings import find_mining_clips, read_heldout_segments
+from kws.training.data.sources import NegativeSource, WordClips, aligned_word, unaligned_word
 
 MIN_CLIPS = 10
-OWN_RECORDINGS_SHARE = 0.25  # of the words drawn that are a person's own recordings, however few
-ROOM_COUNT = 400
-# Of the sound that a word is drawn with: at its slowest it must fit into an example, before the
-# 0.2 s that are kept for the frames that are to fire, or the word may be cut off at its beginning.
-MAX_SOUND_SECONDS = (
-    TrainConfig.clip_seconds - 0.2 - MARGIN_SAMPLES / SAMPLE_RATE
-) * TrainConfig.speed_range[0]
-
-Warn = Callable[[str], None]
-Progress = Callable[[Iterable], Iterable]
+OWN_RECORDINGS_SHARE = 0.25  # of the word clips drawn, however few a user's own recordings are
 
 
 @dataclass(frozen=True)
 class DataFolders:
-    """Where a user keeps recordings. `data`: Speech Commands layout; `phrases`: WORD/*.wav in
-    which the word is said somewhere; `mine`: long recordings without the words, see
-    `kws.training.fit.hard_negatives`; `recordings`: a person's own, WORD/*.wav, few but to the point.
-    `confusables`: what `data` holds beside the words sounds like them, and says nothing of how often
-    other sound fires."""
+    """Where a user keeps recordings.
+
+    data: WORD/*.wav, the words and others, the layout of Speech Commands
+    negatives: speech without the words
+    background: noise
+    in_context: WORD/*.wav, the word somewhere within longer speech
+    hard_negatives: long recordings without the words, to mine (`kws.training.fit.hard_negatives`)
+    own_recordings: WORD/*.wav, few recordings by the people who will use the model
+    confusables: the other words of `data` sound like the words; they do not count as ordinary
+        speech when false alarms are measured
+    excluded: files of `data`, `negatives` and `in_context` that are not used
+    """
 
     data: Path
     negatives: tuple[Path, ...] = ()
     background: tuple[Path, ...] = ()
-    phrases: tuple[Path, ...] = ()
-    mine: tuple[Path, ...] = ()
-    recordings: tuple[Path, ...] = ()
+    in_context: tuple[Path, ...] = ()
+    hard_negatives: tuple[Path, ...] = ()
+    own_recordings: tuple[Path, ...] = ()
     confusables: bool = False
-    # Files of `data`, `negatives` and `phrases` that are not to be used.
     excluded: frozenset[Path] = frozenset()
 
     def clips(self, folder: Path, words: Sequence[str] = ()) -> list[Clip]:
@@ -72,11 +63,24 @@ class DataFolders:
         there are none."""
         return [clip for clip in find_clips(folder, words) if clip.path not in self.excluded]
 
+    def all(self) -> list[Path]:
+        return [
+            self.data,
+            *self.negatives,
+            *self.background,
+            *self.in_context,
+            *self.hard_negatives,
+            *self.own_recordings,
+        ]
+
 
 @dataclass(frozen=True)
 class KeywordData:
-    """All that a run needs. `words` may list a word twice (placed and unplaced clips);
-    `heldout_words` are placed, one per name. `hard_negatives`: recordings for a second round, not read yet.
+    """All that a training run needs.
+
+    `words` may hold several sources of a word; `heldout_words` holds one aligned source per name.
+    `hard_negatives` are recordings to mine, not read yet. `recorded_rooms` [n, K]: impulse
+    responses (`kws.training.augment.rooms`) to use beside the simulated ones.
     """
 
     names: tuple[str, ...]
@@ -85,7 +89,7 @@ class KeywordData:
     noises: ClipDataset
     heldout_words: tuple[WordClips, ...]
     heldout_negatives: tuple[ClipDataset, ...]
-    rooms: Tensor
+    recorded_rooms: np.ndarray | None = None
     heldout_confusables: ClipDataset | None = None
     sources: tuple[dict, ...] = ()
     notes: tuple[str, ...] = ()
@@ -96,18 +100,19 @@ class KeywordData:
         return sum(dataset.seconds for dataset in self.heldout_negatives) / 3600
 
     def fingerprint(self) -> str:
-        datasets = [word.dataset for word in (*self.words, *self.heldout_words)] + [
-            source.dataset for source in self.negatives
+        """Changes when a run would learn from other clips, or be judged by others."""
+        datasets = [
+            *(word.dataset for word in (*self.words, *self.heldout_words)),
+            *(source.dataset for source in self.negatives),
         ]
-        datasets += [self.heldout_confusables] if self.heldout_confusables else []
-        return "-".join(
-            dataset.fingerprint()[:8]
-            for dataset in [*datasets, self.noises, *self.heldout_negatives]
-        )
+        if self.heldout_confusables:
+            datasets.append(self.heldout_confusables)
+        datasets += [self.noises, *self.heldout_negatives]
+        return "-".join(dataset.fingerprint()[:8] for dataset in datasets)
 
 
 def check_folders(option: str, folders: Sequence[Path]) -> None:
-    """Raises DataError for one that is missing."""
+    """Raises DataError for a folder that is missing."""
     for folder in folders:
         # Path.is_dir raises for a name that is too long.
         if not os.path.isdir(folder):  # noqa: PTH112
@@ -115,296 +120,287 @@ def check_folders(option: str, folders: Sequence[Path]) -> None:
 
 
 def check(names: Sequence[str], folders: DataFolders) -> None:
-    """Raises DataError for a folder of a user's that is missing, or for recordings of none of the
-    words. `data` may be yet to come."""
-    for option in ("negatives", "background", "phrases", "mine", "recordings"):
-        check_folders(option, getattr(folders, option))
-    if folders.recordings and not any(_find_own_clips(names, folders).values()):
+    """Raises DataError where a folder of the user is missing, or the user's own recordings are of
+    none of the words. `data` need not exist yet."""
+    check_folders("negatives", folders.negatives)
+    check_folders("background", folders.background)
+    check_folders("in-context", folders.in_context)
+    check_folders("hard-negatives-from", folders.hard_negatives)
+    check_folders("recordings", folders.own_recordings)
+    if folders.own_recordings and not any(_find_own_clips(name, folders) for name in names):
         raise DataError(
-            f"{folders.recordings[0]}: no folder named after a word ({', '.join(names)}). "
+            f"{folders.own_recordings[0]}: no folder named after a word ({', '.join(names)}). "
             "Put the recordings into one."
         )
 
 
 def load_keyword_data(
-    names: Sequence[str], folders: DataFolders, *, warn: Warn, progress: Progress = iter
+    names: Sequence[str],
+    folders: DataFolders,
+    *,
+    max_word_seconds: float,
+    warn: Warn,
+    progress: Progress = iter,
 ) -> KeywordData:
-    """Reads everything. Raises DataError where a folder is missing, a word has too few clips, or
-    nothing is there to tell it from."""
+    """Reads everything. Word clips with more than `max_word_seconds` of sound do not fit into a
+    training example (`TrainConfig.max_word_seconds`): they are named with `warn` and left out.
+
+    Raises DataError where a folder is missing, a word has too few clips, or there is no other
+    speech.
+    """
     check(names, folders)
-    hard_negatives, heldout_hard_negatives = find_mining_clips(folders.mine, names, warn)
-    all_clips = folders.clips(folders.data, names)
-    words = [_read_word(name, all_clips, folders.data, warn, progress) for name in names]
-    others = [
-        clip for clip in all_clips if not has_folder_named(clip, folders.data, (*names, BACKGROUND))
-    ]
-    labels = set(map(normalize_name, names))
-    nested_count = sum(
-        clip.label not in labels and has_folder_named(clip, folders.data, names)
-        for clip in all_clips
-    )
-    if nested_count:
-        warn(
-            f"{folders.data}: {nested_count} recordings in subfolders of a word's folder, or in folders "
-            "that say more than it, are not used. "
-            "Put recordings of the word into DIR/WORD itself."
-        )
-    datasets = [
-        _read_other_speech(clips, warn, progress)
-        for clips in (others, *_exclude_keyword_clips(names, folders, words, warn))
-        if clips
-    ]
-    if not datasets:
+    reader = _Reader(tuple(names), folders, max_word_seconds, warn, progress)
+    mining_clips, heldout_mining_clips = find_mining_clips(folders.hard_negatives, names, warn)
+    data_clips = folders.clips(folders.data, names)
+    words = [reader.read_word(name, data_clips) for name in names]
+    other_words = reader.read_other_words(data_clips)
+    negatives = reader.read_negatives(words)
+    speech = [*other_words, *negatives]
+    if not speech:
         raise DataError(
             f"{folders.data}: nothing but {', '.join(names)}; a detector needs other speech too. "
             "Add some with --negatives DIR."
         )
-    confusables, other_banks = (
-        (datasets[:1], datasets[1:]) if folders.confusables and others else ([], datasets)
-    )
-    noise_clips = [
-        clip for clip in all_clips if has_folder_named(clip, folders.data, [BACKGROUND])
-    ] + [c for folder in folders.background for c in find_clips(folder)]
-    training = [
-        _split_or_all(word, "train")
-        for word in (*words, *_read_in_context(names, folders, warn, progress))
-    ]
-    unsplit_words = [
-        word
-        for word in words
-        if not all(len(_select_split(word, part).dataset) for part in ("train", "validation"))
-    ]
-    notes = tuple(
-        (
-            f"'{word.name}' has too few speakers to hold some out: its miss rates are of clips it "
-            "learned from."
-        )
-        for word in unsplit_words
-    )
-    for note, word in zip(notes, unsplit_words, strict=True):
-        warn(f"{note}{describe_speakers(word.dataset.clips)}")
+    in_context = reader.read_in_context()
+    notes = _note_words_without_split(words, warn)
+    training_words = [_split_or_all(word, "train") for word in (*words, *in_context)]
+    own_recordings = reader.read_own_recordings(training_words)
+    ordinary_speech = negatives if folders.confusables else speech
+    heldout_speech = [dataset.select_split("validation") for dataset in ordinary_speech]
     return KeywordData(
         names=tuple(names),
-        words=(*training, *_read_own_recordings(names, folders, training, warn, progress)),
-        negatives=_training_sources(datasets, folders),
-        noises=load_clips(noise_clips, warn=warn, progress=progress),
+        words=(*training_words, *own_recordings),
+        negatives=_training_negatives(speech, folders.data),
+        noises=reader.read_noises(data_clips),
         heldout_words=tuple(_split_or_all(word, "validation") for word in words),
         heldout_negatives=(
-            *(_select_bank_split(dataset, "validation") for dataset in other_banks),
-            *_read_heldout_mining_clips(heldout_hard_negatives, datasets, warn),
+            *heldout_speech,
+            *reader.read_heldout_mining_clips(heldout_mining_clips, speech),
         ),
-        heldout_confusables=next(
-            (_select_bank_split(dataset, "validation") for dataset in confusables), None
+        heldout_confusables=(
+            other_words[0].select_split("validation")
+            if folders.confusables and other_words
+            else None
         ),
-        rooms=torch.from_numpy(simulate_room_responses(ROOM_COUNT, np.random.default_rng(0))),
-        sources=tuple({"folder": str(folder)} for folder in _all_folders(folders)),
+        sources=tuple({"folder": str(folder)} for folder in folders.all()),
         notes=notes,
-        hard_negatives=tuple(hard_negatives),
+        hard_negatives=tuple(mining_clips),
     )
 
 
-def _exclude_keyword_clips(
-    names: Sequence[str], folders: DataFolders, words: Sequence[WordClips], warn: Warn
-) -> list[list[Clip]]:
-    """Of each folder of negatives the recordings that do not lie in one that says a word, and are
-    none of the words by a link."""
-    kept_clips, keyword_paths = (
-        [],
-        {clip.path.resolve() for word in words for clip in word.dataset.clips},
-    )
-    for folder in folders.negatives:
-        clips = folders.clips(folder)
-        kept_clips.append(
-            [
-                clip
-                for clip in clips
-                if not belongs_to_words(clip, folder, names)
-                and clip.path.resolve() not in keyword_paths
-            ]
-        )
-        if len(kept_clips[-1]) < len(clips):
-            warn(
-                f"{folder}: {len(clips) - len(kept_clips[-1])} recordings in folders named after a word "
-                "are not counted as audio without it."
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one source after the other. Each method returns nothing for a source that the user did
+    not give, and raises DataError for one of which nothing can be used."""
+
+    names: tuple[str, ...]
+    folders: DataFolders
+    max_word_seconds: float
+    warn: Warn
+    progress: Progress
+
+    def read_word(self, name: str, data_clips: list[Clip]) -> WordClips:
+        """The recordings of one word."""
+        folder = self.folders.data
+        clips = [clip for clip in data_clips if clip.label == normalize_name(name)]
+        if not clips:
+            labels = sorted({clip.label for clip in data_clips} - {BACKGROUND, ""})
+            raise DataError(
+                f"{folder / name}: no clips of '{name}'. "
+                f"Words there: {', '.join(labels) or 'none'}."
             )
-    return kept_clips
+        word = self._drop_too_long(aligned_word(name, self._load_words(clips)))
+        if len(word.dataset) < MIN_CLIPS:
+            raise DataError(
+                f"{folder / name}: {len(word.dataset)} clips, need at least {MIN_CLIPS}. "
+                "Record more."
+            )
+        return word
 
+    def read_other_words(self, data_clips: list[Clip]) -> list[ClipDataset]:
+        """The recordings in `data` that are neither of a word nor noise: one data set, or none."""
+        data = self.folders.data
+        labels = {normalize_name(name) for name in self.names}
+        nested = [
+            clip
+            for clip in data_clips
+            if clip.label not in labels and has_folder_named(clip, data, self.names)
+        ]
+        if nested:
+            self.warn(
+                f"{data}: {len(nested)} recordings in subfolders of a word's folder, or in folders "
+                "that say more than it, are not used. "
+                "Put recordings of the word into DIR/WORD itself."
+            )
+        clips = [
+            clip
+            for clip in data_clips
+            if not has_folder_named(clip, data, (*self.names, BACKGROUND))
+        ]
+        return [self._load_speech(clips)] if clips else []
 
-def _all_folders(folders: DataFolders) -> list[Path]:
-    return [
-        folders.data,
-        *folders.negatives,
-        *folders.background,
-        *folders.phrases,
-        *folders.mine,
-        *folders.recordings,
-    ]
+    def read_negatives(self, words: Sequence[WordClips]) -> list[ClipDataset]:
+        """Each folder of negatives that holds recordings of anything but the words."""
+        word_paths = {clip.path.resolve() for word in words for clip in word.dataset.clips}
+        datasets = []
+        for folder in self.folders.negatives:
+            found = self.folders.clips(folder)
+            clips = [
+                clip
+                for clip in found
+                if not belongs_to_words(clip, folder, self.names)
+                and clip.path.resolve() not in word_paths
+            ]
+            if len(clips) < len(found):
+                self.warn(
+                    f"{folder}: {len(found) - len(clips)} recordings in folders named after a word "
+                    "are not counted as audio without it."
+                )
+            if clips:
+                datasets.append(self._load_speech(clips))
+        return datasets
 
+    def read_in_context(self) -> list[WordClips]:
+        """Recordings in which a word lies somewhere, one source per folder."""
+        words = []
+        for folder in self.folders.in_context:
+            for name in self.names:
+                path = find_on_disk(folder / name)
+                # Path.is_dir raises for a name that is too long.
+                if os.path.isdir(path):  # noqa: PTH112
+                    words.append(self._read_word_in_context(name, path))
+        if self.folders.in_context and not words:
+            raise DataError(
+                f"{self.folders.in_context[0]}: no folder named after a word "
+                f"({', '.join(self.names)})."
+            )
+        return words
 
-def _read_heldout_mining_clips(
-    hard_negatives: list[Clip], datasets: list[ClipDataset], warn: Warn
-) -> list[ClipDataset]:
-    """What of the recordings to mine is held out, unless it is among the other
-    negatives already."""
-    known = {clip.path.resolve() for dataset in datasets for clip in dataset.clips}
-    dataset = read_heldout_segments(
-        [clip for clip in hard_negatives if clip.path.resolve() not in known], warn
-    )
-    return [dataset] if len(dataset) else []
-
-
-def _read_word(
-    name: str, all_clips: list[Clip], folder: Path, warn: Warn, progress: Progress
-) -> WordClips:
-    clips = [clip for clip in all_clips if clip.label == normalize_name(name)]
-    if not clips:
-        labels = ", ".join(sorted({clip.label for clip in all_clips} - {BACKGROUND, ""})) or "none"
-        raise DataError(f"{folder / name}: no clips of '{name}'. Words there: {labels}.")
-    word = _keep_fitting(aligned_word(name, _read_sounding(clips, warn, progress)), warn)
-    if len(word.dataset) < MIN_CLIPS:
-        raise DataError(
-            f"{folder / name}: {len(word.dataset)} clips, need at least {MIN_CLIPS}. Record more."
-        )
-    return word
-
-
-def _read_own_recordings(
-    names: Sequence[str],
-    folders: DataFolders,
-    others: Sequence[WordClips],
-    warn: Warn,
-    progress: Progress,
-) -> list[WordClips]:
-    """A person's own recordings of the words, all to be learned from, and drawn often enough
-    to matter."""
-    datasets = {
-        name: _read_sounding(clips_of_word, warn, progress)
-        for name, clips_of_word in _find_own_clips(names, folders).items()
-        if clips_of_word
-    }
-    words = [_keep_fitting(aligned_word(name, dataset), warn) for name, dataset in datasets.items()]
-    for word in (word for word in words if not len(word.dataset)):
-        raise DataError(
-            f"none of your own recordings of '{word.name}' can be used: they hold no sound, or "
-            f"more than {MAX_SOUND_SECONDS:.1f} s."
-        )
-    share = OWN_RECORDINGS_SHARE / (1 - OWN_RECORDINGS_SHARE)
-    return [
-        replace(
-            word,
-            weight=share
-            * sum(other.sampling_weight for other in others if other.name == word.name),
-        )
-        for word in words
-    ]
-
-
-def _read_sounding(clips: Sequence[Clip], warn: Warn, progress: Progress) -> ClipDataset:
-    return drop_silent_clips(
-        load_clips(clips, max_seconds=MAX_WORD_SECONDS, warn=warn, progress=progress), warn
-    )
-
-
-def _read_other_speech(clips: Sequence[Clip], warn: Warn, progress: Progress) -> ClipDataset:
-    """Other speech: an hour of a muted microphone is no hour without a false alarm."""
-    return drop_silent_clips(load_clips(clips, warn=warn, progress=progress), warn, min_seconds=0.0)
-
-
-def _find_own_clips(names: Sequence[str], folders: DataFolders) -> dict[str, list[Clip]]:
-    clips = [clip for folder in folders.recordings for clip in find_clips(folder, names)]
-    return {name: [clip for clip in clips if clip.label == normalize_name(name)] for name in names}
-
-
-def _read_in_context(
-    names: Sequence[str], folders: DataFolders, warn: Warn, progress: Progress
-) -> list[WordClips]:
-    candidates = [
-        (find_on_disk(folder / name), name) for folder in folders.phrases for name in names
-    ]
-    # Path.is_dir raises for a word that is too long.
-    found = [(path, name) for path, name in candidates if os.path.isdir(path)]  # noqa: PTH112
-    if folders.phrases and not found:
-        raise DataError(f"{folders.phrases[0]}: no folder named after a word ({', '.join(names)}).")
-    datasets = [
-        drop_silent_clips(load_clips(folders.clips(path), warn=warn, progress=progress), warn)
-        for path, _ in found
-    ]
-    words = [
-        _keep_fitting(unaligned_word(name, dataset), warn)
-        for dataset, (_, name) in zip(datasets, found, strict=True)
-    ]
-    for word, (path, _) in zip(words, found, strict=True):
+    def _read_word_in_context(self, name: str, path: Path) -> WordClips:
+        clips = load_clips(self.folders.clips(path), warn=self.warn, progress=self.progress)
+        word = self._drop_too_long(unaligned_word(name, drop_silent_clips(clips, self.warn)))
         if not len(word.dataset):
             raise DataError(
-                f"{path}: no recordings of {MAX_SOUND_SECONDS:.1f} s or less. "
+                f"{path}: no recordings of {self.max_word_seconds:.1f} s or less. "
                 "Cut them around the word."
             )
-    return words
+        return word
 
+    def read_own_recordings(self, others: Sequence[WordClips]) -> list[WordClips]:
+        """The user's own recordings, one source per word. All are for training, with a weight that
+        gives them their share of the word clips drawn."""
+        words = []
+        for name in self.names:
+            clips = _find_own_clips(name, self.folders)
+            if not clips:
+                continue
+            word = self._drop_too_long(aligned_word(name, self._load_words(clips)))
+            if not len(word.dataset):
+                raise DataError(
+                    f"none of your own recordings of '{name}' can be used: they hold no sound, or "
+                    f"more than {self.max_word_seconds:.1f} s."
+                )
+            weight_of_others = sum(each.sampling_weight for each in others if each.name == name)
+            share = OWN_RECORDINGS_SHARE / (1 - OWN_RECORDINGS_SHARE)
+            words.append(replace(word, weight=share * weight_of_others))
+        return words
 
-def _keep_fitting(word: WordClips, warn: Warn) -> WordClips:
-    """The clips that fit into an example; the others are named with `warn`. An unplaced word is
-    drawn with all that is around it."""
-    clip_lengths = np.diff(word.dataset.starts) / SAMPLE_RATE
-    sound_lengths = np.where(
-        np.isnan(word.endpoints).any(axis=1),
-        clip_lengths,
-        word.endpoints[:, 1] - word.endpoints[:, 0],
-    )
-    seconds = dict(zip(word.dataset.clips, sound_lengths, strict=True))
-    for clip in (clip for clip, length in seconds.items() if length > MAX_SOUND_SECONDS):
-        limit = f"at most {MAX_SOUND_SECONDS:.1f} s fit into a training example"
-        warn(
-            f"left out: {clip.path}: {seconds[clip]:.1f} s of sound, {limit}. "
-            "Cut it around the word."
+    def read_noises(self, data_clips: list[Clip]) -> ClipDataset:
+        """Noise in `data` and in the folders of background."""
+        clips = [
+            clip for clip in data_clips if has_folder_named(clip, self.folders.data, [BACKGROUND])
+        ]
+        for folder in self.folders.background:
+            clips += find_clips(folder)
+        return load_clips(clips, warn=self.warn, progress=self.progress)
+
+    def read_heldout_mining_clips(
+        self, clips: list[Clip], speech: Sequence[ClipDataset]
+    ) -> list[ClipDataset]:
+        """The held-out recordings of those to mine, without those that are in `speech` already: one
+        data set, or none."""
+        known = {clip.path.resolve() for dataset in speech for clip in dataset.clips}
+        dataset = read_heldout_segments(
+            [clip for clip in clips if clip.path.resolve() not in known], self.warn
         )
-    return _select_clips(word, lambda clip: seconds[clip] <= MAX_SOUND_SECONDS)
+        return [dataset] if len(dataset) else []
+
+    def _load_words(self, clips: Sequence[Clip]) -> ClipDataset:
+        dataset = load_clips(
+            clips, max_seconds=MAX_WORD_SECONDS, warn=self.warn, progress=self.progress
+        )
+        return drop_silent_clips(dataset, self.warn)
+
+    def _load_speech(self, clips: Sequence[Clip]) -> ClipDataset:
+        """Without silent recordings: an hour of a muted microphone without a false alarm proves
+        nothing."""
+        dataset = load_clips(clips, warn=self.warn, progress=self.progress)
+        return drop_silent_clips(dataset, self.warn, min_seconds=0.0)
+
+    def _drop_too_long(self, word: WordClips) -> WordClips:
+        """The clips whose sound fits into an example. Others are named with `warn`."""
+        seconds = dict(zip(word.dataset.clips, word.sound_seconds(), strict=True))
+        limit = self.max_word_seconds
+        for clip in seconds:
+            if seconds[clip] > limit:
+                self.warn(
+                    f"left out: {clip.path}: {seconds[clip]:.1f} s of sound, at most {limit:.1f} s "
+                    "fit into a training example. Cut it around the word."
+                )
+        return word.select(lambda clip: seconds[clip] <= limit)
 
 
-def _training_sources(
-    datasets: list[ClipDataset], folders: DataFolders
-) -> tuple[NegativeSource, ...]:
-    training = [
-        dataset
-        for dataset in (_select_bank_split(dataset, "train") for dataset in datasets)
-        if len(dataset)
+def _find_own_clips(name: str, folders: DataFolders) -> list[Clip]:
+    return [
+        clip
+        for folder in folders.own_recordings
+        for clip in find_clips(folder, [name])
+        if clip.label == normalize_name(name)
     ]
-    if not training:
-        raise DataError(
-            f"{folders.data}: all recordings of other sounds were held out (one in five is, by "
-            "its name). Add more with --negatives DIR."
-            f"{describe_speakers([clip for dataset in datasets for clip in dataset.clips])}"
+
+
+def _note_words_without_split(words: Sequence[WordClips], warn: Warn) -> tuple[str, ...]:
+    """A note for the model's document on each word whose speakers are all in one split."""
+    notes = []
+    for word in words:
+        if all(len(word.select_split(split).dataset) for split in ("train", "validation")):
+            continue
+        note = (
+            f"'{word.name}' has too few speakers to hold some out: "
+            "its miss rates are of clips it learned from."
         )
-    return tuple(NegativeSource(dataset, dataset.seconds**0.5) for dataset in training)
+        warn(f"{note}{describe_speakers(word.dataset.clips)}")
+        notes.append(note)
+    return tuple(notes)
 
 
-def _split_or_all(word: WordClips, part: str) -> WordClips:
-    """One part of a word's clips; all of them where that part is empty, as with the recordings of a
-    single speaker."""
-    selected = _select_split(word, part)
+def _split_or_all(word: WordClips, split: str) -> WordClips:
+    """The clips of one split; all of them where it is empty, as with a single speaker."""
+    selected = word.select_split(split)
     return selected if len(selected.dataset) else word
 
 
-def _select_split(word: WordClips, part: str) -> WordClips:
-    return _select_clips(word, lambda clip: clip.part == part)
-
-
-def _select_clips(word: WordClips, keep: Callable[[Clip], bool]) -> WordClips:
-    kept_clips = np.array([keep(clip) for clip in word.dataset.clips], bool)
-    return WordClips(word.name, word.dataset.select(keep), word.endpoints[kept_clips])
-
-
-def _select_bank_split(dataset: ClipDataset, part: str) -> ClipDataset:
-    return dataset.select(lambda clip: clip.part == part)
+def _training_negatives(speech: Sequence[ClipDataset], data: Path) -> tuple[NegativeSource, ...]:
+    training = [dataset.select_split("train") for dataset in speech]
+    sources = [NegativeSource(each, each.seconds**0.5) for each in training if len(each)]
+    if not sources:
+        clips = [clip for dataset in speech for clip in dataset.clips]
+        raise DataError(
+            f"{data}: all recordings of other sounds were held out (one in five is, by its name). "
+            f"Add more with --negatives DIR.{describe_speakers(clips)}"
+        )
+    return tuple(sources)
 
 
 def heldout_waves(keyword_data: KeywordData, seconds: float = float("inf")) -> list[np.ndarray]:
-    """Held-out negative clips, every source in turn, up to this much audio."""
-    waves, total = [], 0.0
-    depth = max((len(dataset) for dataset in keyword_data.heldout_negatives), default=0)
-    for index in range(depth):
-        for dataset in keyword_data.heldout_negatives:
-            if index < len(dataset) and total < seconds:
-                waves.append(dataset[index])
-                total += len(waves[-1]) / SAMPLE_RATE
+    """Held-out negative clips, from every data set in turn, until they last `seconds`."""
+    waves: list[np.ndarray] = []
+    total = 0.0
+    for clips_at_same_index in zip_longest(*keyword_data.heldout_negatives):
+        for wave in clips_at_same_index:
+            if total >= seconds:
+                return waves
+            if wave is not None:
+                waves.append(wave)
+                total += len(wave) / SAMPLE_RATE
     return waves

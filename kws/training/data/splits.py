@@ -1,104 +1,61 @@
-"""Which part a clip belongs to: by the hash of its speaker, by the published lists, or because it
-lies in the official test archive."""
+"""Who speaks in a recording, and which split that speaker belongs to.
 
+A clip's split depends on its speaker alone: a hash of the speaker's name (the rule of Speech
+Commands, arXiv 1804.03209, section 5.1). So adding files never moves old ones to another split,
+and no speaker is in two splits.
+"""
+
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from kws.errors import AudioError, DataError
-from kws.training.data.clips import Clip, find_clips
-from kws.training.speech_commands.dataset import SILENCE, UNKNOWN
+from kws.audio.folders import normalize_name
 
 SPLITS = ("train", "validation", "test")
-SPLIT_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+_HASH_SIZE = 2**27
+_NOHASH = re.compile(r"(?P<speaker>.+?)_nohash_.*")
+_LIBRISPEECH = re.compile(r"(?P<speaker>[1-9]\d{0,4})-(?P<chapter>[1-9]\d{2,5})-0\d{3}", re.ASCII)
+_YEAR, _MONTH_AND_DAY = re.compile("(19|20)[0-9]{2}"), re.compile("1[0-2](0[1-9]|[12][0-9]|3[01])")
 
 
-def find_word_clips(folder: Path, words: Sequence[str] = ()) -> list[Clip]:
-    """FOLDER/WORD/*.wav, as `find_clips` finds them; folders whose names begin with "_" hold no
-    words. Raises DataError where there are none."""
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such folder. "
-            "Give the one that holds a folder per word, or fetch one with kws download."
-        )
-    try:
-        found = find_clips(folder, words)
-    except AudioError as error:
-        raise DataError(str(error)) from error
-    clips = [
-        clip
-        for clip in found
-        if clip.path.parent.parent == folder and not clip.label.startswith("_")
-    ]
-    if not clips:
-        inner = found[0].path.parent.parent
-        raise DataError(
-            f"{folder}: no folders of words in it. "
-            f"Give the folder right above them, perhaps {inner}."
-        )
-    return clips
+class SpeakerName(NamedTuple):
+    """A speaker, and the file name pattern that the name was read from."""
+
+    speaker: str
+    pattern: str
 
 
-def split_by_speaker_hash(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
-    """The split by the SHA-1 of the speaker's name (arXiv 1804.03209, section 5.1): needs no lists,
-    and stays as clips are added."""
-    clips_by_split: dict[str, list[Clip]] = {part: [] for part in SPLITS}
-    for clip in clips:
-        clips_by_split[clip.part].append(clip)
-    return clips_by_split
+def assign_split(speaker: str) -> str:
+    """ "train" (80 %), "validation" or "test" (10 % each), by the SHA-1 of the speaker's name."""
+    digest = int(hashlib.sha1(speaker.encode()).hexdigest(), 16)
+    percent = digest % _HASH_SIZE * 100 / (_HASH_SIZE - 1)
+    if percent < 10:
+        return "validation"
+    return "test" if percent < 20 else "train"
 
 
-def split_by_lists(
-    clips: Sequence[Clip], folder: Path, warn: Callable[[str], None]
-) -> dict[str, list[Clip]]:
-    """The split by the lists in the data set; what stands in neither is for training. Raises
-    DataError where a list is missing."""
-    split_of_file = {
-        name: part for part, file in SPLIT_LISTS.items() for name in _read_list(folder / file)
-    }
-    clips_by_split: dict[str, list[Clip]] = {part: [] for part in SPLITS}
-    for clip in clips:
-        clips_by_split[split_of_file.pop(f"{clip.label}/{clip.path.name}", "train")].append(clip)
-    if split_of_file:
-        absent = next(iter(split_of_file))
-        warn(
-            f"{folder}: {len(split_of_file)} listed recordings are missing ({absent}, ...): "
-            "figures are not comparable to published ones"
-        )
-    return clips_by_split
+def parse_speaker(path: Path) -> str:
+    """The speaker that a file name gives: see `parse_speaker_name`."""
+    return parse_speaker_name(path).speaker
 
 
-def find_archive_clips(folder: Path, words: Sequence[str]) -> tuple[list[Clip], list[Clip]]:
-    """Spoken clips and silent clips of the unpacked official test archive. Raises DataError where
-    it is not that of these words.
+def parse_speaker_name(path: Path) -> SpeakerName:
+    """SPEAKER_nohash_N as in Speech Commands, READER-CHAPTER-UTTERANCE as in LibriSpeech. Any other
+    file is its own speaker.
 
-    Its "_unknown_" files are named WORD_SPEAKER_nohash_N.wav, all others as in the data set.
+    Dates look like LibriSpeech names, but there only utterances begin with 0 and have four digits,
+    and chapters have at least three. The one ambiguous form, a year and a day as in 2022-1130-0001,
+    counts as a date.
     """
-    missing = [name for name in (*words, UNKNOWN, SILENCE) if not (folder / name).is_dir()]
-    if missing:
-        raise DataError(
-            f"{folder}: no folder {missing[0]}, so this is not the official test archive. "
-            "Unpack speech_commands_test_set_*.tar.gz there."
-        )
-    clips = {name: find_clips(folder / name) for name in (*words, UNKNOWN, SILENCE)}
-    spoken = [clip for name in words for clip in clips[name]] + [
-        _parse_unknown(clip) for clip in clips[UNKNOWN]
-    ]
-    return spoken, clips[SILENCE]
+    stem = normalize_name(path.stem)
+    if match := _NOHASH.fullmatch(stem):
+        return SpeakerName(match["speaker"], "SPEAKER_nohash_N")
+    match = _LIBRISPEECH.fullmatch(stem)
+    if match and not _is_date(match["speaker"], match["chapter"]):
+        return SpeakerName(match["speaker"], "READER-CHAPTER-UTTERANCE")
+    return SpeakerName(stem, "each file its own speaker")
 
 
-def _read_list(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}). "
-            "This protocol needs the published lists: fetch the data set with kws download, "
-            "or take protocol 'words', which splits by a hash."
-        ) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _parse_unknown(clip: Clip) -> Clip:
-    match = re.match(r"([a-z]+)_(.+?)_nohash_", clip.path.name)
-    return Clip(clip.path, match[1], match[2]) if match else clip
+def _is_date(year: str, month_and_day: str) -> bool:
+    return bool(_YEAR.fullmatch(year) and _MONTH_AND_DAY.fullmatch(month_and_day))

@@ -64,7 +64,7 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         distributed.local_micro_batches(
             options.train_config.accumulate
         )  # raises before anything is read
-        if options.folders.mine and distributed.world_size() > 1:
+        if options.folders.hard_negatives and distributed.world_size() > 1:
             raise DataError(
                 "--hard-negatives-from works in one process only. Train without torchrun, or without --hard-negatives-from."
             )
@@ -79,7 +79,7 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         )
         rounds = (
             (options.train_config, second_round_config(options.train_config))
-            if folders.mine
+            if folders.hard_negatives
             else (options.train_config,)
         )
         start = (
@@ -100,6 +100,7 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             keyword_data = load_keyword_data(
                 options.config.words,
                 folders,
+                max_word_seconds=options.train_config.max_word_seconds,
                 warn=distributed.rank_zero_only(warn),
                 progress=reporter.reading,
             )
@@ -109,7 +110,7 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
                 else device.type
             )
             reporter.log(f"{_describe_amount(keyword_data)}, on {place}")
-            train_model = train_two_stage if folders.mine else train
+            train_model = train_two_stage if folders.hard_negatives else train
             document = train_model(
                 keyword_data,
                 options.config,
@@ -168,12 +169,12 @@ def _write_report(
 def _default_mining_folders(folders: DataFolders, words: Sequence[str]) -> DataFolders:
     """What fires in the negatives is mined unless other recordings are given for it, if not all of
     them were held out."""
-    if folders.mine:
+    if folders.hard_negatives:
         return folders
     has_training_clips = any(
-        clip.part == "train" for clip in exclude_words(folders.negatives, words)[0]
+        clip.split == "train" for clip in exclude_words(folders.negatives, words)[0]
     )
-    return replace(folders, mine=folders.negatives if has_training_clips else ())
+    return replace(folders, hard_negatives=folders.negatives if has_training_clips else ())
 
 
 def _verifier_from_text(

@@ -105,9 +105,9 @@ def spoken(
         folders,
         data=folders.data / WORDS,
         negatives=(folders.data / SENTENCES, *folders.negatives),
-        phrases=(
+        in_context=(
             *([folders.data / IN_CONTEXT] if IN_CONTEXT in subfolders else []),
-            *folders.phrases,
+            *folders.in_context,
         ),
         confusables=True,
         excluded=frozenset(

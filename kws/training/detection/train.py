@@ -17,10 +17,12 @@ from kws.runtime.engine import OnnxEngine
 from kws.runtime.model_file import FORMAT
 from kws.runtime.postprocess import EventSettings
 from kws.training import distributed
-from kws.training.augment.mixer import Batch, ExampleMixer, WordClips, aligned_word
+from kws.training.augment.mixer import Batch, ExampleMixer
+from kws.training.augment.rooms import make_rooms
 from kws.training.augment.waveform import augment, seeded_generator
-from kws.training.data.clips import ClipDataset
+from kws.training.data.dataset import ClipDataset
 from kws.training.data.keyword_data import KeywordData, heldout_waves
+from kws.training.data.sources import WordClips, aligned_word
 from kws.training.detection.objective import TargetZones, detection_loss
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import (
@@ -96,12 +98,13 @@ def train(
         speed_range=train_config.speed_range,
         seed=train_config.seed,
     )
+    rooms = torch.from_numpy(make_rooms(keyword_data.recorded_rooms))
     scratch = sibling_path(path, ".epoch.onnx")
     try:
         fit(
             run,
             mixer,
-            detection_objective(keyword_data.rooms.to(device), train_config, config),
+            detection_objective(rooms.to(device), train_config, config),
             path=checkpoint,
             validate=lambda network: _validate(network, keyword_data, scratch),
             on_step=callbacks.step,

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from kws.audio.endpoints import find_endpoints
 from kws.audio.folders import append_suffix, normalize_name
 from kws.errors import DataError
 from kws.runtime.model_file import METADATA_KEY
 from kws.runtime.spotter import Spotter
 from kws.terminal.printers import check_writable, write_atomically, write_line
 from kws.terminal.stdio import escape_control_chars
-from kws.training.data.clips import MAX_WORD_SECONDS, ClipDataset, find_endpoints
+from kws.training.data.dataset import MAX_WORD_SECONDS, ClipDataset
 from kws.training.evaluate.calibration import (
     CALIBRATION_RATES,
     THRESHOLDS,

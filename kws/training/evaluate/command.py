@@ -16,14 +16,11 @@ from kws.errors import DataError
 from kws.runtime.spotter import Spotter
 from kws.terminal.printers import check_writable, write_atomically, write_line
 from kws.terminal.stdio import escape_control_chars
-from kws.training.data.clips import (
+from kws.training.data.clips import Clip, describe_speakers, exclude_words, find_clips
+from kws.training.data.dataset import (
     TOO_LONG_FOR_A_WORD,
-    Clip,
     ClipDataset,
-    describe_speakers,
     drop_silent_clips,
-    exclude_words,
-    find_clips,
     load_clips,
     pack_clips,
 )
@@ -299,4 +296,4 @@ def _load_dataset(
 
 
 def _in_split(clips: Iterable[Clip], part: str) -> list[Clip]:
-    return [clip for clip in clips if part in ("all", clip.part)]
+    return [clip for clip in clips if part in ("all", clip.split)]

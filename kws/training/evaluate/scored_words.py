@@ -14,7 +14,7 @@ from kws.audio.recordings import SAMPLE_RATE
 from kws.runtime.engine import Engine
 from kws.runtime.postprocess import Detection, DetectionPostprocessor, EventSettings, Scores
 from kws.runtime.spotter import concatenate_scores, scores_from_step
-from kws.training.augment.mixer import make_coloured_noise
+from kws.training.data.noise import make_coloured_noise
 
 BLOCK_SAMPLES = 30 * SAMPLE_RATE
 GAP_SAMPLES = SAMPLE_RATE // 4  # between clips that are laid end to end

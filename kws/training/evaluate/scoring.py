@@ -16,7 +16,8 @@ from kws.audio import recordings
 from kws.errors import AudioError
 from kws.runtime.postprocess import Detection, Scores
 from kws.runtime.spotter import Spotter, concatenate_scores
-from kws.training.data.clips import SILENCE_PEAK, SILENT_RECORDING, Clip, peak
+from kws.training.data.clips import Clip
+from kws.training.data.dataset import SILENCE_PEAK, SILENT_RECORDING, peak
 from kws.training.evaluate.matching import alarm_counts, best_score, match_events
 from kws.training.evaluate.scored_words import Trial, detect_with_times, events
 from kws.training.evaluate.test_streams import EvaluationStream, EvaluationStreams

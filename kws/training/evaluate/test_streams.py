@@ -11,10 +11,11 @@ from itertools import product
 
 import numpy as np
 
+from kws.audio.endpoints import find_endpoints
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import DataError
-from kws.training.augment.mixer import make_coloured_noise
-from kws.training.data.clips import SILENCE_PEAK, ClipDataset, find_endpoints, peak
+from kws.training.data.dataset import SILENCE_PEAK, ClipDataset, peak
+from kws.training.data.noise import make_coloured_noise
 from kws.training.evaluate.scored_words import embed_in_noise
 
 CLEAN = None  # the noise level of a stream without noise

@@ -21,17 +21,9 @@ from kws.audio import recordings
 from kws.errors import AudioError, DataError
 from kws.runtime.spotter import Spotter, Stream
 from kws.terminal.printers import csv_row, write_atomically
-from kws.training.augment.mixer import NegativeSource
-from kws.training.data.clips import (
-    SILENCE_PEAK,
-    SILENT_RECORDING,
-    Clip,
-    ClipDataset,
-    describe_speakers,
-    exclude_words,
-    pack_clips,
-    peak,
-)
+from kws.training.data.clips import Clip
+from kws.training.data.dataset import ClipDataset, pack_clips, to_int16
+from kws.training.data.sources import NegativeSource
 
 THRESHOLD = 0.3  # of the score: what comes this near to firing is learned from, too
 MIN_GAP_SECONDS = 1.0  # what fires closer together is one finding
@@ -41,8 +33,6 @@ SECONDS_AFTER = 0.7
 # One song with a line that sounds like the word must not be all that is learned.
 MAX_PER_HOUR = 200
 MAX_FALSE_ALARMS = 2000  # 160 MB of samples
-HELDOUT_SECONDS = 7200.0
-SEGMENT_SECONDS = 60.0  # in which what is held out is kept
 MAX_SHARE = 0.08  # of the negatives drawn, at most: more of them costs words in noise
 # With so many findings the share is half of it, so that few are not heard thousands of times.
 HALF_SHARE_SEGMENTS = 50
@@ -60,50 +50,12 @@ class FalseAlarm:
     score: float
 
 
-def find_mining_clips(
-    folders: Sequence[Path], words: Sequence[str], warn: Callable[[str], None]
-) -> tuple[list[Clip], list[Clip]]:
-    """Recordings to mine, and those held out to calibrate on; recordings in folders named after a
-    word are left out, and told.
-
-    Raises DataError where nothing is left to mine; AudioError for a folder without recordings.
-    """
-    without_keyword, named_after_word = exclude_words(folders, words)
-    if named_after_word:
-        warn(f"{named_after_word} recordings in folders named after a word are not mined.")
-    hard_negatives = [clip for clip in without_keyword if clip.part == "train"]
-    if folders and not hard_negatives:
-        raise DataError(
-            f"{folders[0]}: nothing to mine; its recordings are of the words, or were held out "
-            "(one in five is, by its name). Add more."
-            f"{describe_speakers(without_keyword)}"
-        )
-    return hard_negatives, [clip for clip in without_keyword if clip.part == "validation"]
-
-
 def fingerprint(clips: Sequence[Clip]) -> str:
     """Changes when one of the files is another, or another is there; to read hours of them would
     take too long."""
     return hashlib.sha256(
         "\n".join(f"{clip.path.name} {clip.path.stat().st_size}" for clip in clips).encode()
     ).hexdigest()[:16]
-
-
-def read_heldout_segments(clips: Sequence[Clip], warn: Callable[[str], None]) -> ClipDataset:
-    """The first minutes of every recording, two hours in all, in pieces. Those that cannot be read,
-    or hold no sound, are named and left out."""
-    segments: list[tuple[Clip, np.ndarray]] = []
-    for clip in clips:
-        try:
-            waves = _read_beginning(clip.path, HELDOUT_SECONDS / len(clips))
-        except AudioError as error:
-            warn(f"left out: {error}")
-            continue
-        if max(map(peak, waves), default=0.0) <= SILENCE_PEAK:
-            warn(f"left out: {clip.path}: {SILENT_RECORDING}")
-            continue
-        segments += [(clip, _to_int16(wave)) for wave in waves]
-    return pack_clips([clip for clip, _ in segments], [wave for _, wave in segments])
 
 
 def mine(
@@ -286,23 +238,9 @@ def _cut_around(
         buffer = np.concatenate([buffer, block])
         while len(found) < len(spans) and spans[len(found)][1] <= buffer_start + len(buffer):
             start, end = spans[len(found)]
-            found.append(_to_int16(buffer[start - buffer_start : end - buffer_start]))
+            found.append(to_int16(buffer[start - buffer_start : end - buffer_start]))
         if len(found) == len(spans):
             return found
         dropped = max(min(spans[len(found)][0] - buffer_start, len(buffer)), 0)
         buffer, buffer_start = buffer[dropped:], buffer_start + dropped
-    return found + [_to_int16(buffer[start - buffer_start :]) for start, _ in spans[len(found) :]]
-
-
-def _read_beginning(path: Path, seconds: float) -> list[np.ndarray]:
-    segments, remaining_samples = [], round(seconds * recordings.SAMPLE_RATE)
-    for block in recordings.blocks(path, SEGMENT_SECONDS):
-        segments.append(block[:remaining_samples])
-        remaining_samples -= len(segments[-1])
-        if not remaining_samples:
-            break
-    return segments
-
-
-def _to_int16(wave: np.ndarray) -> np.ndarray:
-    return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
+    return found + [to_int16(buffer[start - buffer_start :]) for start, _ in spans[len(found) :]]

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from kws.errors import DataError, KwsError
 from kws.training import distributed
+from kws.training.augment.mixer import max_word_seconds
 from kws.training.fit.memory import keep_freed
 from kws.training.model import checkpoint, provenance
 from kws.training.model.network import NetworkConfig, ScanningCNN
@@ -54,6 +55,11 @@ class TrainConfig:
     # Devices on which the blocks run in bfloat16; log-mel, head, pooling and loss never do.
     mixed_precision: tuple[str, ...] = ("cuda",)
     seed: int = 0
+
+    @property
+    def max_word_seconds(self) -> float:
+        """Longest sound of a word that fits into a training example."""
+        return max_word_seconds(self.clip_seconds, self.speed_range[0])
 
 
 def mixed_precision() -> tuple[str, ...]:

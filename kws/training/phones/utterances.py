@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.training.augment.mixer import make_coloured_noise
-from kws.training.data.clips import ClipDataset
+from kws.training.data.dataset import ClipDataset
+from kws.training.data.noise import make_coloured_noises
 
 BLANK = "_"
 PHONES = "bdfhijklmnpstuvwzæðŋɑɔəɛɜɡɪɹʃʊʌʒʤʧθAIOWYᵊᵻɾ"
@@ -70,10 +70,7 @@ class UtteranceDataset(Dataset):
         self.samples, self.lead_samples, self.batch, self.seed = samples, lead_samples, batch, seed
         weights = np.array([source.weight for source in sources])
         self._probabilities = weights / weights.sum()
-        self._coloured = [
-            make_coloured_noise(10 * SAMPLE_RATE, slope, np.random.default_rng(seed))
-            for slope in np.linspace(0, 2, 16)
-        ]
+        self._coloured = make_coloured_noises(16, seed)
 
     def fingerprint(self) -> str:
         """Changes when what is learned from does."""

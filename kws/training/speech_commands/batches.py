@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.training.augment.mixer import make_coloured_noise
 from kws.training.augment.waveform import add_noise, add_reverberation, apply_gain, equalize
-from kws.training.data.clips import ClipDataset
+from kws.training.data.dataset import ClipDataset
+from kws.training.data.noise import make_coloured_noise
 from kws.training.fit.trainer import TrainConfig
 from kws.training.speech_commands.dataset import CLIP_SAMPLES, SILENCE, UNKNOWN, LabeledClips
 from kws.training.speech_commands.unknowns import SpeechClips, SyntheticUnknowns

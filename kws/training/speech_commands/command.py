@@ -10,7 +10,8 @@ from kws.runtime.engine import load
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
 from kws.synth.engines.base import SynthError
 from kws.training import distributed
-from kws.training.data.clips import ClipDataset, find_clips, load_clips
+from kws.training.data.clips import find_clips
+from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import check_folders
 from kws.training.detection.train import Callbacks
 from kws.training.evaluate.calibration import is_rate_measurable
@@ -145,7 +146,7 @@ def evaluate(
 
 
 def _in_split(dataset: ClipDataset, part: str) -> ClipDataset:
-    return dataset.select(lambda clip: clip.part == part)
+    return dataset.select(lambda clip: clip.split == part)
 
 
 def _summarize(document: dict, path: Path) -> list[str]:

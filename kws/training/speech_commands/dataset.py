@@ -12,7 +12,8 @@ import numpy as np
 
 from kws.audio import recordings
 from kws.errors import AudioError, DataError
-from kws.training.data.clips import MAX_UNREADABLE_FRACTION, Clip
+from kws.training.data.clips import Clip
+from kws.training.data.dataset import MAX_UNREADABLE_FRACTION
 
 CLIP_SAMPLES = recordings.SAMPLE_RATE  # one second
 UNKNOWN, SILENCE = "_unknown_", "_silence_"

@@ -20,21 +20,9 @@ import numpy as np
 
 from kws.audio.folders import normalize_name
 from kws.errors import DataError
-from kws.training.data.clips import (
-    BACKGROUND,
-    Clip,
-    ClipDataset,
-    find_clips,
-    load_clips,
-    pack_clips,
-)
-from kws.training.data.splits import (
-    SPLITS,
-    find_archive_clips,
-    find_word_clips,
-    split_by_lists,
-    split_by_speaker_hash,
-)
+from kws.training.data.clips import BACKGROUND, Clip, find_clips
+from kws.training.data.dataset import ClipDataset, load_clips, pack_clips
+from kws.training.data.splits import SPLITS
 from kws.training.speech_commands.dataset import (
     CLIP_SAMPLES,
     SILENCE,
@@ -43,6 +31,12 @@ from kws.training.speech_commands.dataset import (
     load_split,
 )
 from kws.training.speech_commands.silence import apply_gains, cut_silence_clips, split_noise
+from kws.training.speech_commands.splits import (
+    find_archive_clips,
+    find_word_clips,
+    split_by_lists,
+    split_by_speaker_hash,
+)
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 _V1_WORDS = (

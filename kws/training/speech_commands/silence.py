@@ -11,7 +11,7 @@ import numpy as np
 
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import DataError
-from kws.training.data.clips import ClipDataset, pack_clips
+from kws.training.data.dataset import ClipDataset, pack_clips
 from kws.training.speech_commands.dataset import CLIP_SAMPLES
 
 # As shares of a recording.

@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from kws.audio.endpoints import find_endpoints
 from kws.audio.folders import sibling_path
 from kws.errors import DataError
 from kws.runtime.engine import Engine, OnnxEngine
 from kws.runtime.model_file import ModelInfo
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
 from kws.training import distributed
-from kws.training.augment.waveform import seeded_generator, simulate_room_responses
-from kws.training.data.clips import ClipDataset, concatenate_datasets, digest, find_endpoints
+from kws.training.augment.rooms import simulate_room_responses
+from kws.training.augment.waveform import seeded_generator
+from kws.training.data.dataset import ClipDataset, concatenate_datasets, digest
 from kws.training.detection.train import (
     Callbacks,
     describe_network,

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kws.audio.endpoints import find_endpoints
 from kws.audio.recordings import SAMPLE_RATE
-from kws.training.data.clips import ClipDataset, find_endpoints
+from kws.training.data.dataset import ClipDataset
 from kws.training.speech_commands.dataset import CLIP_SAMPLES, LabeledClips
 
 CROSSFADE_SAMPLES = SAMPLE_RATE // 50

@@ -8,16 +8,9 @@ from sounds import RATE, make_dataset, quiet, tone
 from torch import Tensor
 
 from kws.training.augment import mixer as mixing
-from kws.training.augment.mixer import (
-    Batch,
-    ExampleMixer,
-    NegativeSource,
-    WordClips,
-    aligned_word,
-    make_coloured_noise,
-    perturb_tempo,
-    unaligned_word,
-)
+from kws.training.augment.mixer import Batch, ExampleMixer, perturb_tempo
+from kws.training.data.noise import make_coloured_noise
+from kws.training.data.sources import NegativeSource, WordClips, aligned_word, unaligned_word
 
 CLIP_SECONDS, EARLIEST_SECONDS = 2.0, 0.9
 TONE_PLACE = (0.1, 0.4)  # of the tone in the word's clip

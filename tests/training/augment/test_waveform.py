@@ -8,6 +8,11 @@ from torch import Tensor
 
 from kws.training.augment import waveform
 from kws.training.augment.mixer import Batch
+from kws.training.augment.rooms import (
+    RESPONSE_SAMPLES,
+    simulate_room_responses,
+    trim_room_responses,
+)
 from kws.training.fit.trainer import TrainConfig
 
 
@@ -37,7 +42,7 @@ def decibels(ratio: Tensor) -> Tensor:
 
 
 class TestAugment:
-    rooms = torch.from_numpy(waveform.simulate_room_responses(20, np.random.default_rng(0)))
+    rooms = torch.from_numpy(simulate_room_responses(20, np.random.default_rng(0)))
 
     @pytest.mark.parametrize("snr_db", [0.0, 7.0, 30.0])
     def test_signal_to_noise_ratio_is_achieved(self, snr_db):
@@ -191,12 +196,12 @@ class TestRooms:
             )
             for n in (3000, 20_000)
         ]
-        return waveform.trim_room_responses([wave.astype(np.float32) for wave in late])
+        return trim_room_responses([wave.astype(np.float32) for wave in late])
 
     @pytest.mark.parametrize("kind", ["simulated", "recorded"])
     def test_onset_stays_where_it_was(self, kind):
         rooms = torch.from_numpy(
-            waveform.simulate_room_responses(40, np.random.default_rng(3))
+            simulate_room_responses(40, np.random.default_rng(3))
             if kind == "simulated"
             else self.recorded()
         )
@@ -237,8 +242,8 @@ class TestRooms:
         )
 
     def test_simulated_rooms_differ_and_die_away(self):
-        rooms = waveform.simulate_room_responses(10, np.random.default_rng(0))
-        assert rooms.shape == (10, waveform.RIR_SAMPLES)
+        rooms = simulate_room_responses(10, np.random.default_rng(0))
+        assert rooms.shape == (10, RESPONSE_SAMPLES)
         assert rooms.dtype == np.float32
         assert np.isfinite(rooms).all()
         energy = (rooms**2).reshape(10, 2, -1).sum(2)
@@ -247,13 +252,13 @@ class TestRooms:
 
     def test_recorded_rooms_begin_at_their_direct_sound(self):
         rooms = self.recorded()
-        assert rooms.shape == (2, waveform.RIR_SAMPLES)
+        assert rooms.shape == (2, RESPONSE_SAMPLES)
         assert (np.abs(rooms).argmax(axis=1) == 0).all()
 
 
 @pytest.fixture(scope="module")
 def rooms() -> np.ndarray:
-    return waveform.simulate_room_responses(100, np.random.default_rng(0))
+    return simulate_room_responses(100, np.random.default_rng(0))
 
 
 def response_db(rooms: np.ndarray, low_hz: int, high_hz: int) -> np.ndarray:

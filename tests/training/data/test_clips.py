@@ -11,20 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import RATE, make_dataset, quiet, tone
 
+from kws.audio.endpoints import find_endpoints
 from kws.errors import AudioError, DataError
 from kws.training.data.clips import (
     Clip,
-    assign_split,
-    concatenate_datasets,
     contains_phrase,
     describe_speakers,
     exclude_words,
     find_clips,
-    find_endpoints,
-    load_clips,
-    pack_clips,
-    parse_speaker,
 )
+from kws.training.data.dataset import concatenate_datasets, load_clips, pack_clips
+from kws.training.data.splits import assign_split, parse_speaker
 
 NFC, NFD = "gr\u00fcezi", "gru\u0308ezi"
 
@@ -124,7 +121,7 @@ class TestSplit:
             for clip in find_clips(write_folder(tmp_path / word, names, 0.01))
         ]
         parts = {
-            clip.speaker: {other.part for other in clips if other.speaker == clip.speaker}
+            clip.speaker: {other.split for other in clips if other.speaker == clip.speaker}
             for clip in clips
         }
         assert len(parts) == 40
@@ -133,13 +130,13 @@ class TestSplit:
 
     def test_adding_files_moves_none(self, tmp_path):
         folder = write_folder(tmp_path / "yes", [f"a{i}_nohash_0.wav" for i in range(30)], 0.01)
-        before = {clip.path: clip.part for clip in find_clips(tmp_path)}
+        before = {clip.path: clip.split for clip in find_clips(tmp_path)}
         write_folder(
             folder,
             [f"b{i}_nohash_0.wav" for i in range(30)] + [f"a{i}_nohash_1.wav" for i in range(30)],
             0.01,
         )
-        after = {clip.path: clip.part for clip in find_clips(tmp_path)}
+        after = {clip.path: clip.split for clip in find_clips(tmp_path)}
         assert len(after) == 90
         assert before.items() <= after.items()
 
@@ -166,8 +163,7 @@ class TestSplit:
         )
         many = describe_speakers(clips("a", "b", "c", "d"))
         assert many == (
-            " Their names tell of 4 speakers: 'a', 'b', 'c', ... "
-            "(each file its own speaker: a.wav)."
+            " Their names give 4 speakers: 'a', 'b', 'c', ... (each file its own speaker: a.wav)."
         )
 
 

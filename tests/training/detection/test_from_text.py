@@ -58,7 +58,7 @@ def test_folders(hum, tmp_path):
     assert len([*(folders.data / "hey_you").glob("*.wav")]) == 40
     assert (folders.data / "hew").is_dir()
     assert not (folders.data / "hey_you_too").exists()
-    assert {path.name for path in folders.phrases[0].iterdir()} == {"hey_you", "clips.csv"}
+    assert {path.name for path in folders.in_context[0].iterdir()} == {"hey_you", "clips.csv"}
     assert any("edit it" in line for line in messages)
     assert len(read_manifest(folders.data)) == len([*folders.data.rglob("*.wav")])
 
@@ -111,7 +111,7 @@ def test_a_list_with_the_phrase_itself_is_refused(hum, tmp_path):
 
 def test_pronunciations_are_said_alone_not_within_words_that_engines_spell(hum, tmp_path):
     folders, _ = build_folders(tmp_path, phrase="tomato", pronunciations=("T AH0 M EY1 T OW0",))
-    assert folders.phrases == ()
+    assert folders.in_context == ()
     assert not (tmp_path / "carried").exists()
 
 
@@ -130,8 +130,8 @@ def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
         )
     write(tmp_path / "mine" / "hey_you" / "me_nohash_long.wav", tone(20.0))
     warnings: list[str] = []
-    own = replace(folders, negatives=folders.negatives[:1], recordings=(tmp_path / "mine",))
-    keyword_data = load_keyword_data(["hey_you"], own, warn=warnings.append)
+    own = replace(folders, negatives=folders.negatives[:1], own_recordings=(tmp_path / "mine",))
+    keyword_data = load_keyword_data(["hey_you"], own, max_word_seconds=2.3, warn=warnings.append)
     assert any("me_nohash_long.wav: 20.0 s of sound" in text for text in warnings)
     sampling_weight = [word.sampling_weight for word in keyword_data.words]
     assert sampling_weight[-1] / sum(sampling_weight) == pytest.approx(OWN_RECORDINGS_SHARE)
@@ -141,7 +141,10 @@ def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
 def test_what_sounds_like_it_says_nothing_of_how_often_ordinary_sound_fires(hum, tmp_path):
     folders, _ = build_folders(tmp_path)
     keyword_data = load_keyword_data(
-        ["hey_you"], replace(folders, negatives=folders.negatives[:1]), warn=lambda text: None
+        ["hey_you"],
+        replace(folders, negatives=folders.negatives[:1]),
+        max_word_seconds=2.3,
+        warn=lambda text: None,
     )
     alike = {clip.label for clip in folders.clips(folders.data)} - {"hey_you"}
     assert {clip.label for clip in keyword_data.heldout_confusables.clips} <= alike
@@ -176,7 +179,8 @@ def test_recordings_of_nothing_asked_for(hum, tmp_path):
     with pytest.raises(DataError, match="no folder named after a word"):
         load_keyword_data(
             ["hey_you"],
-            replace(folders, negatives=folders.negatives[:1], recordings=(tmp_path / "mine",)),
+            replace(folders, negatives=folders.negatives[:1], own_recordings=(tmp_path / "mine",)),
+            max_word_seconds=2.3,
             warn=lambda text: None,
         )
 

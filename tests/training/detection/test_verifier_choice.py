@@ -15,8 +15,8 @@ from sounds import RATE, make_dataset
 from kws.cli.main import main
 from kws.synth import pronunciation
 from kws.synth.confusables import pronunciations
-from kws.training.augment.mixer import aligned_word
 from kws.training.data.keyword_data import KeywordData
+from kws.training.data.sources import aligned_word
 from kws.training.detection.train import select_verifier
 from kws.training.model.network import NetworkConfig, ScanningCNN
 from kws.training.model.pretrained import STRICT_FUSION, shipped_checkpoint, verifier_candidates

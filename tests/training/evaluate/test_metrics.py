@@ -16,7 +16,8 @@ from conftest import RATE, tone_word
 
 from kws import Spotter
 from kws.runtime.postprocess import Detection, EventSettings
-from kws.training.data.clips import Clip, find_clips, load_clips
+from kws.training.data.clips import Clip, find_clips
+from kws.training.data.dataset import load_clips
 from kws.training.evaluate.intervals import poisson, wilson
 from kws.training.evaluate.metrics import (
     CURVE_THRESHOLDS,

@@ -19,9 +19,10 @@ from kws.audio import recordings
 from kws.cli.main import main
 from kws.errors import DataError
 from kws.runtime.model_file import open_session
-from kws.training.augment.mixer import NegativeSource
-from kws.training.data.clips import Clip, assign_split, find_clips
+from kws.training.data.clips import Clip, find_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
+from kws.training.data.sources import NegativeSource
+from kws.training.data.splits import assign_split
 from kws.training.detection.train import Callbacks
 from kws.training.detection.two_stage import (
     first_round_path,
@@ -141,7 +142,7 @@ def test_stretches_end_where_the_recording_does(tmp_path, at, seconds):
 
 def test_only_the_highest_of_an_hour_are_kept(tiny_model, radio, false_alarms, monkeypatch):
     monkeypatch.setattr(hard_negatives, "MAX_PER_HOUR", 2)
-    clips = [clip for clip in find_clips(radio) if clip.part == "train"]
+    clips = [clip for clip in find_clips(radio) if clip.split == "train"]
     found, seconds = mine(Spotter.load(tiny_model.path), clips, warn=pytest.fail)
     assert found == false_alarms[:2]
     assert seconds == pytest.approx(90, abs=0.1)
@@ -200,7 +201,10 @@ def train_rounds(
     verifier_candidates: Sequence[VerifierSpec | None] = (None,),
 ) -> dict:
     keyword_data = load_keyword_data(
-        ["rise"], DataFolders(tiny_model.data, mine=(radio,)), warn=lambda text: None
+        ["rise"],
+        DataFolders(tiny_model.data, hard_negatives=(radio,)),
+        max_word_seconds=2.3,
+        warn=lambda text: None,
     )
     how = {
         "device": CPU,
@@ -391,7 +395,9 @@ def test_what_was_mined_fires_less(tiny_model, false_alarms, tone_recording, tmp
         NetworkConfig.from_dict(saved["network_config"]),
         TrainConfig(**saved["train_config"]),
     )
-    keyword_data = load_keyword_data(["rise"], DataFolders(tiny_model.data), warn=pytest.fail)
+    keyword_data = load_keyword_data(
+        ["rise"], DataFolders(tiny_model.data), max_word_seconds=2.3, warn=pytest.fail
+    )
     keyword_data = replace(
         keyword_data,
         hard_negatives=tuple(
@@ -420,9 +426,14 @@ def test_what_was_mined_fires_less(tiny_model, false_alarms, tone_recording, tmp
 
 
 def test_mined_recordings_are_split_as_all_are(tiny_model, radio, tmp_path):
-    without = load_keyword_data(["rise"], DataFolders(tiny_model.data), warn=pytest.fail)
+    without = load_keyword_data(
+        ["rise"], DataFolders(tiny_model.data), max_word_seconds=2.3, warn=pytest.fail
+    )
     keyword_data = load_keyword_data(
-        ["rise"], DataFolders(tiny_model.data, mine=(radio, radio)), warn=pytest.fail
+        ["rise"],
+        DataFolders(tiny_model.data, hard_negatives=(radio, radio)),
+        max_word_seconds=2.3,
+        warn=pytest.fail,
     )
     assert sorted(clip.path.stem for clip in keyword_data.hard_negatives) == sorted(
         stem("train", number) for number in range(3)
@@ -434,7 +445,10 @@ def test_mined_recordings_are_split_as_all_are(tiny_model, radio, tmp_path):
     ] == [2]
     assert keyword_data.sources[-1] == {"folder": str(radio)}
     both = load_keyword_data(
-        ["rise"], DataFolders(tiny_model.data, negatives=(radio,), mine=(radio,)), warn=pytest.fail
+        ["rise"],
+        DataFolders(tiny_model.data, negatives=(radio,), hard_negatives=(radio,)),
+        max_word_seconds=2.3,
+        warn=pytest.fail,
     )
     assert both.heldout_hours == pytest.approx(keyword_data.heldout_hours)  # not counted twice
 
@@ -444,7 +458,10 @@ def test_folder_named_after_the_word_is_not_mined(tiny_model, tmp_path):
     write_radio(tmp_path / "rise" / f"{stem('train', 1)}.wav", [])
     notes: list[str] = []
     keyword_data = load_keyword_data(
-        ["rise"], DataFolders(tiny_model.data, mine=(tmp_path,)), warn=notes.append
+        ["rise"],
+        DataFolders(tiny_model.data, hard_negatives=(tmp_path,)),
+        max_word_seconds=2.3,
+        warn=notes.append,
     )
     assert [clip.label for clip in keyword_data.hard_negatives] == ["radio"]
     assert notes == ["1 recordings in folders named after a word are not mined."]

@@ -17,8 +17,9 @@ from conftest import write_tone_folder
 from kws import Spotter
 from kws.errors import DataError, KwsError, ModelError
 from kws.training.augment.mixer import ExampleMixer
-from kws.training.data.clips import assign_split
+from kws.training.augment.rooms import make_rooms
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
+from kws.training.data.splits import assign_split
 from kws.training.detection.train import detection_objective, train
 from kws.training.fit.trainer import (
     Objective,
@@ -39,7 +40,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def keyword_data(tiny_model) -> KeywordData:
-    return load_keyword_data(["rise"], DataFolders(tiny_model.data), warn=lambda text: None)
+    return load_keyword_data(
+        ["rise"], DataFolders(tiny_model.data), max_word_seconds=2.3, warn=lambda text: None
+    )
 
 
 def mixer(keyword_data: KeywordData, train_config: TrainConfig) -> ExampleMixer:
@@ -52,7 +55,7 @@ def mixer(keyword_data: KeywordData, train_config: TrainConfig) -> ExampleMixer:
 
 
 def task(keyword_data: KeywordData) -> Objective:
-    return detection_objective(keyword_data.rooms, SHORT, SMALL)
+    return detection_objective(torch.from_numpy(make_rooms()), SHORT, SMALL)
 
 
 def run_to(
@@ -312,7 +315,7 @@ def test_a_model_without_thresholds_of_its_own_is_never_there(keyword_data, tmp_
 
 def test_several_words_in_one_model(tiny_model, tmp_path):
     keyword_data = load_keyword_data(
-        ["rise", "fall"], DataFolders(tiny_model.data), warn=lambda text: None
+        ["rise", "fall"], DataFolders(tiny_model.data), max_word_seconds=2.3, warn=lambda text: None
     )
     config = replace(SMALL, words=("rise", "fall"))
     document = train(
@@ -347,7 +350,10 @@ def test_learning_rate_warms_up_and_falls_to_nothing():
 def test_unusable_data(tmp_path, names, clips, message):
     with pytest.raises(DataError, match=message):
         load_keyword_data(
-            names, DataFolders(write_tone_folder(tmp_path / "data", clips)), warn=lambda text: None
+            names,
+            DataFolders(write_tone_folder(tmp_path / "data", clips)),
+            max_word_seconds=2.3,
+            warn=lambda text: None,
         )
 
 
@@ -358,7 +364,9 @@ def test_one_speaker_is_learned_from_and_said_so(tmp_path, part):
     for number, path in enumerate(sorted((data / "rise").iterdir())):
         path.rename(path.with_name(f"{speaker}_nohash_{number}.wav"))
     notes: list[str] = []
-    keyword_data = load_keyword_data(["rise"], DataFolders(data), warn=notes.append)
+    keyword_data = load_keyword_data(
+        ["rise"], DataFolders(data), max_word_seconds=2.3, warn=notes.append
+    )
     assert [len(word.dataset) for word in (*keyword_data.words, *keyword_data.heldout_words)] == [
         12,
         12,
@@ -383,7 +391,7 @@ def test_negatives_that_are_all_held_out(tmp_path):
     ):
         path.rename(path.with_name(f"{heldout}_nohash_{number}.wav"))
     with pytest.raises(DataError, match="were held out"):
-        load_keyword_data(["rise"], DataFolders(data), warn=lambda text: None)
+        load_keyword_data(["rise"], DataFolders(data), max_word_seconds=2.3, warn=lambda text: None)
 
 
 def test_word_alone_is_not_enough(tmp_path):
@@ -392,4 +400,4 @@ def test_word_alone_is_not_enough(tmp_path):
         for path in (data / other).iterdir():
             path.unlink()
     with pytest.raises(DataError, match="nothing but rise"):
-        load_keyword_data(["rise"], DataFolders(data), warn=lambda text: None)
+        load_keyword_data(["rise"], DataFolders(data), max_word_seconds=2.3, warn=lambda text: None)

@@ -10,8 +10,8 @@ from factories import SMALL
 from sounds import RATE, make_dataset, quiet, tone
 
 from kws.errors import DataError
-from kws.training.augment.waveform import simulate_room_responses
-from kws.training.data.clips import pack_clips
+from kws.training.augment.rooms import simulate_room_responses
+from kws.training.data.dataset import pack_clips
 from kws.training.fit.trainer import TrainConfig
 from kws.training.model import checkpoint
 from kws.training.model.network import Output

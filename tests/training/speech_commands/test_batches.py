@@ -13,7 +13,7 @@ from kws import Spotter
 from kws.errors import DataError
 from kws.runtime.engine import OnnxEngine
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
-from kws.training.augment.mixer import make_coloured_noise
+from kws.training.data.noise import make_coloured_noise
 from kws.training.fit.trainer import TrainState
 from kws.training.model import checkpoint, pretrained
 from kws.training.model.network import NetworkConfig, ScanningCNN

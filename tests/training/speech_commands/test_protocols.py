@@ -15,15 +15,9 @@ import soundfile
 from sounds import RATE
 
 from kws.errors import DataError
-from kws.training.data.clips import (
-    BACKGROUND,
-    Clip,
-    assign_split,
-    find_clips,
-    load_clips,
-    pack_clips,
-)
-from kws.training.data.splits import SPLITS
+from kws.training.data.clips import BACKGROUND, Clip, find_clips
+from kws.training.data.dataset import load_clips, pack_clips
+from kws.training.data.splits import SPLITS, assign_split
 from kws.training.speech_commands.dataset import (
     CLIP_SAMPLES,
     SILENCE,
@@ -239,7 +233,7 @@ class TestPack9:
         expected = {
             value
             for value, clip in on_disk(pack_folder, (*HELD_OUT, *OTHERS)).items()
-            if clip.part == "train"
+            if clip.split == "train"
         }
         assert {
             value for value, word in spoken(pack9.train).items() if word not in SEVEN
@@ -254,7 +248,7 @@ class TestPack9:
         expected = {
             value: clip.label
             for value, clip in on_disk(pack_folder, HELD_OUT).items()
-            if clip.part == "test"
+            if clip.split == "test"
         }
         assert spoken(unseen.extra_test_sets["unseen"]) == expected
         assert set(unseen.extra_test_sets["unseen"].labels.tolist()) == {7}
