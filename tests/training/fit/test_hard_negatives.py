@@ -21,6 +21,7 @@ from kws.errors import DataError
 from kws.runtime.model_file import open_session
 from kws.training.data.clips import Clip, find_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
+from kws.training.data.long_recordings import find_mining_clips
 from kws.training.data.sources import NegativeSource
 from kws.training.data.splits import assign_split
 from kws.training.detection.train import Callbacks
@@ -101,7 +102,7 @@ def radio(tmp_path_factory) -> Path:
 def false_alarms(tiny_model, radio) -> list[FalseAlarm]:
     return mine(
         Spotter.load(tiny_model.path),
-        hard_negatives.find_mining_clips([radio], ["rise"], print)[0],
+        find_mining_clips([radio], ["rise"], print)[0],
         warn=pytest.fail,
     )[0]
 
