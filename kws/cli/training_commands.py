@@ -408,7 +408,7 @@ def download(dataset: str, version: str | None, folder: Path, mirror: str | None
         if dataset == "librispeech"
         else downloading.SPEECH_COMMANDS[version or "0.02"]
     )
-    for place in downloading.run(archives, folder, mirror):
+    for place in downloading.download(archives, folder, mirror):
         click.echo(escape_control_chars(str(place)))
 
 
