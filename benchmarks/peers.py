@@ -192,7 +192,7 @@ def detection(phrases: list[str], data: pathlib.Path, models: pathlib.Path) -> I
     model from text, and by PocketSphinx."""
     from people import RATES, judge, spoken_folder
 
-    from kws.runtime.engine import OnnxEngine
+    from kws.runtime.engine import Engine
     from kws.synth.phrase import folder_name
 
     paths = {}
@@ -203,7 +203,7 @@ def detection(phrases: list[str], data: pathlib.Path, models: pathlib.Path) -> I
         paths[name] = found[0]
     theirs = sphinx({SPELLED.get(phrase, phrase): folder_name(phrase) for phrase in phrases}, data)
     for name, path in paths.items():
-        ours = judge(OnnxEngine(str(path)), data, spoken_folder(models, name, 0), name)
+        ours = judge(Engine.load(str(path)), data, spoken_folder(models, name, 0), name)
         yield {"phrase": name, "kws": ours["all speech"][RATES[0]], "PocketSphinx": theirs[name]}
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from kws.audio.endpoints import find_endpoints
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.runtime.model_file import FORMAT
 from kws.synth.phrase import folder_name
 from kws.training.data.clips import BACKGROUND, Clip, find_clips
@@ -112,7 +112,7 @@ def main() -> None:
                 engine = (
                     reread(found)
                     if args.reread
-                    else OnnxEngine(str(found), without_verifier=args.without_verifier)
+                    else Engine.load(str(found), verifier=not args.without_verifier)
                 )
                 print(
                     json.dumps(
@@ -207,10 +207,10 @@ def folder_of(clips: list[Clip], folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def reread(path: pathlib.Path) -> OnnxEngine:
+def reread(path: pathlib.Path) -> Engine:
     """A model with the reader that comes with kws, in place of its own. Its thresholds stay as they
     were calibrated."""
-    document = OnnxEngine(str(path)).info.document
+    document = Engine.load(str(path)).info.document
     sounds = document["verifier"]["pronunciations"]
     plain = {name: value for name, value in document.items() if name != "verifier"}
     with tempfile.TemporaryDirectory() as folder:
@@ -221,10 +221,10 @@ def reread(path: pathlib.Path) -> OnnxEngine:
             copy,
             reading(sounds),
         )
-        return OnnxEngine(str(copy))
+        return Engine.load(str(copy))
 
 
-def judge(engine: OnnxEngine, data: pathlib.Path, spoken: pathlib.Path, name: str) -> dict:
+def judge(engine: Engine, data: pathlib.Path, spoken: pathlib.Path, name: str) -> dict:
     """Misses at one false alarm per hour, and how many of its neighbours fire there, said by voices
     that were held out."""
     learned = set(engine.info.document["human"])
@@ -286,7 +286,7 @@ def _read_kinds(spoken: pathlib.Path) -> dict[str, str]:
     }
 
 
-def _score_clips(engine: OnnxEngine, clips: list[Clip], snr_db: float | None) -> np.ndarray:
+def _score_clips(engine: Engine, clips: list[Clip], snr_db: float | None) -> np.ndarray:
     """Whether something fires [clips, thresholds of the curve] in each of some recordings, clean or
     in pink noise."""
     dataset = load_clips(clips, warn=print)
@@ -300,13 +300,13 @@ def _score_clips(engine: OnnxEngine, clips: list[Clip], snr_db: float | None) ->
     )
 
 
-def _detected_at(engine: OnnxEngine, trial: scored_words.Trial) -> np.ndarray:
+def _detected_at(engine: Engine, trial: scored_words.Trial) -> np.ndarray:
     """Whether the phrase is found, for each threshold of the curve: anywhere in its recording, as
     many are noisy around it."""
     return alarm_counts(trial.scores, 0, CURVE_THRESHOLDS, engine.info.events) > 0
 
 
-def _count_alarms(engine: OnnxEngine, clips: list[Clip]) -> tuple[np.ndarray, float]:
+def _count_alarms(engine: Engine, clips: list[Clip]) -> tuple[np.ndarray, float]:
     """Events at each threshold of the curve in some recordings, and their hours."""
     dataset: ClipDataset = load_clips(clips, warn=print)
     scores = scored_words.score_waves(engine, dataset)

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from kws.audio.endpoints import find_endpoints
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.training.data.clips import BACKGROUND, find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
@@ -140,7 +140,7 @@ def judge_all(data: pathlib.Path, runs: pathlib.Path, word: str) -> None:
     """A line of JSON for each run, and for the first round of those with two."""
     datasets = {part: _heldout(data, word, part) for part in ("validation", "test")}
     for path in sorted(runs.glob(f"{word}-*.onnx")):
-        engine = OnnxEngine(str(path))
+        engine = Engine.load(str(path))
         print(
             json.dumps(
                 {
@@ -152,7 +152,7 @@ def judge_all(data: pathlib.Path, runs: pathlib.Path, word: str) -> None:
         )
 
 
-def judge(engine: OnnxEngine, words: ClipDataset, speech: list[ClipDataset]) -> dict:
+def judge(engine: Engine, words: ClipDataset, speech: list[ClipDataset]) -> dict:
     """Misses in noise at given rates of false alarms, and false alarms at given rates of misses."""
     settings = engine.info.events
     boundaries = np.array([find_endpoints(wave) for wave in words])

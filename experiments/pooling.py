@@ -29,7 +29,7 @@ import torch
 
 from kws.audio.endpoints import find_endpoints
 from kws.audio.recordings import SAMPLE_RATE
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.runtime.postprocess import Scores
 from kws.training.data.clips import find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
@@ -141,7 +141,7 @@ def table(runs: pathlib.Path, keyword_data: KeywordData) -> str:
     rows = []
     for kind in POOLINGS:
         found = [
-            judge(OnnxEngine(str(path)), keyword_data)
+            judge(Engine.load(str(path)), keyword_data)
             for path in sorted(runs.glob(f"{kind}-[0-9].onnx"))
         ]
         if found:
@@ -164,7 +164,7 @@ def table(runs: pathlib.Path, keyword_data: KeywordData) -> str:
     return "\n".join([head, "|---|---|---|---|---|---|---|", *rows])
 
 
-def judge(engine: OnnxEngine, keyword_data: KeywordData) -> Figures:
+def judge(engine: Engine, keyword_data: KeywordData) -> Figures:
     negative_scores = scored_words.score_waves(engine, heldout_waves(keyword_data))
     each = [
         _word(engine, index, word.dataset, negative_scores, keyword_data.heldout_hours)
@@ -174,7 +174,7 @@ def judge(engine: OnnxEngine, keyword_data: KeywordData) -> Figures:
 
 
 def _word(
-    engine: OnnxEngine, index: int, dataset: ClipDataset, negative_scores: Scores, hours: float
+    engine: Engine, index: int, dataset: ClipDataset, negative_scores: Scores, hours: float
 ) -> tuple[float, ...]:
     settings = engine.info.events
     waves = [dataset[i] for i in range(min(CLIPS, len(dataset)))]
@@ -211,7 +211,7 @@ def _word(
     )
 
 
-def _cut_trials(engine: OnnxEngine, waves: Sequence[np.ndarray], places: np.ndarray) -> list[Trial]:
+def _cut_trials(engine: Engine, waves: Sequence[np.ndarray], places: np.ndarray) -> list[Trial]:
     ends = places[:, :1] + CUT_FRACTION * (places[:, 1:] - places[:, :1])
     return scored_words.score_words(engine, list(waves), np.hstack([places[:, :1], ends]))
 

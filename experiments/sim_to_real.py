@@ -28,7 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "benchmarks"))
 
 from people import NOISE, PHRASES, SPEECH, THRESHOLDS, judge, spoken_folder
 
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.synth.render import read_manifest
 from kws.training.augment import waveform
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
@@ -83,9 +83,7 @@ def main() -> None:
             if not path.with_suffix(".json").exists():
                 run(args, speech, CHANGES[row], path)
                 said = spoken_folder(args.out, speech.name, args.seed)
-                found = judge(
-                    OnnxEngine(str(path), without_verifier=True), args.data, said, speech.name
-                )
+                found = judge(Engine.load(str(path), verifier=False), args.data, said, speech.name)
                 report = {"phrase": phrase, "row": row, **found}
                 path.with_suffix(".json").write_text(json.dumps(report) + "\n")
                 print(json.dumps(report), flush=True)

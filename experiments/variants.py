@@ -22,7 +22,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "recipes" / "welcome"))
 from train import CONFIG, RECIPE, WORD, gather
 
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.training.data.keyword_data import KeywordData, heldout_waves
 from kws.training.detection import train
 from kws.training.evaluate import scored_words
@@ -69,7 +69,7 @@ def measure(keyword_data: KeywordData, config) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "variant.onnx"
         document = train.train(keyword_data, config, SHORT, path, device=torch.device("cpu"))
-        engine = OnnxEngine(str(path))
+        engine = Engine.load(str(path))
     word = keyword_data.heldout_words[0]
     made = scored_words.score_words(engine, list(word.dataset), word.endpoints, snr_db=10.0)
     silence = scored_words.score_waves(engine, heldout_waves(keyword_data))

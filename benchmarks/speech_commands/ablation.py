@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from pack9 import hold_out_half, load_training_data, measure_false_accepts
 
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.training.augment.waveform import add_noise
 from kws.training.data.noise import make_coloured_noise
 from kws.training.fit import trainer
@@ -148,7 +148,7 @@ def main() -> None:
                     start=start,
                     **keyword_data,
                 )
-            engine = OnnxEngine(str(path))
+            engine = Engine.load(str(path))
             right = [
                 balanced_accuracy(part, predict_streaming(engine, part))
                 for part in (protocol.validation, noisy)

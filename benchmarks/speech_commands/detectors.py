@@ -26,7 +26,7 @@ import torch
 
 from kws.audio.endpoints import find_endpoints
 from kws.audio.recordings import SAMPLE_RATE
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.runtime.spotter import Spotter
 from kws.synth.confusables import pronunciations
 from kws.training.data.clips import Clip, find_clips
@@ -84,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.judge:
         for path in sorted(args.out.glob("seven-*seed[0-9].onnx")):
-            engine = OnnxEngine(str(path), without_verifier=args.without_verifier)
+            engine = Engine.load(str(path), verifier=not args.without_verifier)
             print(
                 json.dumps(
                     {"run": path.stem, "part": args.judge, **judge(engine, args.data, args.judge)}
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     train_two_stage(keyword_data, config, train_config, path, device=torch.device("cpu"), **how)
 
 
-def judge(engine: OnnxEngine, data: pathlib.Path, part: str) -> dict:
+def judge(engine: Engine, data: pathlib.Path, part: str) -> dict:
     speech = [clip for name in SPEECH for clip in find_clips(data / name)]
     learned, others = (
         [clip for clip in speech if (clip.split == "train") is wish] for wish in (True, False)
@@ -201,7 +201,7 @@ def _miss_metrics(number: int, found: np.ndarray, without: list[RecordingResult]
     }
 
 
-def _score_clips(engine: OnnxEngine, number: int, clips: list[Clip]) -> np.ndarray:
+def _score_clips(engine: Engine, number: int, clips: list[Clip]) -> np.ndarray:
     """Whether each clip of a word is found at its place, anywhere in ten seconds of noise, at each
     threshold of the curve."""
     dataset = load_clips(clips, warn=print)
@@ -213,7 +213,7 @@ def _score_clips(engine: OnnxEngine, number: int, clips: list[Clip]) -> np.ndarr
     )
 
 
-def _embed(engine: OnnxEngine, wave: np.ndarray, seed: int) -> scored_words.Trial:
+def _embed(engine: Engine, wave: np.ndarray, seed: int) -> scored_words.Trial:
     embed_in_noise = np.array(find_endpoints(wave))
     lead = float(np.random.default_rng(seed).uniform(0, STREAM_SECONDS - len(wave) / SAMPLE_RATE))
     tail = STREAM_SECONDS - len(wave) / SAMPLE_RATE - lead

@@ -24,7 +24,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.training.data.clips import find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.detection.train import Callbacks
@@ -85,7 +85,7 @@ def main() -> None:
     protocol = protocols.load(args.protocol, args.data / "speech_commands", warn=print)
     if args.judge:
         for path in sorted(args.out.glob(f"{args.protocol}-[sl]*.onnx")):
-            engine = OnnxEngine(str(path))
+            engine = Engine.load(str(path))
             if args.alone:
                 engine.info.document.pop("lexicon", None)
             comparison = compare_decisions(path, engine, protocol)
@@ -148,7 +148,7 @@ def measure_false_accepts(path: pathlib.Path, left_out: LabeledClips | None) -> 
     """How many of the words that were left out are taken for one of the seven."""
     if left_out is None:
         return {}
-    engine = OnnxEngine(str(path))
+    engine = Engine.load(str(path))
     words = [i for i, name in enumerate(engine.info.words) if not name.startswith("_")]
     return {
         "left out": len(left_out),
@@ -190,7 +190,7 @@ def run(
             **keyword_data,
         )
     minutes = (time.perf_counter() - began) / 60
-    engine = OnnxEngine(str(path))
+    engine = Engine.load(str(path))
     clips = train_config.epochs * train_config.steps_per_epoch * train_config.batch
     return {
         "parameters": engine.info.document["parameters"],
@@ -204,7 +204,7 @@ def run(
 
 
 def compare_decisions(
-    path: pathlib.Path, engine: OnnxEngine, protocol: protocols.Protocol
+    path: pathlib.Path, engine: Engine, protocol: protocols.Protocol
 ) -> dict[str, int]:
     """Clips, and those of them that the checkpoint, the model file and the model file in chunks of
     80 ms do not all sort alike."""

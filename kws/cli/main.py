@@ -438,10 +438,10 @@ def info(model: str) -> None:
     kws info
     kws info models/yes.onnx
     """
-    from kws.runtime.model_file import find_model, open_session
+    from kws.runtime.model_file import find_model, read_model
     from kws.terminal.describe import describe
 
-    click.echo(describe(open_session(find_model(model))[1]))
+    click.echo(describe(read_model(find_model(model)).info))
 
 
 @main.command(

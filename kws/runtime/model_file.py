@@ -1,9 +1,10 @@
-"""Model files: `NAME.onnx`, a graph that takes samples and state, with one JSON document in
-its metadata.
+"""Model files: `NAME.onnx`, a graph from samples and state to scores, with one JSON document in its
+metadata.
 
-The document (key `kws`) says all there is to know: format, words, timing, pooling, event settings,
-calibration, training sources with their licences, metrics, versions. Nothing else is needed to run
-the model, and nothing in the file is executed but the graph.
+The document (key `kws`) holds all that is needed to run the model and to judge it: format, words,
+timing, event settings, calibration, training sources with their licences, metrics, versions. The
+verifier, if the model has one, is a second graph in the metadata. Nothing in the file is executed
+but the graphs.
 """
 
 import base64
@@ -11,6 +12,7 @@ import json
 import os
 import zlib
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +20,15 @@ from kws.audio.addresses import reject_url
 from kws.audio.folders import find_on_disk, normalize_name
 from kws.errors import ModelError
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
-from kws.runtime.verifier import Fusion, Verifier
+from kws.runtime.session import open_session
+from kws.runtime.verifier import Fusion, VerifierConfig
 
 if TYPE_CHECKING:
     import onnxruntime
 
 FORMAT = 5
 METADATA_KEY = "kws"
-VERIFIER_KEY = "kws_verifier"  # of the graph of its reader, in base64, if it has one
+VERIFIER_KEY = "kws_verifier"  # the verifier's graph, in base64
 _REQUIRED_KEYS = (
     "words",
     "sample_rate",
@@ -38,10 +41,11 @@ _REQUIRED_KEYS = (
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model file says of itself; `document` is the whole of it. `checksum`: of the file."""
+    """The description in a model file. `document`: the whole JSON document; `checksum`: CRC-32 of
+    the file."""
 
     path: Path
-    document: dict
+    document: dict[str, Any]
     checksum: int = 0
 
     @property
@@ -50,26 +54,26 @@ class ModelInfo:
 
     @property
     def frame_samples(self) -> int:
-        """Samples from one score to the next; the graph takes multiples of it."""
-        return self.document["frame_samples"]
+        """Samples from one score to the next. The graph takes multiples of it."""
+        return int(self.document["frame_samples"])
 
     @property
     def frame_seconds(self) -> float:
-        return self.frame_samples / self.document["sample_rate"]
+        return self.frame_samples / float(self.document["sample_rate"])
 
     @property
     def state_size(self) -> int:
-        return self.document["state_size"]
+        return int(self.document["state_size"])
 
     @property
     def context_samples(self) -> int:
-        """Samples after which nothing of the past is left in the state."""
-        return self.document["context_samples"]
+        """Samples after which the state holds nothing of what came before them."""
+        return int(self.document["context_samples"])
 
     @property
     def phones(self) -> str:
-        """What it writes down, frame by frame, beside its scores; nothing, if it does not."""
-        return self.document.get("phones", "")
+        """The phones whose probabilities the graph gives beside the scores; empty without them."""
+        return str(self.document.get("phones", ""))
 
     @property
     def events(self) -> EventSettings:
@@ -77,48 +81,54 @@ class ModelInfo:
         return EventSettings(**{**settings, "threshold": tuple(settings["threshold"])})
 
     def thresholds_for(self, false_alarms_per_hour: float) -> tuple[float, ...]:
-        """One threshold per word that gave at most this many false alarms per hour when the model
-        was calibrated; what never fires (unknown words, silence) has none.
+        """One threshold per word, with at most this many false alarms per hour in the calibration
+        of the model. A class that is no word keeps UNREACHABLE_THRESHOLD.
 
-        Raises ModelError where the calibration heard too little to promise so few.
+        Raises ModelError where the calibration does not support so low a rate.
         """
-        own = zip(self.words, self.events.threshold, strict=True)
         return tuple(
-            UNREACHABLE_THRESHOLD
+            threshold
             if threshold >= UNREACHABLE_THRESHOLD
             else self._threshold_for(word, false_alarms_per_hour)
-            for word, threshold in own
+            for word, threshold in zip(self.words, self.events.threshold, strict=True)
         )
 
-    def _threshold_for(self, word: str, max_false_alarms_per_hour: float) -> float:
+    def _threshold_for(self, word: str, false_alarms_per_hour: float) -> float:
         calibration = self.document.get("calibration") or {"hours": 0.0, "rows": []}
         rows = [row for row in calibration["rows"] if row["word"] == word]
-        rows_within_target = [
-            row for row in rows if row["false_alarms_per_hour"] <= max_false_alarms_per_hour
-        ]
-        if not rows_within_target:
-            lowest_rate = min((row["false_alarms_per_hour"] for row in rows), default=None)
-            no_rows_reason = (
-                "its calibration could promise nothing"
-                if calibration["hours"]
-                else "it was never calibrated"
-            )
-            limit_text = (
-                no_rows_reason
-                if lowest_rate is None
-                else f"its lowest row is {lowest_rate:g} per hour"
-            )
-            raise ModelError(
-                f"{self.path}: cannot promise {max_false_alarms_per_hour:g} false alarms per hour "
-                f"for '{word}': {limit_text} "
-                f"({calibration['hours']:.1f} h heard). Ask for more, or set --threshold."
-            )
-        return max(rows_within_target, key=lambda row: row["false_alarms_per_hour"])["threshold"]
+        allowed = [row for row in rows if row["false_alarms_per_hour"] <= false_alarms_per_hour]
+        if allowed:
+            return float(max(allowed, key=itemgetter("false_alarms_per_hour"))["threshold"])
+        if rows:
+            lowest = min(row["false_alarms_per_hour"] for row in rows)
+            reason = f"its lowest row is {lowest:g} per hour"
+        elif calibration["hours"]:
+            reason = "its calibration has no row for this word"
+        else:
+            reason = "it was never calibrated"
+        raise ModelError(
+            f"{self.path}: cannot promise {false_alarms_per_hour:g} false alarms per hour for "
+            f"'{word}': {reason} ({calibration['hours']:.1f} h of audio). Ask for more, or set "
+            "--threshold."
+        )
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """The content of a model file: its description, a session of its graph, and its verifier, if it
+    has one."""
+
+    info: ModelInfo
+    session: "onnxruntime.InferenceSession"
+    verifier: VerifierConfig | None
 
 
 def find_model(model: str | Path) -> Path:
-    """Path of a model: a path as it is; a name is looked up in ./models, then among the shipped
-    models. Raises ModelError, KwsError for an address."""
+    """The file of a model. A path is taken as it is; a name is looked up in ./models, then among the
+    shipped models.
+
+    Raises ModelError where there is no such file, KwsError for a URL.
+    """
     reject_url(model)
     path = find_on_disk(Path(model))
     if path.suffix == ".onnx" or len(path.parts) > 1:
@@ -132,84 +142,69 @@ def find_model(model: str | Path) -> Path:
         if _is_file(candidate):
             return candidate
     raise ModelError(
-        f"no model named '{model}'. Known: {_list_model_names()}. Train one with: kws train {model} --data DIR"
+        f"no model named '{model}'. Known: {_list_model_names()}. "
+        f"Train one with: kws train {model} --data DIR"
     )
 
 
-def open_session(path: Path) -> "tuple[onnxruntime.InferenceSession, ModelInfo]":
-    """The graph, ready to run on one thread, and its checked document. Raises ModelError for
-    anything but a model of ours."""
+def read_model(path: Path) -> ModelFile:
+    """Opens and checks a model file. Raises ModelError for anything but a model of kws."""
     try:
         content = path.read_bytes()
-        session = _make_session(content)
+        session = open_session(content)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
-    except Exception as error:  # the runtime has no common base for what it raises on a bad file
+    except Exception as error:  # see open_session
         raise ModelError(
             f"{path}: not an ONNX model, or a damaged one. Copy or train it again."
         ) from error
-    document = _read_document(path, session.get_modelmeta().custom_metadata_map)
-    info = ModelInfo(path, document, zlib.crc32(content))
+    metadata = session.get_modelmeta().custom_metadata_map
+    info = ModelInfo(path, _read_document(path, metadata), zlib.crc32(content))
     if not _matches_graph(info, session):
         raise ModelError(
-            f"{path}: its graph is not the one that its description tells of. "
-            "Copy or train it again."
+            f"{path}: its graph does not match its description. Copy or train it again."
         )
-    return session, info
+    return ModelFile(info, session, _read_verifier(info, metadata.get(VERIFIER_KEY)))
 
 
-def open_verifier(session: "onnxruntime.InferenceSession", info: ModelInfo) -> Verifier | None:
-    """The reader in a model file that was opened. Raises ModelError for one that is damaged."""
-    graph = session.get_modelmeta().custom_metadata_map.get(VERIFIER_KEY)
-    known: Any = info.document.get("verifier")  # whatever a file holds
-    if graph is None and known is None:
+def _read_verifier(info: ModelInfo, encoded_graph: str | None) -> VerifierConfig | None:
+    description: Any = info.document.get("verifier")  # as it is in the file: of any type
+    if encoded_graph is None and description is None:
         return None
     try:
-        phones = known["phones"]
-        pronunciations = [
-            [
-                [phones.index(letter) for letter in pronunciation]
-                for pronunciation in known["pronunciations"].get(word, [])
-            ]
-            for word in info.words
-        ]
-        graph_bytes = base64.b64decode(graph, validate=True)
-        fusion = Fusion(**{name: float(number) for name, number in known["fusion"].items()})
-        return Verifier(
-            lambda: _make_session(graph_bytes),
-            pronunciations,
-            known["receptive_field_samples"],
-            info.frame_samples,
-            fusion,
+        phones = description["phones"]
+        return VerifierConfig(
+            graph=base64.b64decode(encoded_graph or "!", validate=True),
+            pronunciations=[
+                [
+                    [phones.index(phone) for phone in pronunciation]
+                    for pronunciation in description["pronunciations"].get(word, [])
+                ]
+                for word in info.words
+            ],
+            receptive_field_samples=description["receptive_field_samples"],
+            fusion=Fusion(**{key: float(value) for key, value in description["fusion"].items()}),
         )
     except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise ModelError(f"{info.path}: its reader is damaged. Copy or train it again.") from error
+        raise ModelError(
+            f"{info.path}: its verifier is damaged. Copy or train it again."
+        ) from error
 
 
-def _make_session(graph: bytes) -> "onnxruntime.InferenceSession":
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.enable_mem_pattern = False  # it keeps memory for each new length of audio
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _read_document(path: Path, metadata: dict[str, str]) -> dict:
+def _read_document(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     if METADATA_KEY not in metadata:
         raise ModelError(
             f"{path}: an ONNX model of another program; kws needs a file made by 'kws train'."
         )
     try:
-        document = json.loads(metadata[METADATA_KEY])
+        document: dict[str, Any] = json.loads(metadata[METADATA_KEY])
         version = document["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
     if version != FORMAT:
         raise ModelError(
             f"{path}: model format {version}, this kws reads format {FORMAT}. "
-            "Train it again, or install the kws that made it."
+            "Train it again, or install the version of kws that made it."
         )
     missing = [key for key in _REQUIRED_KEYS if key not in document]
     if missing:
@@ -220,8 +215,8 @@ def _read_document(path: Path, metadata: dict[str, str]) -> dict:
         thresholds = len(ModelInfo(path, document).events.threshold)
     except (TypeError, KeyError) as error:
         raise ModelError(
-            f"{path}: its event settings are not those that this kws knows. "
-            "Train it again, or install newer kws."
+            f"{path}: its event settings are unknown to this kws. "
+            "Train it again, or install a newer version of kws."
         ) from error
     if thresholds != len(document["words"]):
         raise ModelError(
@@ -232,18 +227,20 @@ def _read_document(path: Path, metadata: dict[str, str]) -> dict:
 
 
 def _matches_graph(info: ModelInfo, session: "onnxruntime.InferenceSession") -> bool:
-    shapes = {each.name: each.shape for each in (*session.get_inputs(), *session.get_outputs())}
-    last_dims = {name: shape[-1] for name, shape in shapes.items() if shape}
-    expected_dims = {
+    """Whether the inputs and outputs of a graph have the sizes of the description."""
+    tensors = [*session.get_inputs(), *session.get_outputs()]
+    sizes = {tensor.name: tensor.shape[-1] for tensor in tensors if tensor.shape}
+    expected_sizes = {
         "state": info.state_size,
         "new_state": info.state_size,
         "pooled": len(info.words),
         "frames": len(info.words),
         "boundaries": 2,
     }
-    expected_dims |= {"phones": len(info.phones)} if info.phones or "phones" in last_dims else {}
-    return "audio" in last_dims and all(
-        last_dims.get(name) == size for name, size in expected_dims.items()
+    if info.phones or "phones" in sizes:
+        expected_sizes["phones"] = len(info.phones)
+    return "audio" in sizes and all(
+        sizes.get(name) == size for name, size in expected_sizes.items()
     )
 
 
@@ -252,7 +249,7 @@ def _is_file(path: Path) -> bool:
 
 
 def model_folders() -> list[Path]:
-    """Where models are looked for by name: yours, installed, in a clone."""
+    """Where models are looked up by name: the user's, the installed ones, those of a clone."""
     package = Path(__file__).parents[1]
     return [Path("models"), package / "models", package.parent / "models"]
 

@@ -20,7 +20,7 @@ import numpy as np
 from kws.audio import recordings
 from kws.audio.addresses import reject_url
 from kws.errors import AudioError, KwsError
-from kws.runtime import engine
+from kws.runtime.engine import Engine, StepOutput
 from kws.runtime.postprocess import Detection, DetectionPostprocessor, EventSettings, Scores
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Spotter:
 
     sample_rate = recordings.SAMPLE_RATE
 
-    def __init__(self, model: engine.Engine, events: EventSettings):
+    def __init__(self, model: Engine, events: EventSettings):
         self.engine = model
         self.events = events
 
@@ -62,7 +62,7 @@ class Spotter:
         missing, damaged or not calibrated well enough for the wish, KwsError for a threshold that
         is none, or both wishes.
         """
-        loaded = engine.load(str(model), device)
+        loaded = Engine.load(model, device)
         return cls(loaded, _settings(loaded.info, threshold, false_alarms_per_hour))
 
     @property
@@ -201,7 +201,7 @@ class Stream:
         )
 
 
-def scores_from_step(step: engine.StepOutput, frames_seen: int, frame_seconds: float) -> Scores:
+def scores_from_step(step: StepOutput, frames_seen: int, frame_seconds: float) -> Scores:
     """The scores of one stream, which had `frames_seen` frames before this step."""
     times = np.arange(frames_seen + 1, frames_seen + 1 + step.pooled.shape[1]) * frame_seconds
     return Scores(times, step.pooled[0], step.frames[0], step.boundaries[0])

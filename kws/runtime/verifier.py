@@ -16,7 +16,7 @@ cannot be read at all. So the reader never raises a score, and the most it takes
 way to cut the audio.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kws.audio.recordings import SAMPLE_RATE
+from kws.runtime.session import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -43,9 +44,19 @@ class Fusion:
     """What a likeness counts (see above). These are the numbers of model files that do not tell
     their own."""
 
-    scale: float = 2.0
-    ceiling: float = -1.5
-    floor: float = -3.0
+    scale: float
+    ceiling: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class VerifierConfig:
+    """graph: an ONNX model (see `Verifier`); pronunciations: of each word, as phone indices."""
+
+    graph: bytes
+    pronunciations: Sequence[Sequence[Pronunciation]]
+    receptive_field_samples: int
+    fusion: Fusion
 
 
 @dataclass(frozen=True)
@@ -80,20 +91,10 @@ class Verifier:
     how much this reader is to be believed.
     """
 
-    def __init__(
-        self,
-        open_graph: "Callable[[], onnxruntime.InferenceSession]",
-        phones: Sequence[Sequence[Pronunciation]],
-        receptive_field_samples: int,
-        frame_samples: int,
-        fusion: Fusion,
-    ):
-        self._open_session, self._pronunciations, self._frame_samples, self._fusion = (
-            open_graph,
-            phones,
-            frame_samples,
-            fusion,
-        )
+    def __init__(self, config: VerifierConfig, frame_samples: int):
+        self._graph, self._fusion = config.graph, config.fusion
+        self._pronunciations = phones = config.pronunciations
+        self._frame_samples, receptive_field_samples = frame_samples, config.receptive_field_samples
         self._has_pronunciation = np.array([bool(each) for each in phones])
         self._receptive_field_frames = -(-receptive_field_samples // frame_samples)  # frames
         # Before the first frame that is new.
@@ -102,7 +103,7 @@ class Verifier:
     @cached_property
     def _session(self) -> "onnxruntime.InferenceSession":
         """Made when something is first read: most recordings hold nothing to be read."""
-        return self._open_session()
+        return open_session(self._graph)
 
     def initial_state(self, batch: int) -> VerifierState:
         """The past of `batch` streams before their first sample."""

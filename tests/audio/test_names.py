@@ -19,7 +19,7 @@ from factories import make_document, make_model, make_network
 from kws.audio.addresses import is_url, reject_url
 from kws.cli.main import main
 from kws.errors import KwsError
-from kws.runtime.model_file import find_model, open_session
+from kws.runtime.model_file import find_model, read_model
 from kws.runtime.postprocess import Detection
 from kws.terminal.describe import describe
 from kws.terminal.printers import EventWriter, check_writable, write_atomically
@@ -229,7 +229,7 @@ def test_a_word_is_trained_and_judged_in_either_form(
         f"{radio}: 12 recordings in folders named after a word are not counted as audio without it."
         in warnings(result)
     )
-    assert open_session(out)[1].words == (NFC,)
+    assert read_model(out).info.words == (NFC,)
     result = kws("evaluate", out, "--positives", data, "--negatives", radio, *FAST, "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["results"][0]["clips"] == 12
@@ -338,11 +338,11 @@ def test_warnings_are_escaped(tmp_path: Path) -> None:
 
 
 def test_a_model_is_described_without_control_characters(tmp_path: Path) -> None:
-    info = open_session(
+    info = read_model(
         make_changed_model(
             tmp_path / "m.onnx", words=["hey\x1b[2J"], notes=ODD, **{ODD: {ODD: ODD}}
         )
-    )[1]
+    ).info
     assert not UNPRINTABLE - {"\n"} & set(describe(info))
     assert describe(info).count(ODD_SHOWN) == 4
 

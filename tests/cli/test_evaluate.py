@@ -20,8 +20,8 @@ from factories import make_config, make_model, make_network
 
 from kws import Spotter
 from kws.cli.main import main
-from kws.runtime.engine import OnnxEngine
-from kws.runtime.model_file import open_session
+from kws.runtime.engine import Engine
+from kws.runtime.model_file import read_model
 from kws.training.evaluate.calibrate_command import copy_with_document
 from kws.training.evaluate.command import progress
 from kws.training.model import checkpoint
@@ -541,7 +541,7 @@ def test_calibration_of_a_room(tiny_model, folders, tmp_path, monkeypatch):
     assert (result.exit_code, result.stderr) == (0, "")
     made = tmp_path / "models" / "rise-calibrated.onnx"
     assert f"{made.relative_to(tmp_path)}: calibrated on 0.50 h in 26 recordings" in result.stdout
-    before, after = (open_session(path)[1].document for path in (tiny_model.path, made))
+    before, after = (read_model(path).info.document for path in (tiny_model.path, made))
     assert after["calibration"]["clips"] == [12]
     # Half an hour shows no fewer.
     assert after["calibration"]["rows"][0]["false_alarms_per_hour"] == 2.0
@@ -560,7 +560,7 @@ def test_calibrated_model_hears_as_before(tiny_model, folders, tmp_path):
         == 0
     )
     audio = (0.1 * np.random.default_rng(0).standard_normal((1, 20_000))).astype(np.float32)
-    old, new = (OnnxEngine(str(path)) for path in (tiny_model.path, out))
+    old, new = (Engine.load(str(path)) for path in (tiny_model.path, out))
     for a, b in zip(
         old.step(audio, old.initial_state())[0],
         new.step(audio, new.initial_state())[0],
@@ -577,7 +577,7 @@ def test_calibrated_model_hears_as_before(tiny_model, folders, tmp_path):
 def test_calibration_promises_what_it_heard(tiny_model, folders, tmp_path):
     out = tmp_path / "room.onnx"
     kws("calibrate", tiny_model.path, "--negatives", folders / "negatives", "--out", out)
-    rows = open_session(out)[1].document["calibration"]["rows"]
+    rows = read_model(out).info.document["calibration"]["rows"]
     assert all("miss_rate" not in row for row in rows)
     spotter = Spotter.load(out, false_alarms_per_hour=2)
     assert spotter.events.threshold[0] == rows[0]["threshold"]
@@ -596,7 +596,7 @@ def test_calibration_promises_what_it_heard(tiny_model, folders, tmp_path):
         "1",
     )
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "its lowest row is 2 per hour (0.5 h heard)" in refused.stderr
+    assert "its lowest row is 2 per hour (0.5 h of audio)" in refused.stderr
 
 
 def test_what_lies_where_the_checkpoint_would_go_stays(tiny_model, folders, tmp_path):
@@ -628,7 +628,7 @@ def test_too_little_to_calibrate_keeps_the_thresholds(tiny_model, folders, tmp_p
 
 
 def test_what_was_measured_at_the_old_threshold_goes_with_it(tiny_model, folders, tmp_path):
-    document = open_session(tiny_model.path)[1].document
+    document = read_model(tiny_model.path).info.document
     low = {
         **document,
         "events": {**document["events"], "threshold": [0.01]},
@@ -645,13 +645,13 @@ def test_what_was_measured_at_the_old_threshold_goes_with_it(tiny_model, folders
         "--out",
         tmp_path / "room.onnx",
     )
-    after = open_session(tmp_path / "room.onnx")[1].document
+    after = read_model(tmp_path / "room.onnx").info.document
     assert after["events"]["threshold"][0] > 0.01
     assert low.keys() - after.keys() == {"confusables", "latency_seconds"}
 
 
 def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_path):
-    document = open_session(tiny_model.path)[1].document
+    document = read_model(tiny_model.path).info.document
     raised = {
         **document,
         "events": {**document["events"], "threshold": [0.995]},
@@ -668,7 +668,7 @@ def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_p
     )
     assert result.exit_code == 0
     assert "rise: threshold 0.9950, as before" in result.stdout
-    assert open_session(tmp_path / "room.onnx")[1].document["confusables"] == raised["confusables"]
+    assert read_model(tmp_path / "room.onnx").info.document["confusables"] == raised["confusables"]
 
 
 def test_a_model_can_be_calibrated_in_place(tmp_path, folders):
@@ -679,5 +679,5 @@ def test_a_model_can_be_calibrated_in_place(tmp_path, folders):
         ).exit_code
         == 0
     )
-    assert "calibration" in open_session(model)[1].document
+    assert "calibration" in read_model(model).info.document
     assert make_config().words == Spotter.load(model).words

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from kws import Detection, Spotter
 from kws.cli.main import main
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 
 FOLDER = Path(__file__).resolve().parents[2] / "recordings"
 FILES = ("absent.wav", "early.wav", "late.wav", "noise.wav", "twice.wav")
@@ -133,7 +133,7 @@ def test_a_threshold_on_the_command_line_is_a_filter():
 
 def test_the_reader_takes_away_a_false_event(spotter):
     """ "become" resembles the word, and cannot be read as the word."""
-    scanned = Spotter(OnnxEngine("welcome", without_verifier=True), spotter.events)
+    scanned = Spotter(Engine.load("welcome", verifier=False), spotter.events)
     without, with_reader = (list(each.detect(read("absent.wav"))) for each in (scanned, spotter))
     assert [event.start for event in without] == pytest.approx([0.59, 3.41], abs=PLACE_SECONDS)
     assert [event.start for event in with_reader] == pytest.approx([0.57], abs=PLACE_SECONDS)

@@ -13,7 +13,7 @@ from factories import make_document, make_model, make_network
 from onnx import TensorProto, helper
 
 from kws.errors import ModelError
-from kws.runtime.model_file import FORMAT, METADATA_KEY, ModelInfo, find_model, open_session
+from kws.runtime.model_file import FORMAT, METADATA_KEY, ModelInfo, find_model, read_model
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_bad_model_file_is_refused(content, message, tmp_path):
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=f"^{re.escape(str(path))}: .*{message}") as caught:
-        open_session(find_model(path))
+        read_model(find_model(path))
     assert "\n" not in str(caught.value)
 
 
@@ -69,7 +69,7 @@ def test_truncated_model_of_ours_is_refused(fraction, tmp_path):
     path = make_model(tmp_path, make_network())
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
     with pytest.raises(ModelError, match="damaged"):
-        open_session(path)
+        read_model(path)
 
 
 @pytest.mark.parametrize(
@@ -77,27 +77,27 @@ def test_truncated_model_of_ours_is_refused(fraction, tmp_path):
     [
         (
             lambda document: document["events"].update(patience=3),
-            "its event settings are not those that this kws knows",
+            "its event settings are unknown to this kws",
         ),
         (
             lambda document: document["events"].pop("threshold"),
-            "its event settings are not those that this kws knows",
+            "its event settings are unknown to this kws",
         ),
         (
             lambda document: document.update(events=[0.5]),
-            "its event settings are not those that this kws knows",
+            "its event settings are unknown to this kws",
         ),
         (lambda document: document["words"].append("another"), "1 thresholds for 2 words"),
         (
             lambda document: document.update(state_size=7),
-            "its graph is not the one that its description tells of",
+            "its graph does not match its description",
         ),
         (
             lambda document: (
                 document["words"].append("another"),
                 document["events"]["threshold"].append(0.5),
             ),
-            "its graph is not the one that its description tells of",
+            "its graph does not match its description",
         ),
     ],
     ids=[
@@ -117,7 +117,7 @@ def test_document_that_does_not_fit_is_refused(change, message, tmp_path):
     model.metadata_props[0].value = json.dumps(document)
     onnx.save(model, path)
     with pytest.raises(ModelError, match=f"^{re.escape(str(path))}: .*{message}"):
-        open_session(path)
+        read_model(path)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_path_without_a_model_file(name, tmp_path, monkeypatch):
 
 def test_folder_that_is_opened_as_a_model(tmp_path):
     with pytest.raises(ModelError, match="cannot be read"):
-        open_session(tmp_path)
+        read_model(tmp_path)
 
 
 def test_unknown_name_lists_the_known_ones(tmp_path, monkeypatch):
@@ -159,25 +159,27 @@ def test_name_is_looked_up_in_the_models_of_this_folder(tmp_path, monkeypatch):
     assert find_model("mine").resolve() == path
     assert find_model("models/mine.onnx").resolve() == path
     assert find_model(path) == path
-    assert open_session(find_model("mine"))[1].words == ("word0",)
+    assert read_model(find_model("mine")).info.words == ("word0",)
 
 
 def test_graph_takes_any_batch_and_length(tmp_path):
-    session, info = open_session(make_model(tmp_path, make_network(2)))
+    model_file = read_model(make_model(tmp_path, make_network(2)))
     for batch, frames in ((1, 1), (3, 7)):
         inputs = {
             "audio": np.zeros((batch, 320 * frames), np.float32),
-            "state": np.zeros((batch, info.state_size), np.float32),
+            "state": np.zeros((batch, model_file.info.state_size), np.float32),
         }
         shapes = [
             part.shape
-            for part in session.run(["pooled", "frames", "boundaries", "new_state"], inputs)
+            for part in model_file.session.run(
+                ["pooled", "frames", "boundaries", "new_state"], inputs
+            )
         ]
         assert shapes == [
             (batch, frames, 2),
             (batch, frames, 2),
             (batch, frames, 2, 2),
-            (batch, info.state_size),
+            (batch, model_file.info.state_size),
         ]
 
 
@@ -253,15 +255,18 @@ def test_what_never_fires_needs_no_promise():
             make_info(*ROWS),
             (
                 r"yes\.onnx: cannot promise 0\.1 false alarms per hour for 'yes': its lowest row "
-                r"is 0\.5 per hour \(2\.5 h heard\)"
+                r"is 0\.5 per hour \(2\.5 h of audio\)"
             ),
         ),
         (make_info(*ROWS, words=("no", "yes")), "for 'no': its lowest row is 0.2 per hour"),
-        (make_info(hours=0.05), r"its calibration could promise nothing \(0\.1 h heard\)"),
-        (make_info(*ROWS, words=("maybe",)), "for 'maybe': its calibration could promise nothing"),
+        (make_info(hours=0.05), r"its calibration has no row for this word \(0\.1 h of audio\)"),
+        (
+            make_info(*ROWS, words=("maybe",)),
+            "for 'maybe': its calibration has no row for this word",
+        ),
         (
             ModelInfo(Path("yes.onnx"), make_document(make_network())),
-            r"never calibrated \(0\.0 h heard\)",
+            r"never calibrated \(0\.0 h of audio\)",
         ),
     ],
     ids=[

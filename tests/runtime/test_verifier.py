@@ -3,7 +3,7 @@ the audio."""
 
 import itertools
 import json
-from dataclasses import asdict, astuple, replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import onnx
@@ -13,13 +13,13 @@ from factories import make_audio, make_document, make_network
 
 from kws.errors import ModelError
 from kws.runtime import verifier
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.runtime.model_file import FORMAT, METADATA_KEY, VERIFIER_KEY
 from kws.runtime.verifier import GATE_SCORE, Fusion, compute_ctc_llr, fuse
 from kws.training.evaluate.calibrate_command import copy_with_document
 from kws.training.evaluate.calibration import THRESHOLDS
 from kws.training.model.export import export
-from kws.training.model.pretrained import DEFAULT_FUSION, VerifierSpec
+from kws.training.model.pretrained import VerifierSpec
 
 PHONES = ("_", "a", "b", "n")
 PRONUNCIATIONS = {"word0": ("ban", "an"), "word1": ()}
@@ -81,7 +81,7 @@ def test_sounds_that_are_just_what_is_read_are_likeliest():
     assert (compute_ctc_llr(log_p, [2, 1]) < -1).all()
 
 
-@pytest.mark.parametrize("fusion", [Fusion(), Fusion(3.0, -2.5, -4.0)])
+@pytest.mark.parametrize("fusion", [Fusion(2.0, -1.5, -3.0), Fusion(3.0, -2.5, -4.0)])
 def test_a_score_is_weighed_by_its_odds(fusion):
     scale, ceiling, floor = astuple(fusion)
     scores, well_matched = np.array([0.0, 0.05, 0.5, 0.999, 1.0]), np.full(5, ceiling)
@@ -98,32 +98,22 @@ def test_a_score_is_weighed_by_its_odds(fusion):
 def test_a_model_is_weighed_as_it_tells(reading, tmp_path, monkeypatch):
     monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
     network, audio, scores = make_network(2), make_audio(3.0), []
-    for fusion in (Fusion(scale=0.0), Fusion(ceiling=0.0)):
+    for fusion in (Fusion(0.0, -1.5, -3.0), Fusion(2.0, 0.0, -3.0)):
         export(
             network,
             make_document(network),
             tmp_path / "reads.onnx",
             replace(reading, fusion=fusion),
         )
-        engine = OnnxEngine(str(tmp_path / "reads.onnx"))
+        engine = Engine.load(str(tmp_path / "reads.onnx"))
         scores.append(engine.step(audio, engine.initial_state())[0].pooled[..., 0])
     unweighted, rescored = scores
     assert (rescored <= unweighted + 1e-6).all()
     assert (rescored < unweighted - 1e-3).any()
 
 
-def test_a_model_that_does_not_tell_is_weighed_as_ever(model, tmp_path):
-    """Files of format 3."""
-    document = json.loads(json.dumps(OnnxEngine(model).info.document))
-    assert document["verifier"].pop("fusion") == asdict(DEFAULT_FUSION)
-    copy_with_document(
-        OnnxEngine(model).info.path, {**document, "format": 3}, tmp_path / "older.onnx"
-    )
-    assert OnnxEngine(str(tmp_path / "older.onnx"))._verifier._fusion == Fusion(2.0, -1.5, -3.0)
-
-
 def test_the_graph_reads_as_torch_does(model, reading):
-    session, audio = OnnxEngine(model)._verifier._session, make_audio(3.0)
+    session, audio = Engine.load(model).verifier._session, make_audio(3.0)
     mine = session.run(
         ["phones"],
         {"audio": audio, "state": np.zeros((1, session.get_inputs()[1].shape[1]), np.float32)},
@@ -146,7 +136,7 @@ def test_the_graph_reads_as_torch_does(model, reading):
 @pytest.mark.parametrize("chunk_samples", [77, 320, 1280, 40_000])
 def test_scores_are_the_same_for_every_way_to_cut_the_audio(model, monkeypatch, chunk_samples):
     monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)  # asked at every frame
-    engine = OnnxEngine(model)
+    engine = Engine.load(model)
     audio = np.concatenate([make_audio(4.0), make_audio(4.0, seed=5)])
     whole, _ = engine.step(audio, engine.initial_state(2))
     state, parts = engine.initial_state(2), []
@@ -156,9 +146,7 @@ def test_scores_are_the_same_for_every_way_to_cut_the_audio(model, monkeypatch, 
     for mine, theirs in zip(zip(*parts, strict=True), whole, strict=True):
         np.testing.assert_allclose(np.concatenate(mine, axis=1), theirs, atol=1e-5)
     assert all(state.verifier_state.recognizer_states)  # what was read is gone on from
-    without_verifier, _ = OnnxEngine(model, without_verifier=True).step(
-        audio, engine.initial_state(2)
-    )
+    without_verifier, _ = Engine.load(model, verifier=False).step(audio, engine.initial_state(2))
     # Of the word whose sounds are known.
     assert (np.abs(whole.pooled - without_verifier.pooled) > 1e-3)[..., 0].any()
     np.testing.assert_array_equal(whole.pooled[..., 1], without_verifier.pooled[..., 1])
@@ -168,10 +156,10 @@ def test_a_held_score_says_where_the_word_was(model, monkeypatch):
     """A frame that passes on the score of an earlier one passes on its place, too: start and end in
     the recording stay the same."""
     monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
-    engine, audio = OnnxEngine(model), make_audio(4.0)
+    engine, audio = Engine.load(model), make_audio(4.0)
     recognizer_states, without_verifier = (
         each.step(audio, each.initial_state())[0]
-        for each in (engine, OnnxEngine(model, without_verifier=True))
+        for each in (engine, Engine.load(model, verifier=False))
     )
     times = np.arange(recognizer_states.boundaries.shape[1]) * engine.info.frame_seconds
     starts, own = (
@@ -189,7 +177,7 @@ def test_a_held_score_says_where_the_word_was(model, monkeypatch):
 
 def test_streams_of_a_batch_do_not_hear_each_other(model, monkeypatch):
     monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
-    engine = OnnxEngine(model)
+    engine = Engine.load(model)
     first, second = make_audio(3.0), make_audio(3.0, seed=5)
     both, _ = engine.step(np.concatenate([first, second]), engine.initial_state(2))
     for row, audio in enumerate((first, second)):
@@ -199,22 +187,20 @@ def test_streams_of_a_batch_do_not_hear_each_other(model, monkeypatch):
 
 
 def test_low_scores_are_not_read(model, monkeypatch):
-    engine = OnnxEngine(model)
+    engine = Engine.load(model)
     monkeypatch.setattr(verifier, "GATE_SCORE", 1.1)
     whole, _ = engine.step(make_audio(3.0), engine.initial_state())
-    assert "_session" not in vars(engine._verifier)
+    assert "_session" not in vars(engine.verifier)
     np.testing.assert_array_equal(
         whole.pooled,
-        OnnxEngine(model, without_verifier=True)
-        .step(make_audio(3.0), engine.initial_state())[0]
-        .pooled,
+        Engine.load(model, verifier=False).step(make_audio(3.0), engine.initial_state())[0].pooled,
     )
     assert min(THRESHOLDS) >= GATE_SCORE  # of those that a calibration knows, none is lower
 
 
 def test_memory_may_be_used_again_after_a_step(model, monkeypatch):
     monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
-    engine, audio = OnnxEngine(model), make_audio(2.0)
+    engine, audio = Engine.load(model), make_audio(2.0)
     expected, _ = engine.step(audio, engine.initial_state())
     buffer, state, parts = np.zeros((1, 700), np.float32), engine.initial_state(), []
     for at in range(0, audio.shape[1] - 699, 700):
@@ -229,9 +215,9 @@ def test_memory_may_be_used_again_after_a_step(model, monkeypatch):
 
 def test_calibrating_keeps_the_reader(model, tmp_path):
     out = tmp_path / "calibrated.onnx"
-    copy_with_document(OnnxEngine(model).info.path, OnnxEngine(model).info.document, out)
-    assert OnnxEngine(str(out))._verifier is not None
-    assert OnnxEngine(str(out)).info.document["format"] == FORMAT
+    copy_with_document(Engine.load(model).info.path, Engine.load(model).info.document, out)
+    assert Engine.load(str(out)).verifier is not None
+    assert Engine.load(str(out)).info.document["format"] == FORMAT
 
 
 @pytest.mark.parametrize(
@@ -272,5 +258,5 @@ def test_a_damaged_reader_is_told(model, tmp_path, damage):
     )
     path = tmp_path / "damaged.onnx"
     path.write_bytes(onnx_model.SerializeToString())
-    with pytest.raises(ModelError, match="its reader is damaged"):
-        OnnxEngine(str(path))
+    with pytest.raises(ModelError, match="its verifier is damaged"):
+        Engine.load(str(path))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kws.audio.folders import sibling_path
 from kws.audio.recordings import SAMPLE_RATE
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.runtime.model_file import FORMAT
 from kws.runtime.postprocess import EventSettings
 from kws.training import distributed
@@ -215,7 +215,7 @@ def select_verifier(
     return verifier_candidates[int(np.argmin(miss_rates))]
 
 
-def _noisy_miss_rate(engine: OnnxEngine, keyword_data: KeywordData, rate: float) -> float:
+def _noisy_miss_rate(engine: Engine, keyword_data: KeywordData, rate: float) -> float:
     """Mean over the words, at no more than so many false alarms per hour; all, where every
     threshold has more."""
     words = [
@@ -263,9 +263,7 @@ def calibrate_network(
     }
 
 
-def _count_confusable_alarms(
-    engine: OnnxEngine, dataset: ClipDataset, settings: EventSettings
-) -> dict:
+def _count_confusable_alarms(engine: Engine, dataset: ClipDataset, settings: EventSettings) -> dict:
     """Of clips that sound like the words, and are not, those at which the model fires."""
     made = _word_trials(engine, aligned_word("", dataset), None)
     return {
@@ -281,12 +279,12 @@ def load_uncalibrated(
     scratch: Path,
     settings: EventSettings,
     verifier: VerifierSpec | None = None,
-) -> OnnxEngine:
+) -> Engine:
     """The network as a model file gives it; the file is gone again, since nobody should use it
     before it has its thresholds."""
     try:
         export(network, describe_network(network, settings), scratch, verifier)
-        return OnnxEngine(str(scratch))
+        return Engine.load(str(scratch))
     finally:
         with suppress(OSError):
             scratch.unlink()
@@ -361,7 +359,7 @@ def _validate(network: ScanningCNN, keyword_data: KeywordData, scratch: Path) ->
     one half."""
     settings = _neutral_settings(network)
     export(network, describe_network(network, settings), scratch)
-    engine = OnnxEngine(str(scratch))
+    engine = Engine.load(str(scratch))
     miss_rates = [
         scored_words.miss_rate(
             _word_trials(engine, word, NOISY_SNR_DB, VALIDATION_CLIPS),
@@ -383,7 +381,7 @@ def _validate(network: ScanningCNN, keyword_data: KeywordData, scratch: Path) ->
 
 
 def _word_trials(
-    engine: OnnxEngine, word: WordClips, snr_db: float | None, limit: int | None = None
+    engine: Engine, word: WordClips, snr_db: float | None, limit: int | None = None
 ) -> list[scored_words.Trial]:
     count = min(len(word.dataset), limit or len(word.dataset))
     return scored_words.score_words(

@@ -20,7 +20,7 @@ import torch
 
 from kws.audio.folders import sibling_path
 from kws.errors import DataError, KwsError
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.runtime.spotter import Spotter
 from kws.terminal.printers import write_atomically
 from kws.training.data.keyword_data import KeywordData
@@ -168,7 +168,7 @@ def _find_or_read_false_alarms(
 def _load_without_verifier(path: Path) -> Spotter:
     """The network of a model by itself: what it takes for the word is its lesson, even where a
     reader would have known better."""
-    engine = OnnxEngine(str(path), without_verifier=True)
+    engine = Engine.load(str(path), verifier=False)
     return Spotter(engine, engine.info.events)
 
 

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from kws.audio.folders import sibling_path
 from kws.errors import ModelError
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.runtime.model_file import METADATA_KEY, VERIFIER_KEY
 from kws.training.model.conv2d_stem import BandConvolution, Bands
 from kws.training.model.layers import bias_of
@@ -80,7 +80,7 @@ def check_against_torch(network: ScanningCNN, path: Path) -> float:
     """Largest difference between torch and the model file, over two streams of noise with
     speech-like level changes."""
     network.eval()
-    engine = OnnxEngine(str(path), without_verifier=True)
+    engine = Engine.load(str(path), verifier=False)
     samples = network.config.frame_samples * 150
     generator = torch.Generator().manual_seed(0)
     level = 10 ** (-3 * torch.rand(2, 30, generator=generator)).repeat_interleave(

@@ -1,72 +1,52 @@
-"""The same stateful step, run by torch from the checkpoint beside a model file: for a GPU, or to
-look inside."""
+"""The scanning network run by torch, from the checkpoint beside a model file: on a GPU, or to look
+inside."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from kws.errors import ModelError
-from kws.runtime.engine import (
-    EngineSpec,
-    EngineState,
-    PicklableEngine,
-    StepOutput,
-    advance,
-    make_initial_state,
-)
-from kws.runtime.model_file import find_model, open_session, open_verifier
+from kws.runtime.engine import StepOutput
+from kws.runtime.model_file import ModelInfo
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig, ScanningCNN, fold_batch_norms
 
 
-class TorchEngine(PicklableEngine):
-    """An engine (see `kws.runtime.engine.Engine`) on any torch device."""
+class TorchNetwork:
+    """A network for `kws.runtime.engine.Engine`. device: "auto", "cpu", "cuda" or "mps".
 
-    def __init__(self, model: str, device: str):
-        path = find_model(model)
-        session, self.info = open_session(path)
-        self._verifier = open_verifier(session, self.info)  # on the CPU: it is asked seldom
-        self.device = pick_device(device)
-        network = load_network(path.with_suffix(".pt"))
-        if (network.config.words, network.initial_state().shape[1]) != (
-            self.info.words,
-            self.info.state_size,
-        ):
+    Raises ModelError where the checkpoint is missing or belongs to another model, or the device is
+    not available.
+    """
+
+    def __init__(self, info: ModelInfo, device: str):
+        self._device = pick_device(device)
+        path = info.path.with_suffix(".pt")
+        network = load_network(path)
+        state_size = network.initial_state().shape[1]
+        if (network.config.words, state_size) != (info.words, info.state_size):
             raise ModelError(
-                f"{path.with_suffix('.pt')}: is the checkpoint of another model than {path.name}. "
+                f"{path}: is the checkpoint of another model than {info.path.name}. "
                 "Keep what belongs together."
             )
-        self._network = fold_batch_norms(network).to(self.device)
+        self._network = fold_batch_norms(network).to(self._device)
 
-    def _make_spec(self) -> EngineSpec:
-        return EngineSpec(
-            partial(TorchEngine, str(self.info.path.absolute()), str(self.device)),
-            self.info.checksum,
-        )
-
-    def initial_state(self, batch: int = 1) -> EngineState:
-        return make_initial_state(self._network.initial_state(batch).cpu().numpy(), self._verifier)
-
-    def step(self, audio: np.ndarray, state: EngineState) -> tuple[StepOutput, EngineState]:
-        return advance(self._run_network, self.info, self._verifier, audio, state)
+    def initial_state(self, batch: int) -> np.ndarray:
+        return self._network.initial_state(batch).cpu().numpy()
 
     @torch.inference_mode()
-    def _run_network(
-        self, audio: np.ndarray, network_state: np.ndarray
-    ) -> tuple[StepOutput, np.ndarray]:
-        output, new_network_state = self._network(
-            *(torch.from_numpy(part).to(self.device) for part in (audio, network_state))
+    def run(self, audio: np.ndarray, state: np.ndarray) -> tuple[StepOutput, np.ndarray]:
+        output, new_state = self._network(
+            torch.from_numpy(audio).to(self._device), torch.from_numpy(state).to(self._device)
         )
-        phones = output.phones.log_softmax(1).mT
-        scores = (
-            output.pooled.exp().mT,
-            output.logits.sigmoid().mT,
-            output.boundaries.permute(0, 3, 1, 2),
-            phones,
+        step = StepOutput(
+            pooled=output.pooled.exp().mT.cpu().numpy(),
+            frames=output.logits.sigmoid().mT.cpu().numpy(),
+            boundaries=output.boundaries.permute(0, 3, 1, 2).cpu().numpy(),
+            phones=output.phones.log_softmax(1).mT.cpu().numpy(),
         )
-        return StepOutput(*(part.cpu().numpy() for part in scores)), new_network_state.cpu().numpy()
+        return step, new_state.cpu().numpy()
 
 
 def load_network(path: Path) -> ScanningCNN:

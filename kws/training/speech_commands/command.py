@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kws.runtime.engine import load
+from kws.runtime.engine import Engine
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
 from kws.synth.engines.base import SynthError
 from kws.training import distributed
@@ -132,7 +132,7 @@ def evaluate(
     model: str, protocol: str, data: Path, as_json: bool, warn: Warn, progress: ProgressBar
 ) -> None:
     """Prints how well a model sorts the test clips of a protocol. Raises KwsError."""
-    engine = load(model)
+    engine = Engine.load(model)
     words = (
         tuple(word for word in engine.info.words if not word.startswith("_"))
         if protocol == "words"

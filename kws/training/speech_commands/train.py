@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from kws.audio.endpoints import find_endpoints
 from kws.audio.folders import sibling_path
 from kws.errors import DataError
-from kws.runtime.engine import Engine, OnnxEngine
+from kws.runtime.engine import Engine
 from kws.runtime.model_file import ModelInfo
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
 from kws.training import distributed
@@ -374,7 +374,7 @@ def _export_model(
 
 
 def _calibrate(
-    engine: OnnxEngine, validation: LabeledClips, heldout: Sequence[ClipDataset]
+    engine: Engine, validation: LabeledClips, heldout: Sequence[ClipDataset]
 ) -> tuple[EventSettings, dict]:
     """What its words must score to be reported in streams, and the table (`kws.training.evaluate.calibration`)
     that says what this costs."""
@@ -399,7 +399,7 @@ def _calibrate(
     return set_default_thresholds(settings, names, table, found), table
 
 
-def _word_trials(engine: OnnxEngine, part: LabeledClips, word: int) -> list[scored_words.Trial]:
+def _word_trials(engine: Engine, part: LabeledClips, word: int) -> list[scored_words.Trial]:
     waves = list(part.samples[part.labels == word][:CALIBRATION_CLIPS].astype(np.float32) / 32768)
     return scored_words.score_words(
         engine, waves, np.array([find_endpoints(wave) for wave in waves]).reshape(-1, 2)

@@ -14,7 +14,7 @@ from sounds import RATE, quiet, tone
 from test_synth import HUMMER
 
 from kws.errors import DataError
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.synth.audio import write
 from kws.synth.engines.registry import EngineSelection
 from kws.synth.render import read_manifest
@@ -203,7 +203,7 @@ def test_from_a_phrase_to_a_model_and_a_page_to_look_at(hum, tmp_path, capfd):
     )
     warnings: list[str] = []
     path = run(wishes, warnings.append)
-    assert OnnxEngine(path).info.document["verifier"]["pronunciations"] == {"hey_you": ["hAju"]}
+    assert Engine.load(path).info.document["verifier"]["pronunciations"] == {"hey_you": ["hAju"]}
     page = path.with_suffix(".html").read_text()
     assert "hey_you" in page
     assert (

@@ -18,7 +18,7 @@ from kws import Spotter
 from kws.audio import recordings
 from kws.cli.main import main
 from kws.errors import DataError
-from kws.runtime.model_file import open_session
+from kws.runtime.model_file import read_model
 from kws.training.data.clips import Clip, find_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.data.long_recordings import find_mining_clips
@@ -274,7 +274,7 @@ def test_what_a_reader_would_have_refused_is_mined_all_the_same(
     train_rounds(tiny_model, radio, path, verifier_candidates=[reading({"rise": ("ɹIz",)})])
     assert_same(path, whole)
     for each in (first_round_path(path), path):
-        assert open_session(each)[1].document["verifier"]["pronunciations"] == {"rise": ["ɹIz"]}
+        assert read_model(each).info.document["verifier"]["pronunciations"] == {"rise": ["ɹIz"]}
 
 
 def stop_after(epoch: int) -> Callable[[dict], None]:

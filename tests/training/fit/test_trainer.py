@@ -16,6 +16,7 @@ from conftest import write_tone_folder
 
 from kws import Spotter
 from kws.errors import DataError, KwsError, ModelError
+from kws.runtime.engine import Engine
 from kws.training.augment.mixer import ExampleMixer
 from kws.training.augment.rooms import make_rooms
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
@@ -31,7 +32,6 @@ from kws.training.fit.trainer import (
 )
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig, ScanningCNN
-from kws.training.model.torch_engine import TorchEngine
 
 SMALL = NetworkConfig(("rise",), channels=8, kernels=(5, 5))
 SHORT = TrainConfig(epochs=4, steps_per_epoch=3, batch=8, clip_seconds=1.2)
@@ -150,16 +150,16 @@ def test_the_checkpoint_of_another_model_is_refused(tiny_model, tmp_path):
         tmp_path / "a.pt",
     )
     with pytest.raises(ModelError, match=r"the checkpoint of another model than a\.onnx"):
-        TorchEngine(str(tmp_path / "a.onnx"), "cpu")
+        Engine.load(tmp_path / "a.onnx", "auto")
 
 
 @pytest.mark.parametrize(
-    ("device", "tolerance"), [("cpu", 1e-5), pytest.param("cuda", 1e-4, marks=pytest.mark.gpu)]
+    ("device", "tolerance"), [("auto", 1e-4), pytest.param("cuda", 1e-4, marks=pytest.mark.gpu)]
 )
 def test_torch_engine_gives_the_same_scores(tiny_model, device, tolerance):
     audio = (0.1 * np.random.default_rng(0).standard_normal((2, 20_000))).astype(np.float32)
     onnx = Spotter.load(tiny_model.path).engine
-    torch_engine = TorchEngine(str(tiny_model.path), device)
+    torch_engine = Engine.load(tiny_model.path, device)
     sent = pickle.loads(pickle.dumps(torch_engine))
     ours, theirs, there = (
         engine.step(audio, engine.initial_state(2))[0] for engine in (onnx, torch_engine, sent)

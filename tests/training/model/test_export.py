@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.errors import ModelError
-from kws.runtime.engine import EngineState, OnnxEngine, StepOutput
+from kws.runtime.engine import Engine, EngineState, StepOutput
 from kws.training.model.export import TOLERANCE, check_against_torch, export
 from kws.training.model.network import ScanningCNN
 from kws.training.model.pooling import POOLINGS
 
 
 def run(
-    engine: OnnxEngine, audio: np.ndarray, chunk_samples: list[int]
+    engine: Engine, audio: np.ndarray, chunk_samples: list[int]
 ) -> tuple[StepOutput, EngineState]:
     """All of audio [B, N] in chunks of these lengths and a last one of the rest."""
     state, steps = engine.initial_state(len(audio)), []
@@ -36,8 +36,8 @@ def assert_same(actual: StepOutput, expected: StepOutput, tolerance: float = 1e-
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory) -> OnnxEngine:
-    return OnnxEngine(str(make_model(tmp_path_factory.mktemp("models"), make_network(2))))
+def engine(tmp_path_factory) -> Engine:
+    return Engine.load(str(make_model(tmp_path_factory.mktemp("models"), make_network(2))))
 
 
 @pytest.mark.parametrize("words", [1, 3])
@@ -60,7 +60,7 @@ def test_model_file_equals_torch(changes, words, tmp_path):
         output.phones.log_softmax(1).mT,
     )
     expected = StepOutput(*(part.numpy() for part in parts))
-    engine = OnnxEngine(str(path))
+    engine = Engine.load(str(path))
     assert expected.pooled.std() > 0.01  # there is something to compare
     assert_same(engine.step(audio, engine.initial_state(2))[0], expected, 1e-4)
     whole, last = run(engine, audio, [])
@@ -138,7 +138,7 @@ def test_model_file_carries_its_document(tmp_path):
     network = make_network(3)
     document = {**make_document(network, 0.75), "notes": "ünïcode", "sources": [{"licence": "CC0"}]}
     export(network, document, tmp_path / "deep" / "folder" / "model.onnx")
-    info = OnnxEngine(str(tmp_path / "deep" / "folder" / "model.onnx")).info
+    info = Engine.load(str(tmp_path / "deep" / "folder" / "model.onnx")).info
     assert info.document == {**document, "events": {**document["events"], "threshold": [0.75] * 3}}
     assert info.words == ("word0", "word1", "word2")
     assert info.events.threshold == (0.75,) * 3

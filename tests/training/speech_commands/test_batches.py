@@ -11,7 +11,7 @@ from sounds import RATE, make_dataset, quiet, tone
 
 from kws import Spotter
 from kws.errors import DataError
-from kws.runtime.engine import OnnxEngine
+from kws.runtime.engine import Engine
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
 from kws.training.data.noise import make_coloured_noise
 from kws.training.fit.trainer import TrainState
@@ -520,7 +520,7 @@ def trained(protocol, tmp_path_factory) -> Path:
 
 class TestSorting:
     def test_it_learns(self, trained, protocol):
-        report = accuracy.evaluate_classifier(OnnxEngine(str(trained)), protocol)
+        report = accuracy.evaluate_classifier(Engine.load(str(trained)), protocol)
         assert report["sets"]["test"]["accuracy"] > 0.9
         low, high = report["sets"]["test"]["accuracy_interval"]
         assert low < report["sets"]["test"]["accuracy"] <= high
@@ -528,7 +528,7 @@ class TestSorting:
         assert "60 clips" in accuracy.summary(report)
 
     def test_offline_exported_and_streamed_decide_alike(self, trained, protocol):
-        network, engine = load_network(trained.with_suffix(".pt")), OnnxEngine(str(trained))
+        network, engine = load_network(trained.with_suffix(".pt")), Engine.load(str(trained))
         offline, whole = (
             train.predict(network, protocol.test),
             train.predict_streaming(engine, protocol.test),
@@ -579,7 +579,7 @@ class TestSorting:
         table = document["calibration"]
         assert (table["hours"], table["clips"]) == (round(400 / 3600, 3), [12, 12, 0, 0])
         assert {row["word"] for row in table["rows"]} == {"low", "high"}
-        without = OnnxEngine(str(trained)).info
+        without = Engine.load(str(trained)).info
         assert (without.document["calibration"]["hours"], document["events"]["threshold"][2:]) == (
             0,
             (UNREACHABLE_THRESHOLD, UNREACHABLE_THRESHOLD),
@@ -608,7 +608,7 @@ class TestSorting:
             sounds=sounds,
             workers=0,
         )
-        network, engine = load_network(path.with_suffix(".pt")), OnnxEngine(str(path))
+        network, engine = load_network(path.with_suffix(".pt")), Engine.load(str(path))
         words = train.load_lexicon(engine.info)
         assert words.known == {"low": ("lO",), "high": ("hI",), UNKNOWN: (), SILENCE: ()}
         offline, whole = (
@@ -690,14 +690,16 @@ class TestSorting:
     def test_model_of_other_classes(self, trained, protocol):
         other = replace(protocol, classes=("low", "middle", UNKNOWN, SILENCE))
         with pytest.raises(DataError, match="middle"):
-            accuracy.evaluate_classifier(OnnxEngine(str(trained)), other)
+            accuracy.evaluate_classifier(Engine.load(str(trained)), other)
 
     def test_words_that_were_learned_are_not_unheard(self, trained, protocol):
         assert "trained_protocol" not in accuracy.summary(
-            accuracy.evaluate_classifier(OnnxEngine(str(trained)), protocol)
+            accuracy.evaluate_classifier(Engine.load(str(trained)), protocol)
         )
         assert "the model learned by tones" in accuracy.summary(
-            accuracy.evaluate_classifier(OnnxEngine(str(trained)), replace(protocol, name="others"))
+            accuracy.evaluate_classifier(
+                Engine.load(str(trained)), replace(protocol, name="others")
+            )
         )
         unseen = replace(protocol, name="tones-unseen", held_out=("hum",))
         with pytest.raises(
@@ -707,7 +709,7 @@ class TestSorting:
                 "where they are among the unknown"
             ),
         ):
-            accuracy.evaluate_classifier(OnnxEngine(str(trained)), unseen)
+            accuracy.evaluate_classifier(Engine.load(str(trained)), unseen)
 
 
 @pytest.mark.parametrize("classes", [9, 12, 35])
