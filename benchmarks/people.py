@@ -18,6 +18,7 @@ that of others alone; as the model comes, at its own threshold; and at a few oth
 
 import argparse
 import json
+import logging
 import pathlib
 import shutil
 import tempfile
@@ -34,14 +35,15 @@ from kws.training.data.clips import BACKGROUND, Clip, find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.detection.from_text import WORDS, SynthConfig, spoken
-from kws.training.detection.train import Callbacks, train
-from kws.training.detection.two_stage import first_round_path, train_two_stage
+from kws.training.detection.train import train
+from kws.training.detection.two_stage import first_stage_path, train_two_stage
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.intervals import wilson
 from kws.training.evaluate.matching import alarm_counts
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
-from kws.training.fit.trainer import TrainConfig, mixed_precision
+from kws.training.fit.config import TrainConfig, bfloat16_devices
+from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.export import export
 from kws.training.model.network import SIZES, NetworkConfig
 from kws.training.model.pretrained import band_channels, init_from_pretrained, reading
@@ -63,6 +65,7 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.8)
 
 
 def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
@@ -134,12 +137,12 @@ def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> No
         own_recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),
         hard_negatives=tuple(args.data / name for name in SPEECH) if args.mine else (),
     )
-    folders = spoken(speech, folders, log=print, warn=print)
+    folders = spoken(speech, folders)
     minutes = [(time.perf_counter() - began) / 60]
     train_config = TrainConfig(
         epochs=args.epochs,
         learning_rate=args.learning_rate,
-        mixed_precision=mixed_precision(),
+        mixed_precision=bfloat16_devices(),
         seed=args.seed,
     )
     keyword_data = load_keyword_data(
@@ -151,19 +154,18 @@ def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> No
     config = NetworkConfig(
         (speech.name,), band_channels=band_channels(args.init_from), **SIZES[args.size]
     )
-    callbacks = Callbacks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
     resume, device = (
-        (first_round_path(path) if args.mine else path).with_suffix(".pt").exists(),
+        (first_stage_path(path) if args.mine else path).with_suffix(".pt").exists(),
         torch.device("cpu"),
     )
     model_card = {"human": [clip.path.name for clip in learned]}
-    start = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
+    init_from = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
     learn = train_two_stage if args.mine else train
     how = {
         "device": device,
         "resume": resume,
-        "start": start,
-        "callbacks": callbacks,
+        "init_from": init_from,
+        "progress": PrintedEpochs(path.stem),
         "model_card": model_card,
     }
     learn(

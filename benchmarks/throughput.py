@@ -19,15 +19,16 @@ import numpy as np
 import torch
 
 from kws.training.augment.rooms import simulate_room_responses
-from kws.training.fit.trainer import TrainState, mixed_precision
+from kws.training.augment.waveform import seeded_generator
+from kws.training.fit.config import bfloat16_devices
+from kws.training.fit.state import TrainState
 from kws.training.model.network import SIZES
 from kws.training.speech_commands import protocols
 from kws.training.speech_commands.batches import (
-    ClassificationBatch,
     ClassificationBatches,
     ClassifierTrainConfig,
 )
-from kws.training.speech_commands.train import make_classification_task, make_classifier_config
+from kws.training.speech_commands.train import ClassificationObjective, make_classifier_config
 from kws.training.speech_commands.unknowns import cut_speech_clips
 
 WARM_UP = 3  # steps
@@ -45,7 +46,7 @@ def main() -> None:
     protocol = protocols.load("pack-9", args.data / "speech_commands", warn=print)
     config, train_config = (
         make_classifier_config(protocol.classes, args.size),
-        ClassifierTrainConfig(mixed_precision=mixed_precision()),
+        ClassifierTrainConfig(mixed_precision=bfloat16_devices()),
     )
     pieces = cut_speech_clips([], {*protocol.train.words} - {""})
     batches = ClassificationBatches(
@@ -67,21 +68,19 @@ def main() -> None:
 
 def measure(batches: ClassificationBatches, run: TrainState, steps: int) -> dict:
     """Seconds of each part of a step, and clips per second where batches are made beside it."""
-    task = make_classification_task(
-        torch.from_numpy(simulate_room_responses(100, np.random.default_rng(0))).to(run.device),
-        run.train_config,
-        run.network.config,
-    )
+    rooms = torch.from_numpy(simulate_room_responses(100, np.random.default_rng(0)))
+    objective = ClassificationObjective(run.network.config, rooms.to(run.device), run.train_config)
     seconds: dict[str, float] = defaultdict(float)
     for step in range(steps + WARM_UP):
         if step == WARM_UP:
             seconds.clear()
         with timed(seconds, "making the batch", run.device):
-            batch = ClassificationBatch(*(part.to(run.device) for part in batches[step]))
+            batch = batches[step].to(run.device)
         with timed(seconds, "augmenting it", run.device):
-            heard = task.prepare(batch, step)
+            generator = seeded_generator(run.train_config.seed, step)
+            prepared = objective.prepare(batch, generator)
         with timed(seconds, "forward", run.device):
-            loss = task.loss(run.network.train(), heard)
+            loss = objective.loss(run.network.train(), prepared)
         with timed(seconds, "backward", run.device):
             loss.backward()
         with timed(seconds, "optimiser", run.device):

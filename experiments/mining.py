@@ -23,6 +23,7 @@ at 10 dB, false alarms on all speech of DATA without the word.
 
 import argparse
 import json
+import logging
 import pathlib
 from dataclasses import dataclass, replace
 
@@ -34,15 +35,16 @@ from kws.runtime.engine import Engine
 from kws.training.data.clips import BACKGROUND, find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
-from kws.training.detection.train import Callbacks, train
-from kws.training.detection.two_stage import second_round_config, train_two_stage
+from kws.training.detection.train import train
+from kws.training.detection.two_stage import second_stage_config, train_two_stage
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.intervals import poisson
 from kws.training.evaluate.matching import alarm_counts, hits
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
 from kws.training.fit import hard_negatives
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.config import TrainConfig
+from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.network import NetworkConfig
 
 OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands")
@@ -70,6 +72,7 @@ ARMS = {
 
 
 def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
@@ -118,20 +121,17 @@ def train_arm(data: pathlib.Path, path: pathlib.Path, word: str, arm: Arm, seed:
     )
     if not arm.mined:
         train_config = replace(
-            train_config, epochs=FIRST.epochs + second_round_config(FIRST).epochs
+            train_config, epochs=FIRST.epochs + second_stage_config(FIRST).epochs
         )
     learn = train_two_stage if arm.mined else train
     began = path.with_suffix(".first.pt" if arm.mined else ".pt").exists()
-    callbacks = Callbacks(
-        epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True), log=print, warn=print
-    )
     learn(
         keyword_data,
         NetworkConfig((word,)),
         train_config,
         path,
         device=torch.device("cpu"),
-        callbacks=callbacks,
+        progress=PrintedEpochs(path.stem),
         resume=began,
     )
 

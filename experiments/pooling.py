@@ -19,7 +19,6 @@ its targets of every frame by itself.
 """
 
 import argparse
-import json
 import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,13 +38,14 @@ from kws.training.data.keyword_data import (
     heldout_waves,
     load_keyword_data,
 )
-from kws.training.detection.train import Callbacks, train
+from kws.training.detection.train import train
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.matching import alarm_counts, hits
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
 from kws.training.evaluate.scored_words import Trial
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.config import TrainConfig
+from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.network import NetworkConfig
 from kws.training.model.pooling import POOLINGS
 from kws.training.model.pretrained import band_channels, init_from_pretrained
@@ -108,8 +108,7 @@ def run(
         NetworkConfig(WORDS, pooling=kind, band_channels=band_channels(init_from)),
         replace(RECIPE, seed=seed),
     )
-    callbacks = Callbacks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    start, resume = (
+    network, resume = (
         init_from_pretrained(config, init_from, seed) if init_from else None,
         path.with_suffix(".pt").exists(),
     )
@@ -120,8 +119,8 @@ def run(
         path,
         device=torch.device("cpu"),
         resume=resume,
-        start=start,
-        callbacks=callbacks,
+        init_from=network,
+        progress=PrintedEpochs(path.stem),
     )
 
 

@@ -12,6 +12,7 @@ there is not trained again. Judged by the network alone, without a reader.
 
 import argparse
 import json
+import logging
 import math
 import pathlib
 import sys
@@ -34,8 +35,9 @@ from kws.training.augment import waveform
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
 from kws.training.data.sources import NegativeSource
 from kws.training.detection.from_text import IN_CONTEXT, SENTENCES, WORDS, SynthConfig, spoken
-from kws.training.detection.train import Callbacks, train
-from kws.training.fit.trainer import TrainConfig, mixed_precision
+from kws.training.detection.train import train
+from kws.training.fit.config import TrainConfig, bfloat16_devices
+from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.network import SIZES, NetworkConfig
 from kws.training.model.pretrained import band_channels, init_from_pretrained
 
@@ -58,6 +60,7 @@ class Change:
 
 
 def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
@@ -95,11 +98,11 @@ def run(args: argparse.Namespace, speech: SynthConfig, change: Change, path: pat
         negatives=tuple(args.data / name for name in change.speech),
         background=tuple(args.data / name for name in change.noise),
     )
-    everything = spoken(speech, folders, log=print, warn=print)
+    everything = spoken(speech, folders)
     chosen = replace(everything, excluded=everything.excluded | _unheard(folders.data, change))
     settings = {
         "epochs": args.epochs,
-        "mixed_precision": mixed_precision(),
+        "mixed_precision": bfloat16_devices(),
         "seed": args.seed,
         **change.train_config,
     }
@@ -111,8 +114,7 @@ def run(args: argparse.Namespace, speech: SynthConfig, change: Change, path: pat
     config = NetworkConfig(
         (speech.name,), band_channels=band_channels(args.init_from), **SIZES["small"]
     )
-    callbacks = Callbacks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
-    start = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
+    network = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
     with ExitStack() as stack:
         for part in change.excluded:
             stack.enter_context(patch.object(waveform, part, _as_it_is))
@@ -122,8 +124,8 @@ def run(args: argparse.Namespace, speech: SynthConfig, change: Change, path: pat
             train_config,
             path,
             device=torch.device("cpu"),
-            start=start,
-            callbacks=callbacks,
+            init_from=network,
+            progress=PrintedEpochs(path.stem),
             model_card={"human": []},
         )
 

@@ -95,7 +95,7 @@ def write_tone_folder(folder: Path, clips: int = 60) -> Path:
 
 @dataclass(frozen=True)
 class TinyModel:
-    """A model of "rise" trained in seconds, its document, and the epochs it told of."""
+    """A model of "rise" trained in seconds, its document, and the metrics of its epochs."""
 
     path: Path
     data: Path
@@ -107,9 +107,11 @@ class TinyModel:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     torch.set_num_threads(1)  # the networks are tiny: more threads only wait for one another
 
+    from shared_training import EpochLog
+
     from kws.training.data.keyword_data import DataFolders, load_keyword_data
-    from kws.training.detection.train import Callbacks, train
-    from kws.training.fit.trainer import TrainConfig
+    from kws.training.detection.train import train
+    from kws.training.fit.config import TrainConfig
     from kws.training.model.network import NetworkConfig
 
     folder = tmp_path_factory.mktemp("tones")
@@ -124,7 +126,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         max_word_seconds=train_config.max_word_seconds,
         warn=lambda text: None,
     )
-    epochs: list[dict] = []
+    progress = EpochLog()
     path = folder / "models" / "rise.onnx"
     document = train(
         keyword_data,
@@ -132,10 +134,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         train_config,
         path,
         device=torch.device("cpu"),
-        callbacks=Callbacks(epoch=epochs.append),
+        progress=progress,
         workers=0,
     )
-    return TinyModel(path, data, document, epochs)
+    return TinyModel(path, data, document, progress.epochs)
 
 
 @pytest.fixture(scope="session")

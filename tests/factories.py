@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from kws.runtime.postprocess import EventSettings
-from kws.training.detection.train import describe_network
+from kws.training.fit.model_card import describe_network
 from kws.training.model.export import export
 from kws.training.model.network import NetworkConfig, ScanningCNN
 

@@ -1,5 +1,7 @@
-"""Short trainings, for one process, or for several that `torchrun` starts: torchrun
---nproc-per-node 2 shared_training.py FOLDER."""
+"""Short trainings for one process, or for several that torchrun starts:
+
+torchrun --nproc-per-node 2 shared_training.py FOLDER
+"""
 
 import sys
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from sounds import RATE, make_dataset, quiet, tone
+from torch import Tensor
 
 from kws.errors import DataError, KwsError
 from kws.training import distributed
@@ -16,23 +19,19 @@ from kws.training.augment.mixer import ExampleMixer
 from kws.training.augment.rooms import simulate_room_responses
 from kws.training.data.noise import make_coloured_noise
 from kws.training.data.sources import NegativeSource, aligned_word, unaligned_word
-from kws.training.detection.train import detection_objective
-from kws.training.fit.trainer import Objective, TrainConfig, TrainState, fit
+from kws.training.detection.objective import DetectionObjective
+from kws.training.fit.config import TrainConfig
+from kws.training.fit.progress import TrainingProgress
+from kws.training.fit.state import TrainState
+from kws.training.fit.trainer import Objective, fit
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig
 from kws.training.speech_commands.batches import ClassificationBatches, ClassifierTrainConfig
 from kws.training.speech_commands.dataset import LabeledClips
-from kws.training.speech_commands.train import (
-    lead_samples,
-    make_classification_task,
-    make_classifier_config,
-)
+from kws.training.speech_commands.train import ClassificationObjective, lead_samples
 from kws.training.speech_commands.unknowns import SpeechClips
 
 CPU = torch.device("cpu")
-# Not seed 0: in its first step as many frames put the end of the word too late as too early, all by
-# far. So the gradient of the head's bias for that end is nothing but rounding, which AdamW blows up
-# to 3e-3 of a step: differently for one process and for two.
 SHORT = {
     "epochs": 3,
     "steps_per_epoch": 3,
@@ -43,60 +42,79 @@ SHORT = {
     "seed": 2,
 }
 DETECTION = TrainConfig(**SHORT, clip_seconds=1.2)
-SORTING = ClassifierTrainConfig(**SHORT)
+CLASSIFICATION = ClassifierTrainConfig(**SHORT)
 ONE_WORD = NetworkConfig(("word",), mels=12, channels=8, kernels=(5, 5))
 CLASSES = NetworkConfig(
     ("low", "high", "_unknown_"), mels=12, channels=8, kernels=(5, 7), pool_frames=8
 )
 
 
+class EpochLog(TrainingProgress):
+    """Keeps the metrics of each epoch; stops the training after one of them."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.epochs: list[dict] = []
+        self._stop_after = stop_after
+
+    def epoch(self, metrics: dict) -> None:
+        self.epochs.append(metrics)
+
+    def should_stop(self) -> bool:
+        return bool(self.epochs) and self.epochs[-1]["epoch"] == self._stop_after
+
+
 @dataclass(frozen=True)
-class Lesson:
-    """What to train, and on what."""
+class ShortTraining:
+    """A network, its data and its objective."""
 
     config: NetworkConfig
     train_config: TrainConfig
     batches: torch.utils.data.Dataset
-    task: Objective
+    objective: Objective
 
-    def run(self, path: Path, **callbacks: Callable) -> TrainState:
-        """Trains to the end, going on from the checkpoint if there is one."""
-        run = TrainState(self.config, self.train_config, CPU, "the same data")
+    def run(self, path: Path, progress: TrainingProgress | None = None) -> TrainState:
+        """Trains to the end, from the checkpoint if there is one."""
+        state = TrainState(self.config, self.train_config, CPU, "the same data")
         if path.exists():
-            run.restore(path)
+            state.restore(path)
         fit(
-            run,
+            state,
             self.batches,
-            self.task,
+            self.objective,
             path=path,
-            **{"validate": lambda network: {}, "workers": 0, **callbacks},
+            validate=lambda network: {},
+            progress=progress,
+            workers=0,
         )
-        return run
+        return state
 
 
-def detection(train_config: TrainConfig = DETECTION) -> Lesson:
-    """Tones with noise; word clips with and without known places, so that every part of the loss is
-    asked for."""
+def detection(train_config: TrainConfig = DETECTION) -> ShortTraining:
+    """Tones in noise; word clips with and without known endpoints, so that every part of the loss
+    has a gradient."""
     words = [
         aligned_word("word", make_dataset(clip(700))),
         unaligned_word("word", make_dataset(clip(720))),
     ]
-    others = [NegativeSource(make_dataset(clip(300), clip(1500)), 1.0)]
-    earliest = ONE_WORD.clip_frame_samples / RATE
+    negatives = [NegativeSource(make_dataset(clip(300), clip(1500)), 1.0)]
     batches = ExampleMixer(
-        ["word"], words, others, None,
-        clip_seconds=train_config.clip_seconds, earliest_end_seconds=earliest,
-        batch=train_config.batch, seed=train_config.seed,
-    )  # fmt: skip
-    return Lesson(
-        ONE_WORD, train_config, batches, detection_objective(rooms(), train_config, ONE_WORD)
+        ["word"],
+        words,
+        negatives,
+        None,
+        clip_seconds=train_config.clip_seconds,
+        earliest_end_seconds=ONE_WORD.clip_frame_samples / RATE,
+        batch=train_config.batch,
+        seed=train_config.seed,
     )
+    objective = DetectionObjective(ONE_WORD, rooms(), train_config.snr_db)
+    return ShortTraining(ONE_WORD, train_config, batches, objective)
 
 
-def sorting(
-    config: NetworkConfig = CLASSES, train_config: ClassifierTrainConfig = SORTING
-) -> Lesson:
-    """Clips of tones, with everything that may be done to them."""
+def classification(
+    config: NetworkConfig = CLASSES, train_config: ClassifierTrainConfig = CLASSIFICATION
+) -> ShortTraining:
+    """Clips of tones, with all augmentation."""
     waves = [
         np.resize(np.round(clip(pitch) * 32767).astype(np.int16), RATE)
         for pitch in (500, 520, 2000, 2100, 1000, 1100)
@@ -108,53 +126,66 @@ def sorting(
         ("low", "low", "high", "high", "mid", "mid"),
     )
     noise = make_dataset(make_coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
-    nothing = SpeechClips(*np.zeros((2, 0, RATE), np.int16))
+    no_speech = SpeechClips(*np.zeros((2, 0, RATE), np.int16))
     lead = lead_samples(config)
-    reads = {"lead": lead, "phone_ids": {"low": [1], "high": [2, 1]}}
     batches = ClassificationBatches(
-        part, config.words, noise, nothing, lead + config.clip_frame_samples, train_config, **reads
+        part,
+        config.words,
+        noise,
+        no_speech,
+        lead + config.clip_frame_samples,
+        train_config,
+        lead=lead,
+        phone_ids={"low": [1], "high": [2, 1]},
     )
-    return Lesson(
-        config, train_config, batches, make_classification_task(rooms(), train_config, config)
-    )
+    objective = ClassificationObjective(config, rooms(), train_config)
+    return ShortTraining(config, train_config, batches, objective)
 
 
-def reading() -> Lesson:
-    """The same, by a network that reads, too: its loss is many times as large at first, so it
-    learns more slowly."""
-    return sorting(replace(CLASSES, phones="_ab"), replace(SORTING, learning_rate=1e-3))
+def classification_with_phones(
+    # The phone loss is many times as large at first, so it learns more slowly.
+    train_config: ClassifierTrainConfig = replace(CLASSIFICATION, learning_rate=1e-3),  # noqa: B008
+) -> ShortTraining:
+    return classification(replace(CLASSES, phones="_ab"), train_config)
 
 
-def small() -> Lesson:
-    """One step of a network as it comes with kws."""
-    return sorting(
-        make_classifier_config(CLASSES.words, "small"),
-        replace(SORTING, epochs=1, steps_per_epoch=1),
-    )
-
-
-LESSONS = {"detection": detection, "sorting": sorting, "reading": reading}
+TRAININGS = {
+    "detection": detection,
+    "classification": classification,
+    "classification with phones": classification_with_phones,
+}
 
 
 def clip(pitch: float) -> np.ndarray:
     return np.concatenate([quiet(0.1), tone(0.3, pitch), quiet(0.1)])
 
 
-def rooms() -> torch.Tensor:
+def rooms() -> Tensor:
     return torch.from_numpy(simulate_room_responses(3, np.random.default_rng(0)))
 
 
-def stop_in_the_second_process(step: int, loss: float) -> None:
-    if step == 4 and distributed.rank() == 1:
-        raise KeyboardInterrupt
+class InterruptRankOne(TrainingProgress):
+    """Ctrl-C in the second process alone, in the second epoch."""
+
+    def __init__(self) -> None:
+        self._step = 0
+
+    def step(self, step: int, loss: float) -> None:
+        self._step = step
+
+    def should_stop(self) -> bool:
+        return self._step == 4 and distributed.rank() == 1
 
 
-def full_disk(entry: dict) -> None:
-    raise DataError("the disk is full")
+class FullDisk(TrainingProgress):
+    """An error in the first process alone."""
+
+    def epoch(self, metrics: dict) -> None:
+        raise DataError("the disk is full")
 
 
 def outcome(attempt: Callable[[], TrainState]) -> str:
-    """What became of it: its error, or "done"."""
+    """The error of an attempt, or "done"."""
     try:
         attempt()
     except (KwsError, KeyboardInterrupt) as error:
@@ -162,25 +193,47 @@ def outcome(attempt: Callable[[], TrainState]) -> str:
     return "done"
 
 
+class ScaledObjective(Objective):
+    """An objective with a smaller loss, whose gradients are not clipped."""
+
+    def __init__(self, objective: Objective, scale: float):
+        self._objective, self._scale = objective, scale
+
+    def prepare(self, batch: object, generator: torch.Generator) -> object:
+        return self._objective.prepare(batch, generator)
+
+    def loss(self, network: torch.nn.Module, prepared: object) -> Tensor:
+        return self._scale * self._objective.loss(network, prepared)
+
+
+def first_gradient(training: ShortTraining, path: Path) -> dict[str, Tensor]:
+    """A thousandth of the gradient of the first step, which is not clipped."""
+    one_step = replace(
+        training,
+        train_config=replace(training.train_config, epochs=1, steps_per_epoch=1),
+        objective=ScaledObjective(training.objective, 1e-3),
+    )
+    network = one_step.run(path).network
+    return {name: parameter.grad for name, parameter in network.named_parameters()}
+
+
 def main(folder: Path) -> None:
-    outcomes = {}
+    weights, gradients = {}, {}
     with distributed.init_distributed(CPU):
-        weights = {
-            name: lesson().run(folder / f"{name}.pt").network.state_dict()
-            for name, lesson in LESSONS.items()
+        for name, make in TRAININGS.items():
+            network = make().run(folder / f"{name}.pt").network
+            weights[name] = dict(network.named_parameters())
+            gradients[name] = first_gradient(make(), folder / f"{name} first.pt")
+        outcomes = {
+            "interrupted": outcome(lambda: detection().run(folder / "a.pt", InterruptRankOne())),
+            "failed": outcome(lambda: detection().run(folder / "b.pt", FullDisk())),
+            "uneven": outcome(
+                lambda: detection(replace(DETECTION, accumulate=3)).run(folder / "c.pt")
+            ),
         }
-        small().run(folder / "small.pt")
-        outcomes["interrupted"] = outcome(
-            lambda: detection().run(folder / "stopped.pt", on_step=stop_in_the_second_process)
-        )
-        outcomes["failed"] = outcome(
-            lambda: detection().run(folder / "failed.pt", on_epoch=full_disk)
-        )
-        outcomes["uneven"] = outcome(
-            lambda: detection(replace(DETECTION, accumulate=3)).run(folder / "uneven.pt")
-        )
         checkpoint.save(
-            {"outcomes": outcomes, "weights": weights}, folder / f"rank{distributed.rank()}.pt"
+            {"outcomes": outcomes, "weights": weights, "gradients": gradients},
+            folder / f"rank{distributed.rank()}.pt",
         )
 
 

@@ -25,8 +25,7 @@ from pack9 import hold_out_half, load_training_data, measure_false_accepts
 from kws.runtime.engine import Engine
 from kws.training.augment.waveform import add_noise
 from kws.training.data.noise import make_coloured_noise
-from kws.training.fit import trainer
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.config import TrainConfig
 from kws.training.model.pretrained import init_from_pretrained
 from kws.training.speech_commands import protocols, train
 from kws.training.speech_commands.batches import ClassifierTrainConfig, learning_rate
@@ -135,9 +134,11 @@ def main() -> None:
             )
             # What reading brings is another question.
             config = replace(config, kernels=KERNELS.get(row, config.kernels), phones="")
-            start = init_from_pretrained(config, init_from, seed) if init_from else None
+            network = init_from_pretrained(config, init_from, seed) if init_from else None
             with (
-                patch.object(trainer, "learning_rate", steady) if row == FALLING else nullcontext()
+                patch.object(TrainConfig, "learning_rate_at", steady)
+                if row == FALLING
+                else nullcontext()
             ):
                 train.train(
                     protocol,
@@ -145,7 +146,7 @@ def main() -> None:
                     train_config,
                     path,
                     device=torch.device("cpu"),
-                    start=start,
+                    init_from=network,
                     **keyword_data,
                 )
             engine = Engine.load(str(path))
@@ -165,7 +166,7 @@ def main() -> None:
             print(path.stem, report, flush=True)
 
 
-def steady(step: int, train_config: TrainConfig) -> float:
+def steady(train_config: TrainConfig, step: int) -> float:
     """A learning rate that stays, after the warm-up, where the cosine is on average."""
     return (
         min(

@@ -32,8 +32,7 @@ from kws.synth.confusables import pronunciations
 from kws.training.data.clips import Clip, find_clips
 from kws.training.data.dataset import load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
-from kws.training.detection.train import Callbacks
-from kws.training.detection.two_stage import first_round_path, train_two_stage
+from kws.training.detection.two_stage import first_stage_path, train_two_stage
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.command import progress
@@ -41,7 +40,8 @@ from kws.training.evaluate.intervals import wilson
 from kws.training.evaluate.matching import hits
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
 from kws.training.evaluate.scoring import RecordingResult, score_recordings
-from kws.training.fit.trainer import TrainConfig, mixed_precision
+from kws.training.fit.config import TrainConfig, bfloat16_devices
+from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.network import SIZES, NetworkConfig
 from kws.training.model.pretrained import band_channels, init_from_pretrained, verifier_candidates
 from kws.training.speech_commands.protocols import PACK_WORDS
@@ -112,18 +112,26 @@ def run(args: argparse.Namespace, path: pathlib.Path) -> None:
     train_config = TrainConfig(
         epochs=args.epochs,
         learning_rate=args.learning_rate,
-        mixed_precision=mixed_precision(),
+        mixed_precision=bfloat16_devices(),
         seed=args.seed,
     )
     keyword_data = load_keyword_data(
         PACK_WORDS, folders, max_word_seconds=train_config.max_word_seconds, warn=print
     )
-    resume = first_round_path(path).with_suffix(".pt").exists()
-    start = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
-    callbacks = Callbacks(epoch=lambda entry: print(path.stem, json.dumps(entry), flush=True))
+    resume = first_stage_path(path).with_suffix(".pt").exists()
+    init_from = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
     asked = verifier_candidates({word: pronunciations(word) for word in PACK_WORDS})
-    how = {"resume": resume, "start": start, "callbacks": callbacks, "verifier_candidates": asked}
-    train_two_stage(keyword_data, config, train_config, path, device=torch.device("cpu"), **how)
+    train_two_stage(
+        keyword_data,
+        config,
+        train_config,
+        path,
+        device=torch.device("cpu"),
+        resume=resume,
+        init_from=init_from,
+        progress=PrintedEpochs(path.stem),
+        verifier_candidates=asked,
+    )
 
 
 def judge(engine: Engine, data: pathlib.Path, part: str) -> dict:

@@ -27,8 +27,8 @@ import torch
 from kws.runtime.engine import Engine
 from kws.training.data.clips import find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
-from kws.training.detection.train import Callbacks
-from kws.training.fit.trainer import mixed_precision
+from kws.training.fit.config import bfloat16_devices
+from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.network import SIZES
 from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import load_network
@@ -103,7 +103,7 @@ def main() -> None:
         train_config = ClassifierTrainConfig(
             epochs=args.epochs,
             learning_rate=args.learning_rate,
-            mixed_precision=mixed_precision(),
+            mixed_precision=bfloat16_devices(),
             seed=seed,
         )
         half = [] if args.half is None else [f"half{args.half}"]
@@ -170,9 +170,8 @@ def run(
         make_classifier_config(protocol.classes, args.size, args.init_from), protocol, warn=print
     )
     if not path.exists():
-        callbacks = Callbacks(epoch=lambda entry: print(json.dumps(entry), flush=True))
         device = torch.device(args.device)
-        start = (
+        init_from = (
             init_from_pretrained(config, args.init_from, train_config.seed)
             if args.init_from
             else None
@@ -184,9 +183,9 @@ def run(
             path,
             device=device,
             resume=resume,
-            start=start,
+            init_from=init_from,
             sounds=sounds,
-            callbacks=callbacks,
+            progress=PrintedEpochs(),
             **keyword_data,
         )
     minutes = (time.perf_counter() - began) / 60

@@ -20,27 +20,35 @@ if TYPE_CHECKING:
     from kws.runtime.spotter import Spotter
 
 
-class _WarningHandler(logging.Handler):
-    """What the library remarks: a warning on stderr, each once."""
+class _MessageHandler(logging.Handler):
+    """Prints messages of the library on stderr, each warning once."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._shown: set[str] = set()
+        super().__init__(logging.INFO)
+        self._shown_warnings: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage() not in self._shown:
-            self._shown.add(record.getMessage())
-            warn(record.getMessage())
+        message = record.getMessage()
+        if record.levelno < logging.WARNING:
+            from kws.terminal.progress import print_message
+
+            print_message(message)
+        elif message not in self._shown_warnings:
+            self._shown_warnings.add(message)
+            warn(message)
 
 
 @contextmanager
-def _show_warnings() -> Iterator[None]:
-    logger, handler = logging.getLogger("kws"), _WarningHandler()
+def _show_messages() -> Iterator[None]:
+    logger, handler = logging.getLogger("kws"), _MessageHandler()
+    level_before = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level_before)
 
 
 class _Commands(click.Group):
@@ -68,7 +76,7 @@ class _Commands(click.Group):
         stdio.reopen_closed_streams()
         stdio.escape_unencodable()
         try:
-            with _show_warnings():
+            with _show_messages():
                 return self._invoke_and_flush(ctx)
         except click.ClickException as error:
             _escape(error)

@@ -284,7 +284,7 @@ def train(
         from kws.training.data.keyword_data import DataFolders
         from kws.training.detection import command
         from kws.training.detection.from_text import SynthConfig
-        from kws.training.fit.trainer import TrainConfig, mixed_precision
+        from kws.training.fit.config import TrainConfig, bfloat16_devices
         from kws.training.model.network import SIZES, NetworkConfig
         from kws.training.model.pretrained import NO_CHECKPOINT, band_channels, resolve_checkpoint
         from kws.training.speech_commands import command as speech_commands
@@ -305,7 +305,7 @@ def train(
     settings: dict[str, Any] = {
         "accumulate": accumulate,
         "seed": seed,
-        "mixed_precision": mixed_precision(),
+        "mixed_precision": bfloat16_devices(),
         **{k: v for k, v in overrides.items() if v},
     }
     if protocol and data:

@@ -27,6 +27,11 @@ class Interrupts:
         self._on_deferred = on_deferred
         self._interrupted = False
 
+    @property
+    def requested(self) -> bool:
+        """Whether Ctrl-C came."""
+        return self._interrupted
+
     def check(self) -> None:
         """Raises KeyboardInterrupt if Ctrl-C came."""
         if self._interrupted:

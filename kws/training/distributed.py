@@ -1,14 +1,13 @@
-"""Several processes that train one network, each on a GPU or a core of its own, on one machine or
-many; `torchrun` starts them.
+"""Several processes that train one network, started by `torchrun` on one or more machines.
 
-All do the same steps with different clips, and end every step with the same weights. The
-first alone speaks, validates and writes. Without torchrun, or with one process, nothing here
-does anything.
+Each process has a GPU or a CPU core of its own and different clips; all end every step with the
+same weights. Only the first process (rank 0) prints, validates and writes. Without torchrun, or
+with one process, every function here does nothing.
 """
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -18,23 +17,23 @@ from torch import Tensor
 
 from kws.errors import KwsError, ModelError
 
-# Longer than the first process ever validates, exports or calibrates while the others wait.
+# Longer than rank 0 ever validates, exports or calibrates while the others wait.
 RANK_TIMEOUT = timedelta(hours=1)
 
 
 def launched_world_size() -> int:
-    """Processes that torchrun started, this one included; 1 without torchrun."""
+    """Number of processes that torchrun started, this one included; 1 without torchrun."""
     is_launched = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
     return int(os.environ["WORLD_SIZE"]) if is_launched else 1
 
 
 @contextmanager
 def init_distributed(device: torch.device) -> Iterator[None]:
-    """Around training: joins the processes that torchrun started; on GPUs "cuda" is from then on
-    this process's own.
+    """Connects the processes that torchrun started, for the duration of a training.
 
-    Raises ModelError where this machine has fewer GPUs than processes, or the device cannot
-    be shared.
+    On GPUs, "cuda" is this process's own GPU from then on. In all ranks but 0 the logger "kws" is
+    silent. Raises ModelError where this machine has fewer GPUs than processes, or where processes
+    cannot train together on the device.
     """
     if launched_world_size() == 1:
         yield
@@ -49,8 +48,8 @@ def init_distributed(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=RANK_TIMEOUT)
     logging.getLogger("kws").disabled = not is_rank_zero()
     yield
-    # Only where all leave together: after an error the others may be anywhere, and a farewell would
-    # wait for them.
+    # Not in a `finally`: after an error the other processes may be anywhere, and destroying the
+    # group would wait for them.
     dist.destroy_process_group()
 
 
@@ -65,7 +64,7 @@ def _select_gpu(number: int) -> None:
 
 
 def world_size() -> int:
-    """Processes that train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -75,54 +74,38 @@ def rank() -> int:
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the process that speaks, validates and writes."""
+    """Whether this is the process that prints, validates and writes."""
     return rank() == 0
 
 
-def rank_zero_only(report: Callable[[str], None]) -> Callable[[str], None]:
-    """The same in the first process, silence in the others: what all of them find is told once."""
-    return report if is_rank_zero() else lambda text: None
-
-
 def local_micro_batches(accumulate: int) -> range:
-    """Which shards of a step are this process's. Raises KwsError where the processes cannot share
-    them evenly."""
+    """The micro-batches of a step that this process computes. Raises KwsError where the processes
+    cannot share `accumulate` micro-batches evenly."""
     if accumulate % world_size():
         raise KwsError(
-            f"{world_size()} processes cannot share {accumulate} shards evenly. "
+            f"{world_size()} processes cannot share {accumulate} micro-batches evenly. "
             f"Use --accumulate {world_size()}, or a multiple of it."
         )
-    each = accumulate // world_size()
-    return range(rank() * each, (rank() + 1) * each)
+    share = accumulate // world_size()
+    return range(rank() * share, (rank() + 1) * share)
 
 
-def all_reduce_mean(value: Tensor) -> Tensor:
-    """Mean of a tensor over all processes, the same in each. Gradients flow back to all of them."""
-    return value if world_size() == 1 else _Sum.apply(value / world_size())
-
-
-class _Sum(torch.autograd.Function):
-    """Sum over the processes. What each process's loss asks of the sum, it asks of every summand:
-    so gradients are summed too."""
-
-    @staticmethod
-    def forward(ctx: object, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        return _Sum.apply(gradient.contiguous())
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """Mean of a tensor over all processes, the same in each; no gradient flows through it."""
+    if world_size() == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / world_size()
 
 
 @contextmanager
 def raise_on_any_rank() -> Iterator[None]:
-    """What one process raises in here stops all of them, so that none waits for one that is gone.
-    All must come here.
+    """Raises in every process what any of them raises inside, so that none waits for one that has
+    left. All processes must enter it.
 
-    Ctrl-C in one is KeyboardInterrupt in all; any other error is a KwsError in those that did not
-    have it.
+    KeyboardInterrupt in one is KeyboardInterrupt in all; any other error is a KwsError in the
+    processes that did not have it.
     """
     if world_size() == 1:
         yield
@@ -132,14 +115,13 @@ def raise_on_any_rank() -> Iterator[None]:
         yield
     except BaseException as error:
         local_error = error
-    code = torch.tensor(
-        0 if local_error is None else 1 if isinstance(local_error, KeyboardInterrupt) else 2
-    )
-    code = code.to("cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(code, dist.ReduceOp.MAX)
+    severity = 0 if local_error is None else 1 if isinstance(local_error, KeyboardInterrupt) else 2
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    worst = torch.tensor(severity, device=device)
+    dist.all_reduce(worst, dist.ReduceOp.MAX)
     if local_error is not None:
         raise local_error
-    if code == 1:
+    if worst == 1:
         raise KeyboardInterrupt
-    if code == 2:
-        raise KwsError(f"process {rank()} stopped because another one did, which tells why.")
+    if worst == 2:
+        raise KwsError(f"process {rank()} stopped because another one failed. See its message.")

@@ -31,8 +31,8 @@ from kws.training.augment.rooms import make_rooms
 from kws.training.data.clips import BACKGROUND, Clip, find_clips
 from kws.training.data.dataset import ClipDataset, load_clips, pack_clips
 from kws.training.data.splits import assign_split
-from kws.training.detection.train import Callbacks
-from kws.training.fit.trainer import TrainConfig, mixed_precision
+from kws.training.fit.config import TrainConfig, bfloat16_devices
+from kws.training.fit.progress import PrintedEpochs
 from kws.training.model import checkpoint
 from kws.training.model.network import SIZES
 from kws.training.model.torch_engine import load_network
@@ -77,7 +77,7 @@ def main() -> None:
         RECIPE,
         epochs=args.epochs,
         learning_rate=args.learning_rate,
-        mixed_precision=mixed_precision(),
+        mixed_precision=bfloat16_devices(),
         seed=args.seed,
     )
     config = objective.make_phone_recognizer_config(
@@ -117,9 +117,9 @@ def main() -> None:
         train_config,
         config,
         args.out,
-        start=load_network(args.start) if args.start else None,
+        init_from=load_network(args.start) if args.start else None,
         resume=args.resume,
-        callbacks=Callbacks(epoch=lambda entry: print(json.dumps(entry), flush=True)),
+        progress=PrintedEpochs(),
     )
     saved = checkpoint.load(args.out)
     kept = {
@@ -128,7 +128,7 @@ def main() -> None:
             "network_config",
             "train_config",
             "fingerprint",
-            "start",
+            "init_digest",
             "history",
             "provenance",
             "ema_network",

@@ -13,6 +13,7 @@ rooms). WORK keeps what is unpacked and spoken for the next time.
 
 import argparse
 import json
+import logging
 import pathlib
 import subprocess
 import sys
@@ -29,13 +30,13 @@ from kws.training.data.clips import BACKGROUND, Clip, find_clips
 from kws.training.data.dataset import ClipDataset, concatenate_datasets, load_clips
 from kws.training.data.keyword_data import KeywordData
 from kws.training.data.sources import NegativeSource, aligned_word, unaligned_word
-from kws.training.detection.train import Callbacks
 from kws.training.detection.two_stage import train_two_stage
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibrate_command import copy_with_document
 from kws.training.evaluate.calibration import THRESHOLDS, lowest_threshold_within
 from kws.training.evaluate.matching import alarm_counts
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.config import TrainConfig
+from kws.training.fit.progress import PrintedEpochs
 from kws.training.model import checkpoint, pretrained
 from kws.training.model.network import NetworkConfig
 
@@ -60,6 +61,7 @@ NEIGHBOURS_THAT_FIRE = 0.03  # at most, of those spoken by the voices of validat
 
 
 def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the recordings")
     parser.add_argument(
@@ -77,14 +79,13 @@ def main() -> None:
         "sources": json.loads((HERE / "sources.json").read_text()),
         **pretrained.model_card(begun),
     }
-    callbacks = Callbacks(epoch=lambda entry: print(json.dumps(entry), flush=True), log=print)
     keyword_data = gather(data, spoken)
     config = replace(CONFIG, band_channels=pretrained.band_channels(begun))
-    start = pretrained.init_from_pretrained(config, begun, RECIPE.seed)
+    init_from = pretrained.init_from_pretrained(config, begun, RECIPE.seed)
     how = {
-        "start": start,
+        "init_from": init_from,
         "resume": args.resume,
-        "callbacks": callbacks,
+        "progress": PrintedEpochs(),
         "model_card": model_card,
         "verifier_candidates": [pretrained.load_verifier({WORD: pronunciations(WORD)})],
     }

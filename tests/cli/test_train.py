@@ -16,7 +16,7 @@ from conftest import write_tone_folder
 from kws import Spotter
 from kws.cli.main import main
 from kws.training.detection import command
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.config import TrainConfig
 from kws.training.model import checkpoint, pretrained
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -252,15 +252,18 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
     waited = {}
     for place, calls in places.items():
         reporter = command._ProgressReporter(
-            [TrainConfig(epochs=epochs, steps_per_epoch=2) for epochs in (1, 2)], True, warn=print
+            [TrainConfig(epochs=epochs, steps_per_epoch=2) for epochs in (1, 2)], True
         )
         with pytest.raises(KeyboardInterrupt), reporter.interrupts:
             for name, *values in calls:
-                getattr(reporter.callbacks, name)(*values)
+                getattr(reporter, name)(*values)
+                assert not reporter.should_stop()
             waited[place] = False
             signal.raise_signal(signal.SIGINT)
             waited[place] = True
-            reporter.callbacks.step(1, 0.1)
+            reporter.step(1, 0.1)
+            if reporter.should_stop():
+                raise KeyboardInterrupt
             pytest.fail("it was not stopped at the end of the step")
         reporter.close()
     assert [place for place, it_did in waited.items() if it_did] == [
@@ -281,11 +284,9 @@ def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
     ],
 )
 def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
-    reporter = command._ProgressReporter(
-        [TrainConfig(epochs=each) for each in epochs], True, warn=print
-    )
+    reporter = command._ProgressReporter([TrainConfig(epochs=each) for each in epochs], True)
     for epoch in told:
-        reporter.callbacks.epoch(
+        reporter.epoch(
             {"epoch": epoch, "loss": 0.1, "miss_rate": 0.5, "false_alarms_per_hour": 1.0}
         )
     assert reporter.checkpoint(Path("a.onnx")).name == checkpoint

@@ -47,6 +47,9 @@ class Batch(NamedTuple):
     endpoints: Tensor
     noise: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(tensor.to(device) for tensor in self))
+
 
 class _PlacedClip(NamedTuple):
     """Samples of a clip, the samples at which its word begins and ends, and whether that

@@ -2,6 +2,7 @@
 program how it goes."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,27 +13,27 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from kws.audio import recordings
 from kws.errors import DataError
 from kws.runtime.spotter import Spotter
 from kws.synth.confusables import pronunciations
 from kws.synth.engines.base import SynthError
 from kws.terminal.interrupts import Interrupts
 from kws.terminal.printers import check_writable
-from kws.terminal.progress import Progress
-from kws.terminal.stdio import escape_control_chars
 from kws.training import distributed
 from kws.training.data.clips import exclude_words
 from kws.training.data.keyword_data import DataFolders, KeywordData, check, load_keyword_data
 from kws.training.detection.from_text import SynthConfig, spoken
-from kws.training.detection.train import Callbacks, train
-from kws.training.detection.two_stage import first_round_path, second_round_config, train_two_stage
-from kws.training.fit.trainer import TrainConfig
+from kws.training.detection.train import train
+from kws.training.detection.two_stage import first_stage_path, second_stage_config, train_two_stage
+from kws.training.fit.config import TrainConfig
+from kws.training.fit.progress import TrainingProgress
 from kws.training.model import pretrained
 from kws.training.model.network import NetworkConfig
 from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import pick_device
 from kws.training.speech_commands import command
+
+logger = logging.getLogger("kws")
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             else options.folders
         )
         rounds = (
-            (options.train_config, second_round_config(options.train_config))
+            (options.train_config, second_stage_config(options.train_config))
             if folders.hard_negatives
             else (options.train_config,)
         )
-        start = (
+        init_from = (
             init_from_pretrained(options.config, options.init_from, options.train_config.seed)
             if options.init_from
             else None
@@ -93,15 +94,15 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
             if options.reader and not options.speech
             else (None,)
         )
-        with _report_training(rounds, options.as_json, path, options.resume, warn) as reporter:
+        with _report_training(rounds, options.as_json, path, options.resume) as reporter:
             if options.speech:
-                folders = spoken(options.speech, folders, log=reporter.log, warn=warn)
+                folders = spoken(options.speech, folders)
                 verifier_candidates = (_verifier_from_text(options.speech, warn),)
             keyword_data = load_keyword_data(
                 options.config.words,
                 folders,
                 max_word_seconds=options.train_config.max_word_seconds,
-                warn=distributed.rank_zero_only(warn),
+                warn=warn if distributed.is_rank_zero() else lambda text: None,
                 progress=reporter.reading,
             )
             place = (
@@ -109,7 +110,7 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
                 if distributed.world_size() > 1
                 else device.type
             )
-            reporter.log(f"{_describe_amount(keyword_data)}, on {place}")
+            logger.info(f"{_describe_amount(keyword_data)}, on {place}")
             train_model = train_two_stage if folders.hard_negatives else train
             document = train_model(
                 keyword_data,
@@ -118,16 +119,16 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
                 path,
                 device=device,
                 resume=options.resume,
-                start=start,
-                callbacks=reporter.callbacks,
+                init_from=init_from,
+                progress=reporter,
                 model_card=model_card,
                 verifier_candidates=verifier_candidates,
             )
             if document:
                 for line in _summary(document, path):
-                    reporter.log(line)
+                    logger.info(line)
                 if options.speech:
-                    reporter.log(
+                    logger.info(
                         f"{_write_report(path, keyword_data, folders, warn)}: what it misses and where it "
                         "fires, to look at and to listen to"
                     )
@@ -208,11 +209,11 @@ def train_protocol(options: command.Options, as_json: bool, warn: Callable[[str]
     path = _model_path(options.out)
     with (
         distributed.init_distributed(pick_device(options.device)),
-        _report_training((options.train_config,), as_json, path, options.resume, warn) as reporter,
+        _report_training((options.train_config,), as_json, path, options.resume) as reporter,
     ):
-        report_lines = command.train(options, reporter.callbacks, warn, reporter.reading)
+        report_lines = command.train(options, reporter, warn, reporter.reading)
         for line in report_lines:
-            reporter.log(line)
+            logger.info(line)
     return path
 
 
@@ -230,15 +231,14 @@ def _report_training(
     as_json: bool,
     path: Path,
     resume: bool,
-    warn: Callable[[str], None],
 ) -> Iterator["_ProgressReporter"]:
     """Around a training: Ctrl-C waits for the end of a step, and what was saved is said."""
-    reporter = _ProgressReporter(rounds, as_json, warn)
+    reporter = _ProgressReporter(rounds, as_json)
     try:
         with reporter.interrupts:
             yield reporter
     except KeyboardInterrupt:
-        reporter.log(_stop_message(reporter.checkpoint(path), reporter.last_epoch, resume))
+        logger.info(_stop_message(reporter.checkpoint(path), reporter.last_epoch, resume))
         raise
     finally:
         reporter.close()
@@ -262,14 +262,14 @@ def _stop_message(checkpoint: Path, last_epoch: int, resumed: bool) -> str:
     )
 
 
-class _ProgressReporter:
+class _ProgressReporter(TrainingProgress):
     """A bar of steps and a line per epoch on stderr, or one JSON object per epoch on stdout; of
     several processes the first alone.
 
     Ctrl-C waits for the end of a step.
     """
 
-    def __init__(self, rounds: Sequence[TrainConfig], as_json: bool, warn: Callable[[str], None]):
+    def __init__(self, rounds: Sequence[TrainConfig], as_json: bool):
         self.interrupts = Interrupts(self._announce_stop)
         self.last_epoch = 0  # that this run saved
         self._as_json = as_json
@@ -286,13 +286,6 @@ class _ProgressReporter:
             leave=False,
             delay=0.1,
         )
-        self.callbacks = Callbacks(
-            step=self._step,
-            epoch=self._epoch,
-            log=self.log,
-            warn=warn,
-            file_progress=self._file_progress,
-        )
 
     def reading(self, clips: Iterable) -> Iterable:
         return tqdm(
@@ -304,25 +297,13 @@ class _ProgressReporter:
             leave=False,
         )
 
-    def log(self, text: str) -> None:
-        if distributed.is_rank_zero():
-            self._bar.write(escape_control_chars(text), file=sys.stderr)
-
     def close(self) -> None:
         self._bar.close()
 
     def checkpoint(self, path: Path) -> Path:
         """That of a model file, or of its first round where this is not over."""
         first = len(self._round_ends) > 1 and self.last_epoch <= self._round_ends[0]
-        return (first_round_path(path) if first else path).with_suffix(".pt")
-
-    @contextmanager
-    def _file_progress(self, paths: Sequence[Path]) -> Iterator[Callable[[float], None]]:
-        progress = Progress(map(recordings.duration_seconds, paths))
-        try:
-            yield progress.advance
-        finally:
-            progress.close()
+        return (first_stage_path(path) if first else path).with_suffix(".pt")
 
     @staticmethod
     def _announce_stop() -> None:
@@ -332,28 +313,28 @@ class _ProgressReporter:
         with suppress(OSError):
             os.write(2, b"\nstopping after this step (Ctrl-C again: now)\n")
 
-    def _step(self, step: int, loss: float) -> None:
+    def step(self, step: int, loss: float) -> None:
         last = (step + 1) % self._steps_per_epoch == 0
         # Then comes validation, for which the other processes wait.
         self.interrupts.graceful = not (last and distributed.is_rank_zero())
-        self.interrupts.check()
         self._bar.n = step + 1
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self._bar.update(0)
 
-    def _epoch(self, entry: dict) -> None:
-        self.last_epoch = entry["epoch"]
-        self._report_epoch(entry)
-        self.interrupts.graceful = (
-            entry["epoch"] not in self._round_ends
-        )  # after these comes calibration
-        self.interrupts.check()
+    def epoch(self, metrics: dict) -> None:
+        self.last_epoch = metrics["epoch"]
+        self._report_epoch(metrics)
+        # After the last epoch of a stage comes calibration.
+        self.interrupts.graceful = metrics["epoch"] not in self._round_ends
+
+    def should_stop(self) -> bool:
+        return self.interrupts.requested
 
     def _report_epoch(self, entry: dict) -> None:
         if self._as_json:
             print(json.dumps(entry), flush=True)
             return
-        self.log(
+        logger.info(
             f"epoch {entry['epoch']:3d} of {self._round_ends[-1]}  loss {entry['loss']:.3f}  "
             f"{_validation(entry)}"
         )

@@ -11,8 +11,9 @@ spoken says nothing.
 What is there is not spoken again.
 """
 
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -33,6 +34,8 @@ MAX_CONFUSABLES = 60  # words that share sounds; their parts and orders come on 
 CONFUSABLE_CLIP_RATIO, SENTENCE_CLIP_RATIO = 0.015, 0.005  # of each, for one clip of the phrase
 IN_CONTEXT_CLIP_RATIO = 0.2  # of all carriers together
 WORDS, IN_CONTEXT, SENTENCES = "words", "carried", "sentences"
+
+logger = logging.getLogger("kws")
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,7 @@ class SynthConfig:
         return pronunciations(phrase.normalize(self.phrase), kokoro_phones)
 
 
-def spoken(
-    speech: SynthConfig,
-    folders: DataFolders,
-    *,
-    log: Callable[[str], None],
-    warn: Callable[[str], None],
-) -> DataFolders:
+def spoken(speech: SynthConfig, folders: DataFolders) -> DataFolders:
     """The folders, with those of spoken clips below `folders.data`; speaks what is missing there.
     Clips of other plans are left out.
 
@@ -85,18 +82,18 @@ def spoken(
         if not arpabet
         else ()
     ):
-        warn(note)
+        logger.warning(note)
     for engine, requirement in found.unavailable:
-        warn(f"{engine.name} does not speak, it needs {requirement}: {engine.install}")
-    confusables = _load_confusables(text, arpabet, folders.data, log)
+        logger.warning(f"{engine.name} does not speak, it needs {requirement}: {engine.install}")
+    confusables = _load_confusables(text, arpabet, folders.data)
     clip_plans = _plan_folders(speech, text, arpabet, confusables, found.available)
     for subfolder, description, clips in clip_plans:
         if any(not (folders.data / subfolder / clip.file).exists() for clip in clips):
-            log(f"speaking {description}: {len(clips)} clips")
+            logger.info(f"speaking {description}: {len(clips)} clips")
             for error_message in speak(
                 clips, found.available, folders.data / subfolder, progress=progress
             ).error_messages:
-                warn(error_message)
+                logger.warning(error_message)
     planned_paths = {
         folders.data / subfolder / clip.file for subfolder, _, clips in clip_plans for clip in clips
     }
@@ -152,9 +149,7 @@ def _plan_folders(
     ]
 
 
-def _load_confusables(
-    text: str, pronunciations: Sequence[str], folder: Path, log: Callable[[str], None]
-) -> list[str]:
+def _load_confusables(text: str, pronunciations: Sequence[str], folder: Path) -> list[str]:
     """What the list says; those of which a folder could not be told from the phrase's are
     passed over."""
     path = folder / "neighbours.txt"
@@ -162,7 +157,7 @@ def _load_confusables(
         write_atomically(
             path, (format_confusables(text, pronunciations, MAX_CONFUSABLES) + "\n").encode()
         )
-        log(
+        logger.info(
             f"{path} lists what sounds like '{text}': edit it, and give the same command again, "
             "to have other words told from it"
         )

@@ -1,16 +1,19 @@
-"""Training in two rounds: the second goes on from the first, and learns besides from what fired in
-it (see `kws.training.fit.hard_negatives`).
+"""Two-stage training: the second stage starts from the first and also learns from its false alarms
+(see `kws.training.fit.hard_negatives`).
 
-    NAME.first.pt, .onnx    the first round, a model of its own
-    NAME.hard-negatives.csv          what fired in it, highest score first: file, seconds, word, score
-    NAME.pt, .onnx          the second round
+    NAME.first.pt, .onnx      first stage, a model of its own
+    NAME.hard-negatives.csv   its false alarms, highest score first: file, seconds, word, score
+    NAME.pt, .onnx            second stage
 
-Each round is a whole run with a schedule of its own, so both resume bit for bit. The list is made
-when the first round is over, and belongs to it: a run that goes on takes the list as it is. So
-whoever deletes lines of it and resumes has the second round alone learned again, without them;
-whoever deletes the file has it made anew. A run that does not resume makes everything anew.
+Each stage is a whole training with its own schedule, so both resume bit for bit. The list is
+written when the first stage is over, and a resumed run uses it as it is:
+
+- delete lines of it and resume: the second stage is trained again, without them;
+- delete the file and resume: the first stage's network scans the recordings again;
+- train without --resume: everything is made anew.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +27,8 @@ from kws.runtime.engine import Engine
 from kws.runtime.spotter import Spotter
 from kws.terminal.printers import write_atomically
 from kws.training.data.keyword_data import KeywordData
-from kws.training.detection.train import Callbacks, train
+from kws.training.detection.train import train
+from kws.training.fit.config import TrainConfig
 from kws.training.fit.hard_negatives import (
     FalseAlarm,
     add_hard_negatives,
@@ -34,15 +38,17 @@ from kws.training.fit.hard_negatives import (
     read_false_alarms,
     write_false_alarms,
 )
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.progress import TrainingProgress
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig, ScanningCNN
 from kws.training.model.pretrained import VerifierSpec
 from kws.training.model.torch_engine import load_network
 
+logger = logging.getLogger("kws")
 
-def second_round_config(train_config: TrainConfig) -> TrainConfig:
-    """The recipe of the second round: half as long as the first, a third of its learning rate,
+
+def second_stage_config(train_config: TrainConfig) -> TrainConfig:
+    """Settings of the second stage: half the epochs of the first, a third of its learning rate, and
     other examples."""
     return replace(
         train_config,
@@ -52,7 +58,7 @@ def second_round_config(train_config: TrainConfig) -> TrainConfig:
     )
 
 
-def first_round_path(path: Path) -> Path:
+def first_stage_path(path: Path) -> Path:
     return sibling_path(path, ".first.onnx")
 
 
@@ -67,139 +73,127 @@ def train_two_stage(
     path: Path,
     *,
     device: torch.device,
-    callbacks: Callbacks,
     resume: bool = False,
-    start: ScanningCNN | None = None,
+    init_from: ScanningCNN | None = None,
+    progress: TrainingProgress | None = None,
     model_card: dict[str, Any] | None = None,
     verifier_candidates: Sequence[VerifierSpec | None] = (None,),
     workers: int = 1,
 ) -> dict | None:
-    """As `kws.training.detection.train.train`, in two rounds. `train_config` and `start` are of the first; the
-    epochs told of are counted through."""
-    first, second_config = first_round_path(path), second_round_config(train_config)
+    """As `kws.training.detection.train.train`, in two stages. `train_config` and `init_from` are
+    those of the first; `progress` counts steps and epochs of both."""
+    first_path, second_config = first_stage_path(path), second_stage_config(train_config)
     document = train(
         keyword_data,
         config,
         train_config,
-        first,
+        first_path,
         device=device,
         resume=resume,
-        start=start,
-        callbacks=callbacks,
+        init_from=init_from,
+        progress=progress,
         model_card=model_card,
         verifier_candidates=verifier_candidates,
         workers=workers,
     )
-    false_alarms = _find_or_read_false_alarms(keyword_data, path, callbacks)
+    false_alarms = _find_or_read_false_alarms(keyword_data, path)
     if not false_alarms:
-        callbacks.log(f"nothing to learn from in a second round; {path} is the model of the first")
+        logger.info(f"no false alarms to learn from; {path} is the model of the first stage")
         for suffix in (".pt", ".onnx"):
-            write_atomically(path.with_suffix(suffix), first.with_suffix(suffix).read_bytes())
+            content = first_path.with_suffix(suffix).read_bytes()
+            write_atomically(path.with_suffix(suffix), content)
         return document
-    with callbacks.file_progress(
-        list(dict.fromkeys(false_alarm.file for false_alarm in false_alarms))
-    ) as on_seconds:
-        hard_negatives = cut_segments(false_alarms, on_seconds)
+    hard_negatives = cut_segments(false_alarms)
     keyword_data = replace(
         keyword_data, negatives=add_hard_negatives(keyword_data.negatives, hard_negatives)
     )
+    hard_negatives_card = {
+        "segments": len(hard_negatives),
+        "seconds": round(hard_negatives.seconds, 1),
+        "first_stage": asdict(train_config),
+    }
+    logger.info(f"second stage: {second_config.epochs} epochs")
     return train(
         keyword_data,
         config,
         second_config,
         path,
         device=device,
-        resume=resume
-        and _is_same_second_round(path.with_suffix(".pt"), second_config, keyword_data),
-        start=load_network(first.with_suffix(".pt")),
-        callbacks=_offset_callbacks(callbacks, train_config),
-        model_card={
-            **(model_card or {}),
-            "hard_negatives": {
-                "segments": len(hard_negatives),
-                "seconds": round(hard_negatives.seconds, 1),
-                "first_round": asdict(train_config),
-            },
-        },
+        resume=resume and _is_same_stage(path.with_suffix(".pt"), second_config, keyword_data),
+        init_from=load_network(first_path.with_suffix(".pt")),
+        progress=_SecondStageProgress(progress or TrainingProgress(), train_config),
+        model_card={**(model_card or {}), "hard_negatives": hard_negatives_card},
         verifier_candidates=verifier_candidates,
         workers=workers,
     )
 
 
-def _find_or_read_false_alarms(
-    keyword_data: KeywordData, path: Path, callbacks: Callbacks
-) -> list[FalseAlarm]:
-    """What the list holds, if it is of this first round; else what its network finds, written to
-    the list."""
-    csv_path, checkpoint_path = hard_negatives_path(path), first_round_path(path).with_suffix(".pt")
-    saved, hard_negatives = (
-        checkpoint.load(checkpoint_path),
-        fingerprint(keyword_data.hard_negatives),
-    )
+def _find_or_read_false_alarms(keyword_data: KeywordData, path: Path) -> list[FalseAlarm]:
+    """The list if it is of this first stage; else the false alarms of its network, which are
+    written to the list."""
+    csv_path, checkpoint_path = hard_negatives_path(path), first_stage_path(path).with_suffix(".pt")
+    saved = checkpoint.load(checkpoint_path)
+    recordings_fingerprint = fingerprint(keyword_data.hard_negatives)
+    # The checkpoint knows whether its list was written: one that lies there may be of an older run.
     if saved.get("hard_negatives") and csv_path.exists():
-        if saved["hard_negatives"] not in (hard_negatives, True):  # True: of before it said more
+        if saved["hard_negatives"] != recordings_fingerprint:
             raise DataError(
                 f"{csv_path}: is of other recordings than those of --hard-negatives-from now. "
                 "Give the same, or delete it to have it made anew."
             )
         false_alarms = read_false_alarms(csv_path)
-        callbacks.log(f"{csv_path}: {len(false_alarms)} stretches to learn from")
+        logger.info(f"{csv_path}: {len(false_alarms)} false alarms to learn from")
         return false_alarms
-    callbacks.log(f"listening to {len(keyword_data.hard_negatives):,} recordings for what fires")
-    with callbacks.file_progress([clip.path for clip in keyword_data.hard_negatives]) as on_seconds:
-        false_alarms, seconds = mine(
-            _load_without_verifier(first_round_path(path)),
-            keyword_data.hard_negatives,
-            warn=callbacks.warn,
-            on_seconds=on_seconds,
-        )
+    logger.info(f"scanning {len(keyword_data.hard_negatives):,} recordings for false alarms")
+    spotter = _load_without_verifier(first_stage_path(path))
+    false_alarms, seconds = mine(spotter, keyword_data.hard_negatives)
     write_false_alarms(false_alarms, csv_path)
-    checkpoint.save({**saved, "hard_negatives": hard_negatives}, checkpoint_path)
-    callbacks.log(f"{len(false_alarms)} stretches in {seconds / 3600:.2f} h fire or nearly do")
+    checkpoint.save({**saved, "hard_negatives": recordings_fingerprint}, checkpoint_path)
+    logger.info(f"{len(false_alarms)} alarms and near alarms in {seconds / 3600:.2f} h")
     if false_alarms:
-        callbacks.log(
+        logger.info(
             f"{csv_path} lists them, the highest scores first. "
             "Listen to those: where the word is really said, delete the line and run "
-            "the same command with --resume; the second round is learned again without it."
+            "the same command with --resume; the second stage is trained again without it."
         )
     return read_false_alarms(csv_path)
 
 
 def _load_without_verifier(path: Path) -> Spotter:
-    """The network of a model by itself: what it takes for the word is its lesson, even where a
-    reader would have known better."""
+    """The network of a model alone: it learns from its own false alarms, even from those that the
+    verifier rejects."""
     engine = Engine.load(str(path), verifier=False)
     return Spotter(engine, engine.info.events)
 
 
-def _is_same_second_round(
+def _is_same_stage(
     checkpoint_path: Path, train_config: TrainConfig, keyword_data: KeywordData
 ) -> bool:
-    """Whether a checkpoint is of this second round, and not of one with other stretches."""
+    """Whether a checkpoint is of this second stage, not of one with other hard negatives."""
     try:
         saved = checkpoint.load(checkpoint_path)
     except KwsError:
         return False
-    # Mixed precision goes on as it began.
+    # A resumed training keeps its mixed precision.
     saved_config = {
         **saved.get("train_config", {}),
         "mixed_precision": train_config.mixed_precision,
     }
-    return (saved_config, saved.get("fingerprint")) == (
-        asdict(train_config),
-        keyword_data.fingerprint(),
-    )
+    is_same_config = saved_config == asdict(train_config)
+    return is_same_config and saved.get("fingerprint") == keyword_data.fingerprint()
 
 
-def _offset_callbacks(callbacks: Callbacks, first_config: TrainConfig) -> Callbacks:
-    """Hooks for a round after another."""
-    return replace(
-        callbacks,
-        step=lambda step, loss: callbacks.step(
-            first_config.epochs * first_config.steps_per_epoch + step, loss
-        ),
-        epoch=lambda entry: callbacks.epoch(
-            {**entry, "epoch": first_config.epochs + entry["epoch"]}
-        ),
-        log=lambda text: callbacks.log(f"second round: {text}"),
-    )
+class _SecondStageProgress(TrainingProgress):
+    """Counts on from the first stage."""
+
+    def __init__(self, progress: TrainingProgress, first_config: TrainConfig):
+        self._progress, self._first_config = progress, first_config
+
+    def step(self, step: int, loss: float) -> None:
+        self._progress.step(self._first_config.steps + step, loss)
+
+    def epoch(self, metrics: dict) -> None:
+        self._progress.epoch({**metrics, "epoch": self._first_config.epochs + metrics["epoch"]})
+
+    def should_stop(self) -> bool:
+        return self._progress.should_stop()

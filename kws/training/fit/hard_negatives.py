@@ -1,48 +1,55 @@
-"""Hard negatives: a trained network listens to long audio without the word, and what fires is
-written down and cut out, to be learned from again.
+"""Hard negatives: false alarms of a trained network on long recordings without the word, to train on
+again.
 
-Most of what is drawn at random from hours of speech is no longer a lesson after a first round of
-training; what still fires is. (The idea is bootstrapping, Sung and Poggio, "Example-based learning
-for view-based human face detection", 1998.) The list of what fired is for people as well: whoever
-listens to it finds the places where the word was said after all, and deletes their lines.
+After a first training most randomly drawn speech teaches nothing more; false alarms still do. (The
+idea is bootstrapping: Sung and Poggio, "Example-based learning for view-based human face
+detection", 1998.) People use the list of false alarms, too: they listen to the places, and delete
+the lines where the word is said after all.
 """
 
 import csv
 import hashlib
 import io
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from kws.audio import recordings
 from kws.errors import AudioError, DataError
-from kws.runtime.spotter import Spotter, Stream
+from kws.runtime.postprocess import Scores
+from kws.runtime.spotter import Spotter
 from kws.terminal.printers import csv_row, write_atomically
+from kws.terminal.progress import Progress
 from kws.training.data.clips import Clip
 from kws.training.data.dataset import ClipDataset, pack_clips, to_int16
 from kws.training.data.sources import NegativeSource
 
-THRESHOLD = 0.3  # of the score: what comes this near to firing is learned from, too
-MIN_GAP_SECONDS = 1.0  # what fires closer together is one finding
-# Of what is cut out, before the highest score: all that the network looked at, and a little more.
+THRESHOLD = 0.3  # of the score; near alarms are learned from, too
+MIN_GAP_SECONDS = 1.0  # frames that fire closer together are one alarm
+# Of the segment around the highest score: the network's receptive field and a little more.
 SECONDS_BEFORE = 1.8
 SECONDS_AFTER = 0.7
-# One song with a line that sounds like the word must not be all that is learned.
+# One song with a line that sounds like the word must not crowd out everything else.
 MAX_PER_HOUR = 200
 MAX_FALSE_ALARMS = 2000  # 160 MB of samples
-MAX_SHARE = 0.08  # of the negatives drawn, at most: more of them costs words in noise
-# With so many findings the share is half of it, so that few are not heard thousands of times.
+MAX_SHARE = 0.08  # of the negatives drawn; more of them costs detections in noise
+# With so many segments the share is half of MAX_SHARE, so that few are not drawn thousands of times.
 HALF_SHARE_SEGMENTS = 50
 
 _COLUMNS = ("file", "seconds", "word", "score")
 
+logger = logging.getLogger("kws")
+
 
 @dataclass(frozen=True)
 class FalseAlarm:
-    """Where the network fired: `score` is the highest there, at `seconds` of the file."""
+    """An alarm where the word is not said: its highest score, and where in the file that is."""
 
     file: Path
     seconds: float
@@ -51,54 +58,44 @@ class FalseAlarm:
 
 
 def fingerprint(clips: Sequence[Clip]) -> str:
-    """Changes when one of the files is another, or another is there; to read hours of them would
-    take too long."""
-    return hashlib.sha256(
-        "\n".join(f"{clip.path.name} {clip.path.stat().st_size}" for clip in clips).encode()
-    ).hexdigest()[:16]
+    """Changes with the names and sizes of the files; hashing hours of audio would take too long."""
+    lines = [f"{clip.path.name} {clip.path.stat().st_size}" for clip in clips]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def mine(
-    spotter: Spotter,
-    clips: Sequence[Clip],
-    *,
-    warn: Callable[[str], None],
-    on_seconds: Callable[[float], None] = lambda seconds: None,
-) -> tuple[list[FalseAlarm], float]:
-    """What fires in the recordings, highest score first, and how many seconds were heard. `on_seconds`
-    is told of each block's.
+def mine(spotter: Spotter, clips: Sequence[Clip]) -> tuple[list[FalseAlarm], float]:
+    """The alarms in recordings, highest score first, and the length of the recordings in seconds.
 
-    Recordings that cannot be read to the end are named with `warn` and left out. Raises DataError
-    where none can.
+    Recordings that cannot be read to their end are skipped with a warning. Raises DataError where
+    none can be read.
     """
     by_hour: dict[int, list[FalseAlarm]] = defaultdict(list)
-    seconds = 0.0
-    for clip in clips:
-        try:
-            found, length = _scan_recording(spotter, clip.path, on_seconds)
-        except AudioError as error:
-            warn(f"left out: {error}")
-            continue
-        for false_alarm in found:
-            by_hour[int((seconds + false_alarm.seconds) // 3600)].append(false_alarm)
-        seconds += length
-    if not seconds:
+    total_seconds = 0.0
+    with closing(Progress(recordings.duration_seconds(clip.path) for clip in clips)) as progress:
+        for clip in clips:
+            try:
+                false_alarms, seconds = _scan_recording(spotter, clip.path, progress)
+            except AudioError as error:
+                logger.warning(f"skipped: {error}")
+                continue
+            for false_alarm in false_alarms:
+                by_hour[int((total_seconds + false_alarm.seconds) // 3600)].append(false_alarm)
+            total_seconds += seconds
+    if not total_seconds:
         raise DataError(
-            f"{clips[0].path}: neither this nor any other recording of --hard-negatives-from can be read. "
-            "Give others."
+            f"{clips[0].path}: neither this nor any other recording of --hard-negatives-from can "
+            "be read. Give others."
         )
-    return _top_scoring(
-        (
-            false_alarm
-            for found in by_hour.values()
-            for false_alarm in _top_scoring(found, MAX_PER_HOUR)
-        ),
-        MAX_FALSE_ALARMS,
-    ), seconds
+    top_of_hours = [
+        false_alarm
+        for in_hour in by_hour.values()
+        for false_alarm in _highest_scores(in_hour, MAX_PER_HOUR)
+    ]
+    return _highest_scores(top_of_hours, MAX_FALSE_ALARMS), total_seconds
 
 
 def write_false_alarms(false_alarms: Sequence[FalseAlarm], path: Path) -> None:
-    """A CSV of file, seconds, word, score. Raises KwsError when it cannot be written."""
+    """Writes a CSV of file, seconds, word, score. Raises KwsError when it cannot be written."""
     rows = [
         (str(each.file), f"{each.seconds:.2f}", each.word, f"{each.score:.3f}")
         for each in false_alarms
@@ -108,50 +105,46 @@ def write_false_alarms(false_alarms: Sequence[FalseAlarm], path: Path) -> None:
 
 
 def read_false_alarms(path: Path) -> list[FalseAlarm]:
-    """What `write_false_alarms` wrote, less the lines that a person deleted. Raises DataError for
-    anything else."""
+    """Reads the file of `write_false_alarms`, from which a person may have deleted lines. Raises
+    DataError for any other file."""
     try:
-        rows = csv.DictReader(
-            io.StringIO(path.read_bytes().decode("utf-8-sig", "surrogateescape"), newline="")
-        )  # spreadsheets add the signature
-        found = [
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")  # spreadsheets add a BOM
+        false_alarms = [
             FalseAlarm(Path(row["file"]), float(row["seconds"]), row["word"], float(row["score"]))
-            for row in rows
+            for row in csv.DictReader(io.StringIO(text, newline=""))
         ]
-        if not all(0 <= each.seconds < np.inf for each in found):
+        if not all(0 <= each.seconds < np.inf for each in false_alarms):
             raise ValueError
-        return found
     except (OSError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: not a list of mined stretches ({','.join(_COLUMNS)}). "
-            "Delete it, and they are found anew."
+            f"{path}: not a list of hard negatives ({','.join(_COLUMNS)}). "
+            "Delete it to have it made anew."
         ) from error
+    return false_alarms
 
 
-def cut_segments(
-    false_alarms: Sequence[FalseAlarm], on_seconds: Callable[[float], None] = lambda seconds: None
-) -> ClipDataset:
-    """The stretches around the findings, in their order. `on_seconds` is told of each block's seconds.
+def cut_segments(false_alarms: Sequence[FalseAlarm]) -> ClipDataset:
+    """The audio around each false alarm, in their order.
 
-    Raises AudioError where a recording has gone, DataError where it is shorter than it was.
+    Raises AudioError where a recording is missing, DataError where it has become shorter.
     """
     waves: dict[FalseAlarm, np.ndarray] = {}
-    for file in dict.fromkeys(false_alarm.file for false_alarm in false_alarms):
-        in_file = sorted(
-            (false_alarm for false_alarm in false_alarms if false_alarm.file == file),
-            key=lambda false_alarm: false_alarm.seconds,
-        )
-        waves |= zip(
-            in_file,
-            _cut_around(file, [false_alarm.seconds for false_alarm in in_file], on_seconds),
-            strict=True,
-        )
-    for false_alarm, wave in waves.items():
-        if not len(wave):
-            raise DataError(
-                f"{false_alarm.file}: ends before {false_alarm.seconds:.2f} s, where something was mined. "
-                "Was it exchanged?"
-            )
+    by_place = sorted(false_alarms, key=lambda each: (str(each.file), each.seconds))
+    segment_seconds = SECONDS_BEFORE + SECONDS_AFTER
+    with closing(Progress([segment_seconds] * len(by_place))) as progress:
+        reader: recordings.ExcerptReader | None = None
+        for each in by_place:
+            if reader is None or reader.path != each.file:
+                reader = recordings.ExcerptReader(each.file)
+            start = max(each.seconds - SECONDS_BEFORE, 0.0)
+            wave = reader.cut(start, each.seconds + SECONDS_AFTER)
+            if not len(wave):
+                raise DataError(
+                    f"{each.file}: ends before {each.seconds:.2f} s, where there was a false "
+                    "alarm. Was it exchanged?"
+                )
+            waves[each] = to_int16(wave)
+            progress.advance(segment_seconds)
     return pack_clips(
         [Clip(each.file, each.word, each.file.stem) for each in false_alarms],
         [waves[each] for each in false_alarms],
@@ -161,86 +154,72 @@ def cut_segments(
 def add_hard_negatives(
     sources: Sequence[NegativeSource], hard_negatives: ClipDataset
 ) -> tuple[NegativeSource, ...]:
-    """The sources, and the mined stretches: drawn from with a share of SHARE, less if they
-    are few."""
+    """The sources and the hard negatives, which make up MAX_SHARE of what is drawn, or less where
+    there are few."""
     share = MAX_SHARE * len(hard_negatives) / (len(hard_negatives) + HALF_SHARE_SEGMENTS)
-    return (
-        *sources,
-        NegativeSource(
-            hard_negatives, share / (1 - share) * sum(source.weight for source in sources)
-        ),
-    )
+    weight = share / (1 - share) * sum(source.weight for source in sources)
+    return (*sources, NegativeSource(hard_negatives, weight))
 
 
-def _top_scoring(false_alarms: Iterable[FalseAlarm], most: int) -> list[FalseAlarm]:
-    return sorted(
+def _highest_scores(false_alarms: Iterable[FalseAlarm], count: int) -> list[FalseAlarm]:
+    by_score = sorted(
         false_alarms, key=lambda each: (-each.score, str(each.file), each.seconds, each.word)
-    )[:most]
+    )
+    return by_score[:count]
+
+
+class _Frame(NamedTuple):
+    """A frame whose score reaches THRESHOLD."""
+
+    word: int
+    seconds: float
+    score: float
 
 
 def _scan_recording(
-    spotter: Spotter, path: Path, on_seconds: Callable[[float], None]
+    spotter: Spotter, path: Path, progress: Progress
 ) -> tuple[list[FalseAlarm], float]:
-    """Findings in one recording, and its length in seconds. Of the scores only those that fire
-    are kept."""
-    words = range(len(spotter.words))
-    above_threshold: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in words]
-
-    def keep(stream: Stream) -> None:
-        for word in words:
-            firing = np.flatnonzero(stream.scores.pooled[:, word] >= THRESHOLD)
-            above_threshold[word].append(
-                (stream.scores.times[firing], stream.scores.pooled[firing, word])
-            )
-
-    def after_block(stream: Stream, block: np.ndarray) -> None:
-        keep(stream)
-        on_seconds(len(block) / recordings.SAMPLE_RATE)
-
-    stream = spotter.stream()
-    for _ in stream.detect_blocks(recordings.blocks(path), after_block):
-        pass
-    keep(stream)
-    peaks = [
-        _pick_peaks(*map(np.concatenate, zip(*parts, strict=True))) for parts in above_threshold
-    ]
-    found = [
-        FalseAlarm(path, round(min(at, stream.seconds), 2), spotter.words[word], round(score, 3))
-        for word in words
-        for at, score in peaks[word]
-    ]
-    return found, stream.seconds
-
-
-def _pick_peaks(times: np.ndarray, scores: np.ndarray) -> list[tuple[float, float]]:
-    """Time and score of the highest of each run of frames; times, scores [n] of those that fire."""
-    runs = np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > MIN_GAP_SECONDS) + 1)
-    best = [int(run[scores[run].argmax()]) for run in runs if len(run)]
-    return [(float(times[at]), float(scores[at])) for at in best]
-
-
-def _cut_around(
-    path: Path, seconds: Sequence[float], on_seconds: Callable[[float], None]
-) -> list[np.ndarray]:
-    """What is to be cut out around each of these times (ascending), in one pass: finding a place in
-    an MP3 takes a pass by itself."""
-    spans = [
-        (
-            max(round((at - SECONDS_BEFORE) * recordings.SAMPLE_RATE), 0),
-            round((at + SECONDS_AFTER) * recordings.SAMPLE_RATE),
-        )
-        for at in seconds
-    ]
-    buffer, buffer_start = np.zeros(0, np.float32), 0
-    found: list[np.ndarray] = []
+    """The false alarms in one recording, and its length in seconds. Raises AudioError."""
+    stream, frames = spotter.stream(), []
     for block in recordings.blocks(path):
-        on_seconds(len(block) / recordings.SAMPLE_RATE)
-        buffer = np.concatenate([buffer, block])
-        while len(found) < len(spans) and spans[len(found)][1] <= buffer_start + len(buffer):
-            start, end = spans[len(found)]
-            found.append(to_int16(buffer[start - buffer_start : end - buffer_start]))
-        if len(found) == len(spans):
-            return found
-        dropped = max(min(spans[len(found)][0] - buffer_start, len(buffer)), 0)
-        buffer, buffer_start = buffer[dropped:], buffer_start + dropped
-    return found + [to_int16(buffer[start - buffer_start :]) for start, _ in spans[len(found) :]]
+        stream.feed(block)
+        frames += _firing_frames(stream.scores)
+        progress.advance(len(block) / recordings.SAMPLE_RATE)
+    stream.finish()
+    frames += _firing_frames(stream.scores)
+    false_alarms = [
+        FalseAlarm(
+            path,
+            round(min(peak.seconds, stream.seconds), 2),
+            spotter.words[peak.word],
+            round(peak.score, 3),
+        )
+        for peak in _pick_peaks(frames)
+    ]
+    return false_alarms, stream.seconds
+
+
+def _firing_frames(scores: Scores) -> list[_Frame]:
+    frames, words = np.nonzero(scores.pooled >= THRESHOLD)
+    return [
+        _Frame(int(word), float(scores.times[frame]), float(scores.pooled[frame, word]))
+        for frame, word in zip(frames, words, strict=True)
+    ]
+
+
+def _pick_peaks(frames: Iterable[_Frame]) -> list[_Frame]:
+    """The highest frame of each alarm."""
+    peaks: list[_Frame] = []
+    last: _Frame | None = None
+    for frame in sorted(frames, key=lambda each: (each.word, each.seconds)):
+        is_same_alarm = (
+            last is not None
+            and frame.word == last.word
+            and frame.seconds - last.seconds <= MIN_GAP_SECONDS
+        )
+        if not is_same_alarm:
+            peaks.append(frame)
+        elif frame.score > peaks[-1].score:
+            peaks[-1] = frame
+        last = frame
+    return peaks

@@ -1,12 +1,13 @@
-"""Learning to read: to write down every sound that is said, so that a network knows all sounds
-before it learns one word.
+"""Phone recognition: the pre-training of the encoder, and the verifier.
 
-A few recordings of a word teach a network whatever tells them from the rest; one that can read them
-hears what is said. The letters are the words of such a network; the loss is connectionist temporal
-classification (Graves et al., ICML 2006), which needs no times. Its layers are then the trunk that
-others begin with (`kws.training.model.pretrained`).
+A few recordings of a word teach a network whatever tells them from other sounds; a network that
+recognises phones starts with all the sounds of the language. The phones are the words of its
+config. Connectionist temporal classification (Graves et al., ICML 2006) needs no alignment. Other
+trainings start from its layers (`kws.training.model.pretrained`).
 """
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +16,62 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kws.training.augment.waveform import augment, equalize, seeded_generator
-from kws.training.detection.train import Callbacks
-from kws.training.fit.trainer import Objective, PreparedBatch, TrainConfig, TrainState, fit
+from kws.training.augment.waveform import augment, equalize
+from kws.training.fit.config import TrainConfig
+from kws.training.fit.progress import TrainingProgress
+from kws.training.fit.state import TrainState
+from kws.training.fit.trainer import Objective, fit
 from kws.training.model.network import NetworkConfig, Output, ScanningCNN
-from kws.training.phones.utterances import BLANK, PHONES, Batch, UtteranceDataset
+from kws.training.phones.utterances import BLANK, PHONES, UtteranceBatch, UtteranceDataset
 
-EQUALIZED_FRACTION, ROOM_FRACTION = 0.6, 0.5  # fractions of the batch
+EQUALIZED_FRACTION, ROOM_FRACTION = 0.6, 0.5  # of the clips of a batch
 VALIDATION_BATCHES = 4
+
+logger = logging.getLogger("kws")
 
 
 def make_phone_recognizer_config(**size: Any) -> NetworkConfig:
-    """A network whose words are the letters, scored frame by frame."""
+    """A network whose words are the phones, scored frame by frame."""
     return NetworkConfig((BLANK, *PHONES), pool_frames=2, **size)
 
 
-def make_ctc_task(rooms: Tensor, train_config: TrainConfig) -> Objective:
-    """To write down what is said in a batch, as microphones might have heard it."""
+@dataclass(frozen=True)
+class PhoneObjective(Objective[UtteranceBatch, UtteranceBatch]):
+    """Recognises the phones of augmented utterances. rooms [R, K]: impulse responses, on the device
+    that trains."""
 
-    def prepare(batch: Batch, index: int) -> PreparedBatch:
-        generator = seeded_generator(train_config.seed, index)
-        audio = equalize(batch.audio, generator, EQUALIZED_FRACTION)
-        audio = augment(
-            batch._replace(audio=audio), rooms, train_config.snr_db, generator, ROOM_FRACTION
+    rooms: Tensor
+    snr_db: tuple[float, float]
+
+    def prepare(self, batch: UtteranceBatch, generator: torch.Generator) -> UtteranceBatch:
+        batch = batch._replace(audio=equalize(batch.audio, generator, EQUALIZED_FRACTION))
+        return batch._replace(
+            audio=augment(batch, self.rooms, self.snr_db, generator, ROOM_FRACTION)
         )
-        return audio, batch.phones, batch.lengths
 
-    def loss(network: nn.Module, prepared: PreparedBatch) -> Tensor:
-        output, _ = network(prepared[0])
-        return phone_ctc_loss(output.logits, *prepared[1:])
-
-    return Objective(prepare, loss)
+    def loss(self, network: nn.Module, prepared: UtteranceBatch) -> Tensor:
+        output, _ = network(prepared.audio)
+        return phone_ctc_loss(output.logits, prepared.phones, prepared.lengths)
 
 
-def phone_ctc_loss(logits: Tensor, phones: Tensor, count: Tensor) -> Tensor:
-    """Per letter, mean of the batch. logits [B, letters, F]; letters [B, L], of which the first
-    `count` [B] count."""
-    log_p = logits.float().log_softmax(1).permute(2, 0, 1)  # [F, B, letters]
-    frames = torch.full_like(count, len(log_p))
-    return F.ctc_loss(log_p, phones, frames, count, zero_infinity=True)
+def phone_ctc_loss(logits: Tensor, phones: Tensor, lengths: Tensor) -> Tensor:
+    """CTC loss per phone, mean over the batch. logits [B, phones, F]; phones [B, L], of which the
+    first `lengths` [B] count."""
+    log_p = logits.float().log_softmax(1).permute(2, 0, 1)  # [F, B, phones]
+    frames = torch.full_like(lengths, len(log_p))
+    return F.ctc_loss(log_p, phones, frames, lengths, zero_infinity=True)
 
 
 def decode_greedily(output: Output) -> list[str]:
-    """The letters of each clip: the most probable of each frame, repeated ones once, blanks
-    left out."""
-    names = BLANK + PHONES
-    best_path = output.logits.argmax(1).cpu().numpy()
-    rows = (row[np.flatnonzero(np.diff(row, prepend=-1))] for row in best_path)
-    return ["".join(names[i] for i in row if i) for row in rows]
+    """The phones of each clip: the most probable of each frame, with repetitions merged and blanks
+    removed."""
+    best_phones = output.logits.argmax(1).cpu().numpy()
+    return [_merge_repetitions(frames) for frames in best_phones]
+
+
+def _merge_repetitions(frames: np.ndarray) -> str:
+    changes = np.flatnonzero(np.diff(frames, prepend=-1))
+    return "".join(PHONES[phone - 1] for phone in frames[changes] if phone)  # 0: blank
 
 
 def train(
@@ -73,51 +82,52 @@ def train(
     config: NetworkConfig,
     path: Path,
     *,
-    start: ScanningCNN | None = None,
+    init_from: ScanningCNN | None = None,
     resume: bool = False,
-    callbacks: Callbacks = Callbacks(),  # noqa: B008  (frozen)
+    progress: TrainingProgress | None = None,
 ) -> None:
-    """Trains into a checkpoint, `path`, beginning with the weights of `start`; with `resume` goes
-    on from `path`. Raises KwsError."""
-    run = TrainState(config, train_config, torch.device("cpu"), batches.fingerprint())
-    if start is not None:
-        run.init_from(start)
+    """Trains on the CPU into a checkpoint, `path`.
+
+    init_from: network whose weights the training starts with. resume: continue from `path`. Raises
+    KwsError.
+    """
+    state = TrainState(config, train_config, torch.device("cpu"), batches.fingerprint())
+    if init_from is not None:
+        state.init_from(init_from)
     if resume:
-        callbacks.log(run.resume_from(path))
-
-    def validate(network: ScanningCNN) -> dict:
-        return {"phone_error_rate": round(phone_error_rate(network, heldout), 4)}
-
+        logger.info(state.resume_from(path))
     fit(
-        run,
+        state,
         batches,
-        make_ctc_task(rooms, train_config),
+        PhoneObjective(rooms, train_config.snr_db),
         path=path,
-        validate=validate,
-        on_step=callbacks.step,
-        on_epoch=callbacks.epoch,
+        validate=lambda network: {"phone_error_rate": round(phone_error_rate(network, heldout), 4)},
+        progress=progress,
     )
 
 
 @torch.no_grad()
 def phone_error_rate(network: ScanningCNN, heldout: UtteranceDataset) -> float:
-    """Edits from what is read to what is said, for each letter of it, without noise."""
+    """Edit distance from recognised to spoken phones, per spoken phone, without noise."""
     edits = total = 0
     for step in range(VALIDATION_BATCHES):
         batch = heldout[step]
-        for hypothesis, row, count in zip(
-            decode_greedily(network(batch.audio)[0]), batch.phones, batch.lengths, strict=True
-        ):
-            reference = "".join(PHONES[i - 1] for i in row[:count])
-            edits, total = edits + edit_distance(hypothesis, reference), total + len(reference)
+        output, _ = network(batch.audio)
+        hypotheses = decode_greedily(output)
+        for hypothesis, phones, length in zip(hypotheses, batch.phones, batch.lengths, strict=True):
+            reference = "".join(PHONES[phone - 1] for phone in phones[:length])
+            edits += edit_distance(hypothesis, reference)
+            total += len(reference)
     return edits / max(total, 1)
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Insertions, deletions and exchanges that make one of the other (Levenshtein)."""
-    row = list(range(len(b) + 1))
-    for i, letter in enumerate(a, 1):
+    """Levenshtein distance: insertions, deletions and substitutions."""
+    row = list(range(len(b) + 1))  # distances from the beginning of `a` to each beginning of `b`
+    for i, phone in enumerate(a, 1):
         diagonal, row[0] = row[0], i
         for j, other in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (letter != other))
+            substitution = diagonal + (phone != other)
+            diagonal = row[j]
+            row[j] = min(row[j] + 1, row[j - 1] + 1, substitution)
     return row[-1]

@@ -35,7 +35,7 @@ class Utterances:
     weight: float
 
 
-class Batch(NamedTuple):
+class UtteranceBatch(NamedTuple):
     """`audio` [B, N]; `phones` [B, L]: indices into BLANK + LETTERS, of which the first `lengths`
     [B] count; `noise` [B, N]."""
 
@@ -43,6 +43,9 @@ class Batch(NamedTuple):
     phones: Tensor
     lengths: Tensor
     noise: Tensor
+
+    def to(self, device: torch.device) -> "UtteranceBatch":
+        return UtteranceBatch(*(tensor.to(device) for tensor in self))
 
 
 def to_phones(phonemes: str) -> str:
@@ -85,7 +88,7 @@ class UtteranceDataset(Dataset):
             ]
         )
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> UtteranceBatch:
         rng = np.random.default_rng((self.seed, step))
         audio, transcripts, noise = zip(
             *(self._example(rng) for _ in range(self.batch)), strict=True
@@ -94,7 +97,7 @@ class UtteranceDataset(Dataset):
         for row, each in zip(phones, transcripts, strict=True):
             row[: len(each)] = [PHONES.index(letter) + 1 for letter in each]
         lengths = np.array([len(each) for each in transcripts], np.int64)
-        return Batch(
+        return UtteranceBatch(
             *(
                 torch.from_numpy(part)
                 for part in (np.stack(audio), phones, lengths, np.stack(noise))

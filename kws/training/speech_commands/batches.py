@@ -21,7 +21,7 @@ from kws.audio.recordings import SAMPLE_RATE
 from kws.training.augment.waveform import add_noise, add_reverberation, apply_gain, equalize
 from kws.training.data.dataset import ClipDataset
 from kws.training.data.noise import make_coloured_noise
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.config import TrainConfig
 from kws.training.speech_commands.dataset import CLIP_SAMPLES, SILENCE, UNKNOWN, LabeledClips
 from kws.training.speech_commands.unknowns import SpeechClips, SyntheticUnknowns
 
@@ -92,6 +92,9 @@ class ClassificationBatch(NamedTuple):
     noise: Tensor
     phones: Tensor
     lengths: Tensor
+
+    def to(self, device: torch.device) -> "ClassificationBatch":
+        return ClassificationBatch(*(tensor.to(device) for tensor in self))
 
 
 class ClassificationBatches(Dataset):

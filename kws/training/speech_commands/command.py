@@ -2,6 +2,7 @@
 clips of a protocol, and judge by them."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +14,8 @@ from kws.training import distributed
 from kws.training.data.clips import find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import check_folders
-from kws.training.detection.train import Callbacks
 from kws.training.evaluate.calibration import is_rate_measurable
+from kws.training.fit.progress import TrainingProgress
 from kws.training.model import pretrained
 from kws.training.model.network import NetworkConfig
 from kws.training.model.pretrained import init_from_pretrained
@@ -25,6 +26,8 @@ from kws.training.speech_commands.batches import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import UNKNOWN
 from kws.training.speech_commands.lexicon import Pronunciations, look_up_pronunciations
 from kws.training.speech_commands.train import make_classifier_config
+
+logger = logging.getLogger("kws")
 
 Warn = Callable[[str], None]
 ProgressBar = Callable[[Iterable], Iterable]  # shows how far the reading of clips has come
@@ -48,11 +51,13 @@ class Options:
     resume: bool
 
 
-def train(options: Options, callbacks: Callbacks, warn: Warn, progress: ProgressBar) -> list[str]:
+def train(
+    options: Options, training_progress: TrainingProgress, warn: Warn, progress: ProgressBar
+) -> list[str]:
     """Trains as wished; returns lines on what came of it, of several processes in the first alone.
     Raises KwsError."""
     _check(options)
-    warn = distributed.rank_zero_only(warn)
+    warn = warn if distributed.is_rank_zero() else lambda text: None
     protocol = protocols.load(
         options.protocol, options.data, words=options.words, warn=warn, progress=progress
     )
@@ -69,12 +74,12 @@ def train(options: Options, callbacks: Callbacks, warn: Warn, progress: Progress
         load_clips(find_clips(folder), warn=warn, progress=progress)
         for folder in options.background
     ]
-    callbacks.log(
+    logger.info(
         f"{protocol.name}: {len(protocol.train)} clips to learn from, {len(protocol.validation)} "
         "to choose by"
     )
     device = pick_device(options.device)
-    start = (
+    init_from = (
         init_from_pretrained(config, options.init_from, options.train_config.seed)
         if options.init_from
         else None
@@ -89,9 +94,9 @@ def train(options: Options, callbacks: Callbacks, warn: Warn, progress: Progress
         heldout_speech=[_in_split(dataset, "validation") for dataset in speech],
         background=noises,
         resume=options.resume,
-        start=start,
+        init_from=init_from,
         sounds=sounds,
-        callbacks=callbacks,
+        progress=training_progress,
         model_card=pretrained.model_card(options.init_from) if options.init_from else {},
     )
     return _summarize(document, options.out) if document else []

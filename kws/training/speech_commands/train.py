@@ -1,11 +1,13 @@
 """Telling clips apart with the scanning network: softmax over its pooled logits; one protocol from
 clips to a model file."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,21 +22,17 @@ from kws.runtime.model_file import ModelInfo
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
 from kws.training import distributed
 from kws.training.augment.rooms import simulate_room_responses
-from kws.training.augment.waveform import seeded_generator
 from kws.training.data.dataset import ClipDataset, concatenate_datasets, digest
-from kws.training.detection.train import (
-    Callbacks,
-    describe_network,
-    load_uncalibrated,
-    provenance_of,
-)
 from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import (
     calibrate,
     highest_threshold_with_recall,
     set_default_thresholds,
 )
-from kws.training.fit.trainer import Objective, PreparedBatch, TrainState, fit
+from kws.training.fit.model_card import describe_network, describe_training, load_uncalibrated
+from kws.training.fit.progress import TrainingProgress
+from kws.training.fit.state import TrainState
+from kws.training.fit.trainer import Objective, fit
 from kws.training.model.export import export
 from kws.training.model.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.model.pretrained import band_channels, load_phones
@@ -69,6 +67,9 @@ CALIBRATION_CLIPS = 200  # at most, of a word
 _MORE_SPEAKERS = (
     "Clips go by their speakers, whom SPEAKER_nohash_N.wav names: add recordings of others."
 )
+
+
+logger = logging.getLogger("kws")
 
 
 def make_classifier_config(
@@ -107,56 +108,55 @@ def class_logits(pooled: Tensor) -> Tensor:
     return pooled - torch.log(-torch.expm1(pooled - 1e-7))
 
 
-def make_classification_task(
-    rooms: Tensor, train_config: ClassifierTrainConfig, config: NetworkConfig
-) -> Objective:
-    """To tell the classes of clips apart as they may be heard: cross-entropy, with mixed and
-    smoothed targets."""
+class PreparedClips(NamedTuple):
+    """`audio` [B, N]; `targets` [B, K]: class probabilities; `mask` [B, mels, hops]: 0 where
+    SpecAugment hides the spectrogram; `phones` [B, L], of which the first `lengths` [B] count; -1
+    where the phones are unknown."""
 
-    def prepare(batch: ClassificationBatch, index: int) -> PreparedBatch:
-        generator = seeded_generator(train_config.seed, index)
-        audio = heard(
-            batch, rooms, lead_samples(config) + config.clip_frame_samples, train_config, generator
-        )
+    audio: Tensor
+    targets: Tensor
+    mask: Tensor
+    phones: Tensor
+    lengths: Tensor
+
+
+@dataclass(frozen=True)
+class ClassificationObjective(Objective[ClassificationBatch, PreparedClips]):
+    """Classifies augmented clips: cross-entropy with mixed and smoothed targets, and the CTC loss
+    of the phones where the network recognises them. rooms [R, K]: impulse responses, on the device
+    that trains."""
+
+    config: NetworkConfig
+    rooms: Tensor
+    train_config: ClassifierTrainConfig
+
+    def prepare(self, batch: ClassificationBatch, generator: torch.Generator) -> PreparedClips:
+        config, train_config = self.config, self.train_config
+        samples = lead_samples(config) + config.clip_frame_samples
+        audio = heard(batch, self.rooms, samples, train_config, generator)
         targets = F.one_hot(batch.label, len(config.words)).float()
         targets = targets + train_config.label_smoothing * (1 / len(config.words) - targets)
         audio, targets = apply_mixup(audio, targets, train_config.mixup, generator)
         hops = (audio.shape[1] - config.window_samples) // config.hop_samples + 1
-        return (
-            audio,
-            targets,
-            draw_spec_masks(len(audio), config.mels, hops, train_config, generator).to(
-                audio.device
-            ),
-            batch.phones,
-            batch.lengths,
-        )
+        mask = draw_spec_masks(len(audio), config.mels, hops, train_config, generator)
+        return PreparedClips(audio, targets, mask.to(audio.device), batch.phones, batch.lengths)
 
-    def loss(network: nn.Module, heard: PreparedBatch) -> Tensor:
-        audio, targets, mask, phones, count = heard
-        output, _ = network(audio, mask=mask)
-        class_loss = F.cross_entropy(class_logits(output.pooled[..., -1]), targets)
-        return (
-            class_loss + PHONE_LOSS_WEIGHT * _masked_phone_loss(output.phones, phones, count)
-            if config.phones
-            else class_loss
-        )
-
-    return Objective(prepare, loss)
+    def loss(self, network: nn.Module, prepared: PreparedClips) -> Tensor:
+        output, _ = network(prepared.audio, mask=prepared.mask)
+        class_loss = F.cross_entropy(class_logits(output.pooled[..., -1]), prepared.targets)
+        if not self.config.phones:
+            return class_loss
+        phone_loss = _masked_phone_loss(output.phones, prepared.phones, prepared.lengths)
+        return class_loss + PHONE_LOSS_WEIGHT * phone_loss
 
 
-def _masked_phone_loss(logits: Tensor, phones: Tensor, count: Tensor) -> Tensor:
-    """As `phone_ctc_loss`, where the clips of which nobody knows what is said lose nothing."""
-    has_phones = count >= 0
+def _masked_phone_loss(logits: Tensor, phones: Tensor, lengths: Tensor) -> Tensor:
+    """CTC loss, mean over the batch; 0 for clips whose phones are unknown."""
+    has_phones = lengths >= 0
     if not has_phones.any():
-        # Several processes wait for each other's gradients of every weight.
-        return 0.0 * logits.sum()
-    # Per clip of the batch, told or not, so that it makes no difference how the shards of a step
-    # are spread over processes.
-    return (
-        phone_ctc_loss(logits[has_phones], phones[has_phones], count[has_phones])
-        * has_phones.float().mean()
-    )
+        return 0.0 * logits.sum()  # several processes wait for the gradient of every weight
+    loss = phone_ctc_loss(logits[has_phones], phones[has_phones], lengths[has_phones])
+    return loss * has_phones.float().mean()
 
 
 @torch.no_grad()
@@ -232,17 +232,17 @@ def train(
     heldout_speech: Sequence[ClipDataset] = (),
     background: Sequence[ClipDataset] = (),
     resume: bool = False,
-    start: ScanningCNN | None = None,
+    init_from: ScanningCNN | None = None,
     sounds: Pronunciations = MappingProxyType({}),
-    callbacks: Callbacks = Callbacks(),  # noqa: B008  (frozen)
+    progress: TrainingProgress | None = None,
     model_card: dict[str, Any] | None = None,
     workers: int = 1,
 ) -> dict | None:
     """Trains on a protocol's training part, exports to `path`; returns the model's document, to
     which `model_card` adds. The test part is not touched. `other_speech`: in which no word of the
     protocol is said, but in clips whose folders are named after one; `heldout_speech`: the same by
-    others, to choose thresholds by. `background`: noise, beside the protocol's own. `start` is a
-    network whose weights a new run begins with. `sounds`: how words are pronounced, for a network
+    others, to choose thresholds by. `background`: noise, beside the protocol's own. `init_from` is
+    a network whose weights a new run begins with. `sounds`: how words are pronounced, for a network
     that reads, too.
 
     Of several processes all must come here with the same arguments; only the first writes, and gets
@@ -256,10 +256,10 @@ def train(
         device,
         _fingerprint(protocol, [protocol.noise, *other_speech, *background]),
     )
-    if start is not None:
-        run.init_from(start)
+    if init_from is not None:
+        run.init_from(init_from)
     if resume:
-        callbacks.log(run.resume_from(path.with_suffix(".pt")))
+        logger.info(run.resume_from(path.with_suffix(".pt")))
     speech = cut_speech_clips(
         [
             dataset.select(lambda clip: clip.label not in protocol.held_out)
@@ -298,18 +298,17 @@ def train(
     fit(
         run,
         batches,
-        make_classification_task(rooms, train_config, config),
+        ClassificationObjective(config, rooms, train_config),
         path=path.with_suffix(".pt"),
         validate=validate,
-        on_step=callbacks.step,
-        on_epoch=callbacks.epoch,
+        progress=progress,
         workers=workers,
     )
     with distributed.raise_on_any_rank():
         known = {"lexicon": words.to_dict()} if words else {}
         if not distributed.is_rank_zero():
             return None
-        callbacks.log("exporting and calibrating")
+        logger.info("exporting and calibrating")
         return _export_model(run, protocol, heldout_speech, path, {**known, **(model_card or {})})
 
 
@@ -366,7 +365,7 @@ def _export_model(
         **describe_network(run.ema_network, settings),
         "calibration": table,
         "protocol": protocol.name,
-        **provenance_of(run, clips=len(protocol.train)),
+        **describe_training(run, clips=len(protocol.train)),
         **model_card,
     }
     export(run.ema_network, document, path)

@@ -13,7 +13,7 @@ from kws.training.augment.rooms import (
     simulate_room_responses,
     trim_room_responses,
 )
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.config import TrainConfig
 
 
 def make_batch(audio: Tensor, noise: Tensor) -> Batch:

@@ -15,7 +15,7 @@ from kws.training.augment.mixer import ExampleMixer
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
 from kws.training.data.sources import NegativeSource, aligned_word, unaligned_word
 from kws.training.data.splits import assign_split
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.config import TrainConfig
 
 MAX_WORD_SECONDS = TrainConfig().max_word_seconds
 

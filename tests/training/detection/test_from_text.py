@@ -1,6 +1,7 @@
 """From a phrase to folders, and from folders to a model: with an engine that hums instead
 of speaking."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from kws.training.data.keyword_data import OWN_RECORDINGS_SHARE, DataFolders, lo
 from kws.training.detection import from_text
 from kws.training.detection.command import Options, run
 from kws.training.detection.from_text import SynthConfig, spoken
-from kws.training.detection.train import calibrate_network
-from kws.training.fit.trainer import TrainConfig
+from kws.training.detection.model_card import calibrate_network
+from kws.training.fit.config import TrainConfig
 from kws.training.model.network import NetworkConfig, ScanningCNN
 
 ROOT = Path(__file__).parents[3]
@@ -37,59 +38,64 @@ def hum(monkeypatch):
         voices=lambda: [f"voice{i}" for i in range(40)],
         speak=lambda text, settings: (tone(0.4), RATE),
     )
-    monkeypatch.setattr(from_text.engines, "found", lambda **wishes: EngineSelection((engine,), ()))
+    monkeypatch.setattr(
+        from_text.registry, "found", lambda **wishes: EngineSelection((engine,), ())
+    )
     return engine
 
 
-def build_folders(folder: Path, **changes: object) -> tuple[DataFolders, list[str]]:
-    messages: list[str] = []
-    wishes = SynthConfig(**{"phrase": "Hey, you", "clips": 40, **changes})
-    return spoken(
-        wishes,
-        DataFolders(folder, negatives=(Path("podcasts"),)),
-        log=messages.append,
-        warn=messages.append,
-    ), messages
+def build_folders(folder: Path, **changes: object) -> DataFolders:
+    config = SynthConfig(**{"phrase": "Hey, you", "clips": 40, **changes})
+    return spoken(config, DataFolders(folder, negatives=(Path("podcasts"),)))
 
 
-def test_folders(hum, tmp_path):
-    folders, messages = build_folders(tmp_path)
+@pytest.fixture(autouse=True)
+def info_messages(caplog):
+    caplog.set_level(logging.INFO, "kws")
+
+
+def test_folders(hum, tmp_path, caplog):
+    folders = build_folders(tmp_path)
     assert folders.negatives == (tmp_path / "sentences", Path("podcasts"))
     assert len([*(folders.data / "hey_you").glob("*.wav")]) == 40
     assert (folders.data / "hew").is_dir()
     assert not (folders.data / "hey_you_too").exists()
     assert {path.name for path in folders.in_context[0].iterdir()} == {"hey_you", "clips.csv"}
-    assert any("edit it" in line for line in messages)
+    assert any("edit it" in line for line in caplog.messages)
     assert len(read_manifest(folders.data)) == len([*folders.data.rglob("*.wav")])
 
 
-def test_nothing_is_spoken_twice_and_an_edited_list_is_followed(hum, tmp_path):
+def test_nothing_is_spoken_twice_and_an_edited_list_is_followed(hum, tmp_path, caplog):
     build_folders(tmp_path)
     (tmp_path / "neighbours.txt").write_text("hay\nhaiku\nmy own idea\n")
-    folders, messages = build_folders(tmp_path)
+    caplog.clear()
+    folders = build_folders(tmp_path)
     assert {clip.label for clip in folders.clips(folders.data)} == {
         "hey_you",
         "hay",
         "haiku",
         "my_own_idea",
     }
-    assert len(messages) == 1
-    assert re.fullmatch(r"speaking what sounds like it: \d clips", messages[0])
-    assert not build_folders(tmp_path)[1]
+    assert len(caplog.messages) == 1
+    assert re.fullmatch(r"speaking what sounds like it: \d clips", caplog.messages[0])
+    caplog.clear()
+    build_folders(tmp_path)
+    assert not caplog.messages
 
 
-def test_only_what_is_planned_is_used_whatever_lies_in_the_folder(hum, tmp_path):
-    first, _ = build_folders(tmp_path)
+def test_only_what_is_planned_is_used_whatever_lies_in_the_folder(hum, tmp_path, caplog):
+    first = build_folders(tmp_path)
     wanted = {clip.path for clip in first.clips(first.data)}
-    other, _ = build_folders(tmp_path, seed=1)
+    other = build_folders(tmp_path, seed=1)
     assert not wanted & {clip.path for clip in other.clips(other.data)}
-    again, messages = build_folders(tmp_path)
+    caplog.clear()
+    again = build_folders(tmp_path)
     assert {clip.path for clip in again.clips(again.data)} == wanted
-    assert not messages
+    assert not caplog.messages
 
 
 def test_a_neighbour_whose_folder_would_be_the_phrase_s_is_passed_over(hum, tmp_path):
-    folders, _ = build_folders(tmp_path, phrase="we'll")
+    folders = build_folders(tmp_path, phrase="we'll")
     assert {clip.label for clip in folders.clips(folders.data)} >= {"well", "deal"}
     assert {
         row["text"] for row in read_manifest(folders.data) if row["file"].startswith("well/")
@@ -97,7 +103,7 @@ def test_a_neighbour_whose_folder_would_be_the_phrase_s_is_passed_over(hum, tmp_
 
 
 def test_sentences_that_hold_the_phrase_are_not_heard_as_something_else(hum, tmp_path):
-    folders, _ = build_folders(tmp_path, phrase="morning")
+    folders = build_folders(tmp_path, phrase="morning")
     texts = {row["text"] for row in read_manifest(folders.negatives[0])}
     assert texts
     assert not [text for text in texts if "morning" in text]
@@ -110,7 +116,7 @@ def test_a_list_with_the_phrase_itself_is_refused(hum, tmp_path):
 
 
 def test_pronunciations_are_said_alone_not_within_words_that_engines_spell(hum, tmp_path):
-    folders, _ = build_folders(tmp_path, phrase="tomato", pronunciations=("T AH0 M EY1 T OW0",))
+    folders = build_folders(tmp_path, phrase="tomato", pronunciations=("T AH0 M EY1 T OW0",))
     assert folders.in_context == ()
     assert not (tmp_path / "carried").exists()
 
@@ -122,7 +128,7 @@ def test_ways_to_pronounce_a_phrase():
 
 
 def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
-    folders, _ = build_folders(tmp_path)
+    folders = build_folders(tmp_path)
     for number in range(3):
         write(
             tmp_path / "mine" / "hey_you" / f"me_nohash_{number}.wav",
@@ -139,7 +145,7 @@ def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
 
 
 def test_what_sounds_like_it_says_nothing_of_how_often_ordinary_sound_fires(hum, tmp_path):
-    folders, _ = build_folders(tmp_path)
+    folders = build_folders(tmp_path)
     keyword_data = load_keyword_data(
         ["hey_you"],
         replace(folders, negatives=folders.negatives[:1]),
@@ -174,7 +180,7 @@ def test_what_sounds_like_it_says_nothing_of_how_often_ordinary_sound_fires(hum,
 
 
 def test_recordings_of_nothing_asked_for(hum, tmp_path):
-    folders, _ = build_folders(tmp_path)
+    folders = build_folders(tmp_path)
     write(tmp_path / "mine" / "other" / "me_nohash_0.wav", tone(0.5))
     with pytest.raises(DataError, match="no folder named after a word"):
         load_keyword_data(

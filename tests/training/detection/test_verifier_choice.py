@@ -2,6 +2,7 @@
 held out."""
 
 import csv
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from kws.synth import pronunciation
 from kws.synth.confusables import pronunciations
 from kws.training.data.keyword_data import KeywordData
 from kws.training.data.sources import aligned_word
-from kws.training.detection.train import select_verifier
+from kws.training.detection.model_card import select_verifier
 from kws.training.model.network import NetworkConfig, ScanningCNN
 from kws.training.model.pretrained import STRICT_FUSION, shipped_checkpoint, verifier_candidates
 from kws.training.model.torch_engine import load_network
@@ -78,16 +79,12 @@ def knows_the_word(word: str) -> ScanningCNN:
     ],
     ids=["what is said", "not needed", "another word"],
 )
-def test_a_reader_is_chosen_where_it_helps(network, sounds, helps, tmp_path):
-    said: list[str] = []
+def test_a_verifier_is_chosen_where_it_helps(network, sounds, helps, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "kws")
     offered = verifier_candidates({"word": pronunciations(sounds)})
-    reading = select_verifier(
-        network("word"), heldout("word"), tmp_path / "scratch.onnx", offered, said.append
-    )
+    reading = select_verifier(network("word"), heldout("word"), tmp_path / "scratch.onnx", offered)
     assert (reading is not None) is helps
-    assert said[0].startswith(
-        "a reader confirms the words" if helps else "no reader, it would not help"
-    )
+    assert caplog.messages[0].startswith("verifier used" if helps else "no verifier")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -105,7 +102,7 @@ def test_too_little_to_choose_by(tiny_model, tmp_path):
     )
     assert result.exit_code == 0, result.stderr
     assert (
-        "no reader: too little other speech is held out (0.00 h) to tell if it would help; "
+        "no verifier: too little other speech is held out (0.00 h) to tell if it would help; "
         "add --negatives"
     ) in result.stderr
 

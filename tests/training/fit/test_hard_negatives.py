@@ -2,8 +2,9 @@
 after a second round."""
 
 import csv
+import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import soundfile
 import soxr
 import torch
 from click.testing import CliRunner
+from shared_training import EpochLog
 
 from kws import Spotter
 from kws.audio import recordings
@@ -24,14 +26,15 @@ from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.data.long_recordings import find_mining_clips
 from kws.training.data.sources import NegativeSource
 from kws.training.data.splits import assign_split
-from kws.training.detection.train import Callbacks
+from kws.training.detection import two_stage
 from kws.training.detection.two_stage import (
-    first_round_path,
+    first_stage_path,
     hard_negatives_path,
-    second_round_config,
+    second_stage_config,
     train_two_stage,
 )
 from kws.training.fit import hard_negatives
+from kws.training.fit.config import TrainConfig
 from kws.training.fit.hard_negatives import (
     FalseAlarm,
     add_hard_negatives,
@@ -40,10 +43,10 @@ from kws.training.fit.hard_negatives import (
     read_false_alarms,
     write_false_alarms,
 )
-from kws.training.fit.trainer import TrainConfig, learning_rate
+from kws.training.fit.progress import TrainingProgress
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig
-from kws.training.model.pretrained import VerifierSpec, reading
+from kws.training.model.pretrained import VerifierSpec, load_verifier
 
 RATE = 16_000
 CPU = torch.device("cpu")
@@ -103,7 +106,6 @@ def false_alarms(tiny_model, radio) -> list[FalseAlarm]:
     return mine(
         Spotter.load(tiny_model.path),
         find_mining_clips([radio], ["rise"], print)[0],
-        warn=pytest.fail,
     )[0]
 
 
@@ -123,7 +125,7 @@ def test_stretches_are_cut_where_the_findings_are(radio, false_alarms):
     dataset = cut_segments(false_alarms)
     for number, false_alarm in enumerate(false_alarms):
         whole = recordings.read(false_alarm.file)
-        start = round((false_alarm.seconds - hard_negatives.BEFORE_SECONDS) * RATE)
+        start = round((false_alarm.seconds - hard_negatives.SECONDS_BEFORE) * RATE)
         np.testing.assert_allclose(
             dataset[number], whole[start : start + len(dataset[number])], atol=1 / 32768
         )
@@ -144,7 +146,7 @@ def test_stretches_end_where_the_recording_does(tmp_path, at, seconds):
 def test_only_the_highest_of_an_hour_are_kept(tiny_model, radio, false_alarms, monkeypatch):
     monkeypatch.setattr(hard_negatives, "MAX_PER_HOUR", 2)
     clips = [clip for clip in find_clips(radio) if clip.split == "train"]
-    found, seconds = mine(Spotter.load(tiny_model.path), clips, warn=pytest.fail)
+    found, seconds = mine(Spotter.load(tiny_model.path), clips)
     assert found == false_alarms[:2]
     assert seconds == pytest.approx(90, abs=0.1)
 
@@ -168,7 +170,7 @@ def test_list_reads_as_it_was_written(tmp_path):
 )
 def test_foreign_list_is_told(tmp_path, text):
     (tmp_path / "a.hard-negatives.csv").write_text(text)
-    with pytest.raises(DataError, match="not a list of mined stretches"):
+    with pytest.raises(DataError, match="not a list of hard negatives"):
         read_false_alarms(tmp_path / "a.hard-negatives.csv")
 
 
@@ -183,11 +185,11 @@ def test_few_findings_are_drawn_less_often(false_alarms):
 def test_second_round_is_shorter_and_slower():
     train_config = TrainConfig(epochs=30, learning_rate=3e-3)
     assert (
-        second_round_config(train_config).epochs,
-        second_round_config(replace(train_config, epochs=1)).epochs,
+        second_stage_config(train_config).epochs,
+        second_stage_config(replace(train_config, epochs=1)).epochs,
     ) == (15, 1)
     assert max(
-        learning_rate(step, second_round_config(train_config)) for step in range(1500)
+        second_stage_config(train_config).learning_rate_at(step) for step in range(1500)
     ) == pytest.approx(1e-3)
 
 
@@ -198,7 +200,7 @@ def train_rounds(
     *,
     train_config: TrainConfig = SHORT,
     resume: bool = False,
-    callbacks: Callbacks | None = None,
+    progress: TrainingProgress | None = None,
     verifier_candidates: Sequence[VerifierSpec | None] = (None,),
 ) -> dict:
     keyword_data = load_keyword_data(
@@ -209,7 +211,7 @@ def train_rounds(
     )
     how = {
         "device": CPU,
-        "hooks": callbacks or Callbacks(),
+        "progress": progress,
         "resume": resume,
         "verifier_candidates": verifier_candidates,
         "workers": 0,
@@ -271,37 +273,26 @@ def test_what_a_reader_would_have_refused_is_mined_all_the_same(
     tiny_model, radio, whole, nearly_all_fires, tmp_path
 ):
     path = tmp_path / "rise.onnx"
-    train_rounds(tiny_model, radio, path, verifier_candidates=[reading({"rise": ("ɹIz",)})])
+    train_rounds(tiny_model, radio, path, verifier_candidates=[load_verifier({"rise": ("ɹIz",)})])
     assert_same(path, whole)
-    for each in (first_round_path(path), path):
+    for each in (first_stage_path(path), path):
         assert read_model(each).info.document["verifier"]["pronunciations"] == {"rise": ["ɹIz"]}
 
 
-def stop_after(epoch: int) -> Callable[[dict], None]:
-    def stop(entry: dict) -> None:
-        if entry["epoch"] == epoch:
-            raise KeyboardInterrupt
-
-    return stop
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
-def stop_listening(text: str) -> None:
-    if text.startswith("listening"):
-        raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(
-    "hooks",
-    [Callbacks(epoch=stop_after(2)), Callbacks(log=stop_listening), Callbacks(epoch=stop_after(5))],
-    ids=["first round", "before mining", "second round"],
-)
+@pytest.mark.parametrize("stop_after", [2, None, 5], ids=["first stage", "scan", "second stage"])
 def test_resumed_run_equals_uninterrupted_run(
-    tiny_model, radio, whole, nearly_all_fires, tmp_path, callbacks
+    tiny_model, radio, whole, nearly_all_fires, tmp_path, monkeypatch, stop_after
 ):
     path = tmp_path / "rise.onnx"
     hard_negatives_path(path).write_text("of an earlier run")
-    with pytest.raises(KeyboardInterrupt):
-        train_rounds(tiny_model, radio, path, callbacks=callbacks)
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        if stop_after is None:
+            patch.setattr(two_stage, "mine", interrupt)
+        train_rounds(tiny_model, radio, path, progress=EpochLog(stop_after))
     train_rounds(tiny_model, radio, path, resume=True)
     assert_same(path, whole)
 
@@ -311,7 +302,7 @@ def test_second_round_goes_on_with_the_precision_it_began_with(
 ):
     path = tmp_path / "rise.onnx"
     with pytest.raises(KeyboardInterrupt):
-        train_rounds(tiny_model, radio, path, callbacks=Callbacks(epoch=stop_after(5)))
+        train_rounds(tiny_model, radio, path, progress=EpochLog(stop_after=5))
     train_rounds(
         tiny_model, radio, path, resume=True, train_config=replace(SHORT, mixed_precision=("cpu",))
     )
@@ -341,15 +332,16 @@ def test_deleted_lines_are_not_learned_from(tiny_model, radio, whole, nearly_all
         (tmp_path / each.name).write_bytes(each.read_bytes())
     lines = hard_negatives_path(path).read_text().splitlines()
     hard_negatives_path(path).write_text("\n".join([lines[0], *lines[2:]]))
-    epochs: list[int] = []
+    progress = EpochLog()
     document = train_rounds(
         tiny_model,
         radio,
         path,
         resume=True,
-        callbacks=Callbacks(epoch=lambda entry: epochs.append(entry["epoch"])),
+        progress=progress,
     )
-    assert epochs == [5, 6]  # the second round alone
+    # The second stage alone.
+    assert [metrics["epoch"] for metrics in progress.epochs] == [5, 6]
     assert document["hard_negatives"]["segments"] == len(lines) - 2
     assert hard_negatives_path(path).read_text().splitlines() == [lines[0], *lines[2:]]
     assert not all(
@@ -358,15 +350,13 @@ def test_deleted_lines_are_not_learned_from(tiny_model, radio, whole, nearly_all
     )
 
 
-def test_nothing_found_leaves_the_first_model(tiny_model, tmp_path, monkeypatch):
+def test_nothing_found_leaves_the_first_model(tiny_model, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(hard_negatives, "THRESHOLD", 1.1)
     write_radio(tmp_path / "radio" / f"{stem('train')}.wav", [])
-    said: list[str] = []
-    train_rounds(
-        tiny_model, tmp_path / "radio", tmp_path / "rise.onnx", callbacks=Callbacks(log=said.append)
-    )
-    assert "nothing to learn from in a second round" in said[-1]
-    assert (tmp_path / "rise.onnx").read_bytes() == first_round_path(
+    caplog.set_level(logging.INFO, "kws")
+    train_rounds(tiny_model, tmp_path / "radio", tmp_path / "rise.onnx")
+    assert "no false alarms to learn from" in caplog.messages[-1]
+    assert (tmp_path / "rise.onnx").read_bytes() == first_stage_path(
         tmp_path / "rise.onnx"
     ).read_bytes()
     assert hard_negatives_path(tmp_path / "rise.onnx").read_text() == "file,seconds,word,score\n"
@@ -388,7 +378,7 @@ def test_what_was_mined_fires_less(tiny_model, false_alarms, tone_recording, tmp
     path = tmp_path / "models" / "rise.onnx"
     path.parent.mkdir()
     for suffix in (".pt", ".onnx"):
-        first_round_path(path).with_suffix(suffix).write_bytes(
+        first_stage_path(path).with_suffix(suffix).write_bytes(
             tiny_model.path.with_suffix(suffix).read_bytes()
         )
     saved = checkpoint.load(tiny_model.path.with_suffix(".pt"))
@@ -411,7 +401,6 @@ def test_what_was_mined_fires_less(tiny_model, false_alarms, tone_recording, tmp
         train_config,
         path,
         device=CPU,
-        callbacks=Callbacks(),
         resume=True,
         workers=0,
     )
@@ -420,7 +409,7 @@ def test_what_was_mined_fires_less(tiny_model, false_alarms, tone_recording, tmp
     )
     places = [2.0, 5.0, 8.0, 11.0]
     new = write_radio(tmp_path / "new.wav", places, 15.0)
-    before, after = (highest(model, new, places) for model in (first_round_path(path), path))
+    before, after = (highest(model, new, places) for model in (first_stage_path(path), path))
     assert after.max() < before.min() - 0.05
     words = tone_recording(tmp_path / "words.wav", places, seconds=15.0)
     assert (highest(path, words, places) > 0.7).all()
@@ -518,7 +507,7 @@ def test_recordings_that_cannot_be_read_are_named_and_left_out(tiny_model, tmp_p
         "--json",
     )
     assert result.exit_code == 0, result.stderr
-    assert f"left out: {bad}: only the first" in result.stderr
+    assert f"skipped: {bad}: only the first" in result.stderr
     assert "delete the line and run the same command with --resume" in result.stderr
     assert len(result.stdout.splitlines()) == 2
     with hard_negatives_path(tmp_path / "rise.onnx").open(newline="") as file:

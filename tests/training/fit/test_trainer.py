@@ -13,23 +13,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_tone_folder
+from shared_training import EpochLog
 
 from kws import Spotter
 from kws.errors import DataError, KwsError, ModelError
 from kws.runtime.engine import Engine
-from kws.training.augment.mixer import ExampleMixer
 from kws.training.augment.rooms import make_rooms
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
 from kws.training.data.splits import assign_split
-from kws.training.detection.train import detection_objective, train
-from kws.training.fit.trainer import (
-    Objective,
-    TrainConfig,
-    TrainState,
-    fit,
-    learning_rate,
-    mixed_precision,
-)
+from kws.training.detection.objective import DetectionObjective
+from kws.training.detection.train import make_mixer, train
+from kws.training.fit.config import TrainConfig, bfloat16_devices
+from kws.training.fit.state import TrainState
+from kws.training.fit.trainer import fit
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig, ScanningCNN
 
@@ -45,17 +41,8 @@ def keyword_data(tiny_model) -> KeywordData:
     )
 
 
-def mixer(keyword_data: KeywordData, train_config: TrainConfig) -> ExampleMixer:
-    earliest = SMALL.clip_frame_samples / 16_000
-    return ExampleMixer(
-        keyword_data.names, keyword_data.words, keyword_data.negatives, keyword_data.noises,
-        clip_seconds=train_config.clip_seconds, earliest_end_seconds=earliest,
-        batch=train_config.batch, seed=train_config.seed,
-    )  # fmt: skip
-
-
-def task(keyword_data: KeywordData) -> Objective:
-    return detection_objective(torch.from_numpy(make_rooms()), SHORT, SMALL)
+def objective(keyword_data: KeywordData) -> DetectionObjective:
+    return DetectionObjective(SMALL, torch.from_numpy(make_rooms(None)), SHORT.snr_db)
 
 
 def run_to(
@@ -66,22 +53,17 @@ def run_to(
     train_config: TrainConfig = SHORT,
 ) -> TrainState:
     """Trains until this many epochs are done, of a run planned for all of them."""
-
-    def stop(entry: dict) -> None:
-        if entry["epoch"] == epochs:
-            raise KeyboardInterrupt
-
     run = TrainState(SMALL, train_config, CPU, keyword_data.fingerprint())
     if resume:
         run.restore(path)
     with contextlib.suppress(KeyboardInterrupt):
         fit(
             run,
-            mixer(keyword_data, SHORT),
-            task(keyword_data),
+            make_mixer(keyword_data, SMALL, SHORT),
+            objective(keyword_data),
             path=path,
             validate=lambda network: {},
-            on_epoch=stop,
+            progress=EpochLog(stop_after=epochs),
             workers=0,
         )
     return run
@@ -195,7 +177,7 @@ def test_resumed_run_equals_uninterrupted_run(keyword_data, tmp_path, precision)
 )
 def test_bfloat16_where_it_is_faster(monkeypatch, capabilities, devices):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert mixed_precision() == devices
+    assert bfloat16_devices() == devices
 
 
 @pytest.mark.parametrize(
@@ -223,19 +205,6 @@ def test_resume_refuses_what_would_not_go_on_as_it_began(keyword_data, tmp_path,
         ).restore(tmp_path / "a.pt")
 
 
-def test_a_checkpoint_from_before_there_were_bands_goes_on(tmp_path):
-    TrainState(SMALL, SHORT, CPU, "").save(tmp_path / "a.pt")
-    saved = checkpoint.load(tmp_path / "a.pt")
-    del saved["network_config"]["band_channels"]
-    checkpoint.save(saved, tmp_path / "a.pt")
-    run = TrainState(SMALL, SHORT, CPU, "")
-    run.network.head.weight.data.zero_()
-    run.restore(tmp_path / "a.pt")
-    assert torch.equal(run.network.head.weight, saved["network"]["head.weight"])
-    with pytest.raises(DataError, match="another network"):
-        TrainState(replace(SMALL, band_channels=4), SHORT, CPU, "").restore(tmp_path / "a.pt")
-
-
 def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(keyword_data, tmp_path):
     run = run_to(1, keyword_data, tmp_path / "a.pt")
     with torch.no_grad():
@@ -245,13 +214,21 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(keyword_data, tm
     ):
         fit(
             run,
-            mixer(keyword_data, SHORT),
-            task(keyword_data),
+            make_mixer(keyword_data, SMALL, SHORT),
+            objective(keyword_data),
             path=tmp_path / "a.pt",
             validate=lambda network: {},
             workers=0,
         )
     assert len(checkpoint.load(tmp_path / "a.pt")["history"]) == 1
+
+
+class InfiniteGradient(DetectionObjective):
+    """The loss is finite; the slope of the square root is not."""
+
+    def loss(self, network, prepared):
+        weight = network.head.weight
+        return super().loss(network, prepared) + (weight - weight.detach()).abs().sqrt().sum()
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
@@ -264,19 +241,12 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(
         else TrainState(SMALL, SHORT, CPU, keyword_data.fingerprint())
     )
     before = {name: tensor.clone() for name, tensor in run.network.named_parameters()}
-
-    def broken(network, heard):
-        weight = network.head.weight
-        # No slope at zero
-        return detection.loss(network, heard) + (weight - weight.detach()).abs().sqrt().sum()
-
-    detection = task(keyword_data)
     kept = "the checkpoint of epoch 1 was saved before" if epochs else "nothing was saved yet"
     with pytest.raises(KwsError, match=f"the gradient became nan at step {3 * epochs}; {kept}"):
         fit(
             run,
-            mixer(keyword_data, SHORT),
-            Objective(detection.prepare, broken),
+            make_mixer(keyword_data, SMALL, SHORT),
+            InfiniteGradient(SMALL, torch.from_numpy(make_rooms(None)), SHORT.snr_db),
             path=tmp_path / "a.pt",
             validate=lambda network: {},
             workers=0,
@@ -333,7 +303,7 @@ def test_several_words_in_one_model(tiny_model, tmp_path):
 
 def test_learning_rate_warms_up_and_falls_to_nothing():
     train_config = TrainConfig(epochs=10, steps_per_epoch=10, warmup=0.1, learning_rate=1.0)
-    rates = [learning_rate(step, train_config) for step in range(100)]
+    rates = [train_config.learning_rate_at(step) for step in range(100)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
     assert rates[-1] < 0.01

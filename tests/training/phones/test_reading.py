@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from factories import SMALL
+from shared_training import EpochLog
 from sounds import RATE, make_dataset, quiet, tone
 
 from kws.errors import DataError
 from kws.training.augment.rooms import simulate_room_responses
 from kws.training.data.dataset import pack_clips
-from kws.training.fit.trainer import TrainConfig
+from kws.training.fit.config import TrainConfig
 from kws.training.model import checkpoint
 from kws.training.model.network import Output
 from kws.training.model.torch_engine import load_network
@@ -20,7 +21,7 @@ from kws.training.phones import objective
 from kws.training.phones.utterances import (
     BLANK,
     PHONES,
-    Batch,
+    UtteranceBatch,
     UtteranceDataset,
     Utterances,
     to_phones,
@@ -87,8 +88,8 @@ def test_a_reader_hears_many_rooms_and_microphones():
     room = torch.zeros(1, RATE // 2)
     room[0, 0], room[0, RATE // 3] = 1.0, 0.5
     nothing = torch.zeros(200, 1, dtype=torch.long)
-    batch = Batch(audio, nothing, nothing[:, 0], torch.zeros_like(audio))
-    heard = objective.make_ctc_task(room, TrainConfig()).prepare(batch, 0)[0]
+    batch = UtteranceBatch(audio, nothing, nothing[:, 0], torch.zeros_like(audio))
+    heard = prepare(batch, room)
     echoes = heard[:, RATE // 3 :].square().mean(1) > 0.01 * heard[:, : RATE // 4].square().mean(1)
     low, high = slice(100, 150), slice(400, 600)  # of 4 Hz, below what telephones leave out
     power = [torch.fft.rfft(each[:, : RATE // 4]).abs().square() for each in (audio, heard)]
@@ -96,6 +97,14 @@ def test_a_reader_hears_many_rooms_and_microphones():
     filtered = (tilt_db[1] - tilt_db[0]).abs() > 1
     assert 0.3 < echoes.float().mean() < 0.7
     assert 0.35 < filtered.float().mean() < 0.75
+
+
+def prepare(
+    batch: UtteranceBatch, rooms: torch.Tensor, snr_db: tuple[float, float] = TrainConfig.snr_db
+) -> torch.Tensor:
+    """The augmented audio of a batch."""
+    generator = torch.Generator().manual_seed(0)
+    return objective.PhoneObjective(rooms, snr_db).prepare(batch, generator).audio
 
 
 def without_repeats(phones: list[str]) -> list[str]:
@@ -155,13 +164,7 @@ def train(
     stop_after: int | None = None,
     start=None,
 ) -> list[dict]:
-    told = []
-
-    def tell(entry: dict) -> None:
-        told.append(entry)
-        if entry["epoch"] == stop_after:
-            raise KeyboardInterrupt
-
+    progress = EpochLog(stop_after)
     train_config = TrainConfig(
         epochs=epochs,
         steps_per_epoch=steps,
@@ -174,7 +177,6 @@ def train(
     config = objective.make_phone_recognizer_config(
         **{key: SMALL[key] for key in ("mels", "channels", "kernels")}
     )
-    callbacks = objective.Callbacks(epoch=tell)
     objective.train(
         make_readings(seed=9),
         make_readings(),
@@ -182,11 +184,11 @@ def train(
         train_config,
         config,
         path,
-        start=start,
+        init_from=start,
         resume=resume,
-        callbacks=callbacks,
+        progress=progress,
     )
-    return told
+    return progress.epochs
 
 
 def test_a_network_begins_to_read(tmp_path):
@@ -234,13 +236,13 @@ def test_filters_and_rooms_are_drawn_apart():
     room[0, 0], room[0, 4000] = 1.0, 0.5
     clicks = torch.zeros(128, 2 * RATE)
     clicks[:, RATE] = 1.0
-    batch = Batch(
+    batch = UtteranceBatch(
         clicks,
         torch.zeros(128, 1, dtype=torch.long),
         torch.ones(128, dtype=torch.long),
         torch.zeros_like(clicks),
     )
-    heard = objective.make_ctc_task(room, TrainConfig(snr_db=(60.0, 60.0))).prepare(batch, 0)[0]
+    heard = prepare(batch, room, snr_db=(60.0, 60.0))
     direct, echo = (heard[:, at - 1500 : at + 1500] for at in (RATE, RATE + 4000))
     echoes = echo.abs().amax(1) > 0.2 * direct.abs().amax(1)
     spectrum = torch.fft.rfft(direct).abs()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shared_training import EpochLog
 from sounds import RATE, make_dataset, quiet, tone
 
 from kws import Spotter
@@ -14,7 +15,7 @@ from kws.errors import DataError
 from kws.runtime.engine import Engine
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
 from kws.training.data.noise import make_coloured_noise
-from kws.training.fit.trainer import TrainState
+from kws.training.fit.state import TrainState
 from kws.training.model import checkpoint, pretrained
 from kws.training.model.network import NetworkConfig, ScanningCNN
 from kws.training.model.pretrained import init_from_pretrained
@@ -644,10 +645,6 @@ class TestSorting:
     def test_resumed_run_equals_one_that_was_not_stopped(self, protocol, tmp_path):
         train_config = replace(PLAIN, epochs=3, steps_per_epoch=3, mixup=0.5, mel_masks=1)
 
-        def stop(entry: dict) -> None:
-            if entry["epoch"] == 1:
-                raise KeyboardInterrupt
-
         whole, parted = tmp_path / "whole.onnx", tmp_path / "parted.onnx"
         options = {"device": torch.device("cpu"), "workers": 0}
         train.train(protocol, TINY, train_config, whole, **options)
@@ -657,7 +654,7 @@ class TestSorting:
                 TINY,
                 train_config,
                 parted,
-                callbacks=train.Callbacks(epoch=stop),
+                progress=EpochLog(stop_after=1),
                 **options,
             )
         train.train(protocol, TINY, train_config, parted, resume=True, **options)
