@@ -59,7 +59,7 @@ def chunking(model: str) -> float:
         "random": np.cumsum(rng.integers(1, 3000, len(samples) // 1500)),
         "single": np.arange(1, RATE),
     }
-    whole = spotter.scores(samples.astype(np.float32) / 32768).pooled
+    whole = spotter.scores(samples).pooled
     return max(
         float(np.abs(whole - _fed(spotter, np.split(samples, cut[cut < len(samples)]))).max())
         for cut in cuts.values()

@@ -17,13 +17,13 @@ import numpy as np
 from kws.audio.channels import Downmix
 from kws.audio.decoders import Chunk, open_recording
 from kws.audio.file_signatures import HEAD_BYTES, has_audio_signature
+from kws.audio.formats import RAW_FORMATS, to_float32
 from kws.errors import AudioError
 
 if TYPE_CHECKING:
     import soxr
 
 SAMPLE_RATE = 16_000
-RAW_FORMATS: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 _VALID_SAMPLE_RATES = range(1_000, 1_000_001)  # anything else is a damaged header
 # Full scale is 1; the square of a sample far beyond this no longer fits the network's numbers.
@@ -205,8 +205,7 @@ def _raw_chunks(stream: BufferedIOBase, dtype: np.dtype, block_bytes: int) -> It
         data = partial_sample + data
         whole_bytes = len(data) // dtype.itemsize * dtype.itemsize
         partial_sample = data[whole_bytes:]
-        samples = np.frombuffer(data[:whole_bytes], dtype).astype(np.float32)
-        yield samples / 32768 if dtype.kind == "i" else samples
+        yield to_float32(np.frombuffer(data[:whole_bytes], dtype))
 
 
 def _check_raw_pcm(head: bytes) -> None:

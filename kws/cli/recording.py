@@ -15,6 +15,7 @@ import soundfile
 
 from kws.audio import microphone
 from kws.audio.folders import normalize_name
+from kws.audio.formats import to_int16
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import AudioError, KwsError
 from kws.terminal.printers import check_writable, write_atomically
@@ -119,7 +120,7 @@ def print_status(text: str, end: str = "\n") -> None:
 def play(samples: np.ndarray) -> None:
     """Samples [n] (16 kHz) through the default loudspeaker. Raises AudioError where there
     is none."""
-    data = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
+    data = to_int16(samples)
     try:
         with miniaudio.PlaybackDevice(
             miniaudio.SampleFormat.SIGNED16, nchannels=1, sample_rate=SAMPLE_RATE

@@ -19,6 +19,7 @@ import numpy as np
 
 from kws.audio import recordings
 from kws.audio.addresses import reject_url
+from kws.audio.formats import to_float32
 from kws.errors import AudioError, KwsError
 from kws.runtime.engine import Engine, StepOutput
 from kws.runtime.postprocess import Detection, DetectionPostprocessor, EventSettings, Scores
@@ -142,7 +143,7 @@ class Stream:
         any n."""
         if self._finished:
             raise KwsError("this stream is finished; start a new one with Spotter.stream()")
-        samples = to_float32(samples)
+        samples = _as_float32(samples)
         if samples.ndim != 1:
             raise AudioError(
                 f"a stream takes mono samples of shape [n], got {list(samples.shape)}. "
@@ -218,7 +219,7 @@ def concatenate_scores(parts: Iterable[Scores]) -> Scores:
     )
 
 
-def to_float32(samples: np.ndarray) -> np.ndarray:
+def _as_float32(samples: np.ndarray) -> np.ndarray:
     """Samples as float32 in ±1; int16 is scaled. Raises AudioError for what is neither."""
     try:
         samples = np.asarray(samples)
@@ -227,13 +228,11 @@ def to_float32(samples: np.ndarray) -> np.ndarray:
         raise AudioError(
             f"samples must be float32 (in ±1) or int16 in one array. This {kind} makes none."
         ) from error
-    if samples.dtype == np.int16:
-        return samples.astype(np.float32) / 32768
-    if samples.dtype.kind != "f":
+    if samples.dtype != np.int16 and samples.dtype.kind != "f":
         hint = " Divide integers by their full scale." if samples.dtype.kind in "iu" else ""
         raise AudioError(f"samples must be float32 (in ±1) or int16, not {samples.dtype}.{hint}")
     with np.errstate(over="ignore"):  # what is beyond all bounds becomes infinite
-        return samples.astype(np.float32, copy=False)
+        return to_float32(samples)
 
 
 def _settings(
@@ -267,7 +266,7 @@ def _blocks(
     if selection.track is not None:
         raise KwsError("track chooses among those of a file; samples have none. Leave it out.")
     _check_kind(recording)
-    samples = to_float32(recording)
+    samples = _as_float32(recording)
     _check_shape(samples)
     if not (isinstance(sample_rate, Real) and sample_rate > 0):
         raise AudioError(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from kws.audio.formats import to_float32, to_int16
 from kws.audio.recordings import SAMPLE_RATE
 from kws.terminal.printers import write_atomically
 
@@ -47,7 +48,7 @@ def _find_sound_bounds(clip: np.ndarray) -> tuple[int, int]:
 
 def from_pcm(data: bytes) -> np.ndarray:
     """16-bit little-endian mono as float32 in ±1; half a sample at the end is dropped."""
-    return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
+    return to_float32(np.frombuffer(data[: len(data) // 2 * 2], "<i2"))
 
 
 def from_wav(data: bytes) -> tuple[np.ndarray, int]:
@@ -63,5 +64,5 @@ def write(path: Path, clip: np.ndarray) -> None:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        file.writeframes(np.round(np.clip(clip, -1, 1) * 32767).astype("<i2").tobytes())
+        file.writeframes(to_int16(clip).astype("<i2").tobytes())
     write_atomically(path, buffer.getvalue())

@@ -16,6 +16,7 @@ import soxr
 
 from kws.audio import recordings
 from kws.audio.decoders import open_recording
+from kws.audio.formats import RAW_FORMATS
 from kws.errors import AudioError
 
 RATE = recordings.SAMPLE_RATE
@@ -431,7 +432,7 @@ class SlowPipe(io.BytesIO):
 def test_raw_audio(
     pipe: Callable[[bytes], io.BytesIO], encoding: str, scale: float, rate: int
 ) -> None:
-    samples = (noise(0.5, rate) * scale).astype(recordings.RAW_FORMATS[encoding])
+    samples = (noise(0.5, rate) * scale).astype(RAW_FORMATS[encoding])
     expected = samples.astype(np.float32) / (32768 if encoding == "s16le" else 1)
     expected = expected if rate == RATE else soxr.resample(expected, rate, RATE)
     decoded = np.concatenate(

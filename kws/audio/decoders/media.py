@@ -32,6 +32,7 @@ from kws.audio.decoders.files import FileSlice
 from kws.audio.decoders.ogg import is_ogg_truncated
 from kws.audio.decoders.signatures import find_recording_starts, read_after_tags
 from kws.audio.file_signatures import mpeg_frame_bytes, xing_duration_seconds
+from kws.audio.formats import to_float32
 from kws.errors import AudioError
 
 if TYPE_CHECKING:
@@ -465,15 +466,7 @@ def _to_chunk(frames: "list[AudioFrame]", skipped_samples: int = 0) -> Chunk:
         for plane in range(channels if first.format.is_planar else 1)
     ]
     rows = np.stack(planes, axis=1) if first.format.is_planar else planes[0].reshape(-1, channels)
-    return Chunk(_as_float(rows[skipped_samples:]), first.sample_rate)
-
-
-def _as_float(values: np.ndarray) -> np.ndarray:
-    if values.dtype == np.uint8:
-        return (values.astype(np.float32) - 128) / 128
-    if values.dtype.kind == "i":
-        return values.astype(np.float32) / -float(np.iinfo(values.dtype).min)
-    return values.astype(np.float32, copy=False)
+    return Chunk(to_float32(rows[skipped_samples:]), first.sample_rate)
 
 
 def _silence_chunks(seconds: float, frame: "AudioFrame", request: DecodeRequest) -> Iterator[Chunk]:

@@ -18,6 +18,7 @@ from kws.audio.decoders.base import (
     UnsupportedFormatError,
 )
 from kws.audio.decoders.signatures import has_second_recording, is_mpeg
+from kws.audio.formats import to_float32
 from kws.errors import AudioError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _read_chunks(
         for values in miniaudio.mp3_stream_file(
             path, request.chunk_frames(rate, channels), position
         ):
-            samples = np.asarray(values, dtype=np.float32).reshape(-1, channels) / 32768
+            samples = to_float32(np.asarray(values).reshape(-1, channels))
             position += len(samples)
             yield Chunk(samples, rate)
     except (miniaudio.DecodeError, FileNotFoundError) as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kws.audio import recordings
+from kws.audio.formats import to_float32, to_int16
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import AudioError, DataError
 from kws.training.data.clips import Clip
@@ -63,16 +64,6 @@ class ClipDataset:
         names = "".join(f"{clip.label}/{clip.path.name}\n" for clip in self.clips)
         name_bytes = np.frombuffer(names.encode("utf-8", "surrogateescape"), np.uint8)
         return digest(self.samples, self.starts, name_bytes)[:16]
-
-
-def to_int16(wave: np.ndarray) -> np.ndarray:
-    """Audio in ±1 as 16-bit samples; louder samples are clipped."""
-    return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
-
-
-def to_float32(wave: np.ndarray) -> np.ndarray:
-    """16-bit samples as float32 in ±1."""
-    return wave.astype(np.float32) / 32768
 
 
 def digest(*arrays: np.ndarray) -> str:

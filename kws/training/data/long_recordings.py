@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio import recordings
+from kws.audio.formats import to_int16
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import AudioError, DataError
 from kws.training.data.clips import Clip, describe_speakers, exclude_words
@@ -16,7 +17,6 @@ from kws.training.data.dataset import (
     Warn,
     pack_clips,
     peak,
-    to_int16,
 )
 
 HELDOUT_SECONDS = 7200.0

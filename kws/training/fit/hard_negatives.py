@@ -21,13 +21,14 @@ from typing import NamedTuple
 import numpy as np
 
 from kws.audio import recordings
+from kws.audio.formats import to_int16
 from kws.errors import AudioError, DataError
 from kws.runtime.postprocess import Scores
 from kws.runtime.spotter import Spotter
 from kws.terminal.printers import csv_row, write_atomically
 from kws.terminal.progress import Progress
 from kws.training.data.clips import Clip
-from kws.training.data.dataset import ClipDataset, pack_clips, to_int16
+from kws.training.data.dataset import ClipDataset, pack_clips
 from kws.training.data.sources import NegativeSource
 
 THRESHOLD = 0.3  # of the score; near alarms are learned from, too

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kws.audio import recordings
+from kws.audio.formats import to_int16
 from kws.errors import AudioError, DataError
 from kws.training.data.clips import Clip
 from kws.training.data.dataset import MAX_UNREADABLE_FRACTION
@@ -84,7 +85,7 @@ def _decode(clip: Clip) -> np.ndarray | str:
         wave = recordings.read(clip.path)[:CLIP_SAMPLES]
     except AudioError as error:
         return str(error)
-    return np.clip(np.round(wave * 32768), -32768, 32767).astype(np.int16)
+    return to_int16(wave)
 
 
 def _warn_of_unreadable(problems: Sequence[str], clips: int, warn: Callable[[str], None]) -> None:

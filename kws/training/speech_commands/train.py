@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from kws.audio.endpoints import find_endpoints
 from kws.audio.folders import sibling_path
+from kws.audio.formats import to_float32
 from kws.errors import DataError
 from kws.runtime.engine import Engine
 from kws.runtime.model_file import ModelInfo
@@ -399,7 +400,7 @@ def _calibrate(
 
 
 def _word_trials(engine: Engine, part: LabeledClips, word: int) -> list[scored_words.Trial]:
-    waves = list(part.samples[part.labels == word][:CALIBRATION_CLIPS].astype(np.float32) / 32768)
+    waves = list(to_float32(part.samples[part.labels == word][:CALIBRATION_CLIPS]))
     return scored_words.score_words(
         engine, waves, np.array([find_endpoints(wave) for wave in waves]).reshape(-1, 2)
     )

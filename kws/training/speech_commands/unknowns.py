@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kws.audio.endpoints import find_endpoints
+from kws.audio.formats import to_float32
 from kws.audio.recordings import SAMPLE_RATE
 from kws.training.data.dataset import ClipDataset
 from kws.training.speech_commands.dataset import CLIP_SAMPLES, LabeledClips
@@ -32,7 +33,7 @@ class SyntheticUnknowns:
     def _word_endpoints(self, row: int) -> np.ndarray:
         """Samples [2] at which the sound of a known word begins and ends."""
         if row not in self._endpoint_cache:
-            seconds = find_endpoints(self.part.samples[self.words[row]].astype(np.float32) / 32768)
+            seconds = find_endpoints(to_float32(self.part.samples[self.words[row]]))
             self._endpoint_cache[row] = np.round(np.array(seconds) * SAMPLE_RATE).astype(int)
         return self._endpoint_cache[row]
 
