@@ -219,7 +219,7 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
     from kws.audio.endpoints import find_endpoints
     from kws.training.data.clips import BACKGROUND, find_clips
     from kws.training.data.dataset import load_clips
-    from kws.training.evaluate.scored_words import concatenate_clips, embed_in_noise
+    from kws.training.evaluate.test_streams import embed_word
 
     decoder = _listening(names)
     clips = [
@@ -240,13 +240,13 @@ def sphinx(names: dict[str, str], data: pathlib.Path) -> dict[str, dict]:
         waves = list(dataset)
         sure[said] = {name: [] for name in best}
         seconds[said] = dataset.seconds
-        for block in concatenate_clips(waves):
-            for phrase, certainty in _found(decoder, block):
+        for wave in waves:
+            for phrase, certainty in _found(decoder, wave):
                 sure[said][names[phrase]].append(certainty)
         if said in best:
             for snr_db in SNRS_DB:
                 heard = (
-                    _found(decoder, embed_in_noise(wave, np.array(find_endpoints(wave)), snr_db, i))
+                    _found(decoder, embed_word(wave, find_endpoints(wave), snr_db, seed=i).audio)
                     for i, wave in enumerate(waves)
                 )
                 best[said][snr_db] = [

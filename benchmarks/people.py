@@ -30,18 +30,19 @@ import torch
 from kws.audio.endpoints import find_endpoints
 from kws.runtime.engine import Engine
 from kws.runtime.model_file import FORMAT
+from kws.runtime.spotter import Spotter
 from kws.synth.phrase import folder_name
 from kws.training.data.clips import BACKGROUND, Clip, find_clips
-from kws.training.data.dataset import ClipDataset, load_clips
+from kws.training.data.dataset import load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.detection.from_text import WORDS, SynthConfig, spoken
 from kws.training.detection.train import train
 from kws.training.detection.two_stage import first_stage_path, train_two_stage
-from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.intervals import wilson
-from kws.training.evaluate.matching import alarm_counts
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
+from kws.training.evaluate.scoring import count_alarms, score_clips
+from kws.training.evaluate.test_streams import embed_word
 from kws.training.fit.config import TrainConfig, bfloat16_devices
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.export import export
@@ -233,7 +234,8 @@ def judge(engine: Engine, data: pathlib.Path, spoken: pathlib.Path, name: str) -
     words = [
         clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in learned
     ]
-    found = {snr_db: _score_clips(engine, words, snr_db) for snr_db in SNRS_DB}
+    spotter = Spotter(engine, engine.info.events)
+    found = {snr_db: _score_clips(spotter, words, snr_db) for snr_db in SNRS_DB}
     own = int(np.searchsorted(CURVE_THRESHOLDS, engine.info.events.threshold[0]))
     near = [
         clip for clip in find_clips(spoken / WORDS) if clip.label != name and clip.split == "test"
@@ -245,11 +247,11 @@ def judge(engine: Engine, data: pathlib.Path, spoken: pathlib.Path, name: str) -
         if clip.label not in (name, BACKGROUND)
     ]
     heard, others = (
-        _count_alarms(engine, [clip for clip in clips if (clip.split == "train") is learned_])
+        _count_alarms(spotter, [clip for clip in clips if (clip.split == "train") is learned_])
         for learned_ in (True, False)
     )
     everything = heard[0] + others[0], heard[1] + others[1]
-    kind_of, fires = _read_kinds(spoken), _score_clips(engine, near, None)
+    kind_of, fires = _read_kinds(spoken), _score_clips(spotter, near, None)
     kinds = np.array([kind_of[clip.label] for clip in near])
     within = {rate: lowest_threshold_within(everything[0], rate * everything[1]) for rate in RATES}
     return {
@@ -288,31 +290,23 @@ def _read_kinds(spoken: pathlib.Path) -> dict[str, str]:
     }
 
 
-def _score_clips(engine: Engine, clips: list[Clip], snr_db: float | None) -> np.ndarray:
-    """Whether something fires [clips, thresholds of the curve] in each of some recordings, clean or
-    in pink noise."""
-    dataset = load_clips(clips, warn=print)
-    waves = list(dataset)
-    places = np.array([find_endpoints(wave) for wave in waves])
-    return np.array(
-        [
-            _detected_at(engine, each)
-            for each in scored_words.score_words(engine, waves, places, snr_db)
-        ]
-    )
+def _score_clips(spotter: Spotter, clips: list[Clip], snr_db: float | None) -> np.ndarray:
+    """Whether there is an event [clips, thresholds of the curve] in each of some recordings, clean
+    or in pink noise: anywhere in the recording, as many are noisy around the phrase."""
+    waves = [
+        embed_word(wave, find_endpoints(wave), snr_db, seed=i).audio
+        for i, wave in enumerate(load_clips(clips, warn=print))
+    ]
+    word = spotter.words[0]
+    scored = score_clips(spotter, waves)
+    return np.array([count_alarms([each], word, CURVE_THRESHOLDS) > 0 for each in scored])
 
 
-def _detected_at(engine: Engine, trial: scored_words.Trial) -> np.ndarray:
-    """Whether the phrase is found, for each threshold of the curve: anywhere in its recording, as
-    many are noisy around it."""
-    return alarm_counts(trial.scores, 0, CURVE_THRESHOLDS, engine.info.events) > 0
-
-
-def _count_alarms(engine: Engine, clips: list[Clip]) -> tuple[np.ndarray, float]:
+def _count_alarms(spotter: Spotter, clips: list[Clip]) -> tuple[np.ndarray, float]:
     """Events at each threshold of the curve in some recordings, and their hours."""
-    dataset: ClipDataset = load_clips(clips, warn=print)
-    scores = scored_words.score_waves(engine, dataset)
-    return alarm_counts(scores, 0, CURVE_THRESHOLDS, engine.info.events), dataset.seconds / 3600
+    dataset = load_clips(clips, warn=print)
+    scored = score_clips(spotter, dataset)
+    return count_alarms(scored, spotter.words[0], CURVE_THRESHOLDS), dataset.seconds / 3600
 
 
 def _metrics_at(

@@ -32,16 +32,22 @@ import torch
 
 from kws.audio.endpoints import find_endpoints
 from kws.runtime.engine import Engine
+from kws.runtime.spotter import Spotter
 from kws.training.data.clips import BACKGROUND, find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.detection.train import train
 from kws.training.detection.two_stage import second_stage_config, train_two_stage
-from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.intervals import poisson
-from kws.training.evaluate.matching import alarm_counts, hits
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
+from kws.training.evaluate.scoring import (
+    count_alarms,
+    count_hits,
+    score_clips,
+    score_words,
+    total_hours,
+)
 from kws.training.fit import hard_negatives
 from kws.training.fit.config import TrainConfig
 from kws.training.fit.progress import PrintedEpochs
@@ -154,15 +160,13 @@ def judge_all(data: pathlib.Path, runs: pathlib.Path, word: str) -> None:
 
 def judge(engine: Engine, words: ClipDataset, speech: list[ClipDataset]) -> dict:
     """Misses in noise at given rates of false alarms, and false alarms at given rates of misses."""
-    settings = engine.info.events
-    boundaries = np.array([find_endpoints(wave) for wave in words])
-    heard = scored_words.score_words(engine, list(words), boundaries, SNR_DB)
-    missed = 1 - np.mean([hits(each, 0, CURVE_THRESHOLDS, settings) for each in heard], axis=0)
-    hours = sum(dataset.seconds for dataset in speech) / 3600
-    alarms = sum(
-        alarm_counts(scored_words.score_waves(engine, dataset), 0, CURVE_THRESHOLDS, settings)
-        for dataset in speech
-    )
+    spotter = Spotter(engine, engine.info.events)
+    endpoints = np.array([find_endpoints(wave) for wave in words])
+    scored_words = list(score_words(spotter, 0, words, endpoints, SNR_DB))
+    missed = 1 - count_hits(scored_words, CURVE_THRESHOLDS) / len(scored_words)
+    recordings = [each for dataset in speech for each in score_clips(spotter, dataset)]
+    hours = total_hours(recordings)
+    alarms = count_alarms(recordings, spotter.words[0], CURVE_THRESHOLDS)
     return {
         "clips": len(words),
         "hours": round(hours, 2),

@@ -20,7 +20,6 @@ its targets of every frame by itself.
 
 import argparse
 import pathlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +28,7 @@ import torch
 from kws.audio.endpoints import find_endpoints
 from kws.audio.recordings import SAMPLE_RATE
 from kws.runtime.engine import Engine
-from kws.runtime.postprocess import Scores
+from kws.runtime.spotter import Spotter
 from kws.training.data.clips import find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import (
@@ -39,11 +38,17 @@ from kws.training.data.keyword_data import (
     load_keyword_data,
 )
 from kws.training.detection.train import train
-from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import lowest_threshold_within
-from kws.training.evaluate.matching import alarm_counts, hits
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
-from kws.training.evaluate.scored_words import Trial
+from kws.training.evaluate.scoring import (
+    LATE_TOLERANCE_SECONDS,
+    ScoredRecording,
+    count_alarms,
+    score_clips,
+    score_words,
+    total_hours,
+)
+from kws.training.evaluate.test_streams import embed_word
 from kws.training.fit.config import TrainConfig
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.network import NetworkConfig
@@ -164,62 +169,52 @@ def table(runs: pathlib.Path, keyword_data: KeywordData) -> str:
 
 
 def judge(engine: Engine, keyword_data: KeywordData) -> Figures:
-    negative_scores = scored_words.score_waves(engine, heldout_waves(keyword_data))
+    spotter = Spotter(engine, engine.info.events)
+    recordings = score_clips(spotter, heldout_waves(keyword_data))
     each = [
-        _word(engine, index, word.dataset, negative_scores, keyword_data.heldout_hours)
+        _judge_word(spotter, index, word.dataset, recordings)
         for index, word in enumerate(keyword_data.heldout_words)
     ]
     return Figures(*np.nanmean(each, axis=0))
 
 
-def _word(
-    engine: Engine, index: int, dataset: ClipDataset, negative_scores: Scores, hours: float
+def _judge_word(
+    spotter: Spotter, index: int, dataset: ClipDataset, recordings: list[ScoredRecording]
 ) -> tuple[float, ...]:
-    settings = engine.info.events
     waves = [dataset[i] for i in range(min(CLIPS, len(dataset)))]
-    places = np.array([find_endpoints(wave) for wave in waves])
-    clean, noisy = (
-        scored_words.score_words(engine, waves, places, snr_db) for snr_db in (None, SNR_DB)
-    )
-    at = lowest_threshold_within(
-        alarm_counts(negative_scores, index, CURVE_THRESHOLDS, settings), hours
-    )
+    endpoints = np.array([find_endpoints(wave) for wave in waves])
+    cut_ends = endpoints[:, 0] + CUT_FRACTION * (endpoints[:, 1] - endpoints[:, 0])
+    cut_waves = [wave[: _samples(end)] for wave, end in zip(waves, cut_ends, strict=True)]
+    cut_endpoints = np.stack([endpoints[:, 0], cut_ends], axis=1)
+    alarms = count_alarms(recordings, spotter.words[index], CURVE_THRESHOLDS)
+    at = lowest_threshold_within(alarms, total_hours(recordings))
     threshold = 1.0 if at is None else CURVE_THRESHOLDS[at]
-    chosen = settings.at([threshold] * len(settings.threshold))
-    cut = [
-        wave[: _samples(start + CUT_FRACTION * (end - start))]
-        for wave, (start, end) in zip(waves, places, strict=True)
+    best_words = [
+        _best_word(spotter, wave, *each) for wave, each in zip(waves, endpoints, strict=True)
     ]
+    noisy = list(score_words(spotter, index, waves, endpoints, SNR_DB))
+    cut = list(score_words(spotter, index, cut_waves, cut_endpoints))
+    hits = [(word, word.match(threshold).hit) for word in noisy]
     errors = [
-        (abs(event.start - trial.start), abs(event.end - trial.end))
-        for trial in noisy
-        for event in scored_words.found(trial, index, engine.info.words, chosen)
+        (abs(hit.event.start - word.start), abs(hit.event.end - word.end))
+        for word, hit in hits
+        if hit
     ]
     return (
-        float(np.mean([_best_word(trial) != index for trial in clean])),
-        1 - float(np.mean([hits(trial, index, [threshold], settings)[0] for trial in noisy])),
-        float(
-            np.mean(
-                [
-                    bool(scored_words.found(trial, index, engine.info.words, chosen))
-                    for trial in _cut_trials(engine, cut, places)
-                ]
-            )
-        ),
+        float(np.mean([best != index for best in best_words])),
+        float(np.mean([hit is None for _, hit in hits])),
+        float(np.mean([each.match(threshold).hit is not None for each in cut])),
         *(np.mean(errors, axis=0) if errors else (np.nan, np.nan)),
     )
 
 
-def _cut_trials(engine: Engine, waves: Sequence[np.ndarray], places: np.ndarray) -> list[Trial]:
-    ends = places[:, :1] + CUT_FRACTION * (places[:, 1:] - places[:, :1])
-    return scored_words.score_words(engine, list(waves), np.hstack([places[:, :1], ends]))
-
-
-def _best_word(trial: Trial) -> int:
-    """The word with the highest score on the place of the trial's."""
-    times = trial.scores.times
-    around = (times >= trial.start) & (times <= trial.end + scored_words.LATE_TOLERANCE_SECONDS)
-    return int(trial.scores.pooled[around].max(axis=0).argmax())
+def _best_word(spotter: Spotter, wave: np.ndarray, start: float, end: float) -> int:
+    """The word with the highest score on a clip's word."""
+    embedded = embed_word(wave, (start, end))
+    scores = spotter.scores(embedded.audio)
+    latest = embedded.end + LATE_TOLERANCE_SECONDS
+    on_word = (scores.times >= embedded.start) & (scores.times <= latest)
+    return int(scores.pooled[on_word].max(axis=0).argmax())
 
 
 def _samples(seconds: float) -> int:

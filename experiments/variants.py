@@ -16,17 +16,23 @@ import tempfile
 import time
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "recipes" / "welcome"))
 from train import CONFIG, RECIPE, WORD, gather
 
 from kws.runtime.engine import Engine
+from kws.runtime.spotter import Spotter
 from kws.training.data.keyword_data import KeywordData, heldout_waves
 from kws.training.detection import train
-from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import THRESHOLDS, lowest_threshold_within
+from kws.training.evaluate.scoring import (
+    count_alarms,
+    count_hits,
+    score_clips,
+    score_words,
+    total_hours,
+)
 from kws.training.model.cost import multiplications_per_second
 
 VARIANTS = {
@@ -71,14 +77,11 @@ def measure(keyword_data: KeywordData, config) -> dict:
         document = train.train(keyword_data, config, SHORT, path, device=torch.device("cpu"))
         engine = Engine.load(str(path))
     word = keyword_data.heldout_words[0]
-    made = scored_words.score_words(engine, list(word.dataset), word.endpoints, snr_db=10.0)
-    silence = scored_words.score_waves(engine, heldout_waves(keyword_data))
-    settings = engine.info.events
-    allowed = FALSE_ALARMS_PER_HOUR * keyword_data.heldout_hours
-    alarms = np.array(
-        [len(scored_words.events(silence, (WORD,), settings.at([t]))) for t in THRESHOLDS]
-    )
-    within = lowest_threshold_within(alarms, allowed)
+    spotter = Spotter(engine, engine.info.events)
+    scored_words = list(score_words(spotter, 0, word.dataset, word.endpoints, snr_db=10.0))
+    recordings = score_clips(spotter, heldout_waves(keyword_data))
+    alarms = count_alarms(recordings, WORD, THRESHOLDS)
+    within = lowest_threshold_within(alarms, FALSE_ALARMS_PER_HOUR * total_hours(recordings))
     threshold = THRESHOLDS[-1 if within is None else within]
     return {
         "parameters": document["parameters"],
@@ -88,7 +91,7 @@ def measure(keyword_data: KeywordData, config) -> dict:
         ),
         "loss": document["training"]["last_epoch"]["loss"],
         "missed at 10 dB, 10 false alarms per hour": round(
-            scored_words.miss_rate(made, 0, (WORD,), settings.at([threshold])), 4
+            1 - float(count_hits(scored_words, [threshold])[0]) / len(scored_words), 4
         ),
         "minutes": round((time.perf_counter() - start) / 60, 1),
     }

@@ -26,6 +26,7 @@ import torch
 
 from kws.audio.endpoints import find_endpoints
 from kws.audio.recordings import SAMPLE_RATE
+from kws.errors import AudioError
 from kws.runtime.engine import Engine
 from kws.runtime.spotter import Spotter
 from kws.synth.confusables import pronunciations
@@ -33,13 +34,18 @@ from kws.training.data.clips import Clip, find_clips
 from kws.training.data.dataset import load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.detection.two_stage import first_stage_path, train_two_stage
-from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import lowest_threshold_within
-from kws.training.evaluate.command import progress
 from kws.training.evaluate.intervals import wilson
-from kws.training.evaluate.matching import hits
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
-from kws.training.evaluate.scoring import RecordingResult, score_recordings
+from kws.training.evaluate.scoring import (
+    ScoredRecording,
+    count_alarms,
+    map_in_parallel,
+    score_recordings,
+    score_word,
+    total_hours,
+)
+from kws.training.evaluate.test_streams import EmbeddedWord, embed_word
 from kws.training.fit.config import TrainConfig, bfloat16_devices
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.network import SIZES, NetworkConfig
@@ -140,28 +146,23 @@ def judge(engine: Engine, data: pathlib.Path, part: str) -> dict:
         [clip for clip in speech if (clip.split == "train") is wish] for wish in (True, False)
     )
     others += [clip for name in CONTAINING.values() for clip in find_clips(data / name)]
-    spotter, bar = Spotter(engine, engine.info.events), progress("other speech", "recording")
-    heard = [
-        score_recordings(spotter, clips, CURVE_THRESHOLDS, print, bar)
-        for clips in (learned, others)
-    ]
-    counted, recordings_by_word = (
-        {"all speech": heard[0] + heard[1], "speech of others": heard[1]},
-        _recordings_saying(data),
-    )
+    spotter = Spotter(engine, engine.info.events)
+    scored_learned, scored_others = (_score_speech(spotter, clips) for clips in (learned, others))
+    counted = {"all speech": scored_learned + scored_others, "speech of others": scored_others}
+    recordings_by_word = _recordings_saying(data)
     clips = [clip for clip in find_clips(data / "speech_commands") if clip.split == part]
     found = {
-        word: _score_clips(engine, number, [clip for clip in clips if clip.label == word])
+        word: _best_scores(spotter, number, [clip for clip in clips if clip.label == word])
         for number, word in enumerate(PACK_WORDS)
     }
     results = {
         kind: {
             word: _miss_metrics(
-                n,
+                word,
                 found[word],
                 [each for each in every if each.path not in recordings_by_word[word]],
             )
-            for n, word in enumerate(PACK_WORDS)
+            for word in PACK_WORDS
         }
         for kind, every in counted.items()
     }
@@ -170,6 +171,16 @@ def judge(engine: Engine, data: pathlib.Path, part: str) -> dict:
         for kind, words in results.items()
     }
     return {"mean missed": means, **results}
+
+
+def _score_speech(spotter: Spotter, clips: list[Clip]) -> list[ScoredRecording]:
+    scored = []
+    for result in score_recordings(spotter, clips):
+        if isinstance(result, AudioError):
+            print(f"left out: {result}")
+        else:
+            scored.append(result)
+    return scored
 
 
 def _recordings_saying(data: pathlib.Path) -> dict[str, set[pathlib.Path]]:
@@ -191,44 +202,45 @@ def _recordings_saying(data: pathlib.Path) -> dict[str, set[pathlib.Path]]:
     return recordings_by_word
 
 
-def _miss_metrics(number: int, found: np.ndarray, without: list[RecordingResult]) -> dict:
-    """Of one word, whose clips were found [clips, thresholds]; of recordings without it every event
-    is a false alarm."""
-    alarms = sum(each.counts[number] for each in without)
-    hours = sum(each.seconds for each in without) / 3600
+def _miss_metrics(word: str, best_scores: list[float], without: list[ScoredRecording]) -> dict:
+    """Misses of one word at one false alarm per hour in recordings without it."""
+    alarms = count_alarms(without, word, CURVE_THRESHOLDS)
+    hours = total_hours(without)
     at = lowest_threshold_within(alarms, hours)
-    # Where no threshold is high enough, none is found.
-    missed = len(found) - (0 if at is None else int(found[:, at].sum()))
+    # If no threshold is high enough, every clip is missed.
+    missed = sum(at is None or score < CURVE_THRESHOLDS[at] for score in best_scores)
     return {
         "hours": round(hours, 2),
         "threshold": None if at is None else CURVE_THRESHOLDS[at],
         "false alarms": None if at is None else int(alarms[at]),
-        "clips": len(found),
-        "missed": round(missed / len(found), 4),
-        "interval": [round(limit, 4) for limit in wilson(missed, len(found))],
+        "clips": len(best_scores),
+        "missed": round(missed / len(best_scores), 4),
+        "interval": [round(limit, 4) for limit in wilson(missed, len(best_scores))],
     }
 
 
-def _score_clips(engine: Engine, number: int, clips: list[Clip]) -> np.ndarray:
-    """Whether each clip of a word is found at its place, anywhere in ten seconds of noise, at each
-    threshold of the curve."""
+def _best_scores(spotter: Spotter, number: int, clips: list[Clip]) -> list[float]:
+    """The highest threshold at which each clip of a word is detected, anywhere in ten seconds of
+    noise."""
     dataset = load_clips(clips, warn=print)
-    return np.array(
-        [
-            hits(_embed(engine, wave, i), number, CURVE_THRESHOLDS, engine.info.events)
-            for i, wave in enumerate(dataset)
-        ]
-    )
+
+    def score(i: int) -> float:
+        return score_word(spotter, number, _embed(dataset[i], i)).best_score
+
+    return list(map_in_parallel(score, range(len(dataset))))
 
 
-def _embed(engine: Engine, wave: np.ndarray, seed: int) -> scored_words.Trial:
-    embed_in_noise = np.array(find_endpoints(wave))
-    lead = float(np.random.default_rng(seed).uniform(0, STREAM_SECONDS - len(wave) / SAMPLE_RATE))
-    tail = STREAM_SECONDS - len(wave) / SAMPLE_RATE - lead
-    audio = scored_words.embed_in_noise(
-        wave, embed_in_noise, SNR_DB, seed, lead_seconds=lead, tail_seconds=tail
+def _embed(wave: np.ndarray, seed: int) -> EmbeddedWord:
+    spare_seconds = STREAM_SECONDS - len(wave) / SAMPLE_RATE
+    lead = float(np.random.default_rng(seed).uniform(0, spare_seconds))
+    return embed_word(
+        wave,
+        find_endpoints(wave),
+        SNR_DB,
+        seed=seed,
+        lead_seconds=lead,
+        tail_seconds=spare_seconds - lead,
     )
-    return scored_words.trial(engine, audio, *(lead + embed_in_noise))
 
 
 if __name__ == "__main__":

@@ -560,11 +560,15 @@ def evaluate(
         raise click.UsageError("Give either --positives DIR, or --protocol NAME and --data DIR.")
     if protocol and data:
         with needs_training():
-            from kws.training.evaluate import command
+            from kws.terminal.progress import progress_bar
             from kws.training.speech_commands import command as speech_commands
-        bar = command.progress("reading", "clip")
         speech_commands.evaluate(
-            model, protocol, data, as_json, warn, lambda items: bar(items, None)
+            model,
+            protocol,
+            data,
+            as_json,
+            warn,
+            lambda items: progress_bar(items, "reading", unit="clip"),
         )
         return
     assert positives is not None  # checked above
@@ -574,10 +578,10 @@ def evaluate(
             "Make them longer with --stream-seconds."
         )
     with needs_training():
+        from kws.cli import evaluate_run
         from kws.runtime.spotter import Spotter
-        from kws.training.evaluate import command
     snrs_db = tuple(dict.fromkeys(snrs_db)) or (None, 20.0, 10.0, 5.0, 0.0)
-    options = command.Options(
+    options = evaluate_run.EvaluateOptions(
         positives,
         negatives,
         background,
@@ -589,7 +593,7 @@ def evaluate(
         as_json,
         html,
     )
-    command.run(Spotter.load(model), options, warn)
+    evaluate_run.run(Spotter.load(model), options, warn)
 
 
 @click.command(
@@ -632,6 +636,6 @@ def calibrate(
     kws stream --model kitchen --false-alarms-per-hour 0.5
     """
     with needs_training():
+        from kws.cli import calibrate_run
         from kws.runtime.spotter import Spotter
-        from kws.training.evaluate import calibrate_command
-    calibrate_command.run(Spotter.load(model), negatives, positives, out, warn)
+    calibrate_run.run(Spotter.load(model), negatives, positives, out, warn)

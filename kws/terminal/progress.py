@@ -7,11 +7,14 @@ Neither shows anything when stderr is not a terminal.
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import numpy as np
 
 from kws.runtime.postprocess import EventSettings, Scores
 from kws.terminal.stdio import escape_control_chars
+
+Item = TypeVar("Item")
 
 _BAR_DELAY_SECONDS = 1.0  # work shorter than this needs no bar
 _BAR_FORMAT = "{percentage:3.0f}% |{bar:30}| {n_fmt} of {total_fmt} s of audio, {remaining} left"
@@ -39,6 +42,24 @@ def print_message(text: str) -> None:
     """A line on stderr, above the bars; control characters of names are written out."""
     with above_bars(), suppress(OSError):  # where stderr is full or gone, the work goes on
         print(escape_control_chars(text), file=sys.stderr, flush=True)
+
+
+def progress_bar(
+    items: Iterable[Item], title: str, *, unit: str, total: int | None = None
+) -> Iterable[Item]:
+    """The items, with a bar on stderr if that is a terminal. total: how many they are, if known."""
+    from tqdm import tqdm
+
+    return tqdm(
+        items,
+        desc=escape_control_chars(title),
+        total=total,
+        unit=unit,
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
+        leave=False,
+        delay=0.5,
+    )
 
 
 class Progress:

@@ -17,14 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from evaluate import negatives_of, noises_of, placed, score_negatives
+from evaluate import negatives_of, noises_of, score_embedded, score_negatives
 from train import WORD, read, unpack
 
 from kws import Spotter
 from kws.training.data.sources import aligned_word
-from kws.training.evaluate.calibrate_command import copy_with_document
-from kws.training.evaluate.matching import alarm_counts, hits
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
+from kws.training.evaluate.scoring import count_alarms, count_hits, total_hours
+from kws.training.model.document import copy_with_document
 
 MODEL = pathlib.Path("models/welcome.onnx")
 SNRS_DB = {"clean": None, "noise at 10 dB": 10.0}
@@ -76,22 +76,21 @@ def main() -> None:
 
 def alarms_per_hour(spotter: Spotter, data: pathlib.Path) -> tuple[np.ndarray, float]:
     """At each threshold of the curve, and the hours."""
-    negatives = negatives_of(data)
-    heard = score_negatives(spotter.engine, negatives).values()
-    counts = [alarm_counts(scores, 0, CURVE_THRESHOLDS, spotter.events) for scores in heard]
-    hours = sum(dataset.seconds for datasets in negatives.values() for dataset in datasets) / 3600
-    return sum(counts) / hours, hours
+    scored = score_negatives(spotter, negatives_of(data))
+    recordings = [*scored[True], *scored[False]]
+    hours = total_hours(recordings)
+    return count_alarms(recordings, WORD, CURVE_THRESHOLDS) / hours, hours
 
 
 def missed(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path) -> dict[str, np.ndarray]:
     """Share of the clips at each threshold of the curve, by the noise."""
     word = aligned_word(WORD, read(spoken / "word"))
     noises = noises_of(data)
-    made = {name: placed(spotter.engine, word, snr_db, noises) for name, snr_db in SNRS_DB.items()}
+    scored = {
+        name: score_embedded(spotter, word, snr_db, noises) for name, snr_db in SNRS_DB.items()
+    }
     return {
-        name: 1
-        - np.mean([hits(trial, 0, CURVE_THRESHOLDS, spotter.events) for trial in some], axis=0)
-        for name, some in made.items()
+        name: 1 - count_hits(words, CURVE_THRESHOLDS) / len(words) for name, words in scored.items()
     }
 
 

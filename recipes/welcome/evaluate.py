@@ -15,8 +15,6 @@ import pathlib
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterable
-from itertools import chain
 
 import numpy as np
 
@@ -24,16 +22,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from train import NEGATIVES, WORD, is_learned, read, unpack
 
 from kws import Spotter
-from kws.runtime.engine import Engine
-from kws.runtime.postprocess import EventSettings, Scores
 from kws.training.data.clips import BACKGROUND
 from kws.training.data.dataset import ClipDataset, concatenate_datasets
-from kws.training.data.sources import aligned_word
-from kws.training.evaluate import scored_words
+from kws.training.data.sources import WordClips, aligned_word
 from kws.training.evaluate.calibration import THRESHOLDS, lowest_threshold_within
-from kws.training.evaluate.scored_words import Trial
+from kws.training.evaluate.scoring import (
+    ScoredRecording,
+    ScoredWord,
+    count_alarms,
+    count_hits,
+    map_in_parallel,
+    score_clips,
+    score_word,
+    total_hours,
+)
+from kws.training.evaluate.test_streams import embed_word
 
-WORDS = (WORD,)
 Interval = tuple[float, float]
 
 
@@ -60,21 +64,10 @@ def judge(
     spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path, recordings: pathlib.Path
 ) -> dict:
     noises, negatives = noises_of(data), negatives_of(data)
-    scores_by_group = score_negatives(spotter.engine, negatives)
-    hours = {
-        part: sum(dataset.seconds for dataset in datasets) / 3600
-        for part, datasets in negatives.items()
-    }
-    alarms = {
-        t: [
-            _alarms(negative_scores, spotter.events, t)
-            for negative_scores in scores_by_group.values()
-        ]
-        for t in THRESHOLDS
-    }
-    within = lowest_threshold_within(
-        np.array([sum(alarms[t]) for t in THRESHOLDS]), sum(hours.values())
-    )
+    scored = score_negatives(spotter, negatives)
+    everything = [*scored[True], *scored[False]]
+    hours = total_hours(everything)
+    within = lowest_threshold_within(count_alarms(everything, WORD, THRESHOLDS), hours)
     at = len(THRESHOLDS) - 1 if within is None else within
     thresholds = {
         "default": spotter.events.threshold[0],
@@ -82,14 +75,14 @@ def judge(
     }
     return {
         "negative speech": {
-            "hours": round(sum(hours.values()), 2),
-            "hours of speakers not trained on": round(hours[False], 2),
+            "hours": round(hours, 2),
+            "hours of speakers not trained on": round(total_hours(scored[False]), 2),
             "files": sum(len(dataset) for datasets in negatives.values() for dataset in datasets),
         },
         "results": [
             {
                 "threshold": f"{threshold:.4f} ({name})",
-                **_false_alarms(scores_by_group, hours, spotter.events, threshold),
+                **_false_alarms(scored, threshold),
                 **_at(spotter, threshold, spoken, noises),
             }
             for name, threshold in thresholds.items()
@@ -116,156 +109,121 @@ def negatives_of(data: pathlib.Path) -> dict[bool, list[ClipDataset]]:
     }
 
 
-def score_negatives(engine: Engine, negatives: dict[bool, list[ClipDataset]]) -> dict[bool, Scores]:
+def score_negatives(
+    spotter: Spotter, negatives: dict[bool, list[ClipDataset]]
+) -> dict[bool, list[ScoredRecording]]:
     return {
-        part: scored_words.score_waves(engine, chain.from_iterable(datasets))
-        for part, datasets in negatives.items()
+        learned: [each for dataset in datasets for each in score_clips(spotter, dataset)]
+        for learned, datasets in negatives.items()
     }
 
 
-def _alarms(negative_scores, settings: EventSettings, threshold: float) -> int:
-    return len(scored_words.events(negative_scores, WORDS, settings.at([threshold])))
-
-
-def _false_alarms(
-    scores_by_group: dict, hours: dict, settings: EventSettings, threshold: float
-) -> dict:
+def _false_alarms(scored: dict[bool, list[ScoredRecording]], threshold: float) -> dict:
     counts = {
-        part: _alarms(negative_scores, settings, threshold)
-        for part, negative_scores in scores_by_group.items()
+        learned: int(count_alarms(recordings, WORD, [threshold])[0])
+        for learned, recordings in scored.items()
     }
+    hours = sum(map(total_hours, scored.values()))
     return {
         "false alarms": sum(counts.values()),
-        "false alarms per hour": round(sum(counts.values()) / sum(hours.values()), 2),
+        "false alarms per hour": round(sum(counts.values()) / hours, 2),
         "false alarms of speakers not trained on": counts[False],
     }
 
 
 def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: ClipDataset) -> dict:
-    engine, settings = spotter.engine, spotter.events.at([threshold])
     word = aligned_word(WORD, read(spoken / "word"))
-    clean, noisy = placed(engine, word, None, noises), placed(engine, word, 10.0, noises)
-    decided = [scored_words.find_decision(trial, 0, WORDS, settings) for trial in clean]
-    hits = [(*known, trial) for known, trial in zip(decided, clean, strict=True) if known]
-    delay = [time - trial.end for _, time, trial in hits]
+    clean, noisy = (score_embedded(spotter, word, snr_db, noises) for snr_db in (None, 10.0))
+    matches = [each.match(threshold) for each in clean]
+    hits = [(match.hit, each) for match, each in zip(matches, clean, strict=True) if match.hit]
+    delay = [hit.decision_seconds - each.end for hit, each in hits]
     return {
         "clips of the word": len(clean),
-        "found, clean": _share(bool(scored_words.found(t, 0, WORDS, settings)) for t in clean),
-        "found, 10 dB": _share(bool(scored_words.found(t, 0, WORDS, settings)) for t in noisy),
-        "found, 10 dB, by engine": _by_engine(word.dataset, noisy, settings),
-        "found in phrases": _fires(engine, read(spoken / "spoken_in"), settings),
-        "neighbours that fire": _fires(engine, read(spoken / "neighbours"), settings),
-        **_longer_words(engine, spoken / "containing", settings),
+        "found, clean": _hit_share(clean, threshold),
+        "found, 10 dB": _hit_share(noisy, threshold),
+        "found, 10 dB, by engine": _by_engine(word.dataset, noisy, threshold),
+        "found in phrases": _fires(spotter, read(spoken / "spoken_in"), threshold),
+        "neighbours that fire": _fires(spotter, read(spoken / "neighbours"), threshold),
+        **_longer_words(spotter, spoken / "containing", threshold),
         "neighbours that fire, by phrase": _firing_phrases(
-            engine, read(spoken / "neighbours"), settings
+            spotter, read(spoken / "neighbours"), threshold
         ),
         "words with more than one event": sum(
-            len(scored_words.events(t.scores, WORDS, settings)) > 1 for t in clean
+            bool(match.hit) and bool(match.duplicates or match.false_alarms) for match in matches
         ),
-        "pairs 1 s apart, by the number of events": _pairs(engine, word, settings),
+        "pairs 1 s apart, by the number of events": _pairs(spotter, word, threshold),
         "decision after the end, median / p95 (s)": [
             round(float(np.percentile(delay, p)), 3) for p in (50, 95)
         ],
         "start off by, median (s)": round(
-            statistics.median(abs(event.start - trial.start) for event, _, trial in hits), 3
+            statistics.median(abs(hit.event.start - each.start) for hit, each in hits), 3
         ),
         "end off by, median (s)": round(
-            statistics.median(abs(event.end - trial.end) for event, _, trial in hits), 3
+            statistics.median(abs(hit.event.end - each.end) for hit, each in hits), 3
         ),
     }
 
 
-def placed(engine: Engine, word, snr_db: float | None, noises: ClipDataset) -> list[Trial]:
-    word_trials = []
-    for i in range(len(word.dataset)):
-        noise = noises[i % len(noises)] if snr_db is not None else None
-        audio = scored_words.embed_in_noise(
-            word.dataset[i], word.placed[i], snr_db, seed=i, noise=noise
-        )
-        word_trials.append(
-            scored_words.trial(engine, audio, *(scored_words.LEAD_SECONDS + word.placed[i]))
-        )
-    return word_trials
+def score_embedded(
+    spotter: Spotter, word: WordClips, snr_db: float | None, noises: ClipDataset
+) -> list[ScoredWord]:
+    """Scores each clip of a word between silences, in recorded noise at `snr_db` or in none."""
+
+    def score(i: int) -> ScoredWord:
+        noise = noises[i % len(noises)]
+        embedded = embed_word(word.dataset[i], word.endpoints[i], snr_db, noise=noise)
+        return score_word(spotter, 0, embedded)
+
+    return list(map_in_parallel(score, range(len(word.dataset))))
+
+
+def _hit_share(scored_words: list[ScoredWord], threshold: float) -> float:
+    return round(float(count_hits(scored_words, [threshold])[0]) / len(scored_words), 4)
 
 
 def _by_engine(
-    dataset: ClipDataset, word_trials: list[Trial], settings: EventSettings
+    dataset: ClipDataset, scored_words: list[ScoredWord], threshold: float
 ) -> dict[str, float]:
-    engines = [clip.path.stem.split("-")[0] for clip in dataset.clips]
-    return {
-        name: _share(
-            bool(scored_words.found(t, 0, WORDS, settings))
-            for t, engine in zip(word_trials, engines, strict=True)
-            if engine == name
-        )
-        for name in sorted(set(engines))
-    }
+    by_engine: dict[str, list[ScoredWord]] = {}
+    for clip, scored in zip(dataset.clips, scored_words, strict=True):
+        by_engine.setdefault(clip.path.stem.split("-")[0], []).append(scored)
+    return {name: _hit_share(by_engine[name], threshold) for name in sorted(by_engine)}
 
 
-def _fires(engine: Engine, dataset: ClipDataset, settings: EventSettings) -> float:
-    whole = np.array([0.0, 1.0])
-    return _share(
-        bool(
-            scored_words.events(
-                scored_words.trial(
-                    engine, scored_words.embed_in_noise(dataset[i], whole, None, i), 0, 0
-                ).scores,
-                WORDS,
-                settings,
-            )
-        )
-        for i in range(len(dataset))
-    )
+def _count_fires(spotter: Spotter, dataset: ClipDataset, threshold: float) -> int:
+    """Number of clips in which there is an event."""
+    return sum(bool(each.events({WORD: threshold})) for each in score_clips(spotter, dataset))
 
 
-def _longer_words(
-    engine: Engine, folder: pathlib.Path, settings: EventSettings
-) -> dict[str, float]:
-    return (
-        {"longer words that contain it and fire": _fires(engine, read(folder), settings)}
-        if folder.exists()
-        else {}
-    )
+def _fires(spotter: Spotter, dataset: ClipDataset, threshold: float) -> float:
+    return round(_count_fires(spotter, dataset, threshold) / len(dataset), 4)
 
 
-def _firing_phrases(
-    engine: Engine, dataset: ClipDataset, settings: EventSettings
-) -> dict[str, int]:
-    phrases = sorted({clip.label for clip in dataset.clips})
-    chosen = {
-        phrase: dataset.select(lambda clip, phrase=phrase: clip.label == phrase)
-        for phrase in phrases
-    }
-    return {
-        phrase: round(_fires(engine, some, settings) * len(some))
-        for phrase, some in chosen.items()
-        if _fires(engine, some, settings)
-    }
+def _longer_words(spotter: Spotter, folder: pathlib.Path, threshold: float) -> dict[str, float]:
+    if not folder.exists():
+        return {}
+    return {"longer words that contain it and fire": _fires(spotter, read(folder), threshold)}
 
 
-def _pairs(engine: Engine, word, settings: EventSettings) -> dict[str, int]:
+def _firing_phrases(spotter: Spotter, dataset: ClipDataset, threshold: float) -> dict[str, int]:
+    counts = {}
+    for phrase in sorted({clip.label for clip in dataset.clips}):
+        clips = dataset.select(lambda clip, phrase=phrase: clip.label == phrase)
+        counts[phrase] = _count_fires(spotter, clips, threshold)
+    return {phrase: count for phrase, count in counts.items() if count}
+
+
+def _pairs(spotter: Spotter, word: WordClips, threshold: float) -> dict[str, int]:
     """Pairs of the same clip spoken 1 s apart (start to start, or end to start plus 0.1 s for
     longer ones): should be two events each."""
-
-    def count(i: int) -> int:
-        wave = word.dataset[i]
+    pairs = []
+    for wave in word.dataset:
         audio = np.zeros(max(16_000, len(wave) + 1600) + len(wave), np.float32)
         audio[: len(wave)] += wave
         audio[-len(wave) :] += wave
-        return len(
-            scored_words.events(
-                scored_words.trial(
-                    engine, scored_words.embed_in_noise(audio, np.array([0, 1]), None, i), 0, 0
-                ).scores,
-                WORDS,
-                settings,
-            )
-        )
-
-    return {
-        str(events): pairs
-        for events, pairs in sorted(Counter(count(i) for i in range(len(word.dataset))).items())
-    }
+        pairs.append(audio)
+    counts = Counter(len(each.events({WORD: threshold})) for each in score_clips(spotter, pairs))
+    return {str(events): counts[events] for events in sorted(counts)}
 
 
 def _recordings(spotter: Spotter, folder: pathlib.Path) -> dict:
@@ -277,10 +235,6 @@ def _recordings(spotter: Spotter, folder: pathlib.Path) -> dict:
         for name in truth
     }
     return {name: {"truth": truth[name], "found": found[name]} for name in truth}
-
-
-def _share(hits: Iterable[bool]) -> float:
-    return round(statistics.fmean(hits), 4)
 
 
 if __name__ == "__main__":

@@ -31,13 +31,12 @@ from kws.training.data.dataset import ClipDataset, concatenate_datasets, load_cl
 from kws.training.data.keyword_data import KeywordData
 from kws.training.data.sources import NegativeSource, aligned_word, unaligned_word
 from kws.training.detection.two_stage import train_two_stage
-from kws.training.evaluate import scored_words
-from kws.training.evaluate.calibrate_command import copy_with_document
 from kws.training.evaluate.calibration import THRESHOLDS, lowest_threshold_within
-from kws.training.evaluate.matching import alarm_counts
+from kws.training.evaluate.scoring import count_alarms, score_clips
 from kws.training.fit.config import TrainConfig
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model import checkpoint, pretrained
+from kws.training.model.document import copy_with_document
 from kws.training.model.network import NetworkConfig
 
 HERE = pathlib.Path(__file__).parent
@@ -98,11 +97,8 @@ def settle(path: pathlib.Path, neighbours: ClipDataset) -> None:
     """Raises the threshold to where few of the neighbours fire: those say more of it than so few
     hours without an alarm."""
     spotter = Spotter.load(path)
-    made = scored_words.score_words(
-        spotter.engine, list(neighbours), aligned_word("", neighbours).endpoints
-    )
-    alarms = [alarm_counts(each.scores, 0, THRESHOLDS, spotter.events) for each in made]
-    fires = np.array(alarms) > 0
+    recordings = score_clips(spotter, neighbours)
+    fires = np.array([count_alarms([each], WORD, THRESHOLDS) > 0 for each in recordings])
     quiet = lowest_threshold_within(fires.sum(0), NEIGHBOURS_THAT_FIRE * len(fires))
     own = int(np.searchsorted(THRESHOLDS, spotter.events.threshold[0]))
     # Where they fire at every threshold, the highest.

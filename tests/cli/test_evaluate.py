@@ -22,9 +22,9 @@ from kws import Spotter
 from kws.cli.main import main
 from kws.runtime.engine import Engine
 from kws.runtime.model_file import read_model
-from kws.training.evaluate.calibrate_command import copy_with_document
-from kws.training.evaluate.command import progress
+from kws.terminal.progress import progress_bar
 from kws.training.model import checkpoint
+from kws.training.model.document import copy_with_document
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = ("--snr", "clean", "--snr", "0", "--stream-seconds", "3")
@@ -141,7 +141,7 @@ def test_parts_share_no_speaker(tiny_model, folders, tmp_path):
             "evaluate", tiny_model.path, "--positives", tmp_path, *FAST, "--split", part, "--json"
         )
         if result.exit_code:
-            assert f"no usable clips of the {part} part of rise" in result.stderr
+            assert f"no usable clips of the {part} split of rise" in result.stderr
         else:
             seen += [
                 row["speaker"] for row in json.loads(result.stdout)["results"][0]["by_speaker"]
@@ -205,7 +205,7 @@ def test_several_words_each_have_their_result(tmp_path, folders):
     shutil.rmtree(tmp_path / "positives" / "word1")
     result = kws("evaluate", model, *places, *FAST, "--html", tmp_path / "page.html")
     assert result.exit_code == 0
-    assert "no usable clips of 'word1'; how often it is missed stays unknown" in result.stderr
+    assert "no usable clips of 'word1'; its miss rate stays unknown" in result.stderr
     assert "word1: no clips of it" in result.stdout
 
 
@@ -240,7 +240,7 @@ def test_what_is_given_as_the_word_is_no_negative(tiny_model, folders, tmp_path)
     )
     result = kws("evaluate", tiny_model.path, *places, *FAST, "--json")
     assert (
-        "12 recordings that are among --positives, too, are not counted as audio without it"
+        "12 recordings that are also among --positives are not counted as audio without the word"
         in result.stderr
     )
     assert json.loads(result.stdout)["negatives"]["recordings"] == 26
@@ -489,7 +489,7 @@ def test_what_does_not_fit_is_told_by_the_stream(tiny_model, folders):
     )
     assert (
         "s do not fit into streams of 3 s from 2.9 s on. "
-        "Cut it, or ask for longer ones (--stream-seconds)."
+        "Cut it, or ask for longer streams (--stream-seconds)."
     ) in result.stderr
 
 
@@ -521,7 +521,7 @@ class Terminal(io.StringIO):
 def test_progress_is_shown_on_a_terminal_only(monkeypatch, stderr, shows):
     monkeypatch.setattr(sys, "stderr", stderr)
     slow = (time.sleep(0.2) or number for number in range(5))
-    assert list(progress("streams of rise", "stream")(slow, 5)) == [0, 1, 2, 3, 4]
+    assert list(progress_bar(slow, "streams of rise", unit="stream", total=5)) == [0, 1, 2, 3, 4]
     assert ("streams of rise" in stderr.getvalue() and "%|" in stderr.getvalue()) == shows
 
 

@@ -16,8 +16,8 @@ from kws.runtime import verifier
 from kws.runtime.engine import Engine
 from kws.runtime.model_file import FORMAT, METADATA_KEY, VERIFIER_KEY
 from kws.runtime.verifier import GATE_SCORE, Fusion, compute_ctc_llr, fuse
-from kws.training.evaluate.calibrate_command import copy_with_document
 from kws.training.evaluate.calibration import THRESHOLDS
+from kws.training.model.document import copy_with_document
 from kws.training.model.export import export
 from kws.training.model.pretrained import VerifierSpec
 

@@ -139,17 +139,17 @@ def _write_report(
     path: Path, keyword_data: KeywordData, folders: DataFolders, warn: Callable[[str], None]
 ) -> Path:
     """An evaluation of the model by what was held out, as a page beside it."""
-    from kws.training.evaluate import command
+    from kws.cli import evaluate_run
     from kws.training.evaluate.test_streams import CLEAN
 
-    evaluate_options = command.Options(
+    evaluate_options = evaluate_run.EvaluateOptions(
         positives=folders.data,
         negatives=folders.negatives,
         background=(),
         snrs_db=(CLEAN, 10.0),
         stream_seconds=10.0,
         positions=(),
-        part="validation",
+        split="validation",
         seed=0,
         as_json=False,
         html=path.with_suffix(".html"),
@@ -157,7 +157,7 @@ def _write_report(
     heldout = {
         clip.path: clip for dataset in keyword_data.heldout_negatives for clip in dataset.clips
     }
-    command.evaluate(
+    evaluate_run.evaluate(
         Spotter.load(path),
         [word.dataset for word in keyword_data.heldout_words],
         [*heldout.values()],

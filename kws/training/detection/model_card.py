@@ -9,13 +9,9 @@ from typing import Any
 import numpy as np
 
 from kws.audio.folders import sibling_path
-from kws.audio.recordings import SAMPLE_RATE
-from kws.runtime.engine import Engine
 from kws.runtime.postprocess import EventSettings
-from kws.training.data.dataset import ClipDataset
+from kws.runtime.spotter import Spotter
 from kws.training.data.keyword_data import KeywordData, heldout_waves
-from kws.training.data.sources import WordClips, aligned_word
-from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import (
     CALIBRATION_RATES,
     DEFAULT_THRESHOLD,
@@ -23,6 +19,13 @@ from kws.training.evaluate.calibration import (
     calibrate,
     is_rate_measurable,
     set_default_thresholds,
+)
+from kws.training.evaluate.scoring import (
+    ScoredWord,
+    count_hits,
+    score_clips,
+    score_words,
+    total_hours,
 )
 from kws.training.fit.model_card import describe_network, describe_training, load_uncalibrated
 from kws.training.fit.state import TrainState
@@ -41,21 +44,17 @@ def validate(network: ScanningCNN, keyword_data: KeywordData, scratch: Path) -> 
     """Mean miss rate of the held-out words at 10 dB, and false alarms per hour of other held-out
     audio (None without any), at a threshold of 0.5. `scratch`: a file that is written and
     deleted."""
-    settings = _default_settings(network)
-    engine = load_uncalibrated(network, scratch, settings)
+    spotter = _load_spotter(network, scratch)
+    thresholds = dict(zip(spotter.words, spotter.events.threshold, strict=True))
     miss_rates = [
-        scored_words.miss_rate(
-            _score_clips(engine, word, NOISY_SNR_DB, VALIDATION_CLIPS),
-            index,
-            keyword_data.names,
-            settings,
+        1 - count_hits(words, [thresholds[name]])[0] / len(words)
+        for name, words in zip(
+            spotter.words, _score_noisy_words(spotter, keyword_data), strict=True
         )
-        for index, word in enumerate(keyword_data.heldout_words)
     ]
-    waves = heldout_waves(keyword_data, VALIDATION_SECONDS)
-    hours = sum(map(len, waves)) / SAMPLE_RATE / 3600
-    scores = scored_words.score_waves(engine, waves)
-    alarms = len(scored_words.events(scores, keyword_data.names, settings))
+    recordings = score_clips(spotter, heldout_waves(keyword_data, VALIDATION_SECONDS))
+    hours = total_hours(recordings)
+    alarms = sum(len(each.events(thresholds)) for each in recordings)
     return {
         "miss_rate": round(float(np.mean(miss_rates)), 4),
         "false_alarms_per_hour": round(alarms / hours, 2) if hours else None,
@@ -106,11 +105,7 @@ def select_verifier(
         )
         return None
     miss_rates = [
-        _noisy_miss_rate(
-            load_uncalibrated(network, scratch, _default_settings(network), candidate),
-            keyword_data,
-            rate,
-        )
+        _noisy_miss_rate(_load_spotter(network, scratch, candidate), keyword_data, rate)
         for candidate in candidates
     ]
     best = int(np.argmin(miss_rates))
@@ -128,14 +123,10 @@ def _lowest_measurable_rate(hours: float) -> float | None:
     return min(rates, default=None)
 
 
-def _noisy_miss_rate(engine: Engine, keyword_data: KeywordData, rate: float) -> float:
+def _noisy_miss_rate(spotter: Spotter, keyword_data: KeywordData, rate: float) -> float:
     """Mean over the words at no more than `rate` false alarms per hour; 1 for a word with which
     every threshold has more."""
-    words = [
-        _score_clips(engine, word, NOISY_SNR_DB, VALIDATION_CLIPS)
-        for word in keyword_data.heldout_words
-    ]
-    table = _calibration_table(engine, keyword_data, words)
+    table = _calibrate(spotter, keyword_data, _score_noisy_words(spotter, keyword_data))
     miss_rates = {
         row["word"]: row.get("miss_rate", 0.0)
         for row in table["rows"]
@@ -149,65 +140,65 @@ def calibrate_network(
 ) -> dict:
     """The entries of a model's document that describe the network, its thresholds and its latency,
     measured on held-out recordings."""
-    engine = load_uncalibrated(network, scratch, _default_settings(network), verifier)
-    words = [_score_clips(engine, word) for word in keyword_data.heldout_words]
-    table = _calibration_table(engine, keyword_data, words)
+    spotter = _load_spotter(network, scratch, verifier)
+    words = [
+        list(score_words(spotter, index, word.dataset, word.endpoints))
+        for index, word in enumerate(keyword_data.heldout_words)
+    ]
+    table = _calibrate(spotter, keyword_data, words)
     fallback = DEFAULT_THRESHOLD_WITH_VERIFIER if verifier else DEFAULT_THRESHOLD
-    settings = set_default_thresholds(
-        engine.info.events, keyword_data.names, table, [fallback] * len(words)
-    )
+    settings = set_default_thresholds(spotter.events, spotter.words, table, [fallback] * len(words))
     document = {
         **describe_network(network, settings),
-        "latency_seconds": _median_latency_seconds(words, keyword_data.names, settings),
+        "latency_seconds": _median_latency_seconds(words, settings),
         "calibration": table,
     }
     if keyword_data.heldout_confusables:
-        document["confusables"] = _count_confusable_alarms(
-            engine, keyword_data.heldout_confusables, settings
-        )
+        thresholds = dict(zip(spotter.words, settings.threshold, strict=True))
+        confusables = score_clips(spotter, keyword_data.heldout_confusables)
+        document["confusables"] = {
+            "clips": len(confusables),
+            "alarms": sum(bool(each.events(thresholds)) for each in confusables),
+        }
     return document
 
 
-def _calibration_table(
-    engine: Engine, keyword_data: KeywordData, words: list[list[scored_words.Trial]]
+def _calibrate(
+    spotter: Spotter, keyword_data: KeywordData, words: Sequence[Sequence[ScoredWord]]
 ) -> dict:
-    """Thresholds, false alarms and misses by `words`, the scored clips of each word."""
-    negative_scores = scored_words.score_waves(engine, heldout_waves(keyword_data))
-    hours = keyword_data.heldout_hours
-    return calibrate(engine, words, negative_scores, hours, engine.info.events)
-
-
-def _count_confusable_alarms(
-    engine: Engine, confusables: ClipDataset, settings: EventSettings
-) -> dict:
-    """How many clips of phrases that sound like the words make the model fire."""
-    trials = _score_clips(engine, aligned_word("", confusables))
-    fires = [bool(scored_words.events(each.scores, engine.info.words, settings)) for each in trials]
-    return {"clips": len(fires), "alarms": sum(fires)}
+    """The calibration table by the scored clips of each word and the held-out negatives."""
+    recordings = score_clips(spotter, heldout_waves(keyword_data))
+    return calibrate(spotter.words, spotter.events, words, recordings)
 
 
 def _median_latency_seconds(
-    words: list[list[scored_words.Trial]], names: tuple[str, ...], settings: EventSettings
+    words: Sequence[Sequence[ScoredWord]], settings: EventSettings
 ) -> float | None:
     """Median time from the end of a held-out word to its event; None if all are missed."""
     delays = []
-    for index, trials in enumerate(words):
-        for trial in trials:
-            decision = scored_words.find_decision(trial, index, names, settings)
-            if decision:
-                _, decision_seconds = decision
-                delays.append(decision_seconds - trial.end)
+    for threshold, scored_words in zip(settings.threshold, words, strict=True):
+        for word in scored_words:
+            hit = word.match(threshold).hit
+            if hit:
+                delays.append(hit.decision_seconds - word.end)
     return round(float(np.median(delays)), 3) if delays else None
 
 
-def _score_clips(
-    engine: Engine, word: WordClips, snr_db: float | None = None, limit: int | None = None
-) -> list[scored_words.Trial]:
-    """Scores of the clips of a word, or of the first `limit`, in noise at this SNR or in none."""
-    count = len(word.dataset) if limit is None else min(len(word.dataset), limit)
-    waves = [word.dataset[i] for i in range(count)]
-    return scored_words.score_words(engine, waves, word.endpoints[:count], snr_db)
+def _score_noisy_words(spotter: Spotter, keyword_data: KeywordData) -> list[list[ScoredWord]]:
+    """The first held-out clips of each word, in noise."""
+    return [
+        list(
+            score_words(
+                spotter, index, word.dataset, word.endpoints[:VALIDATION_CLIPS], NOISY_SNR_DB
+            )
+        )
+        for index, word in enumerate(keyword_data.heldout_words)
+    ]
 
 
-def _default_settings(network: ScanningCNN) -> EventSettings:
-    return EventSettings((0.5,) * len(network.config.words))
+def _load_spotter(
+    network: ScanningCNN, scratch: Path, verifier: VerifierSpec | None = None
+) -> Spotter:
+    """The network with a threshold of 0.5 for each word."""
+    settings = EventSettings((0.5,) * len(network.config.words))
+    return Spotter(load_uncalibrated(network, scratch, settings, verifier), settings)

@@ -1,11 +1,17 @@
-"""What a model makes of streams and of long recordings, heard as `kws detect` hears them: blocks
-into a stream, silence at the end."""
+"""What a model detects in recordings, at any threshold.
+
+Each recording is scored on its own, as `kws detect` does it: the network starts from its initial
+state, which stands for silence, and silence follows the last sample.
+
+A threshold only chooses among the peaks of the score (`kws.runtime.postprocess`). Therefore each
+recording is processed once, at a low threshold. The events at a higher threshold are the candidates
+whose score reaches it.
+"""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice, takewhile
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -14,179 +20,281 @@ import numpy as np
 
 from kws.audio import recordings
 from kws.errors import AudioError
-from kws.runtime.postprocess import Detection, Scores
+from kws.runtime.postprocess import Detection, DetectionPostprocessor, EventSettings, Scores
 from kws.runtime.spotter import Spotter, concatenate_scores
 from kws.training.data.clips import Clip
-from kws.training.data.dataset import SILENCE_PEAK, SILENT_RECORDING, peak
-from kws.training.evaluate.matching import alarm_counts, best_score, match_events
-from kws.training.evaluate.scored_words import Trial, detect_with_times, events
-from kws.training.evaluate.test_streams import EvaluationStream, EvaluationStreams
+from kws.training.data.dataset import SILENCE_PEAK, SILENT_RECORDING, ClipDataset, peak
+from kws.training.evaluate.test_streams import (
+    EmbeddedWord,
+    EvaluationStream,
+    EvaluationStreams,
+    embed_word,
+)
 
-NEAR_FRACTION = 0.5  # of the threshold: what comes this near is kept to be listened to
-_PENDING_PER_WORKER = 4  # pieces of work per worker that may be under way
-_NEAR_SECONDS = 1.0
+# An event belongs to a word if its peak lies from this long before the word's end to this long
+# after it.
+EARLY_TOLERANCE_SECONDS = 0.35
+LATE_TOLERANCE_SECONDS = 0.75
+LOWEST_THRESHOLD = 0.04  # false alarms can be counted at this threshold and above
+NEAR_FRACTION = 0.5  # of a threshold: a score from here on is nearly a false alarm
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Progress = Callable[
-    [Iterable[Result], int], Iterable[Result]
-]  # shows how many of a number are done
+Waves = Sequence[np.ndarray] | ClipDataset  # samples [n] of clips, float32 at 16 kHz
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An event at every threshold up to `event.score`."""
+
+    event: Detection
+    decision_seconds: float  # when the event is known, in seconds from the start of the audio
+
+
+@dataclass(frozen=True)
+class Match:
+    """The events of a word that is spoken once, at one threshold."""
+
+    hit: Candidate | None  # the first event on the word
+    duplicates: tuple[Detection, ...]  # further events on the word
+    false_alarms: tuple[Detection, ...]  # events elsewhere
+
+
+@dataclass(frozen=True)
+class ScoredWord:
+    """A word that is spoken from `start` to `end`, in seconds of its audio.
+
+    `candidates`: events of the word at threshold 0. `other_events`: events of the model's other
+    words at the model's own thresholds.
+    """
+
+    start: float
+    end: float
+    candidates: tuple[Candidate, ...]
+    other_events: tuple[Detection, ...] = ()
+
+    @property
+    def best_score(self) -> float:
+        """The highest threshold at which the word is detected; 0 if there is none."""
+        return max((each.event.score for each in self.candidates if self._is_hit(each)), default=0)
+
+    def match(self, threshold: float) -> Match:
+        """The events of the word at a threshold."""
+        found = [each for each in self.candidates if each.event.score >= threshold]
+        hits = [each for each in found if self._is_hit(each)]
+        return Match(
+            hits[0] if hits else None,
+            tuple(each.event for each in hits[1:]),
+            tuple(each.event for each in found if each not in hits),
+        )
+
+    def _is_hit(self, candidate: Candidate) -> bool:
+        earliest, latest = self.end - EARLY_TOLERANCE_SECONDS, self.end + LATE_TOLERANCE_SECONDS
+        return earliest <= candidate.event.peak <= latest
+
+
+@dataclass(frozen=True)
+class ScoredRecording:
+    """A recording without the words: its events at LOWEST_THRESHOLD, or at NEAR_FRACTION of the
+    model's own thresholds where that is lower."""
+
+    seconds: float
+    candidates: tuple[Detection, ...]
+    path: Path | None = None
+
+    def events(self, thresholds: Mapping[str, float]) -> list[Detection]:
+        """The events at these thresholds, one per word."""
+        return [each for each in self.candidates if each.score >= thresholds[each.word]]
 
 
 @dataclass(frozen=True)
 class StreamResult:
-    """One stream of a word: what happens at the model's own threshold, and what would at others."""
+    """One test stream: its events at the model's own thresholds."""
 
     clip: Clip
     stream: EvaluationStream
-    event: Detection | None  # the hit
-    decision_seconds: float | None  # when it was known, in seconds of the stream
-    duplicates: int
-    alarms: tuple[Detection, ...]  # of this word outside its place, and of any other word
-    best_threshold: float  # the highest threshold at which the word is found
+    match: Match
+    other_events: tuple[Detection, ...]  # of the model's other words
+    best_score: float  # the highest threshold at which the word is detected
+
+    @property
+    def missed(self) -> bool:
+        return self.match.hit is None
+
+    @property
+    def false_alarms(self) -> tuple[Detection, ...]:
+        return self.other_events + self.match.false_alarms
 
 
-@dataclass(frozen=True)
-class RecordingResult:
-    """One recording without the words: `counts` [W, T] of events at each threshold, and those at
-    the model's own."""
+def score_word(spotter: Spotter, index: int, embedded: EmbeddedWord) -> ScoredWord:
+    """Scores one spoken word, which is word number `index` of the model."""
+    lowest = list(spotter.events.threshold)
+    lowest[index] = 0.0
+    settings = spotter.events.at(lowest)
+    stream = Spotter(spotter.engine, settings).stream()
+    events = stream.feed(embedded.audio)
+    scores = stream.scores
+    events += stream.finish()
+    decisions = _decision_times(
+        concatenate_scores([scores, stream.scores]), spotter.words, settings
+    )
+    word = spotter.words[index]
+    return ScoredWord(
+        embedded.start,
+        embedded.end,
+        tuple(
+            Candidate(event, seconds)
+            for event, seconds in zip(events, decisions, strict=True)
+            if event.word == word
+        ),
+        tuple(event for event in events if event.word != word),
+    )
 
-    path: Path
-    seconds: float
-    counts: np.ndarray
-    alarms: tuple[Detection, ...]
-    near_alarms: tuple[Detection, ...]  # what would be an event at a lower threshold
 
+def score_words(
+    spotter: Spotter,
+    index: int,
+    waves: Waves,
+    endpoints: np.ndarray,
+    snr_db: float | None = None,
+) -> Iterator[ScoredWord]:
+    """Scores clips of word number `index`, each between stretches of silence, or in pink noise at
+    `snr_db`.
 
-def run_spotter(spotter: Spotter, blocks: Iterable[np.ndarray]) -> tuple[Scores, list[Detection]]:
-    """All scores and events of some audio. Raises AudioError where the blocks do."""
-    stream, parts = spotter.stream(), []
-    detections = list(stream.detect_blocks(blocks, lambda stream, _: parts.append(stream.scores)))
-    return concatenate_scores([*parts, stream.scores]), detections
+    endpoints [n, 2]: where the word lies in each of the first n clips, in seconds.
+    """
+
+    def score(number: int) -> ScoredWord:
+        embedded = embed_word(waves[number], endpoints[number], snr_db, seed=number)
+        return score_word(spotter, index, embedded)
+
+    return map_in_parallel(score, range(len(endpoints)))
 
 
 def score_streams(
-    spotter: Spotter, word: int, streams: EvaluationStreams, progress: Progress
-) -> list[StreamResult]:
-    """Hears every stream of word number `word`."""
+    spotter: Spotter, index: int, streams: EvaluationStreams
+) -> Iterator[StreamResult]:
+    """Scores every test stream of word number `index`."""
 
-    def one(stream: EvaluationStream) -> StreamResult:
-        return _score_stream(spotter, word, streams, stream)
+    def score(stream: EvaluationStream) -> StreamResult:
+        word = score_word(
+            spotter, index, EmbeddedWord(streams.audio(stream), stream.start, stream.end)
+        )
+        return StreamResult(
+            streams.dataset.clips[stream.clip],
+            stream,
+            word.match(spotter.events.threshold[index]),
+            word.other_events,
+            word.best_score,
+        )
 
-    return list(progress(run_in_parallel(one, streams.all), len(streams.all)))
+    return map_in_parallel(score, streams.all)
+
+
+def score_clips(spotter: Spotter, waves: Waves) -> list[ScoredRecording]:
+    """Scores clips without the words, in their order."""
+
+    def score(number: int) -> ScoredRecording:
+        return _score_blocks(spotter, [waves[number]])
+
+    return list(map_in_parallel(score, range(len(waves))))
 
 
 def score_recordings(
-    spotter: Spotter,
-    clips: Sequence[Clip],
-    thresholds: Sequence[float],
-    warn: Callable[[str], None],
-    progress: Progress,
-) -> list[RecordingResult]:
-    """Hears recordings in which no word is said. Those that cannot be read to the end are named
-    with `warn` and left out."""
+    spotter: Spotter, clips: Sequence[Clip]
+) -> Iterator[ScoredRecording | AudioError]:
+    """Scores recordings without the words, in their order: an AudioError in place of one that
+    cannot be read to its end."""
+    stop = Event()
 
-    stop_event = Event()
-
-    def one(clip: Clip) -> RecordingResult | str:
+    def score(clip: Clip) -> ScoredRecording | AudioError:
         try:
-            return score_recording(spotter, clip.path, thresholds, stop_event)
+            return score_recording(spotter, clip.path, stop)
         except AudioError as error:
-            return f"left out: {error}"
+            return error
 
-    results = list(progress(run_in_parallel(one, clips, stop_event), len(clips)))
-    for result in results:
-        if isinstance(result, str):
-            warn(result)
-    return [result for result in results if isinstance(result, RecordingResult)]
+    return map_in_parallel(score, clips, stop)
 
 
-def score_recording(
-    spotter: Spotter, path: Path, thresholds: Sequence[float], stop_event: Event | None = None
-) -> RecordingResult:
-    """Hears one recording without the words. Raises AudioError, also where there is no sound in it:
-    a muted microphone proves nothing."""
-    lengths: list[int] = []
+def score_recording(spotter: Spotter, path: Path, stop: Event | None = None) -> ScoredRecording:
+    """Scores a recording without the words, until `stop` is set.
+
+    Raises AudioError for a damaged recording, and for one without any sound: a muted microphone
+    proves nothing.
+    """
     loudest = 0.0
 
-    def counted(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[np.ndarray]:
         nonlocal loudest
-        for block in blocks:
-            lengths.append(len(block))
+        for block in recordings.blocks(path):
+            if stop and stop.is_set():
+                return
             loudest = max(loudest, peak(block))
             yield block
 
-    scores, alarms = run_spotter(spotter, counted(_stop_on(stop_event, recordings.blocks(path))))
+    scored = _score_blocks(spotter, blocks(), path)
     if loudest <= SILENCE_PEAK:
         raise AudioError(f"{path}: {SILENT_RECORDING}")
-    words = range(len(spotter.words))
-    counts = np.stack([alarm_counts(scores, word, thresholds, spotter.events) for word in words])
-    return RecordingResult(
-        path,
-        sum(lengths) / recordings.SAMPLE_RATE,
-        counts,
-        tuple(alarms),
-        _find_near_alarms(spotter, scores, alarms),
-    )
+    return scored
 
 
-def run_in_parallel(
-    work: Callable[[Item], Result], items: Iterable[Item], stop_event: Event | None = None
+def count_alarms(
+    scored_recordings: Iterable[ScoredRecording], word: str, thresholds: Sequence[float]
+) -> np.ndarray:
+    """Number of events of a word in recordings without it, at each threshold [T]."""
+    scores = [
+        event.score for each in scored_recordings for event in each.candidates if event.word == word
+    ]
+    return (np.array(scores) >= np.array(thresholds)[:, None]).sum(axis=1)
+
+
+def count_hits(scored_words: Iterable[ScoredWord], thresholds: Sequence[float]) -> np.ndarray:
+    """Number of words that are detected, at each threshold [T]."""
+    scores = [each.best_score for each in scored_words]
+    return (np.array(scores) >= np.array(thresholds)[:, None]).sum(axis=1)
+
+
+def total_hours(scored_recordings: Iterable[ScoredRecording]) -> float:
+    return sum(each.seconds for each in scored_recordings) / 3600
+
+
+def map_in_parallel(
+    work: Callable[[Item], Result], items: Iterable[Item], stop: Event | None = None
 ) -> Iterator[Result]:
-    """Results in the order of `items`, on all cores. When the reader stops, at most the pieces
-    under way are finished; long ones may look at `stop_event`."""
-    workers = os.cpu_count() or 1
-    pool = ThreadPoolExecutor(workers)
-    try:
-        items = iter(items)
-        pending = [pool.submit(work, item) for item in islice(items, _PENDING_PER_WORKER * workers)]
-        while pending:
-            yield pending.pop(0).result()
-            pending += [pool.submit(work, item) for item in islice(items, 1)]
-    finally:
-        if stop_event:
-            stop_event.set()
-        pool.shutdown(cancel_futures=True)
+    """Results in the order of `items`, computed on all cores.
+
+    When the caller stops early, pending items are dropped, and `stop` is set for those in progress.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            yield from pool.map(work, items)
+        finally:
+            if stop:
+                stop.set()
 
 
-def _stop_on(stop_event: Event | None, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The blocks until someone has stopped, as with Ctrl-C: of a long recording nobody waits for
-    the rest."""
-    return takewhile(lambda _: not (stop_event and stop_event.is_set()), blocks)
+def _score_blocks(
+    spotter: Spotter, blocks: Iterable[np.ndarray], path: Path | None = None
+) -> ScoredRecording:
+    lowest = [min(LOWEST_THRESHOLD, NEAR_FRACTION * each) for each in spotter.events.threshold]
+    stream = Spotter(spotter.engine, spotter.events.at(lowest)).stream()
+    candidates = [event for block in blocks for event in stream.feed(block)]
+    candidates += stream.finish()
+    return ScoredRecording(stream.seconds, tuple(candidates), path)
 
 
-def _score_stream(
-    spotter: Spotter, word: int, streams: EvaluationStreams, stream: EvaluationStream
-) -> StreamResult:
-    scores, detections = run_spotter(spotter, [streams.audio(stream)])
-    settings, name = spotter.events, spotter.words[word]
-    own = [event for event in detections if event.word == name]
-    timed_events = detect_with_times(scores, spotter.words, settings)
-    decision_times = [seconds for event, seconds in timed_events if event.word == name]
-    trial = Trial(scores, stream.start, stream.end)
-    match_result = match_events(own, stream.end)
-    return StreamResult(
-        streams.dataset.clips[stream.clip],
-        stream,
-        None if match_result.hit is None else own[match_result.hit],
-        None if match_result.hit is None else decision_times[match_result.hit],
-        len(match_result.duplicates),
-        tuple(event for event in detections if event.word != name)
-        + tuple(own[i] for i in match_result.false_alarms),
-        best_score(trial, word, settings, audio_seconds=streams.seconds),
-    )
+def _decision_times(scores: Scores, words: tuple[str, ...], settings: EventSettings) -> list[float]:
+    """When each event is known, in seconds from the start of the audio, in the order of events."""
+    postprocessor = DetectionPostprocessor(words, settings)
+    return [
+        float(time)
+        for number, time in enumerate(scores.times)
+        for _ in postprocessor.feed(_frame(scores, number))
+    ]
 
 
-def _find_near_alarms(
-    spotter: Spotter, scores: Scores, alarms: Sequence[Detection]
-) -> tuple[Detection, ...]:
-    """Events at half the thresholds which are none at the whole."""
-    low = spotter.events.at([threshold * NEAR_FRACTION for threshold in spotter.events.threshold])
-    return tuple(
-        event
-        for event in events(scores, spotter.words, low)
-        if not any(
-            alarm.word == event.word and abs(alarm.peak - event.peak) < _NEAR_SECONDS
-            for alarm in alarms
-        )
+def _frame(scores: Scores, number: int) -> Scores:
+    part = slice(number, number + 1)
+    return Scores(
+        scores.times[part], scores.pooled[part], scores.frames[part], scores.boundaries[part]
     )

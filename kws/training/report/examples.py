@@ -12,10 +12,14 @@ import soundfile
 
 from kws.audio import recordings
 from kws.audio.recordings import SAMPLE_RATE
-from kws.runtime.postprocess import Detection
 from kws.terminal.plot import log_mel, without_font_cache
-from kws.training.evaluate.metrics import EvaluationData, find_worst_alarms, find_worst_misses
-from kws.training.evaluate.scoring import RecordingResult, StreamResult
+from kws.training.evaluate.metrics import (
+    EvaluationData,
+    FalseAlarm,
+    find_worst_alarms,
+    find_worst_misses,
+)
+from kws.training.evaluate.scoring import StreamResult
 from kws.training.evaluate.test_streams import EvaluationStreams
 from kws.training.report.text import format_snr
 
@@ -82,7 +86,7 @@ class Errors:
 
 
 def collect_error_examples(
-    evaluation_data: EvaluationData, streams: Sequence[EvaluationStreams | None]
+    evaluation_data: EvaluationData, streams: Sequence[EvaluationStreams]
 ) -> list[Errors]:
     """The worst misses and false alarms of each word; streams: of each word those that `evaluation_data`
     was heard in."""
@@ -96,7 +100,7 @@ def collect_error_examples(
                 for each in find_worst_misses(evaluation_data.stream_results[index])[:most]
             ],
             [
-                cutter.alarm(index, *each)
+                cutter.alarm(index, each)
                 for each in _limit_per_recording(
                     find_worst_alarms(evaluation_data, evaluation_data.spotter.words[index])
                 )
@@ -106,24 +110,21 @@ def collect_error_examples(
     ]
 
 
-def _limit_per_recording(
-    alarms: Sequence[tuple[RecordingResult | StreamResult, Detection, bool]],
-) -> list[tuple[RecordingResult | StreamResult, Detection, bool]]:
+def _limit_per_recording(alarms: Sequence[FalseAlarm]) -> list[FalseAlarm]:
     """Alarms, but not of one recording again and again: of each the worst few."""
-    seen: Counter[Path] = Counter()
-    chosen_alarms = []
-    for source, event, fired in alarms:
-        path = source.clip.path if isinstance(source, StreamResult) else source.path
-        seen[path] += 1
-        if seen[path] <= _MAX_PER_RECORDING:
-            chosen_alarms.append((source, event, fired))
-    return chosen_alarms
+    counts: Counter[Path | None] = Counter()
+    chosen = []
+    for alarm in alarms:
+        counts[alarm.path] += 1
+        if counts[alarm.path] <= _MAX_PER_RECORDING:
+            chosen.append(alarm)
+    return chosen
 
 
 @dataclass(frozen=True)
 class _ExampleCutter:
     evaluation_data: EvaluationData
-    streams: Sequence[EvaluationStreams | None]
+    streams: Sequence[EvaluationStreams]
 
     def miss(self, word: int, missed: StreamResult) -> ErrorExample:
         stream = missed.stream
@@ -132,15 +133,16 @@ class _ExampleCutter:
             word,
             self._audio(missed),
             place,
-            f"{format_snr(stream.snr_db)}: score {missed.best_threshold:.3f}",
+            f"{format_snr(stream.snr_db)}: score {missed.best_score:.3f}",
             str(missed.clip.path),
             word=place,
         )
 
-    def alarm(
-        self, word: int, source: RecordingResult | StreamResult, event: Detection, fired: bool
-    ) -> ErrorExample:
-        title = f"score {event.score:.3f}" if fired else f"no alarm yet: score {event.score:.3f}"
+    def alarm(self, word: int, alarm: FalseAlarm) -> ErrorExample:
+        source, event = alarm.source, alarm.event
+        title = (
+            f"score {event.score:.3f}" if alarm.fired else f"no alarm yet: score {event.score:.3f}"
+        )
         place = (event.start, event.end)
         if isinstance(source, StreamResult):
             stream = source.stream
@@ -154,6 +156,7 @@ class _ExampleCutter:
                 event=place,
                 word=(stream.start, stream.end),
             )
+        assert source.path is not None
         offset = max(0.0, event.start - _BEFORE_SECONDS - _LEAD_SECONDS)
         samples = recordings.read_excerpt(source.path, offset, event.end + _AFTER_SECONDS)
         place = (event.start - offset, event.end - offset)
@@ -167,9 +170,7 @@ class _ExampleCutter:
             for i, each in enumerate(self.evaluation_data.stream_results)
             if any(stream_results is one for one in each)
         )
-        streams = self.streams[word]
-        assert streams is not None  # a word that was heard has some
-        return streams.audio(stream_results.stream)
+        return self.streams[word].audio(stream_results.stream)
 
     def _cut_example(
         self,

@@ -9,9 +9,9 @@ from kws.training.report.det_plot import draw_det_curve
 from kws.training.report.examples import ErrorExample, Errors, Span
 from kws.training.report.style import SCRIPT, STYLE
 from kws.training.report.text import (
-    alarms,
     describe_basis,
     describe_details,
+    format_alarm_rate,
     format_duration,
     format_miss_rate,
     format_operating_point,
@@ -93,7 +93,7 @@ def _tiles(word: dict) -> Iterator[str]:
             if row["snr_db"] is None
             else f"missed, in noise at {format_snr(row['snr_db'])}",
         )
-    yield _tile(alarms(own), "false alarms per hour")
+    yield _tile(format_alarm_rate(own), "false alarms per hour")
     latency = word["latency_seconds"]
     if latency:
         yield _tile(f"{latency['median']:.2f} s", "from the end of the word to the decision")
@@ -133,7 +133,7 @@ def _points(word: dict) -> Iterator[str]:
                 [
                     format_operating_point(point),
                     f"{point['threshold']:.4f}",
-                    alarms(point),
+                    format_alarm_rate(point),
                     format_miss_rate(point),
                     *map(format_miss_rate, point["by_snr"]),
                 ]

@@ -59,7 +59,7 @@ def format_miss_rate(row: dict) -> str:
     return f"{row['miss_rate']:.1%} ({low * 100:.1f}{_DASH}{high * 100:.1f})".replace("%", " %")
 
 
-def alarms(row: dict) -> str:
+def format_alarm_rate(row: dict) -> str:
     """False alarms per hour with their interval; of none at all only an upper limit is told."""
     if row["false_alarms_per_hour"] is None:
         return "unknown"
@@ -151,7 +151,7 @@ def _format_points(points: Sequence[dict]) -> Iterator[str]:
         (
             format_operating_point(p),
             f"{p['threshold']:.4f}",
-            alarms(p),
+            format_alarm_rate(p),
             format_miss_rate(p),
             *(format_miss_rate(row) for row in p["by_snr"]),
         )

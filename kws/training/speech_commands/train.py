@@ -4,7 +4,6 @@ clips to a model file."""
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,15 +20,16 @@ from kws.errors import DataError
 from kws.runtime.engine import Engine
 from kws.runtime.model_file import ModelInfo
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
+from kws.runtime.spotter import Spotter
 from kws.training import distributed
 from kws.training.augment.rooms import simulate_room_responses
 from kws.training.data.dataset import ClipDataset, concatenate_datasets, digest
-from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import (
     calibrate,
     highest_threshold_with_recall,
     set_default_thresholds,
 )
+from kws.training.evaluate.scoring import ScoredWord, score_clips, score_words
 from kws.training.fit.model_card import describe_network, describe_training, load_uncalibrated
 from kws.training.fit.progress import TrainingProgress
 from kws.training.fit.state import TrainState
@@ -379,31 +379,22 @@ def _calibrate(
     """What its words must score to be reported in streams, and the table (`kws.training.evaluate.calibration`)
     that says what this costs."""
     names, settings = engine.info.words, engine.info.events
-    trials_by_word = [
-        _word_trials(engine, validation, word) if word in settings.targets else []
+    spotter = Spotter(engine, settings)
+    scored_words = [
+        _score_words(spotter, validation, word) if word in settings.targets else []
         for word in range(len(names))
     ]
     others = [dataset.select(lambda clip: clip.label not in names) for dataset in heldout]
-    initial_state = scored_words.score_waves(engine, chain.from_iterable(others))
-    table = calibrate(
-        engine,
-        trials_by_word,
-        initial_state,
-        sum(dataset.seconds for dataset in others) / 3600,
-        settings,
-    )
-    found = [
-        highest_threshold_with_recall(TARGET_RECALL, each, word, settings)
-        for word, each in enumerate(trials_by_word)
-    ]
-    return set_default_thresholds(settings, names, table, found), table
+    recordings = [each for dataset in others for each in score_clips(spotter, dataset)]
+    table = calibrate(names, settings, scored_words, recordings)
+    fallback = [highest_threshold_with_recall(TARGET_RECALL, each) for each in scored_words]
+    return set_default_thresholds(settings, names, table, fallback), table
 
 
-def _word_trials(engine: Engine, part: LabeledClips, word: int) -> list[scored_words.Trial]:
+def _score_words(spotter: Spotter, part: LabeledClips, word: int) -> list[ScoredWord]:
     waves = list(to_float32(part.samples[part.labels == word][:CALIBRATION_CLIPS]))
-    return scored_words.score_words(
-        engine, waves, np.array([find_endpoints(wave) for wave in waves]).reshape(-1, 2)
-    )
+    endpoints = np.array([find_endpoints(wave) for wave in waves]).reshape(-1, 2)
+    return list(score_words(spotter, word, waves, endpoints))
 
 
 def _pick_classes(scores: np.ndarray, phones: np.ndarray, words: Lexicon | None) -> np.ndarray:

@@ -1,112 +1,92 @@
-"""The table of thresholds: what each row promises, how sure it is, and what is not promised."""
+"""The calibration table: what each row promises, its intervals, and which rows there are not."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_matching import MACHINE, make_scores
+from tracks import MACHINE, bursts, detect, make_track
 
 from kws.runtime.model_file import ModelInfo
-from kws.runtime.postprocess import Scores
+from kws.runtime.postprocess import Detection
 from kws.terminal.describe import describe
-from kws.training.evaluate import scored_words
 from kws.training.evaluate.calibration import (
     THRESHOLDS,
-    build_table,
+    calibrate,
     default_threshold,
     highest_threshold_with_recall,
     is_rate_measurable,
     lowest_threshold_within,
 )
 from kws.training.evaluate.intervals import poisson, wilson
-from kws.training.evaluate.matching import alarm_counts
+from kws.training.evaluate.scoring import (
+    LOWEST_THRESHOLD,
+    Candidate,
+    ScoredRecording,
+    ScoredWord,
+)
+
+HOURS = 4.0
+NEGATIVES = make_track(bursts(40_000, 150, 7))
+RECORDING = ScoredRecording(HOURS * 3600, tuple(detect(NEGATIVES, LOWEST_THRESHOLD)))
 
 
-def bursts(frames: int, count: int, seed: int) -> np.ndarray:
-    """A score near nothing, with peaks of all heights now and then."""
-    rng = np.random.default_rng(seed)
-    pooled = np.full(frames, 0.01)
-    for at in rng.integers(0, frames - 20, count):
-        pooled[at : at + 20] = np.maximum(
-            pooled[at : at + 20], rng.uniform(0.1, 1.0) * np.hanning(20)
-        )
-    return pooled
+def make_word(track_seed: int) -> ScoredWord:
+    events = detect(make_track(bursts(300, 3, track_seed)), 0.0)
+    return ScoredWord(3.0, 3.6, tuple(Candidate(event, event.peak + 0.12) for event in events))
 
 
-SILENCE = make_scores(bursts(40_000, 150, 7))
+def make_words(*scores: float) -> list[ScoredWord]:
+    events = [Detection("word", 3.0, 3.4, 3.4, score) for score in scores]
+    return [ScoredWord(3.0, 3.4, (Candidate(event, 3.52),)) for event in events]
 
 
-def calibrated(words: tuple[str, ...], spoken: list, silence: Scores, hours: float) -> dict:
-    machine = replace(MACHINE, threshold=(0.5,) * len(words))
-    return build_table(
-        words,
-        [alarm_counts(silence, i, THRESHOLDS, machine) for i in range(len(words))],
-        hours,
-        spoken,
-        machine,
-    )
-
-
-def make_trials(count: int) -> list[scored_words.Trial]:
-    return [
-        scored_words.Trial(make_scores(bursts(300, 3, 100 + seed)), 3.0, 3.6)
-        for seed in range(count)
-    ]
+WORDS = [make_word(100 + seed) for seed in range(30)]
 
 
 @pytest.fixture(scope="module")
-def made() -> dict:
-    return calibrated(("word",), [make_trials(30)], SILENCE, 4.0)
+def table() -> dict:
+    return calibrate(("word",), MACHINE, [WORDS], [RECORDING])
 
 
-def test_rows_keep_their_promise_by_the_event_machine(made):
-    assert [row["false_alarms_per_hour"] for row in made["rows"]] == [0.5, 1.0, 2.0, 5.0, 10.0]
-    for row in made["rows"]:
-        at = MACHINE.at([row["threshold"]])
-        assert (
-            row["false_alarms"]
-            == len(scored_words.events(SILENCE, ("word",), at))
-            <= row["false_alarms_per_hour"] * 4
-        )
-        assert row["miss_rate"] == pytest.approx(
-            scored_words.miss_rate(make_trials(30), 0, ("word",), at), abs=1e-4
-        )
-        lower = [t for t in THRESHOLDS if t < row["threshold"]]
-        assert (
-            len(scored_words.events(SILENCE, ("word",), MACHINE.at([lower[-1]])))
-            > row["false_alarms_per_hour"] * 4
-        )
+def test_rows_hold_what_they_promise_by_the_post_processor(table):
+    assert [row["false_alarms_per_hour"] for row in table["rows"]] == [0.5, 1.0, 2.0, 5.0, 10.0]
+    for row in table["rows"]:
+        allowed = row["false_alarms_per_hour"] * HOURS
+        assert row["false_alarms"] == len(detect(NEGATIVES, row["threshold"])) <= allowed
+        lower = [threshold for threshold in THRESHOLDS if threshold < row["threshold"]]
+        assert len(detect(NEGATIVES, lower[-1])) > allowed
+        missed = [word.match(row["threshold"]).hit is None for word in WORDS]
+        assert row["miss_rate"] == pytest.approx(np.mean(missed), abs=1e-4)
 
 
-def test_rows_say_how_sure_they_are(made):
-    assert (made["hours"], made["clips"], made["confidence"]) == (4.0, [30], 0.95)
-    for row in made["rows"]:
+def test_rows_have_intervals(table):
+    assert (table["hours"], table["clips"], table["confidence"]) == (HOURS, [30], 0.95)
+    for row in table["rows"]:
         assert row["false_alarms_interval"] == pytest.approx(
-            poisson(row["false_alarms"], 4.0), abs=1e-4
+            poisson(row["false_alarms"], HOURS), abs=1e-4
         )
-        assert row["miss_interval"] == pytest.approx(
-            wilson(round(row["miss_rate"] * 30), 30), abs=1e-4
-        )
+        missed = round(row["miss_rate"] * 30)
+        assert row["miss_interval"] == pytest.approx(wilson(missed, 30), abs=1e-4)
 
 
-def test_without_clips_of_the_word_nothing_is_said_of_misses():
-    made = calibrated(("word",), [[]], SILENCE, 4.0)
-    assert made["rows"]
-    assert all("miss_rate" not in row and "miss_interval" not in row for row in made["rows"])
+def test_without_clips_of_the_word_the_misses_are_unknown():
+    table = calibrate(("word",), MACHINE, [[]], [RECORDING])
+    assert table["rows"]
+    assert all("miss_rate" not in row and "miss_interval" not in row for row in table["rows"])
 
 
-def test_what_the_hours_cannot_show_has_no_row():
-    made = calibrated(("word",), [[]], make_scores(np.zeros(100)), 0.25)
-    assert [row["false_alarms_per_hour"] for row in made["rows"]] == [5.0, 10.0]
-    # None heard: < 3 / H.
-    assert made["rows"][0]["false_alarms_interval"] == pytest.approx([0, 3 / 0.25], abs=0.02)
-    assert calibrated(("word",), [[]], make_scores(np.zeros(0)), 0.0)["rows"] == []
+def test_a_rate_that_the_hours_cannot_show_has_no_row():
+    table = calibrate(("word",), MACHINE, [[]], [ScoredRecording(900.0, ())])
+    assert [row["false_alarms_per_hour"] for row in table["rows"]] == [5.0, 10.0]
+    # No alarm in H hours: fewer than 3 / H per hour.
+    assert table["rows"][0]["false_alarms_interval"] == pytest.approx([0, 3 / 0.25], abs=0.02)
+    assert calibrate(("word",), MACHINE, [[]], [])["rows"] == []
 
 
 @pytest.mark.parametrize(
     ("counts", "most", "expected"),
     [([9, 5, 2, 0], 2, 2), ([9, 5, 2, 0], 100, 0), ([9, 5, 2, 1], 0, None), ([0, 0, 0, 0], 0, 0)],
-    ids=["first within", "all within", "none within", "silent"],
+    ids=["first within", "all within", "none within", "no alarms"],
 )
 def test_lowest_threshold_within_the_rate(counts, most, expected):
     assert lowest_threshold_within(np.array(counts), most) == expected
@@ -127,56 +107,54 @@ def test_default_threshold():
     ]
     assert default_threshold({"rows": rows}, "a", 0.9) == 0.8
     assert default_threshold({"rows": [{**row, "threshold": 0.3} for row in rows]}, "a", 0.9) == 0.5
-    assert default_threshold({"rows": rows[2:]}, "a", 0.9) == 0.9  # too little was heard,
-    # But enough to know that at 0.5 it fires more than twice an hour.
+    # Too few hours for one alarm per hour, but enough to know that 0.5 is too low.
+    assert default_threshold({"rows": rows[2:]}, "a", 0.9) == 0.9
     assert default_threshold({"rows": rows[2:]}, "a", 0.5) == 0.6
     assert default_threshold({"rows": rows}, "b", 0.7) == 0.7
 
 
 @pytest.mark.parametrize(
-    ("heights", "share", "expected"),
+    ("scores", "expected"),
     [
-        ([0.95] * 10, 0.9, 0.93991),
-        ([0.95] * 9 + [0.2], 0.9, 0.93991),
-        ([0.95] * 8 + [0.7, 0.2], 0.9, 0.67918),
-        ([0.95] * 5 + [0.2] * 5, 0.9, 0.5),
-        ([], 0.9, 0.5),
+        ([0.95] * 10, 0.93991),
+        ([0.95] * 9 + [0.2], 0.93991),
+        ([0.95] * 8 + [0.7, 0.2], 0.67918),
+        ([0.95] * 5 + [0.2] * 5, 0.5),
+        ([], 0.5),
     ],
-    ids=["all", "but one", "nine by a lower one", "never below one half", "no clips"],
+    ids=["all", "all but one", "nine at a lower threshold", "at least one half", "no clips"],
 )
-def test_highest_threshold_that_finds_so_many(heights, share, expected):
-    made = [
-        scored_words.Trial(make_scores(np.where(np.arange(300) // 20 == 8, height, 0.01)), 3.0, 3.4)
-        for height in heights
-    ]
-    assert highest_threshold_with_recall(share, made, 0, MACHINE) == expected
+def test_highest_threshold_with_recall(scores, expected):
+    assert highest_threshold_with_recall(0.9, make_words(*scores)) == expected
 
 
 @pytest.mark.parametrize("with_intervals", [True, False], ids=["new table", "old table"])
-def test_tables_are_read_and_shown(made, tmp_path, with_intervals):
+def test_tables_are_read_and_shown(table, tmp_path, with_intervals):
     path = tmp_path / "model.onnx"
     path.touch()
     rows = (
-        made["rows"]
+        table["rows"]
         if with_intervals
-        else [{k: v for k, v in row.items() if not k.endswith("interval")} for row in made["rows"]]
+        else [{k: v for k, v in row.items() if not k.endswith("interval")} for row in table["rows"]]
     )
     info = ModelInfo(
         path,
-        {"words": ["word"], "events": {"threshold": [0.5]}, "calibration": {**made, "rows": rows}},
+        {"words": ["word"], "events": {"threshold": [0.5]}, "calibration": {**table, "rows": rows}},
     )
-    assert info.thresholds_for(1.0) == (made["rows"][1]["threshold"],)
+    assert info.thresholds_for(1.0) == (table["rows"][1]["threshold"],)
     text = describe(info)
     assert "miss rate" in text
     assert ("miss interval" in text and " – " in text) == with_intervals
 
 
 def test_words_have_their_own_rows():
-    both = replace(
-        SILENCE,
-        pooled=np.hstack([SILENCE.pooled, 0 * SILENCE.pooled]),
-        boundaries=SILENCE.boundaries.repeat(2, axis=1),
-    )
-    made = calibrated(("loud", "quiet"), [[], []], both, 4.0)
-    assert {row["threshold"] for row in made["rows"] if row["word"] == "quiet"} == {THRESHOLDS[0]}
-    assert min(row["threshold"] for row in made["rows"] if row["word"] == "loud") > THRESHOLDS[0]
+    events = [replace(event, word="loud") for event in RECORDING.candidates]
+    recording = ScoredRecording(HOURS * 3600, tuple(events))
+    settings = replace(MACHINE, threshold=(0.5, 0.5))
+    table = calibrate(("loud", "quiet"), settings, [[], []], [recording])
+    thresholds = {
+        word: {row["threshold"] for row in table["rows"] if row["word"] == word}
+        for word in ("loud", "quiet")
+    }
+    assert thresholds["quiet"] == {THRESHOLDS[0]}
+    assert min(thresholds["loud"]) > THRESHOLDS[0]
