@@ -11,8 +11,9 @@ from kws.audio.endpoints import find_endpoints
 from kws.audio.folders import append_suffix, normalize_name
 from kws.cli.evaluate_run import find_negative_clips, load_word_clips, score_negatives
 from kws.errors import DataError
+from kws.files import check_writable
 from kws.runtime.spotter import Spotter
-from kws.terminal.printers import check_writable, write_line
+from kws.terminal.printers import write_line
 from kws.terminal.progress import progress_bar
 from kws.terminal.stdio import escape_control_chars
 from kws.training.data.dataset import MAX_WORD_SECONDS, ClipDataset

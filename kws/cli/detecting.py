@@ -25,10 +25,11 @@ from kws.audio.recordings import (
     read_excerpt,
 )
 from kws.errors import AudioError, KwsError, MissingExtraError, install_hint
+from kws.files import check_writable
 from kws.runtime.postprocess import Detection
 from kws.runtime.spotter import Spotter, Stream
 from kws.terminal.interrupts import Interrupts
-from kws.terminal.printers import ClipFolder, EventWriter, check_writable
+from kws.terminal.printers import ClipFolder, EventWriter
 from kws.terminal.progress import Progress, above_bars
 from kws.terminal.stdio import DISK_FULL_ERRNOS, to_printable
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from kws.audio.folders import normalize_name
 from kws.errors import AudioError, DataError
+from kws.files import check_writable, write_atomically
 from kws.runtime.spotter import Spotter
-from kws.terminal.printers import check_writable, write_atomically, write_line
+from kws.terminal.printers import write_line
 from kws.terminal.progress import progress_bar
 from kws.training.data.clips import Clip, describe_speakers, exclude_words, find_clips
 from kws.training.data.dataset import (

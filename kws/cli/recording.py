@@ -18,7 +18,7 @@ from kws.audio.folders import normalize_name
 from kws.audio.formats import to_int16
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import AudioError, KwsError
-from kws.terminal.printers import check_writable, write_atomically
+from kws.files import check_writable, write_atomically
 from kws.terminal.stdio import escape_control_chars
 
 MARGIN_SECONDS = 0.15  # kept before and after the word

@@ -9,7 +9,7 @@ import soxr
 
 from kws.audio.formats import to_float32, to_int16
 from kws.audio.recordings import SAMPLE_RATE
-from kws.terminal.printers import write_atomically
+from kws.files import write_atomically
 
 MARGIN_SECONDS = 0.06  # kept before and after the sound
 PEAK_LEVEL = 0.7

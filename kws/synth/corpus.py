@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from kws.files import check_writable
 from kws.synth import phonemes, phrase
 from kws.synth.confusables import CONTAINING, KINDS, explain_unknown_words, find_confusables
 from kws.synth.engines import registry
@@ -16,7 +17,6 @@ from kws.synth.engines.base import SynthError
 from kws.synth.engines.registry import EngineSelection
 from kws.synth.plan import PlannedClip, plan_clips
 from kws.synth.render import MANIFEST_NAME, SynthesisResult, speak
-from kws.terminal.printers import check_writable
 from kws.terminal.stdio import escape_control_chars
 
 Warn = Callable[[str], None]

@@ -18,10 +18,10 @@ import numpy as np
 
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import KwsError
+from kws.files import write_atomically
 from kws.synth.audio import postprocess, write
 from kws.synth.engines.base import SpeechEngine, SynthError
 from kws.synth.plan import PlannedClip, make_batches
-from kws.terminal.printers import write_atomically
 
 MANIFEST_NAME = "clips.csv"
 MIN_CLIP_SECONDS = 0.1

@@ -13,8 +13,8 @@ import numpy as np
 
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import MissingExtraError, install_hint
+from kws.files import write_atomically
 from kws.runtime.postprocess import Detection, Scores
-from kws.terminal.printers import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,10 +19,11 @@ from factories import make_document, make_model, make_network
 from kws.audio.addresses import is_url, reject_url
 from kws.cli.main import main
 from kws.errors import KwsError
+from kws.files import check_writable, write_atomically
 from kws.runtime.model_file import find_model, read_model
 from kws.runtime.postprocess import Detection
 from kws.terminal.describe import describe
-from kws.terminal.printers import EventWriter, check_writable, write_atomically
+from kws.terminal.printers import EventWriter
 from kws.terminal.stdio import escape_control_chars
 from kws.training.model.export import export
 from kws.training.report.text import summary

@@ -16,16 +16,10 @@ import soundfile
 
 from kws.audio.recordings import DEFAULT_SELECTION
 from kws.errors import KwsError, MissingExtraError
+from kws.files import check_writable, write_atomically
 from kws.runtime.postprocess import Detection, Scores
 from kws.terminal.plot import plot
-from kws.terminal.printers import (
-    FIELDS,
-    FORMATS,
-    ClipFolder,
-    EventWriter,
-    check_writable,
-    write_atomically,
-)
+from kws.terminal.printers import FIELDS, FORMATS, ClipFolder, EventWriter
 
 FILES = ["a.wav", "folder/a longer name.flac"]
 EVENTS = [
@@ -204,8 +198,8 @@ def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
 
 def test_standard_output_can_be_named(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from kws.terminal.printers import *; p = Path('/dev/stdout'); "
-        "check_place(p); replace_file(p, b'page')"
+        "from pathlib import Path; from kws.files import *; p = Path('/dev/stdout'); "
+        "check_writable(p); write_atomically(p, b'page')"
     )
     write = [sys.executable, "-c", code]
     assert subprocess.run(write, stdout=subprocess.PIPE, check=True).stdout == b"page"

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from kws.files import write_atomically
 from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, SynthError, draw_log_uniform
 from kws.synth.phonemes import to_kokoro
-from kws.terminal.printers import write_atomically
 
 PACKAGES = (
     "hibari",

@@ -14,11 +14,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kws.errors import DataError
+from kws.files import check_writable
 from kws.runtime.spotter import Spotter
 from kws.synth.confusables import pronunciations
 from kws.synth.engines.base import SynthError
 from kws.terminal.interrupts import Interrupts
-from kws.terminal.printers import check_writable
 from kws.training import distributed
 from kws.training.data.clips import exclude_words
 from kws.training.data.keyword_data import DataFolders, KeywordData, check, load_keyword_data

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from kws.errors import DataError
+from kws.files import write_atomically
 from kws.synth import phonemes, phrase
 from kws.synth.confusables import explain_unknown_words, pronunciations
 from kws.synth.corpus import format_confusables, progress, read_phrase_list
@@ -27,7 +28,6 @@ from kws.synth.engines import registry
 from kws.synth.engines.base import SpeechEngine
 from kws.synth.plan import PlannedClip, file_under_word, plan_clips
 from kws.synth.render import speak
-from kws.terminal.printers import write_atomically
 from kws.training.data.keyword_data import DataFolders
 
 MAX_CONFUSABLES = 60  # words that share sounds; their parts and orders come on top

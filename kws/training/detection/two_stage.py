@@ -23,9 +23,9 @@ import torch
 
 from kws.audio.folders import sibling_path
 from kws.errors import DataError, KwsError
+from kws.files import write_atomically
 from kws.runtime.engine import Engine
 from kws.runtime.spotter import Spotter
-from kws.terminal.printers import write_atomically
 from kws.training.data.keyword_data import KeywordData
 from kws.training.detection.train import train
 from kws.training.fit.config import TrainConfig

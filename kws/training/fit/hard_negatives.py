@@ -23,9 +23,10 @@ import numpy as np
 from kws.audio import recordings
 from kws.audio.formats import to_int16
 from kws.errors import AudioError, DataError
+from kws.files import write_atomically
 from kws.runtime.postprocess import Scores
 from kws.runtime.spotter import Spotter
-from kws.terminal.printers import csv_row, write_atomically
+from kws.terminal.printers import csv_row
 from kws.terminal.progress import Progress
 from kws.training.data.clips import Clip
 from kws.training.data.dataset import ClipDataset, pack_clips

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import onnx
 
+from kws.files import write_atomically
 from kws.runtime.model_file import METADATA_KEY
-from kws.terminal.printers import write_atomically
 
 
 def copy_with_document(source: Path, document: dict, out: Path) -> None:
