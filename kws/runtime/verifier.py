@@ -1,48 +1,54 @@
-"""A second opinion: what a network that reads has to say before a word is reported.
+"""The verifier: the second stage, which compares a high score with the phones in the audio.
 
-The scanning network gives a high score to whatever resembles its word, and so, now and then, to
-what does not. A reader (`kws.training.phones.objective`) knows the sounds of speech and no word. It is asked
-only where the score is not low, which is seldom, and only for the last seconds: how well can the
-sounds of the word be read there, compared with what reads best?
+The scanning network gives a high score to everything that resembles its word. The verifier runs a
+phone recognizer (`kws.training.phones`) over the last two seconds, but only where the score is high,
+which is rare. There it measures how well the phones of the word fit the audio: the CTC
+log-likelihood ratio per phone, `llr` (`kws.runtime.ctc`). It lowers the log odds of the score:
 
-    log odds of the score  -  weight · (enough - likeness)
-        where the likeness is less than `ceiling`, and `floor` at the least
+    log odds  -  scale · (ceiling - clip(llr, floor, ceiling))
 
-The likeness is the logarithm, per sound, of the ratio of two paths of connectionist temporal
-classification (Graves et al., ICML 2006): the best one through the sounds of the word, and the
-best of all. It is 0 where just these sounds are what is read; of people who say the word some
-cannot be read at all. So the reader never raises a score, and the most it takes is weight ·
-(enough - least). What it says depends on the last `CONTEXT_FRAMES` frames alone, and is the same for every
-way to cut the audio.
+An `llr` of `ceiling` or more leaves the score as it is. The verifier never raises a score.
+
+The time axis, in frames. A step brings the frames 0 to F - 1; H is HOLD_FRAMES, C is CONTEXT_FRAMES,
+and R is the receptive field of the recognizer:
+
+     -(C-1)-(R-1)         -(C-1)             -(H-1)       0              F-1
+          |                  |                  |         |               |
+          |<---------- audio history ------------------->|<-- new audio ->|
+                                                |<----- scores ---------->|   held from
+                             |<------------ phones ---------------------->|   compared with
+
+Frame t holds the highest score of the frames t - (H-1) to t, and is compared with the phones of the
+frames t - (C-1) to t. The first of these phones needs R frames of audio. So a score depends on a
+fixed length of audio, however the audio is divided into steps.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from kws.audio.recordings import SAMPLE_RATE
+from kws.runtime.ctc import compute_ctc_llr
 from kws.runtime.session import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
-GATE_SCORE = 0.1  # of the score: what is lower stays as it is, and costs nothing
-# Frames for which a score is held: the last sounds may be read so much later than the word
-# is recognised.
-HOLD_FRAMES = 8
-CONTEXT_FRAMES = 100  # frames, 2 s: in which the sounds are looked for
-END_TOLERANCE_FRAMES = 25  # the last of these, in one of which the last sound must be read
+GATE_SCORE = 0.1  # lower scores are not verified
+HOLD_FRAMES = 8  # the recognizer may notice the last phones that much later than the network
+CONTEXT_FRAMES = 100  # 2 s, in which the phones of the word must lie
+END_TOLERANCE_FRAMES = 25  # in one of the last so many frames the last phone must be
 
-Pronunciation = Sequence[int]  # the letters of its sounds, by their numbers
+Pronunciation = Sequence[int]  # phone indices
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """What a likeness counts (see above). These are the numbers of model files that do not tell
-    their own."""
+    """How the log-likelihood ratio lowers a score (see above)."""
 
     scale: float
     ceiling: float
@@ -51,7 +57,13 @@ class Fusion:
 
 @dataclass(frozen=True)
 class VerifierConfig:
-    """graph: an ONNX model (see `Verifier`); pronunciations: of each word, as phone indices."""
+    """The verifier in a model file.
+
+    graph: the phone recognizer, an ONNX model from `audio` [1, N] and `state` [1, S] to log
+    probabilities `phones` [1, F, P] and `new_state`. pronunciations: those of each word; a word
+    without any is not verified. receptive_field_samples: the audio on which a frame of the
+    recognizer depends.
+    """
 
     graph: bytes
     pronunciations: Sequence[Sequence[Pronunciation]]
@@ -60,231 +72,209 @@ class VerifierConfig:
 
 
 @dataclass(frozen=True)
-class RecognizerState:
-    """Of a stream that was read up to its latest frame: the network's state there [1, S], and log p
-    of the last letters [WINDOW - 1, L]."""
+class AudioHistory:
+    """The latest samples of B streams as consecutive blocks [B, n]. They are joined only where
+    something is verified."""
 
-    network_state: np.ndarray
+    blocks: tuple[np.ndarray, ...]
+
+    def append(self, block: np.ndarray, min_samples: int) -> "AudioHistory":
+        """The history with another block, and without those before the last `min_samples`."""
+        blocks = [*self.blocks, block[:, -min_samples:].copy()]
+        samples = sum(each.shape[1] for each in blocks)
+        while samples - blocks[0].shape[1] >= min_samples:
+            samples -= blocks.pop(0).shape[1]
+        return AudioHistory(tuple(blocks))
+
+    def of_stream(self, stream: int) -> np.ndarray:
+        return np.concatenate([block[stream] for block in self.blocks])
+
+
+@dataclass(frozen=True)
+class PhoneCache:
+    """The recognizer at the latest frame of a stream: its state [1, S], and the log probabilities
+    [C - 1, P] of the latest frames."""
+
+    recognizer_state: np.ndarray
     log_probs: np.ndarray
 
 
 @dataclass(frozen=True)
 class VerifierState:
-    """What a reader needs of the past: `audio`, blocks [B, n], the last of which ends where the
-    latest frame does, with so many `num_samples` in all; of the latest HELD - 1 frames `pooled`
-    [B, HELD - 1, W] and `boundaries` [B, HELD - 1, W, 2]; and, of streams that were being read, what
-    was `recognizer_states`."""
+    """The past of B streams: their audio, `scores` [B, H - 1, W] and `boundaries` [B, H - 1, W, 2]
+    of the latest frames as the network gave them, and, for each stream whose latest frame was
+    verified, what the recognizer needs to go on."""
 
-    audio: tuple[np.ndarray, ...]
-    num_samples: int
-    pooled: np.ndarray
+    audio: AudioHistory
+    scores: np.ndarray
     boundaries: np.ndarray
-    recognizer_states: tuple[RecognizerState | None, ...]
+    phone_caches: tuple[PhoneCache | None, ...]
+
+
+class _Held(NamedTuple):
+    """Scores [B, F, W] and boundaries [B, F, W, 2] held from earlier frames."""
+
+    scores: np.ndarray
+    boundaries: np.ndarray
 
 
 class Verifier:
-    """Weighs the scores of a model's words.
-
-    open_graph: gives a session of ONNX Runtime, (`audio` [1, N], `state` [1, S]) → (log p `log_probs`
-    [1, F, L], `new_state`), of which a frame depends on `receptive_field_samples`. sounds: for each word the
-    ways to pronounce it; none where nobody knows, and then its scores stay as they are. weighing:
-    how much this reader is to be believed.
-    """
+    """Verifies the scores of the words of a model."""
 
     def __init__(self, config: VerifierConfig, frame_samples: int):
-        self._graph, self._fusion = config.graph, config.fusion
-        self._pronunciations = phones = config.pronunciations
-        self._frame_samples, receptive_field_samples = frame_samples, config.receptive_field_samples
-        self._has_pronunciation = np.array([bool(each) for each in phones])
-        self._receptive_field_frames = -(-receptive_field_samples // frame_samples)  # frames
-        # Before the first frame that is new.
-        self._history_samples = (self._receptive_field_frames + CONTEXT_FRAMES - 2) * frame_samples
-
-    @cached_property
-    def _session(self) -> "onnxruntime.InferenceSession":
-        """Made when something is first read: most recordings hold nothing to be read."""
-        return open_session(self._graph)
+        self.config = config
+        self.recognizer = PhoneRecognizer(config.graph)
+        self._frame_samples = frame_samples
+        self._receptive_field_frames = -(-config.receptive_field_samples // frame_samples)
+        history_frames = (CONTEXT_FRAMES - 1) + (self._receptive_field_frames - 1)
+        self._history_samples = history_frames * frame_samples
 
     def initial_state(self, batch: int) -> VerifierState:
-        """The past of `batch` streams before their first sample."""
-        padding = np.zeros((batch, HOLD_FRAMES - 1, len(self._pronunciations), 2), np.float32)
+        """State of `batch` streams before their first sample: silence and no scores."""
+        words = len(self.config.pronunciations)
         return VerifierState(
-            (np.zeros((batch, self._history_samples), np.float32),),
-            self._history_samples,
-            padding[..., 0],
-            padding,
-            (None,) * batch,
+            audio=AudioHistory((np.zeros((batch, self._history_samples), np.float32),)),
+            scores=np.zeros((batch, HOLD_FRAMES - 1, words), np.float32),
+            boundaries=np.zeros((batch, HOLD_FRAMES - 1, words, 2), np.float32),
+            phone_caches=(None,) * batch,
         )
 
     def rescore(
-        self,
-        pooled: np.ndarray,
-        boundaries: np.ndarray,
-        audio: np.ndarray,
-        verifier_state: VerifierState,
+        self, scores: np.ndarray, boundaries: np.ndarray, audio: np.ndarray, state: VerifierState
     ) -> tuple[np.ndarray, np.ndarray, VerifierState]:
-        """Scores [B, F, W] and extents [B, F, W, 2] of new frames, weighed, and the past of the
-        next ones.
+        """Verified scores [B, F, W] and boundaries [B, F, W, 2] of new frames, and the new state.
 
-        audio [B, F · frame_samples]: all that is new in them. Where a score is held its extents
-        are, from where it stands now.
+        audio [B, F · frame_samples]: the samples of these frames. A frame with a held score has the
+        boundaries that belong to this score, counted back from its own end.
         """
-        recent_scores, recent_boundaries = (
-            np.concatenate([verifier_state.pooled, pooled], axis=1),
-            np.concatenate([verifier_state.boundaries, boundaries], axis=1),
-        )
-        recognizer_states: list[RecognizerState | None] = [None] * len(pooled)
-        rescored, new_boundaries = pooled, boundaries
+        recent_scores = np.concatenate([state.scores, scores], axis=1)
+        recent_boundaries = np.concatenate([state.boundaries, boundaries], axis=1)
+        phone_caches: tuple[PhoneCache | None, ...] = (None,) * len(scores)
         if recent_scores.max() >= GATE_SCORE:
-            # [B, F, W, HELD]
-            windows = np.lib.stride_tricks.sliding_window_view(recent_scores, HOLD_FRAMES, axis=1)
-            held_scores, offset = windows.max(axis=-1), windows.argmax(axis=-1)
-            gated = (held_scores >= GATE_SCORE) & self._has_pronunciation
-            held_boundaries = np.take_along_axis(
-                recent_boundaries, (np.arange(offset.shape[1])[:, None] + offset)[..., None], axis=1
-            )
-            hold_seconds = (HOLD_FRAMES - 1 - offset) * np.float32(
-                self._frame_samples / SAMPLE_RATE
-            )
-            new_boundaries = np.where(
-                gated[..., None], held_boundaries + hold_seconds[..., None], boundaries
-            )
-            rescored = pooled.copy()
-            for stream in np.flatnonzero(gated.any(axis=(1, 2))):
-                stream_audio = np.concatenate(
-                    [*(block[stream] for block in verifier_state.audio), audio[stream]]
-                )
-                llr, recognizer_states[stream] = self._compute_word_llr(
-                    stream_audio, gated[stream], verifier_state.recognizer_states[stream]
-                )
-                rescored[stream] = np.where(
-                    gated[stream], fuse(held_scores[stream], llr, self._fusion), pooled[stream]
-                )
-        latest_pooled, latest_boundaries = (
-            each[:, each.shape[1] - HOLD_FRAMES + 1 :]
-            for each in (recent_scores, recent_boundaries)
+            held = self._hold(recent_scores, recent_boundaries)
+            gated = self._gate(held.scores)
+            llr, phone_caches = self._compare_phones(gated, audio, state)
+            fused = fuse(held.scores, llr, self.config.fusion)
+            scores = np.where(gated, fused, scores).astype(scores.dtype)
+            boundaries = np.where(gated[..., None], held.boundaries, boundaries)
+        new_state = VerifierState(
+            audio=state.audio.append(audio, self._history_samples),
+            scores=recent_scores[:, -(HOLD_FRAMES - 1) :],
+            boundaries=recent_boundaries[:, -(HOLD_FRAMES - 1) :],
+            phone_caches=phone_caches,
         )
-        blocks, num_samples = self._trim_history(
-            verifier_state, audio[:, -self._history_samples :].copy()
-        )
-        return (
-            rescored,
-            new_boundaries,
-            VerifierState(
-                blocks, num_samples, latest_pooled, latest_boundaries, tuple(recognizer_states)
-            ),
-        )
+        return scores, boundaries, new_state
 
-    def _compute_word_llr(
-        self, stream_audio: np.ndarray, gated: np.ndarray, previous: RecognizerState | None
-    ) -> tuple[np.ndarray, RecognizerState | None]:
-        """Of the words at the frames where they are asked for [F, W], the last of which ends with
-        the sound; elsewhere anything."""
-        llr, last = np.zeros(gated.shape), None
-        frames = np.flatnonzero(gated.any(axis=1))
-        for segment in np.split(frames, np.flatnonzero(np.diff(frames) > CONTEXT_FRAMES) + 1):
-            log_probs, last = self._recognize_phones(
-                stream_audio,
-                segment[0],
-                segment[-1] + 1,
-                len(gated),
-                previous if segment[0] <= CONTEXT_FRAMES else None,
+    def _hold(self, recent_scores: np.ndarray, recent_boundaries: np.ndarray) -> _Held:
+        """The highest score of the last H frames, with its boundaries."""
+        windows = sliding_window_view(recent_scores, HOLD_FRAMES, axis=1)  # [B, F, W, H]
+        offsets = windows.argmax(axis=-1)
+        frames = np.arange(windows.shape[1])[:, None] + offsets
+        boundaries = np.take_along_axis(recent_boundaries, frames[..., None], axis=1)
+        age_frames = HOLD_FRAMES - 1 - offsets
+        age_seconds = age_frames * np.float32(self._frame_samples / SAMPLE_RATE)
+        return _Held(windows.max(axis=-1), boundaries + age_seconds[..., None])
+
+    def _gate(self, held_scores: np.ndarray) -> np.ndarray:
+        """Which scores [B, F, W] are verified: high ones of words with known pronunciations."""
+        has_pronunciation = np.array([bool(each) for each in self.config.pronunciations])
+        gated: np.ndarray = (held_scores >= GATE_SCORE) & has_pronunciation
+        return gated
+
+    def _compare_phones(
+        self, gated: np.ndarray, audio: np.ndarray, state: VerifierState
+    ) -> tuple[np.ndarray, tuple[PhoneCache | None, ...]]:
+        """Log-likelihood ratios [B, F, W], 0 where nothing is verified, and the new caches."""
+        llr = np.zeros(gated.shape)
+        caches: list[PhoneCache | None] = [None] * len(gated)
+        for stream in np.flatnonzero(gated.any(axis=(1, 2))).tolist():
+            samples = np.concatenate([state.audio.of_stream(stream), audio[stream]])
+            llr[stream], caches[stream] = self._compare_phones_of_stream(
+                gated[stream], samples, state.phone_caches[stream]
             )
-            for word in np.flatnonzero(gated[segment].any(axis=0)).tolist():
-                llr[segment[0] : segment[-1] + 1, word] = np.max(
-                    [compute_ctc_llr(log_probs, each) for each in self._pronunciations[word]],
-                    axis=0,
-                )
-        return llr, last
+        return llr, tuple(caches)
+
+    def _compare_phones_of_stream(
+        self, gated: np.ndarray, samples: np.ndarray, cache: PhoneCache | None
+    ) -> tuple[np.ndarray, PhoneCache | None]:
+        """The same for one stream: [F, W]. samples: its history and its new audio."""
+        llr = np.zeros(gated.shape)
+        for first, end in _find_segments(gated):
+            if first > CONTEXT_FRAMES:
+                cache = None  # to begin anew takes less audio
+            log_probs, cache = self._recognize_phones(samples, first, end, len(gated), cache)
+            for word in np.flatnonzero(gated[first:end].any(axis=0)).tolist():
+                llr[first:end, word] = self._compute_word_llr(log_probs, word)
+        return llr, cache
 
     def _recognize_phones(
-        self,
-        stream_audio: np.ndarray,
-        first: int,
-        end: int,
-        count: int,
-        previous: RecognizerState | None,
-    ) -> tuple[np.ndarray, RecognizerState | None]:
-        """Letters of the frames from WINDOW - 1 before `first` to `end`, and how to go on if that
-        is the last of the `count` new ones."""
-        offset = len(stream_audio) - count * self._frame_samples
-        if previous:
-            start, network_state = 0, previous.network_state
+        self, samples: np.ndarray, first: int, end: int, frames: int, cache: PhoneCache | None
+    ) -> tuple[np.ndarray, PhoneCache | None]:
+        """Log probabilities of the frames from `first` - (C-1) to `end` - 1, and the cache if `end`
+        is the end of the step, which has so many `frames`."""
+        if cache:
+            start, state = 0, cache.recognizer_state
         else:
-            start, network_state = (
-                first - CONTEXT_FRAMES + 2 - self._receptive_field_frames,
-                np.zeros((1, self._session.get_inputs()[1].shape[1]), np.float32),
-            )
-        audio = stream_audio[
-            None, offset + start * self._frame_samples : offset + end * self._frame_samples
+            start = first - (CONTEXT_FRAMES - 1) - (self._receptive_field_frames - 1)
+            state = self.recognizer.initial_state()
+        frame_zero = len(samples) - frames * self._frame_samples
+        audio = samples[
+            frame_zero + start * self._frame_samples : frame_zero + end * self._frame_samples
         ]
-        log_probs, network_state = self._session.run(
-            ["phones", "new_state"], {"audio": audio, "state": network_state}
-        )
-        log_probs = (
-            np.concatenate([previous.log_probs, log_probs[0]])[first:]
-            if previous
-            else log_probs[0, self._receptive_field_frames - 1 :]
-        )
-        return log_probs, RecognizerState(
-            network_state, log_probs[len(log_probs) - CONTEXT_FRAMES + 1 :]
-        ) if end == count else None
+        log_probs, state = self.recognizer.run(audio, state)
+        if cache:  # whose log_probs begin C - 1 frames before frame 0
+            log_probs = np.concatenate([cache.log_probs, log_probs])[first:]
+        else:
+            log_probs = log_probs[self._receptive_field_frames - 1 :]
+        if end < frames:
+            return log_probs, None
+        return log_probs, PhoneCache(state, log_probs[-(CONTEXT_FRAMES - 1) :])
 
-    def _trim_history(
-        self, verifier_state: VerifierState, block: np.ndarray
-    ) -> tuple[tuple[np.ndarray, ...], int]:
-        """The last blocks, as many as together hold what is needed, and how many samples
-        that is."""
-        blocks, num_samples, first = (
-            (*verifier_state.audio, block),
-            verifier_state.num_samples + block.shape[1],
-            0,
-        )
-        while num_samples - blocks[first].shape[1] >= self._history_samples:
-            num_samples -= blocks[first].shape[1]
-            first += 1
-        return blocks[first:], num_samples
+    def _compute_word_llr(self, log_probs: np.ndarray, word: int) -> np.ndarray:
+        """That of the pronunciation that fits best, for each window of C frames."""
+        ratios = [
+            compute_ctc_llr(log_probs, phones, CONTEXT_FRAMES, END_TOLERANCE_FRAMES)
+            for phones in self.config.pronunciations[word]
+        ]
+        best: np.ndarray = np.max(ratios, axis=0)
+        return best
 
 
-def fuse(score: np.ndarray, llr: np.ndarray, fusion: Fusion) -> np.ndarray:
-    """Scores, weighed with the likeness."""
+class PhoneRecognizer:
+    """Runs the graph of a verifier. The session is opened at its first use: most recordings need
+    none."""
+
+    def __init__(self, graph: bytes):
+        self._graph = graph
+
+    @cached_property
+    def session(self) -> "onnxruntime.InferenceSession":
+        return open_session(self._graph)
+
+    def initial_state(self) -> np.ndarray:
+        """State [1, S] that knows no audio."""
+        return np.zeros((1, self.session.get_inputs()[1].shape[1]), np.float32)
+
+    def run(self, audio: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log probabilities [F, P] for audio [F · frame_samples], and the new state."""
+        log_probs, new_state = self.session.run(
+            ["phones", "new_state"], {"audio": audio[None], "state": state}
+        )
+        return log_probs[0], new_state
+
+
+def fuse(scores: np.ndarray, llr: np.ndarray, fusion: Fusion) -> np.ndarray:
+    """Scores whose log odds are lowered by `scale · (ceiling - clip(llr, floor, ceiling))`."""
     deficit = fusion.ceiling - np.clip(llr, fusion.floor, fusion.ceiling)
-    score, penalty = score.astype(np.float64), np.exp(fusion.scale * deficit)
-    return score / (score + (1 - score) * penalty)
+    odds_divisor = np.exp(fusion.scale * deficit)
+    scores = scores.astype(np.float64)
+    fused: np.ndarray = scores / (scores + (1 - scores) * odds_divisor)
+    return fused
 
 
-def compute_ctc_llr(log_probs: np.ndarray, phones: Pronunciation) -> np.ndarray:
-    """For each window of `CONTEXT_FRAMES` frames the logarithm of the ratio, per sound; log p `log_probs`
-    [K, L], letter 0 is the blank.
-
-    [K - WINDOW + 1]. A path goes through the sounds in their order, each for a frame or more, with
-    or without blanks between two; it begins anywhere in the window.
-    """
-    path = np.zeros(2 * len(phones) - 1, int)
-    path[::2] = phones
-    relative_log_probs = (log_probs - log_probs.max(axis=1, keepdims=True))[:, path].astype(
-        np.float64
-    )
-    # Of the frames before each.
-    cumulative_sums = np.concatenate([np.zeros((1, len(path))), relative_log_probs.cumsum(axis=0)])
-    # [n, S, WINDOW]
-    previous, until = (
-        np.lib.stride_tricks.sliding_window_view(each, CONTEXT_FRAMES, axis=0)
-        for each in (cumulative_sums[:-1], cumulative_sums[1:])
-    )
-    padding = np.full((len(previous), 1), -np.inf)
-    # By each part of the path the best sum [n, WINDOW] of those that end with it at each frame.
-    best_sums: list[np.ndarray] = []
-    for part in range(len(path)):
-        entry_sums = (
-            np.zeros(previous.shape[::2])
-            if part == 0
-            else np.hstack([padding, best_sums[-1][:, :-1]])
-        )
-        # No blank need be between two sounds that differ.
-        if part > 1 and part % 2 == 0 and path[part] != path[part - 2]:
-            entry_sums = np.maximum(entry_sums, np.hstack([padding, best_sums[-2][:, :-1]]))
-        best_sums.append(
-            until[:, part] + np.maximum.accumulate(entry_sums - previous[:, part], axis=1)
-        )
-    return best_sums[-1][:, CONTEXT_FRAMES - END_TOLERANCE_FRAMES :].max(axis=1) / len(phones)
+def _find_segments(gated: np.ndarray) -> list[tuple[int, int]]:
+    """First frame and end of each run of gated frames [F, W], with gaps of up to C frames in it: to
+    go on through a short gap takes less audio than to begin anew."""
+    frames = np.flatnonzero(gated.any(axis=1))
+    runs = np.split(frames, np.flatnonzero(np.diff(frames) > CONTEXT_FRAMES) + 1)
+    return [(int(run[0]), int(run[-1]) + 1) for run in runs]

@@ -9,7 +9,8 @@ import torch
 from factories import make_audio, make_config, make_network
 
 from kws.errors import DataError, ModelError
-from kws.runtime.verifier import compute_ctc_llr
+from kws.runtime import verifier
+from kws.runtime.ctc import compute_ctc_llr
 from kws.training.model import checkpoint, pretrained
 from kws.training.model.network import SIZES, NetworkConfig
 from kws.training.model.pretrained import init_from_pretrained
@@ -137,7 +138,12 @@ def test_the_shipped_reader_reads_what_is_said(name):
         logits = network(torch.from_numpy(np.pad(audio, (2 * rate, rate)))[None])[0].logits[0]
     phones = logits.log_softmax(0).T.numpy()
     welcome, *others = (
-        compute_ctc_llr(phones, [PHONES.index(letter) + 1 for letter in said]).max()
+        compute_ctc_llr(
+            phones,
+            [PHONES.index(letter) + 1 for letter in said],
+            verifier.CONTEXT_FRAMES,
+            verifier.END_TOLERANCE_FRAMES,
+        ).max()
         for said in ("wɛlkəm", "snObY", "vjuɡlæs", "smɑɹtmɪɹəɹ")
     )
     assert welcome > pretrained.DEFAULT_FUSION.ceiling
