@@ -24,6 +24,7 @@ TOOLS = {
     "strace": ("strace",),
 }
 SKIPPED_TESTS = pytest.StashKey[list[str]]()
+TRAINING = Path(__file__).parent / "training"
 
 # A shell starts `pytest ... &` deaf to Ctrl-C, and the programs that tests start would
 # inherit that.
@@ -31,8 +32,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests whose programs (or GPU) this machine lacks are left out, and named at the end."""
+    """Marks the tests of training as slow. Tests whose programs (or GPU) this machine lacks are
+    left out, and named at the end."""
+    for item in items:
+        if item.path.is_relative_to(TRAINING):
+            item.add_marker(pytest.mark.slow)
     missing_tools = [
         mark for mark, programs in TOOLS.items() if not all(map(shutil.which, programs))
     ]
