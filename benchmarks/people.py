@@ -35,7 +35,7 @@ from kws.synth.phrase import folder_name
 from kws.training.data.clips import BACKGROUND, Clip, find_clips
 from kws.training.data.dataset import load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
-from kws.training.detection.from_text import WORDS, SynthConfig, spoken
+from kws.training.detection.from_text import WORDS, SynthConfig, synthesize_folders
 from kws.training.detection.train import train
 from kws.training.detection.two_stage import first_stage_path, train_two_stage
 from kws.training.evaluate.calibration import lowest_threshold_within
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> No
         own_recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),
         hard_negatives=tuple(args.data / name for name in SPEECH) if args.mine else (),
     )
-    folders = spoken(speech, folders)
+    folders = synthesize_folders(speech, folders)
     minutes = [(time.perf_counter() - began) / 60]
     train_config = TrainConfig(
         epochs=args.epochs,
@@ -174,7 +174,7 @@ def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> No
         config,
         train_config,
         path,
-        verifier_candidates=[reading({speech.name: speech.sounds})],
+        verifier_candidates=[reading({speech.name: speech.pronunciations})],
         **how,
     )
     minutes.append((time.perf_counter() - began) / 60)
@@ -191,7 +191,7 @@ def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> No
 
 
 def spoken_folder(out: pathlib.Path, name: str, seed: int | str) -> pathlib.Path:
-    return out / f"{name}-seed{seed}.spoken"
+    return out / f"{name}-seed{seed}.synth"
 
 
 def human(args: argparse.Namespace, name: str) -> list[Clip]:
@@ -282,7 +282,7 @@ def judge(engine: Engine, data: pathlib.Path, spoken: pathlib.Path, name: str) -
 
 def _read_kinds(spoken: pathlib.Path) -> dict[str, str]:
     """Of each folder of spoken neighbours, why it is one."""
-    lines = (spoken / "neighbours.txt").read_text().splitlines()
+    lines = (spoken / "confusables.txt").read_text().splitlines()
     return {
         folder_name(text): kind
         for kind, _, text in (line.partition("\t") for line in lines)

@@ -34,7 +34,13 @@ from kws.synth.render import read_manifest
 from kws.training.augment import waveform
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
 from kws.training.data.sources import NegativeSource
-from kws.training.detection.from_text import IN_CONTEXT, SENTENCES, WORDS, SynthConfig, spoken
+from kws.training.detection.from_text import (
+    IN_CONTEXT,
+    SENTENCES,
+    WORDS,
+    SynthConfig,
+    synthesize_folders,
+)
 from kws.training.detection.train import train
 from kws.training.fit.config import TrainConfig, bfloat16_devices
 from kws.training.fit.progress import PrintedEpochs
@@ -98,7 +104,7 @@ def run(args: argparse.Namespace, speech: SynthConfig, change: Change, path: pat
         negatives=tuple(args.data / name for name in change.speech),
         background=tuple(args.data / name for name in change.noise),
     )
-    everything = spoken(speech, folders)
+    everything = synthesize_folders(speech, folders)
     chosen = replace(everything, excluded=everything.excluded | _unheard(folders.data, change))
     settings = {
         "epochs": args.epochs,

@@ -35,9 +35,10 @@ from kws.training.fit.config import TrainConfig, bfloat16_devices
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model import checkpoint
 from kws.training.model.network import SIZES
+from kws.training.model.phone_set import to_phones
 from kws.training.model.torch_engine import load_network
 from kws.training.phones import objective
-from kws.training.phones.utterances import UtteranceDataset, Utterances, to_phones
+from kws.training.phones.utterances import UtteranceDataset, Utterances
 from kws.training.speech_commands.protocols import HELD_OUT, PACK_WORDS
 from kws.training.speech_commands.train import BAND_CHANNELS
 

@@ -22,7 +22,7 @@ from kws.terminal.interrupts import Interrupts
 from kws.training import distributed
 from kws.training.data.clips import exclude_words
 from kws.training.data.keyword_data import DataFolders, KeywordData, check, load_keyword_data
-from kws.training.detection.from_text import SynthConfig, spoken
+from kws.training.detection.from_text import SynthConfig, synthesize_folders
 from kws.training.detection.train import train
 from kws.training.detection.two_stage import first_stage_path, second_stage_config, train_two_stage
 from kws.training.fit.config import TrainConfig
@@ -96,7 +96,7 @@ def run(options: Options, warn: Callable[[str], None]) -> Path:
         )
         with _report_training(rounds, options.as_json, path, options.resume) as reporter:
             if options.speech:
-                folders = spoken(options.speech, folders)
+                folders = synthesize_folders(options.speech, folders)
                 verifier_candidates = (_verifier_from_text(options.speech, warn),)
             keyword_data = load_keyword_data(
                 options.config.words,
@@ -184,7 +184,7 @@ def _verifier_from_text(
     """That of a word that is spoken: for certain, as only people's recordings could tell whether
     it helps."""
     try:
-        return pretrained.load_verifier({speech.name: speech.sounds})
+        return pretrained.load_verifier({speech.name: speech.pronunciations})
     except SynthError as error:
         warn(f"the model gets no reader, which would avoid false alarms: {error}")
         return None

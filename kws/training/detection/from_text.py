@@ -1,14 +1,14 @@
-"""From a phrase to folders of spoken clips that a detector can learn from: the phrase, alone and
-within sentences; what sounds like it and is not it; ordinary sentences. All are spoken by the same
-engines (but for a phrase with a pronunciation of its own, which only some can say), so that being
-spoken says nothing.
+"""From a phrase to folders of synthetic clips that a detector can be trained on: the phrase, alone
+and in context; confusables, which sound like it; ordinary sentences. The same engines speak all of
+them, so that synthetic speech as such says nothing. (A phrase with its own pronunciation is an
+exception: only some engines can say it.)
 
-    FOLDER/neighbours.txt          what sounds like the phrase; found once, then a user's to edit
-    FOLDER/words/PHRASE/*.wav      and words/NEIGHBOUR/*.wav
-    FOLDER/carried/PHRASE/*.wav    the phrase somewhere in a few words
+    FOLDER/confusables.txt             confusables; written once, then the user's to edit
+    FOLDER/words/PHRASE/*.wav          and words/CONFUSABLE/*.wav
+    FOLDER/in_context/PHRASE/*.wav     the phrase within a few words
     FOLDER/sentences/*/*.wav
 
-What is there is not spoken again.
+Files that exist are not made again.
 """
 
 import logging
@@ -30,152 +30,166 @@ from kws.synth.plan import PlannedClip, file_under_word, plan_clips
 from kws.synth.render import speak
 from kws.training.data.keyword_data import DataFolders
 
-MAX_CONFUSABLES = 60  # words that share sounds; their parts and orders come on top
-CONFUSABLE_CLIP_RATIO, SENTENCE_CLIP_RATIO = 0.015, 0.005  # of each, for one clip of the phrase
-IN_CONTEXT_CLIP_RATIO = 0.2  # of all carriers together
-WORDS, IN_CONTEXT, SENTENCES = "words", "carried", "sentences"
+MAX_CONFUSABLES = 60  # words that share phones; parts and other orders of the phrase come on top
+# Clips per clip of the phrase: of each confusable, of each sentence, of all carrier phrases.
+CONFUSABLE_CLIP_RATIO, SENTENCE_CLIP_RATIO, IN_CONTEXT_CLIP_RATIO = 0.015, 0.005, 0.2
+WORDS, IN_CONTEXT, SENTENCES = "words", "in_context", "sentences"
+CONFUSABLES_FILE = "confusables.txt"
 
 logger = logging.getLogger("kws")
 
 
 @dataclass(frozen=True)
 class SynthConfig:
-    """What is to be spoken: clips of the phrase, and how it is pronounced (ARPAbet), if not
-    as spelled."""
+    """What to synthesize: clips of the phrase, in the pronunciations of `phonemes` (ARPAbet) if
+    there are any, else as it is spelled."""
 
     phrase: str
     clips: int = 800
     seed: int = 0
-    pronunciations: tuple[str, ...] = ()
+    phonemes: tuple[str, ...] = ()
     piper_voices: tuple[str, ...] = ()
-    # Of the first round: with the second, and the speaking, within half an hour on two cores.
+    # Of the first stage: the whole training, synthesis included, takes half an hour on two cores.
     epochs: ClassVar[int] = 12
+
+    @property
+    def text(self) -> str:
+        """The phrase as it is spoken."""
+        return phrase.normalize(self.phrase)
 
     @property
     def name(self) -> str:
         """The word as a model names it."""
-        return phrase.folder_name(phrase.normalize(self.phrase))
+        return phrase.folder_name(self.text)
 
     @property
-    def sounds(self) -> tuple[str, ...]:
-        """The ways to pronounce it, each a letter for a sound. Raises SynthError where that cannot
-        be found out."""
-        kokoro_phones = [
-            phonemes.to_kokoro(phonemes.normalize(each)) for each in self.pronunciations
-        ]
-        return pronunciations(phrase.normalize(self.phrase), kokoro_phones)
+    def arpabet(self) -> tuple[str, ...]:
+        return tuple(map(phonemes.normalize, self.phonemes))
+
+    @property
+    def pronunciations(self) -> tuple[str, ...]:
+        """Pronunciations of the phrase, one letter a phone. Raises SynthError where they are
+        unknown."""
+        return pronunciations(self.text, [phonemes.to_kokoro(each) for each in self.arpabet])
 
 
-def spoken(speech: SynthConfig, folders: DataFolders) -> DataFolders:
-    """The folders, with those of spoken clips below `folders.data`; speaks what is missing there.
-    Clips of other plans are left out.
+@dataclass(frozen=True)
+class _PlannedFolder:
+    """Clips of one kind, and the subfolder they belong to."""
+
+    subfolder: str
+    description: str
+    clips: list[PlannedClip]
+
+    def paths(self, folder: Path) -> list[Path]:
+        return [folder / self.subfolder / clip.file for clip in self.clips]
+
+
+def synthesize_folders(config: SynthConfig, folders: DataFolders) -> DataFolders:
+    """Synthesizes the clips that `folders.data` lacks. Returns the folders with those of the clips
+    added; clips of other plans in there are excluded.
 
     Raises KwsError where the phrase cannot be spoken.
     """
-    text, arpabet = (
-        phrase.normalize(speech.phrase),
-        tuple(map(phonemes.normalize, speech.pronunciations)),
-    )
-    found = registry.found(piper_voices=speech.piper_voices)
-    for note in (
-        (*phrase.explain_capitals(speech.phrase), *explain_unknown_words(text))
-        if not arpabet
-        else ()
-    ):
-        logger.warning(note)
-    for engine, requirement in found.unavailable:
-        logger.warning(f"{engine.name} does not speak, it needs {requirement}: {engine.install}")
-    confusables = _load_confusables(text, arpabet, folders.data)
-    clip_plans = _plan_folders(speech, text, arpabet, confusables, found.available)
-    for subfolder, description, clips in clip_plans:
-        if any(not (folders.data / subfolder / clip.file).exists() for clip in clips):
-            logger.info(f"speaking {description}: {len(clips)} clips")
-            for error_message in speak(
-                clips, found.available, folders.data / subfolder, progress=progress
-            ).error_messages:
-                logger.warning(error_message)
-    planned_paths = {
-        folders.data / subfolder / clip.file for subfolder, _, clips in clip_plans for clip in clips
-    }
-    subfolders = {subfolder for subfolder, _, clips in clip_plans if clips}
+    engines = _select_engines(config)
+    confusables = _load_confusables(config, folders.data)
+    plan = _plan_folders(config, confusables, engines)
+    for planned in plan:
+        if not all(path.exists() for path in planned.paths(folders.data)):
+            _synthesize(planned, engines, folders.data)
+    planned_paths = {path for planned in plan for path in planned.paths(folders.data)}
+    in_context = folders.in_context
+    if any(planned.subfolder == IN_CONTEXT and planned.clips for planned in plan):
+        in_context = (folders.data / IN_CONTEXT, *in_context)
     return replace(
         folders,
         data=folders.data / WORDS,
         negatives=(folders.data / SENTENCES, *folders.negatives),
-        in_context=(
-            *([folders.data / IN_CONTEXT] if IN_CONTEXT in subfolders else []),
-            *folders.in_context,
-        ),
+        in_context=in_context,
         confusables=True,
-        excluded=frozenset(
-            path for path in folders.data.rglob("*.wav") if path not in planned_paths
-        ),
+        excluded=frozenset(folders.data.rglob("*.wav")) - planned_paths,
     )
+
+
+def _select_engines(config: SynthConfig) -> Sequence[SpeechEngine]:
+    """The engines that work here. Warns of those that do not, and of words that may be spoken in
+    another way than meant."""
+    selection = registry.found(piper_voices=config.piper_voices)
+    if not config.phonemes:
+        for note in phrase.explain_capitals(config.phrase):
+            logger.warning(note)
+        for note in explain_unknown_words(config.text):
+            logger.warning(note)
+    for engine, requirement in selection.unavailable:
+        logger.warning(f"{engine.name} is not used, it needs {requirement}: {engine.install}")
+    return selection.available
+
+
+def _synthesize(planned: _PlannedFolder, engines: Sequence[SpeechEngine], folder: Path) -> None:
+    logger.info(f"synthesizing {planned.description}: {len(planned.clips)} clips")
+    result = speak(planned.clips, engines, folder / planned.subfolder, progress=progress)
+    for message in result.error_messages:
+        logger.warning(message)
 
 
 def _plan_folders(
-    speech: SynthConfig,
-    text: str,
-    arpabet: Sequence[str],
-    confusables: Sequence[str],
-    available: Sequence[SpeechEngine],
-) -> list[tuple[str, str, list[PlannedClip]]]:
-    """Where each kind of clips belongs, what it is, and the clips."""
-    clips_per_confusable, clips_per_sentence = (
-        max(round(speech.clips * share), 1)
-        for share in (CONFUSABLE_CLIP_RATIO, SENTENCE_CLIP_RATIO)
+    config: SynthConfig, confusables: Sequence[str], engines: Sequence[SpeechEngine]
+) -> list[_PlannedFolder]:
+    clips_per_confusable = max(round(config.clips * CONFUSABLE_CLIP_RATIO), 1)
+    clips_per_sentence = max(round(config.clips * SENTENCE_CLIP_RATIO), 1)
+    phrase_clips = plan_clips([config.text], config.clips, engines, config.seed, config.arpabet)
+    confusable_clips = plan_clips(confusables, clips_per_confusable, engines, config.seed)
+    sentence_clips = plan_clips(
+        _sentences_without(config.text), clips_per_sentence, engines, config.seed
     )
-    # Engines say these as they are spelled.
-    carriers = [] if arpabet else [carrier.format(text) for carrier in _read_lines("carriers.txt")]
-    each = max(round(speech.clips * IN_CONTEXT_CLIP_RATIO / max(len(carriers), 1)), 1)
-    sentences = [
-        line
-        for line in _read_lines("sentences.txt")
-        if f" {text} " not in f" {' '.join(re.findall(r'[a-z]+', line.lower()))} "
-    ]
-    in_context_clips = [
-        file_under_word(clip, speech.name)
-        for clip in plan_clips(carriers, each, available, speech.seed)
-    ]
     return [
-        (WORDS, "the phrase", plan_clips([text], speech.clips, available, speech.seed, arpabet)),
-        (
-            WORDS,
-            "what sounds like it",
-            plan_clips(confusables, clips_per_confusable, available, speech.seed),
-        ),
-        (IN_CONTEXT, "the phrase within a few words", in_context_clips),
-        (SENTENCES, "sentences", plan_clips(sentences, clips_per_sentence, available, speech.seed)),
+        _PlannedFolder(WORDS, "the phrase", phrase_clips),
+        _PlannedFolder(WORDS, "confusables", confusable_clips),
+        _PlannedFolder(IN_CONTEXT, "the phrase in context", _plan_in_context(config, engines)),
+        _PlannedFolder(SENTENCES, "sentences", sentence_clips),
     ]
 
 
-def _load_confusables(text: str, pronunciations: Sequence[str], folder: Path) -> list[str]:
-    """What the list says; those of which a folder could not be told from the phrase's are
-    passed over."""
-    path = folder / "neighbours.txt"
+def _plan_in_context(config: SynthConfig, engines: Sequence[SpeechEngine]) -> list[PlannedClip]:
+    """Clips of the phrase in carrier phrases; none of a phrase with its own pronunciation, as
+    engines say words in a sentence as they are spelled."""
+    if config.phonemes:
+        return []
+    texts = [carrier.format(config.text) for carrier in _read_lines("carriers.txt")]
+    clips_per_text = max(round(config.clips * IN_CONTEXT_CLIP_RATIO / len(texts)), 1)
+    clips = plan_clips(texts, clips_per_text, engines, config.seed)
+    return [file_under_word(clip, config.name) for clip in clips]
+
+
+def _sentences_without(text: str) -> list[str]:
+    return [line for line in _read_lines("sentences.txt") if not _contains(line, text)]
+
+
+def _contains(sentence: str, text: str) -> bool:
+    words = " ".join(re.findall(r"[a-z]+", sentence.lower()))
+    return f" {text} " in f" {words} "
+
+
+def _load_confusables(config: SynthConfig, folder: Path) -> list[str]:
+    """The confusables of the list, which is written if it is missing; without those that would
+    share a folder with another one or with the phrase. Raises DataError where the phrase itself is
+    listed."""
+    path = folder / CONFUSABLES_FILE
     if not path.exists():
-        write_atomically(
-            path, (format_confusables(text, pronunciations, MAX_CONFUSABLES) + "\n").encode()
-        )
+        content = format_confusables(config.text, config.arpabet, MAX_CONFUSABLES) + "\n"
+        write_atomically(path, content.encode())
         logger.info(
-            f"{path} lists what sounds like '{text}': edit it, and give the same command again, "
-            "to have other words told from it"
+            f"{path} lists what sounds like '{config.text}': edit it, and run the same command "
+            "again, to train against other words"
         )
-    listed_phrases = list(dict.fromkeys(map(phrase.normalize, read_phrase_list(path))))
-    if text in listed_phrases:
-        raise DataError(f"{path}: lists '{text}' itself. Delete that line.")
-    return list(
-        {
-            phrase.folder_name(each): each
-            for each in listed_phrases
-            if phrase.folder_name(each) != phrase.folder_name(text)
-        }.values()
-    )
+    listed_phrases = [phrase.normalize(line) for line in read_phrase_list(path)]
+    if config.text in listed_phrases:
+        raise DataError(f"{path}: lists '{config.text}' itself. Delete that line.")
+    by_folder = {phrase.folder_name(each): each for each in dict.fromkeys(listed_phrases)}
+    by_folder.pop(config.name, None)
+    return list(by_folder.values())
 
 
 def _read_lines(name: str) -> list[str]:
-    return [
-        line
-        for line in (files("kws.synth") / name).read_text(encoding="utf-8").splitlines()
-        if line
-    ]
+    lines = (files("kws.synth") / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line]

@@ -20,8 +20,8 @@ from kws.runtime.model_file import model_folders
 from kws.runtime.verifier import Fusion
 from kws.training.model import checkpoint
 from kws.training.model.network import SIZES, NetworkConfig, ScanningCNN
+from kws.training.model.phone_set import BLANK, PHONES, to_phones
 from kws.training.model.torch_engine import load_network
-from kws.training.phones.utterances import BLANK, PHONES, to_phones
 
 OWN_PREFIXES = ("head.", "pooling.", "phone_head.")  # what is not taken over
 ENCODER_FILE, ENCODER_CONV2D_FILE, PHONE_RECOGNIZER_FILE = (

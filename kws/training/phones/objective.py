@@ -22,7 +22,8 @@ from kws.training.fit.progress import TrainingProgress
 from kws.training.fit.state import TrainState
 from kws.training.fit.trainer import Objective, fit
 from kws.training.model.network import NetworkConfig, Output, ScanningCNN
-from kws.training.phones.utterances import BLANK, PHONES, UtteranceBatch, UtteranceDataset
+from kws.training.model.phone_set import BLANK, PHONES
+from kws.training.phones.utterances import UtteranceBatch, UtteranceDataset
 
 EQUALIZED_FRACTION, ROOM_FRACTION = 0.6, 0.5  # of the clips of a batch
 VALIDATION_BATCHES = 4

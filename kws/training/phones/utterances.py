@@ -1,8 +1,6 @@
-"""What is said, sound by sound: short recordings with their pronunciation, laid one after the
-other, to learn reading from.
+"""Utterances with their phones: short recordings one after the other, with pauses and noise.
 
-The letters are those of `kws.synth.confusables.sounds`: one for a sound, without stress. Batches,
-like those of `mixing`, are pure functions of (seed, step).
+A batch is a pure function of (seed, index).
 """
 
 import hashlib
@@ -18,17 +16,17 @@ from torch.utils.data import Dataset
 from kws.audio.recordings import SAMPLE_RATE
 from kws.training.data.dataset import ClipDataset
 from kws.training.data.noise import make_coloured_noises
+from kws.training.model.phone_set import PHONES
 
-BLANK = "_"
-PHONES = "bdfhijklmnpstuvwzæðŋɑɔəɛɜɡɪɹʃʊʌʒʤʧθAIOWYᵊᵻɾ"
-MERGED_PHONES = {"T": "ɾ", "ɒ": "ɑ", "a": "æ", "e": "ɛ", "r": "ɹ", "g": "ɡ", "Q": "O"}
-PAUSE_SECONDS = (0.0, 0.25)  # between two recordings in one example
+PAUSE_SECONDS = (0.0, 0.25)  # between two recordings of an example
 SPEED_RANGE = (0.85, 1.18)
+GAIN_DB = (-6.0, 6.0)  # of each recording
+RECORDED_NOISE_FRACTION = 0.6  # of the examples; the others have coloured noise
 
 
 @dataclass(frozen=True)
 class Utterances:
-    """Recordings, each with the letters of its sounds, and how often this source is drawn from."""
+    """Recordings, each with its phones, and how often this source is drawn."""
 
     dataset: ClipDataset
     phonemes: tuple[str, ...]
@@ -36,7 +34,7 @@ class Utterances:
 
 
 class UtteranceBatch(NamedTuple):
-    """`audio` [B, N]; `phones` [B, L]: indices into BLANK + LETTERS, of which the first `lengths`
+    """`audio` [B, N]; `phones` [B, L]: indices into BLANK + PHONES, of which the first `lengths`
     [B] count; `noise` [B, N]."""
 
     audio: Tensor
@@ -48,16 +46,10 @@ class UtteranceBatch(NamedTuple):
         return UtteranceBatch(*(tensor.to(device) for tensor in self))
 
 
-def to_phones(phonemes: str) -> str:
-    """Sounds in the letters that are learned; what is not among them is left out."""
-    merged = (MERGED_PHONES.get(letter, letter) for letter in phonemes)
-    return "".join(letter for letter in merged if letter in PHONES)
-
-
 class UtteranceDataset(Dataset):
-    """Batch number `step` for every step. Utterances follow each other until an example is full;
-    before the first there is silence of `lead_samples`, as the network gives no frame before it has
-    heard that much."""
+    """Batches by their index. Utterances follow each other until an example of `samples` is full;
+    the first `lead_samples` are silent, as the network gives no frame before its receptive field is
+    filled."""
 
     def __init__(
         self,
@@ -76,64 +68,66 @@ class UtteranceDataset(Dataset):
         self._coloured = make_coloured_noises(16, seed)
 
     def fingerprint(self) -> str:
-        """Changes when what is learned from does."""
-        transcripts = hashlib.sha256(
-            "/".join(each for source in self.sources for each in source.phonemes).encode()
-        ).hexdigest()
-        return "-".join(
-            [
-                *(source.dataset.fingerprint()[:8] for source in self.sources),
-                transcripts[:8],
-                self.noises.fingerprint()[:8],
-            ]
-        )
+        """Changes with the recordings, their phones and the noise."""
+        transcripts = "/".join(each for source in self.sources for each in source.phonemes)
+        parts = [
+            *(source.dataset.fingerprint() for source in self.sources),
+            hashlib.sha256(transcripts.encode()).hexdigest(),
+            self.noises.fingerprint(),
+        ]
+        return "-".join(part[:8] for part in parts)
 
-    def __getitem__(self, step: int) -> UtteranceBatch:
-        rng = np.random.default_rng((self.seed, step))
-        audio, transcripts, noise = zip(
-            *(self._example(rng) for _ in range(self.batch)), strict=True
-        )
-        phones = np.zeros((self.batch, max(map(len, transcripts))), np.int64)
-        for row, each in zip(phones, transcripts, strict=True):
-            row[: len(each)] = [PHONES.index(letter) + 1 for letter in each]
-        lengths = np.array([len(each) for each in transcripts], np.int64)
+    def __getitem__(self, index: int) -> UtteranceBatch:
+        rng = np.random.default_rng((self.seed, index))
+        examples = [self._example(rng) for _ in range(self.batch)]
+        lengths = [len(each.phones) for each in examples]
+        phones = np.zeros((self.batch, max(lengths)), np.int64)
+        for row, each in zip(phones, examples, strict=True):
+            row[: len(each.phones)] = [PHONES.index(phone) + 1 for phone in each.phones]
         return UtteranceBatch(
-            *(
-                torch.from_numpy(part)
-                for part in (np.stack(audio), phones, lengths, np.stack(noise))
-            )
+            torch.from_numpy(np.stack([each.audio for each in examples])),
+            torch.from_numpy(phones),
+            torch.tensor(lengths),
+            torch.from_numpy(np.stack([each.noise for each in examples])),
         )
 
-    def _example(self, rng: np.random.Generator) -> tuple[np.ndarray, str, np.ndarray]:
-        audio, transcripts = np.zeros(self.samples, np.float32), ""
-        at = self.lead_samples + int(rng.integers(SAMPLE_RATE // 4))
+    def _example(self, rng: np.random.Generator) -> "_Example":
+        audio, phones = np.zeros(self.samples, np.float32), ""
+        start = self.lead_samples + int(rng.integers(SAMPLE_RATE // 4))
         while True:
-            wave, phonemes = self._utterance(rng)
-            if at + len(wave) > self.samples:
+            wave, wave_phones = self._utterance(rng)
+            end = start + len(wave)
+            if end > self.samples:
                 break
-            audio[at : at + len(wave)] += wave
-            transcripts += phonemes
-            at += len(wave) + round(rng.uniform(*PAUSE_SECONDS) * SAMPLE_RATE)
-        return audio, transcripts, self._noise(rng)
+            audio[start:end] += wave
+            phones += wave_phones
+            start = end + round(rng.uniform(*PAUSE_SECONDS) * SAMPLE_RATE)
+        return _Example(audio, phones, self._noise(rng))
 
     def _utterance(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """A recording at another speed and level, and its phones."""
         source = self.sources[rng.choice(len(self.sources), p=self._probabilities)]
         index = int(rng.integers(len(source.dataset)))
-        rate = float(np.exp(rng.uniform(*np.log(SPEED_RANGE))))
-        wave = source.dataset[index] * np.float32(10 ** (rng.uniform(-6, 6) / 20))
-        return np.interp(np.arange(0, len(wave) - 1, rate), np.arange(len(wave)), wave).astype(
-            np.float32
-        ), source.phonemes[index]
+        speed = float(np.exp(rng.uniform(*np.log(SPEED_RANGE))))
+        wave = source.dataset[index] * np.float32(10 ** (rng.uniform(*GAIN_DB) / 20))
+        times = np.arange(0, len(wave) - 1, speed)
+        resampled = np.interp(times, np.arange(len(wave)), wave).astype(np.float32)
+        return resampled, source.phonemes[index]
 
     def _noise(self, rng: np.random.Generator) -> np.ndarray:
-        """A stretch of recorded or of coloured noise, at unit level."""
-        if rng.random() < 0.6 and len(self.noises):
+        """Recorded or coloured noise, at unit level."""
+        if rng.random() < RECORDED_NOISE_FRACTION and len(self.noises):
             wave = self.noises[int(rng.integers(len(self.noises)))]
-            noise = np.resize(
-                wave[int(rng.integers(max(len(wave) - self.samples, 0) + 1)) :][: self.samples],
-                self.samples,
-            )
+            start = int(rng.integers(max(len(wave) - self.samples, 0) + 1))
+            noise = np.resize(wave[start : start + self.samples], self.samples)
         else:
             wave = self._coloured[int(rng.integers(len(self._coloured)))]
-            noise = wave[int(rng.integers(len(wave) - self.samples)) :][: self.samples]
+            start = int(rng.integers(len(wave) - self.samples))
+            noise = wave[start : start + self.samples]
         return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
+
+
+class _Example(NamedTuple):
+    audio: np.ndarray
+    phones: str
+    noise: np.ndarray

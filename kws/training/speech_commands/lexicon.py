@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from kws.synth.confusables import pronunciations
-from kws.training.phones.utterances import PHONES, to_phones
+from kws.training.model.phone_set import PHONES, to_phones
 
 SCORED_FRAMES = 56  # 1.1 s: those in which a word is read, the last of a clip
 MARGIN_WEIGHT = 0.3  # of a margin, in logits

@@ -22,7 +22,7 @@ from kws.synth.render import read_manifest
 from kws.training.data.keyword_data import OWN_RECORDINGS_SHARE, DataFolders, load_keyword_data
 from kws.training.detection import from_text
 from kws.training.detection.command import Options, run
-from kws.training.detection.from_text import SynthConfig, spoken
+from kws.training.detection.from_text import SynthConfig, synthesize_folders
 from kws.training.detection.model_card import calibrate_network
 from kws.training.fit.config import TrainConfig
 from kws.training.model.network import NetworkConfig, ScanningCNN
@@ -46,7 +46,7 @@ def hum(monkeypatch):
 
 def build_folders(folder: Path, **changes: object) -> DataFolders:
     config = SynthConfig(**{"phrase": "Hey, you", "clips": 40, **changes})
-    return spoken(config, DataFolders(folder, negatives=(Path("podcasts"),)))
+    return synthesize_folders(config, DataFolders(folder, negatives=(Path("podcasts"),)))
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_folders(hum, tmp_path, caplog):
 
 def test_nothing_is_spoken_twice_and_an_edited_list_is_followed(hum, tmp_path, caplog):
     build_folders(tmp_path)
-    (tmp_path / "neighbours.txt").write_text("hay\nhaiku\nmy own idea\n")
+    (tmp_path / "confusables.txt").write_text("hay\nhaiku\nmy own idea\n")
     caplog.clear()
     folders = build_folders(tmp_path)
     assert {clip.label for clip in folders.clips(folders.data)} == {
@@ -77,7 +77,7 @@ def test_nothing_is_spoken_twice_and_an_edited_list_is_followed(hum, tmp_path, c
         "my_own_idea",
     }
     assert len(caplog.messages) == 1
-    assert re.fullmatch(r"speaking what sounds like it: \d clips", caplog.messages[0])
+    assert re.fullmatch(r"synthesizing confusables: \d clips", caplog.messages[0])
     caplog.clear()
     build_folders(tmp_path)
     assert not caplog.messages
@@ -110,21 +110,24 @@ def test_sentences_that_hold_the_phrase_are_not_heard_as_something_else(hum, tmp
 
 
 def test_a_list_with_the_phrase_itself_is_refused(hum, tmp_path):
-    (tmp_path / "neighbours.txt").write_text("Hey you!\n")
+    (tmp_path / "confusables.txt").write_text("Hey you!\n")
     with pytest.raises(DataError, match="lists 'hey you' itself"):
         build_folders(tmp_path)
 
 
 def test_pronunciations_are_said_alone_not_within_words_that_engines_spell(hum, tmp_path):
-    folders = build_folders(tmp_path, phrase="tomato", pronunciations=("T AH0 M EY1 T OW0",))
+    folders = build_folders(tmp_path, phrase="tomato", phonemes=("T AH0 M EY1 T OW0",))
     assert folders.in_context == ()
-    assert not (tmp_path / "carried").exists()
+    assert not (tmp_path / "in_context").exists()
 
 
 def test_ways_to_pronounce_a_phrase():
-    assert SynthConfig("Smart mirror!").sounds == ("smɑɹtmɪɹəɹ", "smɑtmɪɹə")
-    assert SynthConfig("hello").sounds[0] == "həlO"
-    assert SynthConfig("hello", pronunciations=("HH EH1 L OW0", "w eh l")).sounds == ("hɛlO", "wɛl")
+    assert SynthConfig("Smart mirror!").pronunciations == ("smɑɹtmɪɹəɹ", "smɑtmɪɹə")
+    assert SynthConfig("hello").pronunciations[0] == "həlO"
+    assert SynthConfig("hello", phonemes=("HH EH1 L OW0", "w eh l")).pronunciations == (
+        "hɛlO",
+        "wɛl",
+    )
 
 
 def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
@@ -192,7 +195,7 @@ def test_recordings_of_nothing_asked_for(hum, tmp_path):
 
 
 def test_from_a_phrase_to_a_model_and_a_page_to_look_at(hum, tmp_path, capfd):
-    folders = DataFolders(tmp_path / "hey_you.spoken")
+    folders = DataFolders(tmp_path / "hey_you.synth")
     config = NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5))
     train_config = TrainConfig(epochs=1, steps_per_epoch=2, batch=4)
     wishes = Options(

@@ -13,9 +13,9 @@ from kws.runtime import verifier
 from kws.runtime.ctc import compute_ctc_llr
 from kws.training.model import checkpoint, pretrained
 from kws.training.model.network import SIZES, NetworkConfig
+from kws.training.model.phone_set import PHONES
 from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import load_network
-from kws.training.phones.utterances import PHONES
 
 RECORDINGS = Path(__file__).parents[3] / "recordings"
 

@@ -16,16 +16,10 @@ from kws.training.data.dataset import pack_clips
 from kws.training.fit.config import TrainConfig
 from kws.training.model import checkpoint
 from kws.training.model.network import Output
+from kws.training.model.phone_set import BLANK, PHONES, to_phones
 from kws.training.model.torch_engine import load_network
 from kws.training.phones import objective
-from kws.training.phones.utterances import (
-    BLANK,
-    PHONES,
-    UtteranceBatch,
-    UtteranceDataset,
-    Utterances,
-    to_phones,
-)
+from kws.training.phones.utterances import UtteranceBatch, UtteranceDataset, Utterances
 
 SAMPLES, LEAD = RATE, RATE // 5  # more than the field of the network below
 

@@ -18,9 +18,9 @@ from kws.training.data.noise import make_coloured_noise
 from kws.training.fit.state import TrainState
 from kws.training.model import checkpoint, pretrained
 from kws.training.model.network import NetworkConfig, ScanningCNN
+from kws.training.model.phone_set import BLANK, PHONES
 from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import load_network
-from kws.training.phones.utterances import BLANK, PHONES
 from kws.training.speech_commands import accuracy, train
 from kws.training.speech_commands.batches import (
     NOISE_RMS,

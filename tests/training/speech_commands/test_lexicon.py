@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kws.training.phones.utterances import PHONES
+from kws.training.model.phone_set import PHONES
 from kws.training.speech_commands import lexicon
 from kws.training.speech_commands.lexicon import (
     Lexicon,
