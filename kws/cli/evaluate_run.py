@@ -88,18 +88,18 @@ def evaluate(
     words: clips of each word. negatives: recordings without the words. Raises KwsError.
     """
     noises = _load_noises(options, warn)
-    streams = [_make_streams(dataset, noises, options) for dataset in words]
+    streams = tuple(_make_streams(dataset, noises, options) for dataset in words)
     stream_results = tuple(
         _score_word(spotter, index, word_streams) for index, word_streams in enumerate(streams)
     )
     scored_recordings = score_negatives(spotter, negatives, warn)
-    data = EvaluationData(spotter, stream_results, scored_recordings, options.stream_seconds)
+    data = EvaluationData(spotter, streams, stream_results, scored_recordings)
     report = _build_report(data, options, len(negatives) - len(scored_recordings))
     if options.html:
         from kws.training.report.examples import collect_error_examples
         from kws.training.report.html import page
 
-        html = page(report, collect_error_examples(data, streams))
+        html = page(report, collect_error_examples(data))
         write_atomically(options.html, html.encode())
     return report
 

@@ -24,6 +24,7 @@ from kws.training.evaluate.scoring import (
     count_alarms,
     total_hours,
 )
+from kws.training.evaluate.test_streams import EvaluationStreams
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -37,13 +38,13 @@ _NEAR_SECONDS = 1.0  # an event this close to a false alarm is the same one
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """All results of a model: `stream_results` of each word (empty for a word without clips), and
-    `scored_recordings` without the words."""
+    """All results of a model: the test streams of each word (none for a word without clips) with
+    their results, and the recordings without the words."""
 
     spotter: Spotter
+    streams: tuple[EvaluationStreams, ...]
     stream_results: tuple[list[StreamResult], ...]
     scored_recordings: list[ScoredRecording]
-    stream_seconds: float
 
     @property
     def hours(self) -> float:
@@ -51,7 +52,11 @@ class EvaluationData:
 
     @property
     def stream_hours(self) -> float:
-        return sum(map(len, self.stream_results)) * self.stream_seconds / 3600
+        return sum(len(each.all) * each.seconds for each in self.streams) / 3600
+
+    def audio(self, result: StreamResult) -> np.ndarray:
+        """The samples of a test stream."""
+        return self.streams[self.spotter.words.index(result.word)].audio(result.stream)
 
     @cached_property
     def thresholds(self) -> dict[str, float]:
@@ -145,11 +150,11 @@ def _word_metrics(data: EvaluationData, index: int) -> dict:
             _own_point(data, word, stream_results),
             *(_point_at(stream_results, counts, data.hours, rate) for rate in TARGET_RATES),
         ],
-        "by_position": _by_position(stream_results, missed, data.stream_seconds),
+        "by_position": _by_position(stream_results, missed, data.streams[index].seconds),
         "by_speaker": _by_speaker(stream_results, missed),
         **_timing(stream_results),
         "duplicates": sum(len(each.match.duplicates) for each in stream_results),
-        "false_alarms_in_streams": _count_stream_alarms(data, index),
+        "false_alarms_in_streams": _count_stream_alarms(data, word),
         "curve": [_curve_point(stream_results, counts, at) for at in range(len(CURVE_THRESHOLDS))],
         "worst_misses": [_describe_miss(each) for each in find_worst_misses(stream_results)],
         "worst_false_alarms": [_describe_alarm(each) for each in find_worst_alarms(data, word)],
@@ -313,12 +318,11 @@ def _recording_alarms(scored: ScoredRecording, word: str, threshold: float) -> l
     return [FalseAlarm(scored, event, event in fired) for event in [*fired, *near]]
 
 
-def _count_stream_alarms(data: EvaluationData, index: int) -> dict:
-    alarms = _stream_alarms(data, data.spotter.words[index])
-    own_streams = {id(each) for each in data.stream_results[index]}
+def _count_stream_alarms(data: EvaluationData, word: str) -> dict:
+    alarms = _stream_alarms(data, word)
     return {
         "count": len(alarms),
-        "on_other_words": sum(id(each) not in own_streams for each, _ in alarms),
+        "on_other_words": sum(each.word != word for each, _ in alarms),
         "hours": round(data.stream_hours, 4),
     }
 

@@ -109,8 +109,9 @@ class ScoredRecording:
 
 @dataclass(frozen=True)
 class StreamResult:
-    """One test stream: its events at the model's own thresholds."""
+    """One test stream of a word: its events at the model's own thresholds."""
 
+    word: str
     clip: Clip
     stream: EvaluationStream
     match: Match
@@ -177,15 +178,15 @@ def score_streams(
     """Scores every test stream of word number `index`."""
 
     def score(stream: EvaluationStream) -> StreamResult:
-        word = score_word(
-            spotter, index, EmbeddedWord(streams.audio(stream), stream.start, stream.end)
-        )
+        embedded = EmbeddedWord(streams.audio(stream), stream.start, stream.end)
+        scored = score_word(spotter, index, embedded)
         return StreamResult(
+            spotter.words[index],
             streams.dataset.clips[stream.clip],
             stream,
-            word.match(spotter.events.threshold[index]),
-            word.other_events,
-            word.best_score,
+            scored.match(spotter.events.threshold[index]),
+            scored.other_events,
+            scored.best_score,
         )
 
     return map_in_parallel(score, streams.all)

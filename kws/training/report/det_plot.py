@@ -1,220 +1,209 @@
-"""The DET curve as SVG: misses against false alarms per hour, one line per level of noise, a mark
+"""The DET curve as SVG: misses against false alarms per hour, one line per noise level, with a mark
 at the model's own threshold.
 
-Misses in normal deviates, as usual for detectors (Martin et al., "The DET curve in assessment of
-detection task performance", 1997), false alarms per hour in decades. Where no alarm was heard at
-all, the rate is below what the hours can show: these points stand in a strip at the left.
+Misses have a normal deviate scale, as usual for detectors (Martin et al., "The DET curve in
+assessment of detection task performance", 1997), false alarms per hour a logarithmic one. Points
+without any false alarm stand in a strip at the left: their rate is below what the hours can show.
 """
 
-from collections.abc import Iterator
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import numpy as np
 from scipy.stats import norm
 
+from kws.terminal.plot import without_font_cache
 from kws.training.report.text import format_snr
 
-_WIDTH, _HEIGHT = 760, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 64, 14, 46
-_STRIP = 56  # of points without any alarm
-# From no noise to much.
-_COLOURS = ("#3b6fb6", "#2a9d9d", "#58a55c", "#d39a1e", "#d1495b", "#8d5a97")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Drawn with a light theme; the page replaces them by its own colours, also for a dark theme.
+_PAGE_COLOURS = {
+    "#667080": "var(--soft)",
+    "#d9dce3": "var(--line)",
+    "#f6f7f9": "var(--panel)",
+    "#ffffff": "var(--ground)",
+}
+_SOFT, _LINE, _PANEL, _GROUND = _PAGE_COLOURS
+_LINE_COLOURS = ("#3b6fb6", "#2a9d9d", "#58a55c", "#d39a1e", "#d1495b", "#8d5a97")
 _MISS_TICKS = (
-    0.0005,
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.4,
-    0.6,
-    0.8,
-    0.9,
-    0.95,
-    0.99,
+    np.array(
+        [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90, 95, 99]  # per cent
+    )
+    / 100
 )
-_MOST_PER_HOUR = 100.0
-_NAME_HEIGHT = 15
+_MAX_ALARMS_PER_HOUR = 100.0
+_HINTS = "hints"  # id of the group of points with a tooltip
+_SVG = "http://www.w3.org/2000/svg"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One threshold on a line; `alarms` per hour."""
+    """One threshold of a curve."""
 
-    alarms: float
-    missed: float
+    alarms_per_hour: float
+    miss_rate: float
     threshold: float
 
 
 @dataclass(frozen=True)
-class Line:
-    """The curve at one level of noise, and its point at the model's own threshold with the limits
-    of its misses."""
+class Curve:
+    """The curve at one noise level, its point at the model's own threshold, and the 95 % interval
+    of the miss rate there."""
 
     name: str
-    colour: str
     points: list[Point]
     own: Point
-    limits: tuple[float, float]
-
-
-class Axes:
-    """From rates to places in the picture. `hours` and `clips` limit what can be told apart
-    from nothing."""
-
-    def __init__(self, hours: float, clips: int, most_alarms: float, most_missed: float):
-        # Few minutes can show tens of alarms per hour at best.
-        lowest = float(np.floor(np.log10(1 / hours)))
-        self._decades = (
-            lowest,
-            max(float(np.ceil(np.log10(max(most_alarms, 1.0)))), lowest + 1, 1.0),
-        )
-        self._misses = (
-            min(max(0.5 / clips, _MISS_TICKS[0]), 0.02),
-            min(max(most_missed * 1.2, 0.2), 0.99),
-        )
-
-    @property
-    def decades(self) -> list[float]:
-        return [
-            10.0**exponent for exponent in range(int(self._decades[0]), int(self._decades[1]) + 1)
-        ]
-
-    @property
-    def miss_ticks(self) -> list[float]:
-        return [tick for tick in _MISS_TICKS if self._misses[0] <= tick <= self._misses[1]]
-
-    def x(self, alarms: float) -> float:
-        low, high = self._decades
-        if alarms <= 0:
-            return _LEFT + _STRIP / 2
-        return (
-            _LEFT
-            + _STRIP
-            + (float(np.log10(alarms)) - low) / (high - low) * (_WIDTH - _LEFT - _STRIP - _RIGHT)
-        )
-
-    def y(self, missed: float) -> float:
-        low, high = norm.ppf(self._misses)
-        return (
-            _HEIGHT
-            - _BOTTOM
-            - (float(norm.ppf(np.clip(missed, *self._misses))) - low)
-            / (high - low)
-            * (_HEIGHT - _TOP - _BOTTOM)
-        )
+    miss_interval: tuple[float, float]
 
 
 def draw_det_curve(word: dict, hours: float) -> str:
-    """SVG of the curves of one word of a report; "" where there are no words or no hours
-    to draw."""
+    """SVG of the curves of one word of a report; "" without clips or hours."""
     if not hours or not word["streams"]:
         return ""
-    lines = _make_lines(word, hours)
-    points = [point for line in lines for point in (*line.points, line.own)]
-    axes = Axes(
-        hours,
-        word["clips"],
-        max(point.alarms for point in points),
-        max(point.missed for point in points),
-    )
-    elements = [
-        *_draw_grid(axes),
-        *(part for line in lines for part in _draw_curve(axes, line)),
-        *_draw_labels(axes, lines),
-    ]
-    return (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="DET '
-        f'curve">{"".join(elements)}</svg>'
-    )
+    with without_font_cache():
+        import matplotlib
+    curves = make_curves(word, hours)
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": word["word"], "font.size": 9}
+    ):
+        figure = draw_figure(curves, hours, word["clips"])
+        svg = io.StringIO()
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(svg, format="svg", transparent=True, metadata=no_metadata)
+    return _finish_svg(svg.getvalue(), curves)
 
 
-def _make_lines(word: dict, hours: float) -> list[Line]:
+def make_curves(word: dict, hours: float) -> list[Curve]:
+    """The curves of one word of a report, one per noise level."""
+    rows = [row for row in word["curve"] if row["false_alarms"] <= _MAX_ALARMS_PER_HOUR * hours]
+    quiet = [number for number, row in enumerate(rows) if row["false_alarms"] == 0]
+    rows = rows[: quiet[0] + 1] if quiet else rows  # higher thresholds only miss more
     own = word["points"][0]
-    # Below, the score never falls to the release.
-    curve = word["curve"][int(np.argmax([row["false_alarms"] for row in word["curve"]])) :]
-    curve = [row for row in curve if row["false_alarms"] <= _MOST_PER_HOUR * hours]
-    silent = [i for i, row in enumerate(curve) if row["false_alarms"] == 0]
-    curve = curve[: silent[0] + 1] if silent else curve  # higher thresholds only miss more
     return [
-        Line(
-            format_snr(row["snr_db"]),
-            _COLOURS[i % len(_COLOURS)],
+        Curve(
+            format_snr(level["snr_db"]),
             [
                 Point(
-                    each["false_alarms"] / hours, each["by_snr"][i]["miss_rate"], each["threshold"]
+                    row["false_alarms"] / hours,
+                    row["by_snr"][number]["miss_rate"],
+                    row["threshold"],
                 )
-                for each in curve
+                for row in rows
             ],
-            Point(own["false_alarms_per_hour"], row["miss_rate"], own["threshold"]),
-            tuple(row["miss_interval"]),
+            Point(own["false_alarms_per_hour"], level["miss_rate"], own["threshold"]),
+            tuple(level["miss_interval"]),
         )
-        for i, row in enumerate(own["by_snr"])
+        for number, level in enumerate(own["by_snr"])
     ]
 
 
-def _draw_grid(axes: Axes) -> Iterator[str]:
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    yield f'<rect x="{_LEFT}" y="{_TOP}" width="{_STRIP}" height="{bottom - _TOP}" class="strip"/>'
-    yield _draw_text(_LEFT + _STRIP / 2, bottom + 17, "none", "middle")
-    for alarms in axes.decades:
-        x = axes.x(alarms)
-        name = _draw_text(x, bottom + 17, f"{alarms:g}", "middle")
-        yield f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" class="grid"/>{name}'
-    for missed in axes.miss_ticks:
-        y = axes.y(missed)
-        name = _draw_text(_LEFT - 8, y + 4, f"{missed * 100:g} %", "end")
-        yield f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" class="grid"/>{name}'
-    yield _draw_text((_LEFT + _STRIP + right) / 2, _HEIGHT - 6, "false alarms per hour", "middle")
-    yield (
-        f'<text transform="translate(13 {(_TOP + bottom) / 2}) rotate(-90)" '
-        'text-anchor="middle">words missed</text>'
+def draw_figure(curves: Sequence[Curve], hours: float, clips: int) -> "Figure":
+    """The picture of the curves. hours, clips: what the rates rest on, which limits the axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    points = [point for curve in curves for point in (*curve.points, curve.own)]
+    _set_up_misses(axes, clips, max(point.miss_rate for point in points))
+    left = _set_up_alarms(axes, hours, max(point.alarms_per_hour for point in points))
+    axes.grid(color=_LINE)
+    axes.tick_params(length=0, labelcolor=_SOFT)
+    axes.spines[:].set_visible(False)
+    for number, curve in enumerate(curves):
+        _draw_curve(axes, curve, _LINE_COLOURS[number % len(_LINE_COLOURS)], left)
+    axes.scatter(
+        [_alarm_position(point, left) for point in points],
+        [_miss_position(point.miss_rate, axes) for point in points],
+        alpha=0,
+        gid=_HINTS,
+        clip_on=False,
+    )
+    axes.legend(frameon=False, labelcolor=_SOFT, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _set_up_misses(axes: "Axes", clips: int, highest: float) -> None:
+    low = min(max(0.5 / clips, _MISS_TICKS[0]), 0.02)
+    high = min(max(1.2 * highest, 0.2), 0.99)
+    ticks = [each for each in _MISS_TICKS if low <= each <= high]
+    axes.set_yscale("function", functions=(lambda p: norm.ppf(np.clip(p, 1e-9, 1)), norm.cdf))
+    axes.set_ylim(low, high)
+    axes.set_yticks(ticks, [f"{100 * each:g} %" for each in ticks])
+    axes.set_yticks([], minor=True)
+    axes.set_ylabel("words missed", color=_SOFT)
+
+
+def _set_up_alarms(axes: "Axes", hours: float, highest: float) -> float:
+    """Returns the position of points without any false alarm."""
+    low = int(np.floor(np.log10(1 / hours)))
+    high = max(int(np.ceil(np.log10(max(highest, 1.0)))), low + 1, 1)
+    left_edge, left = 10 ** (low - 0.5), 10 ** (low - 0.25)
+    axes.set_xscale("log")
+    axes.set_xlim(left_edge, 10.0**high)
+    axes.axvspan(left_edge, 10.0**low, color=_PANEL, linewidth=0)
+    decades = [10.0**exponent for exponent in range(low, high + 1)]
+    axes.set_xticks([left, *decades], ["none", *(f"{each:g}" for each in decades)])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("false alarms per hour", color=_SOFT)
+    return left
+
+
+def _draw_curve(axes: "Axes", curve: Curve, colour: str, left: float) -> None:
+    axes.plot(
+        [_alarm_position(point, left) for point in curve.points],
+        [_miss_position(point.miss_rate, axes) for point in curve.points],
+        color=colour,
+        label=curve.name,
+        clip_on=False,
+    )
+    x = _alarm_position(curve.own, left)
+    low, high = (_miss_position(limit, axes) for limit in curve.miss_interval)
+    axes.vlines(x, low, high, color=colour, alpha=0.45)
+    axes.plot(
+        x,
+        _miss_position(curve.own.miss_rate, axes),
+        "o",
+        color=colour,
+        markeredgecolor=_GROUND,
+        clip_on=False,
     )
 
 
-def _draw_curve(axes: Axes, line: Line) -> Iterator[str]:
-    path = " ".join(
-        f"{axes.x(point.alarms):.1f},{axes.y(point.missed):.1f}" for point in line.points
+def _alarm_position(point: Point, left: float) -> float:
+    return point.alarms_per_hour or left
+
+
+def _miss_position(miss_rate: float, axes: "Axes") -> float:
+    """A miss rate of 0 or 1 is at the edge of the picture."""
+    return float(np.clip(miss_rate, *axes.get_ylim()))
+
+
+def _finish_svg(svg: str, curves: Sequence[Curve]) -> str:
+    """The SVG without its XML head, with tooltips and the colours of the page."""
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(svg)
+    for name in ("width", "height"):
+        del root.attrib[name]
+    root.attrib |= {"class": "chart", "role": "img", "aria-label": "DET curve"}
+    marks = root.findall(f".//{{{_SVG}}}g[@id='{_HINTS}']//{{{_SVG}}}use")
+    hints = [_hint(curve, point) for curve in curves for point in (*curve.points, curve.own)]
+    for mark, hint in zip(marks, hints, strict=True):
+        ElementTree.SubElement(mark, f"{{{_SVG}}}title").text = hint
+    text = ElementTree.tostring(root, encoding="unicode")
+    for colour, replacement in _PAGE_COLOURS.items():
+        text = text.replace(colour, replacement)
+    return text
+
+
+def _hint(curve: Curve, point: Point) -> str:
+    return (
+        f"{curve.name}, threshold {point.threshold:.3f}: {100 * point.miss_rate:.1f} % missed, "
+        f"{point.alarms_per_hour:.2f} false alarms per hour"
     )
-    yield (
-        f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="2" '
-        'stroke-linejoin="round"/>'
-    )
-    x, y = axes.x(line.own.alarms), axes.y(line.own.missed)
-    low, high = map(axes.y, line.limits)
-    yield (
-        f'<line x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}" stroke="{line.colour}" '
-        'stroke-width="2" opacity="0.45"/>'
-    )
-    yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{line.colour}" class="mark"/>'
-    for point in (*line.points, line.own):  # unseen, for the pointer to rest on
-        hint = (
-            f"{line.name}, threshold {point.threshold:.3f}: {point.missed:.1%} missed, "
-            f"{point.alarms:.2f} false alarms per hour"
-        )
-        place = f'cx="{axes.x(point.alarms):.1f}" cy="{axes.y(point.missed):.1f}"'
-        yield f'<circle {place} r="6" class="hint"><title>{escape(hint)}</title></circle>'
-
-
-def _draw_labels(axes: Axes, lines: list[Line]) -> Iterator[str]:
-    """At the right end of each line, moved apart where two would overlap."""
-    ends = [
-        (axes.y(end.missed), axes.x(end.alarms), line)
-        for line in lines
-        for end in [(line.points or [line.own])[0]]
-    ]
-    limit: float = _HEIGHT - _BOTTOM
-    for y, x, line in sorted(ends, key=lambda end: -end[0]):
-        limit = min(y, limit)
-        yield _draw_text(
-            x + 8, limit + 4, line.name, "start", f' class="name" style="fill:{line.colour}"'
-        )
-        limit -= _NAME_HEIGHT
-
-
-def _draw_text(x: float, y: float, text: str, anchor: str, attributes: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{attributes}>{escape(text)}</text>'

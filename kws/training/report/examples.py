@@ -1,5 +1,5 @@
-"""Errors to be looked at and listened to: a few seconds of sound around each, as spectrogram (PNG),
-score track and WAV."""
+"""Examples of errors: a few seconds of sound around each, as spectrogram (PNG), score track and
+WAV."""
 
 import io
 from collections import Counter
@@ -20,45 +20,53 @@ from kws.training.evaluate.metrics import (
     find_worst_misses,
 )
 from kws.training.evaluate.scoring import StreamResult
-from kws.training.evaluate.test_streams import EvaluationStreams
 from kws.training.report.text import format_snr
 
-MAX_EXAMPLES = 12  # of each kind and word; fewer where there are many words
+MAX_EXAMPLES = 12  # misses, and as many false alarms; fewer per word if there are several words
 _BEFORE_SECONDS, _AFTER_SECONDS = 1.2, 0.8
 _MAX_SECONDS = 4.0
 _MAX_PER_RECORDING = 3
-_LEAD_SECONDS = 2.0  # heard before the excerpt, so that its scores are those of the whole recording
+_LEAD_SECONDS = 2.0  # scored before an excerpt, so that its scores are those of the whole recording
 _DYNAMIC_RANGE_DB = 65.0
 
-Span = tuple[float, float]
+
+@dataclass(frozen=True)
+class Span:
+    """From `start` to `end`, in seconds."""
+
+    start: float
+    end: float
+
+    def shifted(self, seconds: float) -> "Span":
+        return Span(self.start + seconds, self.end + seconds)
 
 
 @dataclass(frozen=True)
 class ErrorExample:
-    """One error. Seconds count from the beginning of the excerpt."""
+    """One error. Times are seconds from the beginning of the excerpt."""
 
     title: str
     location: str
-    samples: np.ndarray
-    times: np.ndarray
-    scores: np.ndarray
+    samples: np.ndarray  # [n] at 16 kHz
+    times: np.ndarray  # [F]
+    scores: np.ndarray  # [F]
     threshold: float
-    word: Span | None  # where the word is said
-    event: Span | None  # where it was heard
+    word: Span | None  # where the word is spoken
+    event: Span | None  # where the model detected it
 
     @property
     def seconds(self) -> float:
         return len(self.samples) / SAMPLE_RATE
 
     def wav(self) -> bytes:
-        """The sound, 16 bits; turned down where it would be cut off."""
+        """The sound in 16 bits, attenuated if it would clip."""
         file = io.BytesIO()
         peak = max(1.0, float(np.abs(self.samples).max(initial=0.0)))
         soundfile.write(file, self.samples / peak, SAMPLE_RATE, subtype="PCM_16", format="WAV")
         return file.getvalue()
 
     def spectrogram(self) -> bytes:
-        """Log-mel powers, one column for 10 ms, low frequencies at the bottom."""
+        """PNG of the log-mel power: one column per 10 ms, low frequencies at the bottom."""
         with without_font_cache():
             from matplotlib.image import imsave
 
@@ -78,40 +86,32 @@ class ErrorExample:
 
 
 @dataclass(frozen=True)
-class Errors:
-    """The worst of one word."""
+class WordErrors:
+    """The worst errors of one word."""
 
     misses: list[ErrorExample]
     alarms: list[ErrorExample]
 
 
-def collect_error_examples(
-    evaluation_data: EvaluationData, streams: Sequence[EvaluationStreams]
-) -> list[Errors]:
-    """The worst misses and false alarms of each word; streams: of each word those that `evaluation_data`
-    was heard in."""
-    cutter = _ExampleCutter(evaluation_data, streams)
-    targets = evaluation_data.spotter.events.targets
-    most = max(2, MAX_EXAMPLES // len(targets))
-    return [
-        Errors(
-            [
-                cutter.miss(index, each)
-                for each in find_worst_misses(evaluation_data.stream_results[index])[:most]
-            ],
-            [
-                cutter.alarm(index, each)
-                for each in _limit_per_recording(
-                    find_worst_alarms(evaluation_data, evaluation_data.spotter.words[index])
-                )
-            ][:most],
+def collect_error_examples(data: EvaluationData) -> list[WordErrors]:
+    """The worst misses and false alarms of each word."""
+    targets = data.spotter.events.targets
+    limit = max(2, MAX_EXAMPLES // len(targets))
+    errors = []
+    for index in targets:
+        misses = find_worst_misses(data.stream_results[index])
+        alarms = _limit_per_recording(find_worst_alarms(data, data.spotter.words[index]))
+        errors.append(
+            WordErrors(
+                [_cut_miss(data, index, each) for each in misses[:limit]],
+                [_cut_alarm(data, index, each) for each in alarms[:limit]],
+            )
         )
-        for index in targets
-    ]
+    return errors
 
 
 def _limit_per_recording(alarms: Sequence[FalseAlarm]) -> list[FalseAlarm]:
-    """Alarms, but not of one recording again and again: of each the worst few."""
+    """The alarms in their order, but only the first few of each recording."""
     counts: Counter[Path | None] = Counter()
     chosen = []
     for alarm in alarms:
@@ -121,85 +121,73 @@ def _limit_per_recording(alarms: Sequence[FalseAlarm]) -> list[FalseAlarm]:
     return chosen
 
 
-@dataclass(frozen=True)
-class _ExampleCutter:
-    evaluation_data: EvaluationData
-    streams: Sequence[EvaluationStreams]
+def _cut_miss(data: EvaluationData, index: int, missed: StreamResult) -> ErrorExample:
+    word = Span(missed.stream.start, missed.stream.end)
+    return _cut_example(
+        data,
+        index,
+        data.audio(missed),
+        word,
+        title=f"{format_snr(missed.stream.snr_db)}: score {missed.best_score:.3f}",
+        location=str(missed.clip.path),
+        word=word,
+    )
 
-    def miss(self, word: int, missed: StreamResult) -> ErrorExample:
-        stream = missed.stream
-        place = (stream.start, stream.end)
-        return self._cut_example(
-            word,
-            self._audio(missed),
-            place,
-            f"{format_snr(stream.snr_db)}: score {missed.best_score:.3f}",
-            str(missed.clip.path),
-            word=place,
+
+def _cut_alarm(data: EvaluationData, index: int, alarm: FalseAlarm) -> ErrorExample:
+    source, event = alarm.source, Span(alarm.event.start, alarm.event.end)
+    score = f"score {alarm.event.score:.3f}"
+    title = score if alarm.fired else f"no alarm yet: {score}"
+    if isinstance(source, StreamResult):
+        noise = format_snr(source.stream.snr_db)
+        return _cut_example(
+            data,
+            index,
+            data.audio(source),
+            event,
+            title=title,
+            location=f"{alarm.path}, {event.start:.2f} s into its stream, {noise}",
+            word=Span(source.stream.start, source.stream.end),
+            event=event,
         )
-
-    def alarm(self, word: int, alarm: FalseAlarm) -> ErrorExample:
-        source, event = alarm.source, alarm.event
-        title = (
-            f"score {event.score:.3f}" if alarm.fired else f"no alarm yet: score {event.score:.3f}"
-        )
-        place = (event.start, event.end)
-        if isinstance(source, StreamResult):
-            stream = source.stream
-            location = f"{source.clip.path}, {event.start:.2f} s into its stream, {format_snr(stream.snr_db)}"
-            return self._cut_example(
-                word,
-                self._audio(source),
-                place,
-                title,
-                location,
-                event=place,
-                word=(stream.start, stream.end),
-            )
-        assert source.path is not None
-        offset = max(0.0, event.start - _BEFORE_SECONDS - _LEAD_SECONDS)
-        samples = recordings.read_excerpt(source.path, offset, event.end + _AFTER_SECONDS)
-        place = (event.start - offset, event.end - offset)
-        return self._cut_example(
-            word, samples, place, title, f"{source.path}, {event.start:.2f} s", event=place
-        )
-
-    def _audio(self, stream_results: StreamResult) -> np.ndarray:
-        word = next(
-            i
-            for i, each in enumerate(self.evaluation_data.stream_results)
-            if any(stream_results is one for one in each)
-        )
-        return self.streams[word].audio(stream_results.stream)
-
-    def _cut_example(
-        self,
-        index: int,
-        samples: np.ndarray,
-        place: Span,
-        title: str,
-        location: str,
-        *,
-        word: Span | None = None,
-        event: Span | None = None,
-    ) -> ErrorExample:
-        """The sound about `place`, with the scores that it has in the whole of `samples`."""
-        first = max(0.0, place[0] - _BEFORE_SECONDS)
-        last = min(place[1] + _AFTER_SECONDS, first + _MAX_SECONDS, len(samples) / SAMPLE_RATE)
-        spotter = self.evaluation_data.spotter
-        scores = spotter.scores(samples)
-        inside = (scores.times >= first) & (scores.times <= last)
-        return ErrorExample(
-            title,
-            location,
-            samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)],
-            scores.times[inside] - first,
-            scores.pooled[inside, index],
-            spotter.events.threshold[index],
-            _shift_span(word, first),
-            _shift_span(event, first),
-        )
+    assert source.path is not None, "only a recording in a file has examples"
+    offset = max(0.0, event.start - _BEFORE_SECONDS - _LEAD_SECONDS)
+    samples = recordings.read_excerpt(source.path, offset, event.end + _AFTER_SECONDS)
+    event_in_excerpt = event.shifted(-offset)
+    return _cut_example(
+        data,
+        index,
+        samples,
+        event_in_excerpt,
+        title=title,
+        location=f"{source.path}, {event.start:.2f} s",
+        event=event_in_excerpt,
+    )
 
 
-def _shift_span(span: Span | None, by: float) -> Span | None:
-    return None if span is None else (span[0] - by, span[1] - by)
+def _cut_example(
+    data: EvaluationData,
+    index: int,
+    samples: np.ndarray,
+    place: Span,
+    *,
+    title: str,
+    location: str,
+    word: Span | None = None,
+    event: Span | None = None,
+) -> ErrorExample:
+    """The sound around `place`, with the scores that it has in the whole of `samples`."""
+    first = max(0.0, place.start - _BEFORE_SECONDS)
+    last = min(place.end + _AFTER_SECONDS, first + _MAX_SECONDS, len(samples) / SAMPLE_RATE)
+    scores = data.spotter.scores(samples)
+    inside = (scores.times >= first) & (scores.times <= last)
+    return ErrorExample(
+        title,
+        location,
+        samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)],
+        scores.times[inside] - first,
+        scores.pooled[inside, index],
+        data.spotter.events.threshold[index],
+        word.shifted(-first) if word else None,
+        event.shifted(-first) if event else None,
+    )

@@ -1,49 +1,44 @@
-"""An evaluation in words and aligned columns, for a terminal; the phrases serve the page
-as well."""
+"""An evaluation as text and aligned columns, for a terminal. The page uses the same phrases."""
 
 from collections.abc import Iterator, Sequence
 
 from kws.terminal.stdio import escape_control_chars
 
 _DASH = "–"
+_MAX_SPEAKERS = 8
 
 
 def summary(report: dict) -> str:
-    """The report of `kws evaluate` (see docs/evaluation.md) as text."""
-    lines = [
-        report["model"],
-        *(line for word in report["results"] for line in ("", *_format_word(word, report))),
-    ]
+    """The report of `kws evaluate` (docs/reference/evaluation-json.md) as text."""
+    lines = [report["model"]]
+    for word in report["results"]:
+        lines += ["", *_format_word(word, report)]
     return "\n".join(map(escape_control_chars, lines))
 
 
 def describe_basis(word: dict, report: dict) -> str:
     """What the figures of a word rest on."""
-    negatives = report["negatives"]
-    speakers = (
-        f"by {word['speakers']:,} speakers"
-        if word["speakers"] < word["clips"]
-        else "(by their names no two of one speaker)"
-    )
-    clips_text = (
-        f"{word['clips']:,} clips {speakers} in {word['streams']:,} streams of "
-        f"{report['stream_seconds']:g} s"
-    )
-    negatives_text = (
-        f"{format_duration(negatives['hours'])} without the word in {negatives['recordings']:,} recordings"
-        if negatives["hours"]
-        else None
-    )
-    return "; ".join(
-        [
-            clips_text if word["clips"] else "no clips of it",
-            negatives_text or "nothing without the word, so false alarms are unknown",
-        ]
-    )
+    return f"{_describe_clips(word, report)}; {_describe_negatives(report['negatives'])}"
+
+
+def describe_details(word: dict) -> list[str]:
+    """Latency, localisation, duplicates and false alarms in streams at the model's own threshold,
+    one sentence each."""
+    alarms = word["false_alarms_in_streams"]
+    on_other_words = ""
+    if alarms["on_other_words"]:
+        on_other_words = f", {alarms['on_other_words']} of them on other words"
+    detected = word["streams"] - word["points"][0]["missed"]
+    return [
+        *_describe_timing(word),
+        f"detected more than once: {word['duplicates']} of {detected} detected words",
+        f"false alarms in the streams of words: {alarms['count']} in {alarms['hours']:.2f} h"
+        f"{on_other_words}",
+    ]
 
 
 def format_duration(hours: float) -> str:
-    # So that a rate can be told from what is printed.
+    """Hours, or seconds if there are few: a rate can be computed from what is printed."""
     return f"{hours:.2f} h" if hours >= 0.1 else f"{3600 * hours:.0f} s"
 
 
@@ -52,15 +47,15 @@ def format_snr(snr_db: float | None) -> str:
 
 
 def format_miss_rate(row: dict) -> str:
-    """4.0 % (1.8–8.5): a miss rate with its interval."""
+    """A miss rate with its interval, such as 4.0 % (1.8–8.5)."""
     if row["miss_rate"] is None:
         return _DASH
     low, high = row["miss_interval"]
-    return f"{row['miss_rate']:.1%} ({low * 100:.1f}{_DASH}{high * 100:.1f})".replace("%", " %")
+    return f"{100 * row['miss_rate']:.1f} % ({100 * low:.1f}{_DASH}{100 * high:.1f})"
 
 
 def format_alarm_rate(row: dict) -> str:
-    """False alarms per hour with their interval; of none at all only an upper limit is told."""
+    """False alarms per hour with their interval; only its upper limit if there are none."""
     if row["false_alarms_per_hour"] is None:
         return "unknown"
     low, high = row["false_alarms_interval"]
@@ -70,107 +65,103 @@ def format_alarm_rate(row: dict) -> str:
 
 
 def format_operating_point(point: dict) -> str:
-    return (
-        "the model's own"
-        if point["target_false_alarms_per_hour"] is None
-        else f"{point['target_false_alarms_per_hour']:g} per hour"
-    )
+    target = point["target_false_alarms_per_hour"]
+    return "the model's own" if target is None else f"{target:g} per hour"
 
 
-def describe_details(word: dict) -> list[str]:
-    """Latency, localisation and what else was counted at the model's own threshold, one
-    sentence each."""
-    stray_alarms = word["false_alarms_in_streams"]
-    other_words_note = (
-        f", {stray_alarms['on_other_words']} of them on other words"
-        if stray_alarms["on_other_words"]
-        else ""
-    )
-    found = word["streams"] - word["points"][0]["missed"]
+def operating_point_columns(word: dict) -> list[str]:
+    """Titles of the columns of `operating_point_row`."""
+    levels = [format_snr(row["snr_db"]) for row in word["points"][0]["by_snr"]]
+    return ["operating point", "threshold", "false alarms/h", "missed", *levels]
+
+
+def operating_point_row(point: dict) -> list[str]:
+    """The cells of an operating point; name and reason alone if it is unknown."""
+    if "unknown" in point:
+        return [format_operating_point(point), point["unknown"]]
     return [
-        *_format_timing(word),
-        f"heard more than once: {word['duplicates']} of {found} words found",
-        (
-            f"false alarms in the streams of words: {stray_alarms['count']} in {stray_alarms['hours']:.2f} "
-            f"h{other_words_note}"
-        ),
+        format_operating_point(point),
+        f"{point['threshold']:.4f}",
+        format_alarm_rate(point),
+        format_miss_rate(point),
+        *map(format_miss_rate, point["by_snr"]),
     ]
 
 
-def _format_timing(word: dict) -> Iterator[str]:
+def position_rows(word: dict) -> list[list[str]]:
+    return [
+        [f"{row['from_seconds']:g}{_DASH}{row['to_seconds']:g} s", format_miss_rate(row)]
+        for row in word["by_position"]
+    ]
+
+
+def speaker_rows(word: dict) -> list[list[str]]:
+    """The worst speaker first; no rows if every clip has a speaker of its own."""
+    if word["speakers"] == word["clips"]:
+        return []
+    return [[row["speaker"], format_miss_rate(row)] for row in word["by_speaker"]]
+
+
+def _describe_clips(word: dict, report: dict) -> str:
+    if not word["clips"]:
+        return "no clips of it"
+    speakers = "(by their names no two of one speaker)"
+    if word["speakers"] < word["clips"]:
+        speakers = f"by {word['speakers']:,} speakers"
+    return (
+        f"{word['clips']:,} clips {speakers} in {word['streams']:,} streams of "
+        f"{report['stream_seconds']:g} s"
+    )
+
+
+def _describe_negatives(negatives: dict) -> str:
+    if not negatives["hours"]:
+        return "nothing without the word, so false alarms are unknown"
+    hours = format_duration(negatives["hours"])
+    return f"{hours} without the word in {negatives['recordings']:,} recordings"
+
+
+def _describe_timing(word: dict) -> Iterator[str]:
     latency = word["latency_seconds"]
-    if latency:
+    if not latency:
+        return
+    yield (
+        f"detected after the end of the word: median {latency['median']:.2f} s, 95 % within "
+        f"{latency['p95_abs']:.2f} s"
+    )
+    for side in ("start", "end"):
+        error = word[f"{side}_error_seconds"]
         yield (
-            f"decided after the word's end: median {latency['median']:.2f} s, 95 % within "
-            f"{latency['p95_abs']:.2f} s"
+            f"error of the event's {side}: median {error['median_abs']:.3f} s, 95 % within "
+            f"{error['p95_abs']:.3f} s"
         )
-        for side in ("start", "end"):
-            error = word[f"{side}_error_seconds"]
-            yield (
-                f"{side} of the event off by: median {error['median_abs']:.3f} s, 95 % within "
-                f"{error['p95_abs']:.3f} s"
-            )
 
 
 def _format_word(word: dict, report: dict) -> Iterator[str]:
     yield f"{word['word']}: {describe_basis(word, report)}"
     yield ""
-    yield from _format_points(word["points"])
+    yield from _format_operating_points(word)
     yield ""
     yield "at the model's own threshold"
     yield from (f"  {line}" for line in describe_details(word))
-    for title, rows in (
-        ("position of the word", format_position_rows(word)),
-        ("speaker", format_speaker_rows(word)[:8]),
-    ):
-        yield from _align_columns(
-            [(f"  {name}", missed) for name, missed in [(title, "missed"), *rows]] if rows else []
-        )
+    yield from _format_table("position of the word", position_rows(word))
+    yield from _format_table("speaker", speaker_rows(word)[:_MAX_SPEAKERS])
 
 
-def format_position_rows(word: dict) -> list[tuple[str, str]]:
-    return [
-        (f"{row['from_seconds']:g}{_DASH}{row['to_seconds']:g} s", format_miss_rate(row))
-        for row in word["by_position"]
-    ]
+def _format_table(title: str, rows: list[list[str]]) -> Iterator[str]:
+    if rows:
+        yield from (f"  {line}" for line in _align_columns([[title, "missed"], *rows]))
 
 
-def format_speaker_rows(word: dict) -> list[tuple[str, str]]:
-    """Worst first; none where every clip has a speaker of its own."""
-    return (
-        [(row["speaker"], format_miss_rate(row)) for row in word["by_speaker"]]
-        if word["speakers"] < word["clips"]
-        else []
-    )
-
-
-def _format_points(points: Sequence[dict]) -> Iterator[str]:
-    """One line per operating point; what is unknown says why instead of numbers."""
-    levels = [format_snr(row["snr_db"]) for row in points[0]["by_snr"]]
-    measured_rows = [
-        (
-            format_operating_point(p),
-            f"{p['threshold']:.4f}",
-            format_alarm_rate(p),
-            format_miss_rate(p),
-            *(format_miss_rate(row) for row in p["by_snr"]),
-        )
-        for p in points
-        if "threshold" in p
-    ]
-    lines = list(
-        _align_columns(
-            [("operating point", "threshold", "false alarms/h", "missed", *levels), *measured_rows]
-        )
-    )
-    yield lines.pop(0)
-    width = max(len(format_operating_point(point)) for point in points) + 2
-    for point in points:
-        yield (
-            lines.pop(0)
-            if "threshold" in point
-            else f"{format_operating_point(point):<{max(width, 17)}}{point['unknown']}"
-        )
+def _format_operating_points(word: dict) -> Iterator[str]:
+    """One line per operating point; an unknown one has its reason in place of figures."""
+    rows = [operating_point_row(point) for point in word["points"]]
+    head = operating_point_columns(word)
+    measured = iter(_align_columns([head, *(row for row in rows if len(row) > 2)]))
+    yield next(measured)
+    width = max(len(row[0]) for row in [head, *rows])
+    for row in rows:
+        yield next(measured) if len(row) > 2 else f"{row[0]:<{width}}  {row[1]}"
 
 
 def _align_columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

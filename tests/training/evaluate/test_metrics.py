@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from factories import make_model, make_network
+from sounds import make_dataset, tone
 
 from kws import Spotter
 from kws.runtime.postprocess import Detection, EventSettings
@@ -20,7 +21,7 @@ from kws.training.evaluate.metrics import (
     find_worst_misses,
 )
 from kws.training.evaluate.scoring import Candidate, Match, ScoredRecording, StreamResult
-from kws.training.evaluate.test_streams import EvaluationStream
+from kws.training.evaluate.test_streams import EvaluationStream, EvaluationStreams
 
 SECONDS = 4.0
 WORD = "word0"
@@ -49,6 +50,7 @@ def make_result(
         event = Detection(WORD, start + 0.01, start + 0.48, start + 0.6, score)
         hit = Candidate(event, start + 0.62)
     return StreamResult(
+        WORD,
         Clip(Path(f"{clip}.wav"), WORD, speaker or f"s{clip}"),
         EvaluationStream(clip, snr_db, start - 0.1, start, start + 0.5, (0, clip, 0)),
         Match(hit, duplicates, false_alarms),
@@ -67,10 +69,27 @@ def make_recording(hours: float, *scores: float, name: str = "long.wav") -> Scor
     return ScoredRecording(hours * 3600, tuple(events), Path(name))
 
 
+def make_data(
+    spotter: Spotter,
+    results: list[StreamResult],
+    recordings: list[ScoredRecording],
+    *more_results: list[StreamResult],
+) -> EvaluationData:
+    """Results of one word, or of several."""
+    all_results = (results, *more_results)
+    streams = tuple(
+        EvaluationStreams(
+            make_dataset(*[tone(0.5)] * len(each)), [], snrs_db=[None], seconds=SECONDS, seed=0
+        )
+        for each in all_results
+    )
+    return EvaluationData(spotter, streams, all_results, recordings)
+
+
 def compute(
     spotter: Spotter, results: list[StreamResult], recordings: list[ScoredRecording]
 ) -> dict:
-    (word,) = compute_metrics(EvaluationData(spotter, (results,), recordings, SECONDS))
+    (word,) = compute_metrics(make_data(spotter, results, recordings))
     return word
 
 
@@ -145,8 +164,8 @@ def test_alarms_beside_words_are_counted_apart_from_the_hours(spotter):
 def test_alarms_on_other_words_are_named(tmp_path):
     engine = Spotter.load(make_model(tmp_path, make_network(2))).engine
     spotter = Spotter(engine, EventSettings((0.5, 0.5)))
-    other = replace(make_result(1), other_events=(make_event(0.8),))
-    data = EvaluationData(spotter, ([make_result(0)], [other]), [], SECONDS)
+    other = replace(make_result(1), word="word1", other_events=(make_event(0.8),))
+    data = make_data(spotter, [make_result(0)], [], [other])
     counts = [word["false_alarms_in_streams"] for word in compute_metrics(data)]
     assert [(each["count"], each["on_other_words"]) for each in counts] == [(1, 1), (0, 0)]
 
@@ -201,7 +220,7 @@ def test_the_worst_misses_are_the_easiest_clips_each_once():
 def test_the_worst_alarms_come_before_what_only_came_near(spotter):
     recordings = [make_recording(1.0, 0.6, 0.8, 0.49, 0.24)]
     results = [make_result(0, false_alarms=(make_event(0.7),))]
-    worst = find_worst_alarms(EvaluationData(spotter, (results,), recordings, SECONDS), WORD)
+    worst = find_worst_alarms(make_data(spotter, results, recordings), WORD)
     assert [(each.event.score, each.fired) for each in worst] == [
         (0.8, True),
         (0.7, True),
@@ -212,5 +231,5 @@ def test_the_worst_alarms_come_before_what_only_came_near(spotter):
 
 def test_the_tail_of_a_false_alarm_is_not_a_near_one(spotter):
     events = (make_event(0.8, 1.0), make_event(0.4, 1.5), make_event(0.3, 5.0))
-    data = EvaluationData(spotter, ([],), [ScoredRecording(60.0, events)], SECONDS)
+    data = make_data(spotter, [], [ScoredRecording(60.0, events)])
     assert [each.event.score for each in find_worst_alarms(data, WORD)] == [0.8, 0.3]
