@@ -14,16 +14,13 @@ PACKAGES = ("kws", "torchaudio", "numpy", "onnxruntime")
 
 
 def reproduce_command() -> str:
-    """What would do it again, from the same folder."""
-    name, process_count = Path(sys.argv[0]).name, distributed.launched_world_size()
-    prefix = (
-        [name]
-        if name != "cli.py"
-        else ["kws"]
-        if process_count == 1
-        else ["torchrun", "--nproc-per-node", str(process_count), "-m", "kws"]
-    )
-    return shlex.join([*prefix, *sys.argv[1:]])
+    """The command that would make it again, from the same folder."""
+    program = [Path(sys.argv[0]).name]
+    if program[0] in ("kws", "cli.py", "__main__.py"):
+        process_count = distributed.launched_world_size()
+        launcher = ["torchrun", "--nproc-per-node", str(process_count), "-m"]
+        program = [*launcher, "kws"] if process_count > 1 else ["kws"]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:
