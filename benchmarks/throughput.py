@@ -28,7 +28,8 @@ from kws.training.speech_commands.batches import (
     ClassificationBatches,
     ClassifierTrainConfig,
 )
-from kws.training.speech_commands.train import ClassificationObjective, make_classifier_config
+from kws.training.speech_commands.objective import ClassificationObjective
+from kws.training.speech_commands.train import make_classifier_config
 from kws.training.speech_commands.unknowns import cut_speech_clips
 
 WARM_UP = 3  # steps

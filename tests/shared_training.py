@@ -28,7 +28,7 @@ from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig
 from kws.training.speech_commands.batches import ClassificationBatches, ClassifierTrainConfig
 from kws.training.speech_commands.dataset import LabeledClips
-from kws.training.speech_commands.train import ClassificationObjective, lead_samples
+from kws.training.speech_commands.objective import ClassificationObjective, lead_samples
 from kws.training.speech_commands.unknowns import SpeechClips
 
 CPU = torch.device("cpu")

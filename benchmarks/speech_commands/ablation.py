@@ -30,11 +30,8 @@ from kws.training.model.pretrained import init_from_pretrained
 from kws.training.speech_commands import protocols, train
 from kws.training.speech_commands.batches import ClassifierTrainConfig, learning_rate
 from kws.training.speech_commands.dataset import LabeledClips
-from kws.training.speech_commands.train import (
-    balanced_accuracy,
-    make_classifier_config,
-    predict_streaming,
-)
+from kws.training.speech_commands.predict import balanced_accuracy, predict_streaming
+from kws.training.speech_commands.train import make_classifier_config
 
 NOTHING, NO_TRUNK, BANDS = "nothing", "the trunk", "the trunk, but with a stem that looks at bands"
 KERNELS = {  # in frames of 20 ms, without a trunk, which has kernels of its own

@@ -36,13 +36,13 @@ from kws.training.speech_commands import accuracy, protocols, train
 from kws.training.speech_commands.batches import ClassifierTrainConfig
 from kws.training.speech_commands.command import add_pronunciations
 from kws.training.speech_commands.dataset import UNKNOWN, LabeledClips
-from kws.training.speech_commands.train import (
+from kws.training.speech_commands.predict import (
     balanced_accuracy,
     load_lexicon,
-    make_classifier_config,
     predict,
     predict_streaming,
 )
+from kws.training.speech_commands.train import make_classifier_config
 
 OTHER_SPEECH = (
     *("librispeech", "wake_words", "precise_community", "custom_commands", "honk"),
@@ -184,7 +184,7 @@ def run(
             device=device,
             resume=resume,
             init_from=init_from,
-            sounds=sounds,
+            pronunciations=sounds,
             progress=PrintedEpochs(),
             **keyword_data,
         )

@@ -9,8 +9,8 @@ from kws.runtime.engine import Engine
 from kws.terminal.stdio import escape_control_chars
 from kws.training.evaluate.intervals import wilson
 from kws.training.speech_commands.dataset import UNKNOWN, LabeledClips
+from kws.training.speech_commands.predict import predict_streaming
 from kws.training.speech_commands.protocols import Protocol
-from kws.training.speech_commands.train import predict_streaming
 
 
 def evaluate_classifier(engine: Engine, protocol: Protocol) -> dict:

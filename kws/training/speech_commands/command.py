@@ -95,7 +95,7 @@ def train(
         background=noises,
         resume=options.resume,
         init_from=init_from,
-        sounds=sounds,
+        pronunciations=sounds,
         progress=training_progress,
         model_card=pretrained.model_card(options.init_from) if options.init_from else {},
     )

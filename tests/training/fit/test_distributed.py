@@ -50,7 +50,6 @@ def two_processes(tmp_path_factory) -> TwoProcesses:
     return TwoProcesses(folder, [checkpoint.load(folder / f"rank{rank}.pt") for rank in (0, 1)])
 
 
-@pytest.mark.slow
 class TestTwoProcesses:
     @pytest.mark.parametrize("name", TRAININGS)
     def test_their_gradient_is_that_of_one_process(self, two_processes, name, tmp_path):
@@ -103,7 +102,6 @@ class TestTwoProcesses:
         assert [rank["outcomes"][attempt] for rank in two_processes.ranks] == [first, second]
 
 
-@pytest.mark.slow
 def test_command_prints_and_writes_once(tmp_path):
     data = write_tone_folder(tmp_path / "data", 12)
     options = ("--data", data, "--out", tmp_path / "rise.onnx", "--json", "--device", "cpu")

@@ -36,6 +36,7 @@ from kws.training.speech_commands.batches import (
 )
 from kws.training.speech_commands.command import add_pronunciations
 from kws.training.speech_commands.dataset import SILENCE, UNKNOWN, LabeledClips
+from kws.training.speech_commands.predict import predict, predict_streaming
 from kws.training.speech_commands.protocols import Protocol
 from kws.training.speech_commands.unknowns import SpeechClips, SyntheticUnknowns, cut_speech_clips
 
@@ -531,12 +532,12 @@ class TestSorting:
     def test_offline_exported_and_streamed_decide_alike(self, trained, protocol):
         network, engine = load_network(trained.with_suffix(".pt")), Engine.load(str(trained))
         offline, whole = (
-            train.predict(network, protocol.test),
-            train.predict_streaming(engine, protocol.test),
+            predict(network, protocol.test),
+            predict_streaming(engine, protocol.test),
         )
         assert np.array_equal(
             whole,
-            train.predict_streaming(engine, protocol.test, 3 * engine.info.frame_samples),
+            predict_streaming(engine, protocol.test, 3 * engine.info.frame_samples),
         )
         assert np.array_equal(offline, whole)
         clip = protocol.test.samples[:1]
@@ -606,25 +607,25 @@ class TestSorting:
             train_config,
             path,
             device=torch.device("cpu"),
-            sounds=sounds,
+            pronunciations=sounds,
             workers=0,
         )
         network, engine = load_network(path.with_suffix(".pt")), Engine.load(str(path))
         words = train.load_lexicon(engine.info)
         assert words.known == {"low": ("lO",), "high": ("hI",), UNKNOWN: (), SILENCE: ()}
         offline, whole = (
-            train.predict(network, protocol.test, words),
-            train.predict_streaming(engine, protocol.test),
+            predict(network, protocol.test, words),
+            predict_streaming(engine, protocol.test),
         )
         assert np.array_equal(
             whole,
-            train.predict_streaming(engine, protocol.test, 3 * engine.info.frame_samples),
+            predict_streaming(engine, protocol.test, 3 * engine.info.frame_samples),
         )
         assert np.array_equal(offline, whole)
         assert (whole == protocol.test.labels).mean() > 0.75
         # The letters count: were the sounds of the two exchanged, so would be some decisions.
         exchanged = replace(words, known={**words.known, "low": ("hI",), "high": ("lO",)})
-        assert (train.predict(network, protocol.test, exchanged) != offline).any()
+        assert (predict(network, protocol.test, exchanged) != offline).any()
 
     def test_where_no_class_can_be_pronounced_networks_do_not_read(self, protocol):
         warnings: list[str] = []
