@@ -1,11 +1,11 @@
 """README and the pages of docs do what they say: their commands run, what they print is what the
 pages show, links lead somewhere.
 
-A fenced block in bash or python runs, in a folder that holds `recordings/`; those of one page run
-in their order in one folder. `<!-- not run: why -->` above a block leaves it out. A text block
-right after one that runs is what it prints: numbers may differ by ROUNDING, `...` stands for any
-lines. In README and the tutorials, whose commands a newcomer types, no command is in another kind
-of block.
+A fenced block in bash or python runs, in a folder that holds `recordings/` and
+`models/welcome.onnx`; those of one page run in their order in one folder. `<!-- not run: why -->`
+above a block leaves it out. A text block right after one that runs is what it prints: numbers may
+differ by ROUNDING, `...` stands for any lines. In README and the tutorials, whose commands a
+newcomer types, no command is in another kind of block.
 """
 
 import os
@@ -95,8 +95,13 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """A folder with the recordings, beside one with the command."""
-    shutil.copytree(REPOSITORY / "recordings", tmp_path / "work" / "recordings")
+    """A folder with the recordings and the shipped model, as a clone has them, beside one with the
+    command."""
+    for name in ("recordings/*.wav", "models/welcome.onnx"):
+        for path in REPOSITORY.glob(name):
+            place = tmp_path / "work" / path.relative_to(REPOSITORY)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
     command = tmp_path / "bin" / "kws"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kws "$@"\n')
