@@ -14,7 +14,7 @@ from kws.terminal.types import FILE, FOLDER, Range
 _PROTOCOL = click.option(
     "--protocol",
     type=click.Choice(["v2-12", "v1-12", "v2-35", "pack-9", "pack-9-unseen", "words"]),
-    help="Sort clips as published; see docs/protocols.md.",
+    help="Sort clips as published; see docs/how-to/speech-commands.md.",
 )
 
 
@@ -260,7 +260,7 @@ def train(
     kws train "hey you" --from-text --negatives podcasts/ --recordings recordings/
 
     With --protocol, train to sort clips of one second into classes, as published for Speech
-    Commands (docs/protocols.md); recordings in --negatives are heard as unknown words.
+    Commands (docs/how-to/speech-commands.md); recordings in --negatives are heard as unknown words.
 
     \b
     kws train --protocol v2-12 --data data/SpeechCommands/speech_commands_v0.02 --size large
@@ -504,7 +504,7 @@ _WITH_PROTOCOL = ("model", "protocol", "data", "as_json", "positives")
     "--json",
     "as_json",
     is_flag=True,
-    help="One JSON object on standard output; docs/evaluation.md lists its keys.",
+    help="One JSON object on standard output; docs/reference/evaluation-json.md lists its keys.",
 )
 @click.option(
     "--html",

@@ -1,8 +1,8 @@
-"""The card of the shipped model: draws its DET curve, for docs/welcome.md, by the test part of
+"""The card of the shipped model: draws its DET curve, for docs/models/welcome.md, by the test part of
 `evaluate.py`, and writes some points of it and the known weaknesses into the model file, where
 `kws info` shows them.
 
-    python recipes/welcome/card.py --data DATA --work WORK --out docs/welcome.png
+    python recipes/welcome/card.py --data DATA --work WORK --out docs/models/welcome.png
 
 DATA and WORK as for `train.py`. Misses of 400 clips against false alarms per hour of all real
 speech, clean and in recorded noise.

@@ -2,7 +2,7 @@
 without the word.
 
     python recipes/welcome/evaluate.py --data DATA --work WORK
-        [--model models/welcome.onnx] [--out docs/welcome.json]
+        [--model models/welcome.onnx] [--out docs/models/welcome.json]
 
 DATA and WORK as for `train.py`. Prints a table; every threshold and every choice was made on
 validation audio (`--part validation`), the test part is for the final figures.

@@ -1,7 +1,7 @@
 """Makes the shipped model: speaks the clips, trains in two rounds, calibrates, settles, writes
 `welcome.onnx` and `welcome.pt`.
 
-One command from the recordings and the engines of `kws synth` (docs/synthesis.md) to the model,
+One command from the recordings and the engines of `kws synth` (docs/how-to/install-voices.md) to the model,
 about an hour on two cores:
 
     python recipes/welcome/train.py --data DATA --work WORK --out models/welcome.onnx

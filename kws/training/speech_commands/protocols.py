@@ -1,7 +1,7 @@
 """The classification protocols of Speech Commands: which clips a network learns from, which it is
 chosen by, and which it is judged by.
 
-docs/protocols.md says what each is, and which published figures it may be compared with. A protocol
+docs/how-to/speech-commands.md says what each is, and which published figures it may be compared with. A protocol
 is a `ProtocolSpec`: its words, how speakers are split, and how much of other words ("_unknown_") and of
 background noise ("_silence_") goes into the parts that judge. Training always gets all clips of
 other words; how often each is heard is for the training loop to say.
