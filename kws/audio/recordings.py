@@ -267,10 +267,9 @@ class _ChunkConverter:
             return AudioError(f"{self._source_name}: no samples in it. Record or copy it again.")
         if self._invalid_samples:
             return AudioError(
-                f"{self._source_name}: {self._invalid_samples} samples are no sound (not a number, or "
-                "beyond all bounds), the first at "
-                f"{self._first_invalid_seconds:.2f} s; they were taken for silence. "
-                "Write the recording again."
+                f"{self._source_name}: {self._invalid_samples} samples are invalid (not finite, or "
+                f"far beyond full scale), the first at {self._first_invalid_seconds:.2f} s. They "
+                "were replaced by silence. Write the recording again."
             )
         return None
 

@@ -124,8 +124,8 @@ class ModelFile:
 
 
 def find_model(model: str | Path) -> Path:
-    """The file of a model. A path is taken as it is; a name is looked up in ./models, then among the
-    shipped models.
+    """The file of a model: a path as it is; a name is looked up in ./models, then among the shipped
+    models.
 
     Raises ModelError where there is no such file, KwsError for a URL.
     """

@@ -1,32 +1,33 @@
-"""From scores to events: one state machine, used by files and live audio alike.
+"""From scores to events: one state machine for files and live audio.
 
 The level of a frame is the lowest score of the last `confirm_frames` frames: the highest threshold
 at which a word would be confirmed there. An event is a peak of the level, and its score is the
-height of the peak. What is a peak depends on the scores alone. The level of a peak
+height of the peak. A frame is a peak if
 
-- is higher than in the `refractory_frames` before it, and no lower than in the `LOOKAHEAD_FRAMES` after;
-- is more than the score came down to since the level was last as high, by `release_ratio`: a long
+- the level is higher than in the `refractory_frames` before, and no lower than in the
+  LOOKAHEAD_FRAMES after;
+- the score has fallen below `release_ratio` of the level since the level was last as high: a long
   hump is one word;
-- does not follow, within the refractory time, a peak of at least `SAME_WORD_RATIO` of its height: then
-  the word is known already, and this is how it ends.
+- no peak of SAME_WORD_RATIO of its height lies within the refractory time before: such a peak has
+  reported the word already, and this is the end of the word.
 
-The threshold only chooses among the peaks: the events at one are those at any lower one whose score
-reaches it. An event is known `LOOKAHEAD_FRAMES` after its peak. The machine counts frames, never a
-clock, and compares scores in the digits that it tells: the same scores give the same events.
+The threshold only selects peaks: the events at a threshold are those at a lower one whose score
+reaches it. An event is known LOOKAHEAD_FRAMES after its peak. Time is counted in frames, and scores
+are compared with the digits that are reported, so the same scores give the same events.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
-UNREACHABLE_THRESHOLD = 1.1  # threshold of a class that is no word: no score reaches it
-LOOKAHEAD_FRAMES = 6  # 0.12 s; with the confirmation, 0.06 s, it stays below 0.2 s
-SAME_WORD_RATIO = (
-    0.8  # of a peak's height: some words have a second, higher peak when silence follows
-)
-SCORE_DIGITS = 4  # of a score: what is compared with a threshold is what is told
+UNREACHABLE_THRESHOLD = 1.1  # of a class that is no word, such as silence
+LOOKAHEAD_FRAMES = 6  # 0.12 s; with the confirmation, 0.06 s, the latency stays below 0.2 s
+SAME_WORD_RATIO = 0.8  # some words have a second, higher peak when silence follows
+SCORE_DIGITS = 4  # scores are reported and compared with so many decimal digits
 
 
 @dataclass(frozen=True)
@@ -42,37 +43,36 @@ class Detection:
 
 @dataclass(frozen=True)
 class EventSettings:
-    """How scores become events; `threshold` has one value per word."""
+    """How scores become events. `threshold` has one value per word; `release_ratio`, at most 1, is
+    a fraction of the next peak. The refractory time lasts at least LOOKAHEAD_FRAMES."""
 
     threshold: tuple[float, ...]
-    release_ratio: float = 0.5  # of the next peak, at most 1: the score must fall below it before
+    release_ratio: float = 0.5
     confirm_frames: int = 3
-    refractory_frames: int = 20  # at least WAIT_FRAMES are kept
+    refractory_frames: int = 20
 
     @property
     def targets(self) -> tuple[int, ...]:
-        """Numbers of the words that can be events: all but the classes for what is none (unknown
-        words, silence)."""
+        """Indices of the words that can be events: all but classes such as silence."""
         return tuple(
             i for i, threshold in enumerate(self.threshold) if threshold < UNREACHABLE_THRESHOLD
         )
 
     def at(self, thresholds: Sequence[float]) -> "EventSettings":
-        """These with other thresholds; what is never an event stays none."""
-        return replace(
-            self,
-            threshold=tuple(
-                old if old >= UNREACHABLE_THRESHOLD else new
-                for old, new in zip(self.threshold, thresholds, strict=True)
-            ),
-        )
+        """These settings with other thresholds; a class that is no word keeps its own."""
+        pairs = zip(self.threshold, thresholds, strict=True)
+        threshold = tuple(old if old >= UNREACHABLE_THRESHOLD else new for old, new in pairs)
+        return replace(self, threshold=threshold)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of F frames for W words. `times` [F]: the end, in seconds, of the audio each frame has
-    seen; `pooled` [F, W] and `frames` [F, W]: probabilities; `boundaries` [F, W, 2]: seconds from that
-    end back to the word's start and end, were it there."""
+    """Scores of F frames for W words.
+
+    times [F]: the end of the audio that each frame has seen, in seconds. pooled, frames [F, W]:
+    probabilities. boundaries [F, W, 2]: seconds from the end of the frame back to the start and end
+    of the word, if it were there.
+    """
 
     times: np.ndarray
     pooled: np.ndarray
@@ -81,23 +81,33 @@ class Scores:
 
 
 class DetectionPostprocessor:
-    """Turns the score tracks of one stream into events; feed it frames in any portions."""
+    """Turns the scores of one stream into events. Frames may come in any portions."""
 
     def __init__(self, words: tuple[str, ...], settings: EventSettings):
         pairs = zip(words, settings.threshold, strict=True)
-        trackers = [_PeakTracker(word, threshold, settings) for word, threshold in pairs]
-        self._trackers = [(i, trackers[i]) for i in settings.targets]
+        detectors = [_PeakDetector(word, threshold, settings) for word, threshold in pairs]
+        self._detectors = {i: detectors[i] for i in settings.targets}
 
     def feed(self, scores: Scores) -> list[Detection]:
-        """Events that these frames complete, in the order in which they became known: the same for
-        any portions."""
-        detections = [pair for i, tracker in self._trackers for pair in tracker.feed(scores, i)]
-        return [event for _, event in sorted(detections, key=lambda pair: pair[0])]
+        """Events that these frames complete, in the order of the frames that completed them."""
+        decisions = [
+            decision
+            for i, detector in self._detectors.items()
+            for decision in detector.feed(scores, i)
+        ]
+        decisions.sort(key=attrgetter("frame"))
+        return [decision.detection for decision in decisions]
 
 
-@dataclass(slots=True)
-class _Frame:
-    """The word as one frame hears it."""
+class _Decision(NamedTuple):
+    """A detection, and the number of the frame that completed it."""
+
+    frame: int
+    detection: Detection
+
+
+class _Frame(NamedTuple):
+    """Score and boundaries of one word in one frame; times in seconds since the beginning."""
 
     score: float
     time: float
@@ -105,120 +115,120 @@ class _Frame:
     end: float
 
 
-@dataclass(slots=True)
-class _Level:
+class _Level(NamedTuple):
     """The level of a frame, and the lowest score since the level was last as high."""
 
     frame: int
     height: float
-    lowest: float
+    lowest_since: float
 
 
 class _LevelStack:
-    """The levels that none has exceeded since: falling, and so no more than a score has values."""
+    """The levels that no later level has exceeded. They fall, so the digits of a score bound their
+    number."""
 
     def __init__(self) -> None:
         self._levels: list[_Level] = []
         self._lowest = np.inf  # score since the latest of them
 
     def skip(self, score: float) -> None:
-        """Takes a score whose level is of no interest."""
+        """Takes a score whose level is too low to matter."""
         self._lowest = min(self._lowest, score)
 
     def add(self, frame: int, height: float) -> _Level | None:
-        """Adds a level. Gives the latest one as high, with the lowest score since, or None."""
+        """Adds a level. Returns the latest level as high, with the lowest score since, or None."""
         lowest, self._lowest = self._lowest, np.inf
         while self._levels and self._levels[-1].height < height:
-            popped = self._levels.pop()
-            lowest = min(lowest, popped.lowest, popped.height)
-        last = self._levels[-1] if self._levels else None
-        previous_level = _Level(last.frame, last.height, lowest) if last else None
-        if last and last.height == height:  # for what comes, this frame stands for both
-            lowest = min(lowest, self._levels.pop().lowest)
+            lower = self._levels.pop()
+            lowest = min(lowest, lower.lowest_since, lower.height)
+        previous = None
+        if self._levels:
+            previous = self._levels[-1]._replace(lowest_since=lowest)
+            if previous.height == height:  # from now on this frame stands for both
+                lowest = min(lowest, self._levels.pop().lowest_since)
         self._levels.append(_Level(frame, height, lowest))
-        return previous_level
+        return previous
 
 
-@dataclass(slots=True)
-class _Peak:
+class _Peak(NamedTuple):
+    """A peak, and the frames that lead to it."""
+
     frame: int
     height: float
-    rising_frames: list[_Frame]  # the frames that lead to it
+    rise: tuple[_Frame, ...]
 
 
-class _PeakTracker:
-    """The peaks of one word. Below `_min_score` nothing has a say but the lowest score."""
+class _PeakDetector:
+    """The peaks of one word. Of frames below `_min_score` only the lowest score matters."""
 
     def __init__(self, word: str, threshold: float, settings: EventSettings):
         self._word, self._threshold, self._settings = word, threshold, settings
         self._min_distance_frames = max(settings.refractory_frames, LOOKAHEAD_FRAMES)
         self._min_score = threshold * min(settings.release_ratio, SAME_WORD_RATIO)
-        self._frame = 0  # number of the latest
-        # The latest frames, back to one below the floor.
+        self._frame = 0  # number of the latest frame
+        # The latest frames since one below the minimum.
         self._recent_frames: deque[_Frame] = deque(
             maxlen=self._min_distance_frames + settings.confirm_frames
         )
-        self._level_stack = _LevelStack()
-        self._pending_peak: _Peak | None = None  # a peak, unless something higher follows
+        self._levels = _LevelStack()
+        self._pending_peak: _Peak | None = None  # unless something higher follows
         self._last_peak: _Peak | None = None
 
-    def feed(self, scores: Scores, column: int) -> list[tuple[int, Detection]]:
-        """Events, each with the number of the frame that completed it."""
+    def feed(self, scores: Scores, column: int) -> list[_Decision]:
         pooled = scores.pooled[:, column]
-        if (
-            not self._pending_peak
-            and round(float(pooled.max(initial=-1)), SCORE_DIGITS) < self._min_score
-        ):
+        highest = round(float(pooled.max(initial=-1)), SCORE_DIGITS)
+        if highest < self._min_score and not self._pending_peak:
             self._skip_frames(pooled)
             return []
-        # What a frame has not heard yet cannot be where its word ends.
+        # A word cannot end after the audio that the frame has seen.
         boundaries = scores.boundaries[:, column].clip(min=0)
         rows = zip(pooled.tolist(), scores.times.tolist(), boundaries.tolist(), strict=True)
-        detections = []
+        decisions = []
         for score, time, (to_start, to_end) in rows:
-            event = self._process_frame(
-                _Frame(round(score, SCORE_DIGITS), time, time - to_start, time - to_end)
-            )
-            if event:
-                detections.append((self._frame, event))
-        return detections
+            frame = _Frame(round(score, SCORE_DIGITS), time, time - to_start, time - to_end)
+            detection = self._process_frame(frame)
+            if detection:
+                decisions.append(_Decision(self._frame, detection))
+        return decisions
 
     def _skip_frames(self, pooled: np.ndarray) -> None:
         self._frame += len(pooled)
         if len(pooled):
             self._recent_frames.clear()
-            self._level_stack.skip(round(float(pooled.min()), SCORE_DIGITS))
+            self._levels.skip(round(float(pooled.min()), SCORE_DIGITS))
 
     def _process_frame(self, frame: _Frame) -> Detection | None:
         self._frame += 1
         height = self._level(frame)
-        event = self._resolve_pending_peak(height)
+        detection = self._resolve_pending_peak(height)
         if height < self._min_score:
-            self._level_stack.skip(frame.score)
-        elif self._is_peak(height, self._level_stack.add(self._frame, height)):
-            self._pending_peak = _Peak(self._frame, height, list(self._recent_frames))
-        return event
+            self._levels.skip(frame.score)
+        elif self._is_peak(height, self._levels.add(self._frame, height)):
+            self._pending_peak = _Peak(self._frame, height, tuple(self._recent_frames))
+        return detection
 
     def _level(self, frame: _Frame) -> float:
-        """The lowest score of the latest frames; -inf where one of them is below the floor."""
+        """The lowest score of the last `confirm_frames` frames; -inf where one of them is below the
+        minimum."""
         if frame.score < self._min_score:
             self._recent_frames.clear()
             return -np.inf
         self._recent_frames.append(frame)
-        length = self._settings.confirm_frames
-        if len(self._recent_frames) < length:
+        count = self._settings.confirm_frames
+        if len(self._recent_frames) < count:
             return -np.inf
-        return min(self._recent_frames[-i].score for i in range(1, length + 1))
+        return min(self._recent_frames[-i].score for i in range(1, count + 1))
 
-    def _is_peak(self, height: float, previous_level: _Level | None) -> bool:
-        """Whether the frame is far from the latest one as high, and the score fell enough since."""
-        if previous_level is None:
+    def _is_peak(self, height: float, previous: _Level | None) -> bool:
+        """Whether a frame is far enough from the latest level as high, and the score has fallen
+        enough since."""
+        if previous is None:
             return True
-        released = previous_level.lowest < self._settings.release_ratio * height
-        return released and self._frame - previous_level.frame > self._min_distance_frames
+        is_released = previous.lowest_since < self._settings.release_ratio * height
+        return is_released and self._frame - previous.frame > self._min_distance_frames
 
     def _resolve_pending_peak(self, height: float) -> Detection | None:
-        """The event that is known now: a peak that nothing has exceeded, of a word that is news."""
+        """The detection of the pending peak, once nothing higher can follow in time."""
         peak = self._pending_peak
         if peak is None:
             return None
@@ -236,17 +246,21 @@ class _PeakTracker:
         return is_near and earlier.height >= SAME_WORD_RATIO * peak.height
 
     def _make_detection(self, peak: _Peak) -> Detection:
-        """The word of a peak. The first frames of the rise that leads there tell its place best."""
-        length = self._settings.confirm_frames
-        released = self._settings.release_ratio * peak.height
-        first = max(
-            (i + 1 for i, each in enumerate(peak.rising_frames) if each.score < released), default=0
+        """The word of a peak. Its start and end are means over the first frames of the rise, which
+        estimate them best."""
+        count = self._settings.confirm_frames
+        released_score = self._settings.release_ratio * peak.height
+        below = [i for i, frame in enumerate(peak.rise) if frame.score < released_score]
+        onset = below[-1] + 1 if below else 0
+        onset_frames = peak.rise[onset : onset + count]
+        weights = [frame.score + 1e-9 for frame in onset_frames]
+        start = max(np.average([frame.start for frame in onset_frames], weights=weights), 0.0)
+        end = max(np.average([frame.end for frame in onset_frames], weights=weights), 0.0)
+        highest = max(peak.rise[-count:], key=attrgetter("score", "time"))
+        return Detection(
+            word=self._word,
+            start=round(float(min(start, end)), 3),  # the network estimates them separately
+            end=round(float(end), 3),
+            peak=round(float(highest.time), 3),
+            score=peak.height,
         )
-        onset_frames = peak.rising_frames[first : first + length]
-        highest = max(peak.rising_frames[-length:], key=lambda each: (each.score, each.time))
-        weights = [each.score + 1e-9 for each in onset_frames]
-        start = max(np.average([each.start for each in onset_frames], weights=weights), 0.0)
-        end = max(np.average([each.end for each in onset_frames], weights=weights), 0.0)
-        start = min(start, end)  # the two are estimated apart from each other
-        start, end, peak_time = (round(float(seconds), 3) for seconds in (start, end, highest.time))
-        return Detection(self._word, start, end, peak_time, peak.height)

@@ -1,16 +1,16 @@
 """The verifier: the second stage, which compares a high score with the phones in the audio.
 
 The scanning network gives a high score to everything that resembles its word. The verifier runs a
-phone recognizer (`kws.training.phones`) over the last two seconds, but only where the score is high,
-which is rare. There it measures how well the phones of the word fit the audio: the CTC
+phone recognizer (`kws.training.phones`) over the last two seconds, but only where the score is
+high, which is rare. There it measures how well the phones of the word fit the audio: the CTC
 log-likelihood ratio per phone, `llr` (`kws.runtime.ctc`). It lowers the log odds of the score:
 
     log odds  -  scale · (ceiling - clip(llr, floor, ceiling))
 
 An `llr` of `ceiling` or more leaves the score as it is. The verifier never raises a score.
 
-The time axis, in frames. A step brings the frames 0 to F - 1; H is HOLD_FRAMES, C is CONTEXT_FRAMES,
-and R is the receptive field of the recognizer:
+The time axis, in frames. A step brings the frames 0 to F - 1. H is HOLD_FRAMES, C is
+CONTEXT_FRAMES, and R is the receptive field of the recognizer:
 
      -(C-1)-(R-1)         -(C-1)             -(H-1)       0              F-1
           |                  |                  |         |               |

@@ -409,7 +409,7 @@ def test_samples_that_are_no_sound_become_silence(tmp_path: Path, channels: int,
     np.testing.assert_array_equal(
         decoded, recordings.read(write(tmp_path / "clean.wav", clean, rate, subtype="FLOAT"))
     )
-    assert f"{4 * channels} samples are no sound" in error and "the first at 1.00 s" in error
+    assert f"{4 * channels} samples are invalid" in error and "the first at 1.00 s" in error
 
 
 def test_a_senseless_rate(tmp_path: Path) -> None:

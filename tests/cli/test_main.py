@@ -362,7 +362,7 @@ def damaged(workspace: Workspace, kind: str) -> Path:
     ("kind", "message"),
     [
         ("truncated", "only the first 5.00 of 10.00 s can be read"),
-        ("nan", "100 samples are no sound"),
+        ("nan", "100 samples are invalid"),
     ],
     ids=["truncated", "nan"],
 )

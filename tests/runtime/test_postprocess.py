@@ -1,5 +1,5 @@
-"""The event machine: tables of score tracks, any portions, any threshold, and a reference that
-finds events in another way."""
+"""Detection post-processing: tables of score tracks, any portions, any threshold, and a slow
+reference implementation."""
 
 import pickle
 import time
@@ -25,8 +25,8 @@ FRAME_SECONDS = 0.02
 
 
 def make_scores(*tracks: Sequence[float], boundaries: Sequence[tuple[float, float]] = ()) -> Scores:
-    """Scores of one track per word; `boundaries` (of every word alike) has one pair per frame, or is
-    taken as (0.5, 0.1)."""
+    """Scores of one track per word. `boundaries`, the same for every word, has one pair per frame;
+    the default is (0.5, 0.1)."""
     pooled = np.array(tracks, np.float64).T.reshape(-1, len(tracks))
     boundary_pairs = np.broadcast_to(
         np.array(boundaries or [(0.5, 0.1)] * len(pooled)).reshape(-1, 1, 2), (*pooled.shape, 2)
@@ -67,7 +67,7 @@ def split_scores(scores: Scores, portions: list[int]) -> list[Scores]:
 LOW, HIGH = [0.1], [0.9]
 PEAK, FIVE = [0.2, 0.6, 0.8, 0.7, 0.4], [0.5, 0.9, 0.6, 0.6, 0.6]
 STEPS = [0.3] * 9 + [0.5] * 9 + [0.7] * 9
-REST = LOW * 10  # longer than the wait
+REST = LOW * 10  # longer than the lookahead
 
 TRACKS = {
     "nothing": (LOW * 50, {}, []),
@@ -80,11 +80,11 @@ TRACKS = {
     "confirmed by five frames": (LOW * 10 + FIVE + REST, {"confirm_frames": 5}, [12]),
     "exactly the threshold": (LOW * 5 + [0.5] * 3 + REST, {}, [8]),
     "just below the threshold": (LOW * 5 + [0.4999] * 20, {}, []),
-    "compared in the digits that are told": (LOW * 5 + [0.49996] * 3 + REST, {}, [8]),
+    "compared in the digits that are reported": (LOW * 5 + [0.49996] * 3 + REST, {}, [8]),
     "at the very beginning": (HIGH * 3 + REST, {}, [3]),
-    "known when the wait is over": (LOW * 20 + HIGH * 3 + LOW * 6, {}, [23]),
-    "not known before the wait is over": (LOW * 20 + HIGH * 3 + LOW * 5, {}, []),
-    "a higher peak within the wait": (LOW * 10 + [0.6] * 6 + HIGH * 3 + REST, {}, [19]),
+    "known when the lookahead is over": (LOW * 20 + HIGH * 3 + LOW * 6, {}, [23]),
+    "not known before the lookahead is over": (LOW * 20 + HIGH * 3 + LOW * 5, {}, []),
+    "a higher peak within the lookahead": (LOW * 10 + [0.6] * 6 + HIGH * 3 + REST, {}, [19]),
     "a later, much higher peak": (LOW * 10 + [0.6] * 7 + HIGH * 3 + REST, {}, [13, 20]),
     "a later, little higher peak": (LOW * 10 + [0.8] * 7 + HIGH * 3 + REST, {}, [13]),
     "after the refractory time": (LOW * 10 + [0.8] * 11 + HIGH * 3 + REST, {}, [13, 24]),
@@ -106,8 +106,8 @@ TRACKS = {
     "the last frame of the refractory time": (HIGH * 3 + LOW * 7 + HIGH * 3 + REST, {}, [3]),
     "just after the refractory time": (HIGH * 3 + LOW * 8 + HIGH * 3 + REST, {}, [3, 14]),
     "a longer refractory time": (HIGH * 3 + LOW * 8 + HIGH * 9, {"refractory_frames": 11}, [3]),
-    "within the wait": (HIGH * 3 + LOW * 3 + HIGH * 3 + REST, {"refractory_frames": 0}, [3]),
-    "just after the wait": (HIGH * 3 + LOW * 4 + HIGH * 9, {"refractory_frames": 0}, [3, 10]),
+    "within the lookahead": (HIGH * 3 + LOW * 3 + HIGH * 3 + REST, {"refractory_frames": 0}, [3]),
+    "just after the lookahead": (HIGH * 3 + LOW * 4 + HIGH * 9, {"refractory_frames": 0}, [3, 10]),
     "hovering about the threshold": ([0.55, 0.55, 0.55, 0.45] * 100, {}, [3]),
     "hovering with dips that are none": ([0.6, 0.6, 0.6, 0.3] * 100, {}, [3]),
     "hovering too fast to be confirmed": ([0.55, 0.55, 0.45] * 100, {}, []),
@@ -137,8 +137,8 @@ def test_track_fed_frame_by_frame_gives_the_same_events(track, options, expected
 SHIPPED = {
     "confirmed by three frames": (HIGH * 3 + REST, 1),
     "two frames are not enough": (HIGH * 2 + LOW + HIGH * 2 + REST, 0),
-    "six frames of wait": (HIGH * 3 + LOW * 6, 1),
-    "five frames of wait": (HIGH * 3 + LOW * 5, 0),
+    "six frames of lookahead": (HIGH * 3 + LOW * 6, 1),
+    "five frames of lookahead": (HIGH * 3 + LOW * 5, 0),
     "released below one half": (HIGH * 3 + [0.449] * 30 + HIGH * 3 + REST, 2),
     "not released at one half": (HIGH * 3 + [0.45] * 30 + HIGH * 3 + REST, 1),
     "21 frames apart": (HIGH * 3 + LOW * 18 + HIGH * 3 + REST, 2),
@@ -149,16 +149,16 @@ SHIPPED = {
 
 
 @pytest.mark.parametrize(("track", "count"), SHIPPED.values(), ids=list(SHIPPED))
-def test_the_settings_of_every_model_made_so_far(track, count):
+def test_the_default_settings(track, count):
     postprocessor = DetectionPostprocessor(("a",), EventSettings((0.5,)))
     assert len(postprocessor.feed(make_scores(LOW * 10 + track))) == count
 
 
-def test_a_word_at_a_constant_score_is_known_within_a_fifth_of_a_second():
+def test_the_latency_at_a_constant_score_is_below_a_fifth_of_a_second():
     assert (EventSettings((0.5,)).confirm_frames + LOOKAHEAD_FRAMES) * FRAME_SECONDS < 0.2
 
 
-def test_event_is_told_with_the_frame_that_ends_the_wait():
+def test_an_event_is_reported_after_the_lookahead():
     postprocessor = make_postprocessor()
     reports = [
         len(postprocessor.feed(part))
@@ -167,7 +167,7 @@ def test_event_is_told_with_the_frame_that_ends_the_wait():
     assert reports == [0] * 11 + [1] + [0] * 4
 
 
-def test_score_is_the_height_of_the_peak_and_its_time_that_of_the_highest_score_there():
+def test_score_is_the_level_at_the_peak_and_time_that_of_the_highest_score():
     (event,) = make_postprocessor().feed(
         make_scores([0.1, 0.6, 0.7, 0.76541, 0.9, 0.8, 0.3, *REST])
     )
@@ -176,7 +176,7 @@ def test_score_is_the_height_of_the_peak_and_its_time_that_of_the_highest_score_
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.1, 0.5, 0.7654])
-def test_nothing_of_an_event_depends_on_the_threshold(threshold):
+def test_the_threshold_changes_nothing_of_an_event(threshold):
     rise = [0.06, 0.1, 0.2, 0.4, 0.6, 0.7, 0.76541, 0.9, 0.8, 0.3]
     boundaries = [(0.5 + 0.01 * at, 0.1) for at in range(len(rise + REST))]
     scores = make_scores(rise + REST, boundaries=boundaries)
@@ -198,12 +198,12 @@ def test_nothing_of_an_event_depends_on_the_threshold(threshold):
         "frames agree on the place",
         "frames disagree: their mean",
         "never before the beginning",
-        "end not heard yet",
-        "start not heard yet",
+        "the end is still to come",
+        "the start is still to come",
         "never an end before the start",
     ],
 )
-def test_extents_give_start_and_end(boundaries, start, end):
+def test_boundaries_give_start_and_end(boundaries, start, end):
     track, other = [0.1] * 50 + [0.8] * 3 + REST, [(9.0, 9.0)] * 50
     (event,) = make_postprocessor().feed(
         make_scores(track, boundaries=other + boundaries + other[: len(REST)])
@@ -215,7 +215,7 @@ def test_extents_give_start_and_end(boundaries, start, end):
 
 
 @pytest.mark.parametrize("after", [0, 5], ids=["at the peak", "in the rise that leads there"])
-def test_the_first_frames_of_the_rise_tell_the_place_higher_scores_more(after):
+def test_start_is_the_weighted_mean_over_the_first_frames_of_the_rise(after):
     track = [0.1] * 97 + [0.6, 0.6, 0.8] + [0.9] * after + REST
     later = [(7.0, 5.0)] * (after + len(REST))
     boundaries = [(9.0, 9.0)] * 97 + [(0.5, 0.1)] * 2 + [(0.9, 0.3)] + later
@@ -224,7 +224,7 @@ def test_the_first_frames_of_the_rise_tell_the_place_higher_scores_more(after):
     assert event.start == pytest.approx(np.dot(starts, [0.6, 0.6, 0.8]) / 2.0, abs=1e-3)
 
 
-def test_words_do_not_disturb_each_other():
+def test_words_are_independent():
     first, second, third = LOW * 10 + HIGH * 5 + LOW * 25, HIGH * 40, LOW * 40
     events = make_postprocessor(3).feed(make_scores(first, second, third))
     assert [
@@ -241,21 +241,21 @@ def test_each_word_has_its_threshold():
     assert [event.word for event in postprocessor.feed(make_scores(track, track))] == ["a"]
 
 
-def test_what_is_no_word_is_never_an_event():
+def test_a_class_that_is_no_word_is_never_an_event():
     track = LOW + [1.0] * 50
     postprocessor = DetectionPostprocessor(("a", "b"), EventSettings((UNREACHABLE_THRESHOLD, 0.5)))
     assert [event.word for event in postprocessor.feed(make_scores(track, track))] == ["b"]
 
 
 @pytest.mark.parametrize("portions", [[], [1] * 15, [10]], ids=["whole", "single", "cut between"])
-def test_order_is_that_of_the_reports_for_any_portions(portions):
+def test_events_come_in_the_order_of_their_last_frames(portions):
     late, early = [0.1] * 3 + [0.6] * 3 + [0.1] * 9, [0.1] * 2 + [0.6] * 3 + [0.1] * 10
     postprocessor = make_postprocessor(2)
     parts = split_scores(make_scores(late, early), portions)
     assert [event.word for part in parts for event in postprocessor.feed(part)] == ["b", "a"]
 
 
-def test_threshold_zero_hears_events_even_in_scores_of_nothing():
+def test_threshold_zero_finds_events_in_scores_of_zero():
     assert len(make_postprocessor(threshold=0.0).feed(make_scores([0.0] * 10))) == 1
 
 
@@ -309,7 +309,7 @@ def reference(track: Sequence[float], options: EventSettings) -> dict[int, float
 
 @given(track=tracks, options=event_settings, threshold=levels)
 @settings(deadline=None, max_examples=500)
-def test_machine_agrees_with_the_reference(track, options, threshold):
+def test_events_equal_those_of_the_reference(track, options, threshold):
     options = options.at([threshold])
     expected = reference(track, options)
     postprocessor, reports = DetectionPostprocessor(("a",), options), []
@@ -324,7 +324,7 @@ def test_machine_agrees_with_the_reference(track, options, threshold):
 @given(track=tracks, options=event_settings, threshold=levels, floor=levels)
 @settings(deadline=None, max_examples=300)
 def test_a_threshold_is_a_filter(track, options, threshold, floor):
-    """The events at a threshold are, to the last digit, those at a lower one that reach it."""
+    """The events at a threshold are exactly those at a lower threshold that reach it."""
     floor, threshold = sorted((threshold, floor))
     boundaries = [(0.01 * (i * 7 % 50), 0.01 * (i * 3 % 20)) for i in range(len(track))]
     scores = make_scores(track, boundaries=boundaries)
@@ -362,8 +362,7 @@ def test_any_portions_give_equal_events(both, options, portions):
     ] == at_once
 
 
-def test_memory_is_bounded_and_quiet_is_passed_over_fast():
-    """What a machine heard does not fill memory, and what is quiet costs next to nothing."""
+def test_memory_is_bounded_and_low_scores_are_skipped_fast():
     rng = np.random.default_rng(0)
     loud, quiet = make_scores(rng.random(20_000)), make_scores(0.2 * rng.random(500))
     postprocessor = make_postprocessor()

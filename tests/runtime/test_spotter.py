@@ -83,7 +83,7 @@ def assert_same_scores(actual: Scores, expected: Scores) -> None:
         )
 
 
-def test_the_other_tests_have_events_and_scores_away_from_the_threshold(spotter, audio):
+def test_the_audio_has_events_and_scores_away_from_the_threshold(spotter, audio):
     events = list(spotter.detect(audio))
     assert [event.word for event in events].count("word0") >= 3
     assert [event.word for event in events].count("word1") >= 3
@@ -157,13 +157,13 @@ def test_channels_are_averaged(spotter, audio):
     )
 
 
-def test_of_channels_that_cancel_one_is_heard(spotter, audio):
+def test_channels_that_cancel_are_not_averaged(spotter, audio):
     found = list(spotter.detect(np.stack([audio, -audio], axis=1)))
     assert found
     assert_same_events(found, list(spotter.detect(audio)))
 
 
-def test_one_channel_is_heard_alone(spotter, audio):
+def test_one_channel_can_be_selected(spotter, audio):
     both = np.stack([make_audio(SECONDS, seed=2)[0, : len(audio)], audio], axis=1)
     assert_same_events(list(spotter.detect(both, channel=2)), list(spotter.detect(audio)))
     with pytest.raises(
@@ -173,7 +173,7 @@ def test_one_channel_is_heard_alone(spotter, audio):
 
 
 @pytest.mark.parametrize("shape", [(2, 16_000), (1, 2), (100, 0), (10, 2, 2), ()], ids=str)
-def test_shapes_that_are_no_audio_are_refused(spotter, shape):
+def test_other_shapes_are_refused(spotter, shape):
     with pytest.raises(
         AudioError,
         match=r"shape \[N\] or \[N, channels\], not \[.*\]\. Transpose them if channels come first",
@@ -184,21 +184,21 @@ def test_shapes_that_are_no_audio_are_refused(spotter, shape):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30, 1e300], ids=str)
-def test_samples_that_are_no_numbers_are_silence_and_told_at_the_end(spotter, audio, bad):
+def test_invalid_samples_are_silence_and_reported_at_the_end(spotter, audio, bad):
     damaged, silent = audio.astype(np.float64), audio.copy()
     damaged[20_000:20_400], silent[20_000:20_400] = bad, 0
     events = []
     with pytest.raises(
-        AudioError, match=r"samples: 400 samples are no sound .*the first at 1\.25 s"
+        AudioError, match=r"samples: 400 samples are invalid .*the first at 1\.25 s"
     ):
         for event in spotter.detect(damaged):
             events.append(event)
     assert_same_events(events, list(spotter.detect(silent)))
-    with pytest.raises(AudioError, match="400 samples are no sound"):
+    with pytest.raises(AudioError, match="400 samples are invalid"):
         spotter.scores(damaged)
 
 
-def test_a_stream_takes_samples_that_are_no_numbers_for_silence_and_counts_them(spotter, audio):
+def test_a_stream_counts_invalid_samples_and_takes_them_for_silence(spotter, audio):
     damaged, silent = audio.copy(), audio.copy()
     damaged[20_000:20_400], silent[20_000:20_400] = np.nan, 0
     stream = spotter.stream()
@@ -221,7 +221,7 @@ def test_finished_stream_takes_no_more(spotter):
     stream = spotter.stream()
     stream.finish()
     with pytest.raises(
-        KwsError, match=r"this stream is finished; start a new one with Spotter\.stream\(\)"
+        KwsError, match=r"this stream is finished\. Start a new one with Spotter\.stream\(\)"
     ):
         stream.feed(np.zeros(10, np.float32))
 
@@ -238,7 +238,7 @@ def test_finished_stream_takes_no_more(spotter):
     ],
     ids=["int32", "bool", "complex", "text", "two channels", "one number"],
 )
-def test_samples_that_are_no_mono_audio_are_refused(spotter, samples, message):
+def test_a_stream_refuses_other_types_and_shapes(spotter, samples, message):
     with pytest.raises(AudioError, match=message):
         spotter.stream().feed(samples)
 
@@ -251,8 +251,8 @@ def test_no_event_lies_outside_the_audio(spotter, audio, cut):
         assert 0 <= event.peak <= cut / 16_000 + 1e-3
 
 
-def test_word_that_ends_the_audio_is_still_decided(spotter, audio):
-    """Cut at any time, a recording holds the events that the whole one told of until then."""
+def test_a_word_at_the_end_of_the_audio_is_detected(spotter, audio):
+    """Any first part of a recording has the events that the whole recording has up to there."""
     stream, streamed_events = spotter.stream(), []
     for at in range(0, len(audio) - 320, 320):
         streamed_events += stream.feed(audio[at : at + 320])
@@ -322,7 +322,7 @@ def test_no_sound_has_such_a_sample_rate(spotter, audio, rate):
         list(spotter.detect(audio, rate))
 
 
-def test_fewer_false_alarms_than_the_calibration_heard_are_not_promised(model):
+def test_too_low_a_false_alarm_rate_is_refused(model):
     with pytest.raises(
         ModelError,
         match=r"cannot promise 0\.1 false alarms per hour for 'word0': its lowest row is 0\.5",
@@ -353,7 +353,7 @@ def own_model(model, tmp_path) -> Path:
     return Path(shutil.copy(model, tmp_path / "own.onnx"))
 
 
-def test_another_process_hears_what_this_one_hears(model, audio, pool):
+def test_another_process_finds_the_same_events(model, audio, pool):
     spotter = Spotter.load(model, threshold=0.3)
     assert_same_scores(pool.apply(spotter.scores, [audio]), spotter.scores(audio))
     assert pool.apply(spotter.stream().feed, [audio]) == spotter.stream().feed(audio) != []
@@ -375,7 +375,7 @@ def test_a_stream_goes_on_where_it_was_sent_to(spotter, audio):
 
 
 @pytest.mark.parametrize("copy_function", [copy.copy, copy.deepcopy])
-def test_copies_need_no_file_and_go_their_own_way(own_model, audio, copy_function):
+def test_copies_need_no_file_and_are_independent(own_model, audio, copy_function):
     spotter = Spotter.load(own_model)
     own_model.unlink()
     stream = copy_function(spotter).stream()
@@ -385,14 +385,14 @@ def test_copies_need_no_file_and_go_their_own_way(own_model, audio, copy_functio
     assert other.seconds == stream.seconds == len(audio) / 16_000
 
 
-def test_a_model_that_is_gone_is_told_where_it_is_used(own_model, audio, pool):
+def test_a_missing_model_file_is_an_error_where_it_is_used(own_model, audio, pool):
     spotter = Spotter.load(own_model)
     own_model.unlink()
     with pytest.raises(ModelError, match=r"own\.onnx: no such model file"):
         pool.apply(spotter.scores, [audio])
 
 
-def test_a_model_that_was_trained_again_is_told_where_it_is_used(own_model, audio, pool):
+def test_a_changed_model_file_is_an_error_where_it_is_used(own_model, audio, pool):
     spotter = Spotter.load(own_model)
     network = make_network(2, seed=5)
     export(network, make_document(network, THRESHOLD), own_model)
