@@ -1,4 +1,4 @@
-"""`kws evaluate` and `kws calibrate` as a user meets them: what they print, write and refuse."""
+"""`kws evaluate` and `kws calibrate` from the command line: output, files and refusals."""
 
 import base64
 import io
@@ -71,6 +71,7 @@ def evaluated(tiny_model, folders) -> tuple[dict, str]:
 # The figures
 
 
+@pytest.mark.slow
 def test_keys_of_the_report_are_documented(evaluated):
     report, _ = evaluated
     documented = set(
@@ -85,6 +86,7 @@ def keys_of(value: object) -> set[str]:
     return {key for each in value for key in keys_of(each)} if isinstance(value, list) else set()
 
 
+@pytest.mark.slow
 def test_report(evaluated, tiny_model):
     report, _ = evaluated
     (word,) = report["results"]
@@ -102,6 +104,7 @@ def test_report(evaluated, tiny_model):
     assert all("cannot show it" in point["unknown"] for point in word["points"][1:])
 
 
+@pytest.mark.slow
 def test_same_seed_same_report(evaluated, tiny_model, folders):
     places = ("--positives", folders / "positives", "--negatives", folders / "negatives")
     assert (
@@ -110,6 +113,7 @@ def test_same_seed_same_report(evaluated, tiny_model, folders):
     )
 
 
+@pytest.mark.slow
 def test_text_says_the_same(evaluated, tiny_model, folders):
     text = kws("evaluate", tiny_model.path, "--positives", folders / "positives", *FAST).stdout
     assert "12 clips (by their names no two of one speaker) in 24 streams of 3 s" in text
@@ -118,6 +122,7 @@ def test_text_says_the_same(evaluated, tiny_model, folders):
     assert f"{own['miss_rate'] * 100:.1f} % (" in text
 
 
+@pytest.mark.slow
 def test_positives_directly_in_the_folder(evaluated, tiny_model, folders):
     report = json.loads(
         kws(
@@ -133,7 +138,7 @@ def test_positives_directly_in_the_folder(evaluated, tiny_model, folders):
     assert direct == nested
 
 
-def test_parts_share_no_speaker(tiny_model, folders, tmp_path):
+def test_splits_share_no_speaker(tiny_model, folders, tmp_path):
     shutil.copytree(folders / "positives" / "rise", tmp_path / "rise")
     for number, path in enumerate(sorted((tmp_path / "rise").iterdir())):
         path.rename(path.with_name(f"speaker{number}_nohash_0.wav"))
@@ -186,6 +191,7 @@ def test_where_in_the_stream(tiny_model, folders):
     assert len(word["by_position"]) == 2
 
 
+@pytest.mark.slow
 def test_several_words_each_have_their_result(tmp_path, folders):
     model = make_model(tmp_path, make_network(2))
     for word, other in (("word0", "rise"), ("word1", "fall")):
@@ -211,6 +217,7 @@ def test_several_words_each_have_their_result(tmp_path, folders):
     assert "word1: no clips of it" in result.stdout
 
 
+@pytest.mark.slow
 def test_folders_named_after_a_word_are_no_negatives(tiny_model, folders):
     places = (
         "--positives",
@@ -228,7 +235,8 @@ def test_folders_named_after_a_word_are_no_negatives(tiny_model, folders):
     assert json.loads(result.stdout)["negatives"]["recordings"] == 26 + 1  # and the hiss
 
 
-def test_what_is_given_as_the_word_is_no_negative(tiny_model, folders, tmp_path):
+@pytest.mark.slow
+def test_positives_are_no_negatives(tiny_model, folders, tmp_path):
     (tmp_path / "mine").mkdir()
     for path in (folders / "positives" / "rise").iterdir():
         shutil.copy(path, tmp_path / "mine")
@@ -260,6 +268,7 @@ def test_what_is_given_as_the_word_is_no_negative(tiny_model, folders, tmp_path)
     assert json.loads(result.stdout)["negatives"]["recordings"] == 26
 
 
+@pytest.mark.slow
 def test_each_recording_counts_once(tiny_model, folders):
     twice = ("--negatives", folders / "negatives", "--negatives", folders / "negatives" / "fall")
     report = json.loads(
@@ -305,6 +314,7 @@ class Page(HTMLParser):
             self.headings.append(text)
 
 
+@pytest.mark.slow
 def test_page_stands_alone(evaluated):
     page = Page(evaluated[1])
     assert all(
@@ -317,7 +327,8 @@ def test_page_stands_alone(evaluated):
     )
 
 
-def test_errors_can_be_heard_and_seen(evaluated):
+@pytest.mark.slow
+def test_errors_have_a_sound_and_a_picture(evaluated):
     report, text = evaluated
     page, (word,) = Page(text), report["results"]
     assert (
@@ -350,7 +361,7 @@ def test_names_cannot_break_the_page(tiny_model, folders, tmp_path):
 
 @pytest.fixture
 def bad(folders, tmp_path) -> Path:
-    """Folders in which there is something wrong."""
+    """Folders with bad input."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "garbage.onnx").write_bytes(b"not a model")
     (tmp_path / "file").write_text("")
@@ -469,7 +480,7 @@ def test_refusals(tiny_model, folders, bad, args, code, message):
         assert result.stderr.splitlines()[-1].startswith("Error: ")
 
 
-def test_clips_that_are_no_word_are_named_and_left_out(tiny_model, bad):
+def test_unusable_clips_are_named_and_left_out(tiny_model, bad):
     result = kws("evaluate", tiny_model.path, "--positives", bad / "some", *FAST, "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["results"][0]["clips"] == 12
@@ -479,7 +490,7 @@ def test_clips_that_are_no_word_are_named_and_left_out(tiny_model, bad):
         assert sum(name in line and "left out" in line for line in lines) == 1, name
 
 
-def test_what_does_not_fit_is_told_by_the_stream(tiny_model, folders):
+def test_a_clip_that_does_not_fit_names_the_length_of_the_streams(tiny_model, folders):
     result = kws(
         "evaluate",
         tiny_model.path,
@@ -495,6 +506,7 @@ def test_what_does_not_fit_is_told_by_the_stream(tiny_model, folders):
     ) in result.stderr
 
 
+@pytest.mark.slow
 def test_full_disk(tiny_model, folders):
     args = ["evaluate", tiny_model.path, "--positives", folders / "positives", *FAST]
     with Path("/dev/full").open("wb") as full:
@@ -530,6 +542,7 @@ def test_progress_is_shown_on_a_terminal_only(monkeypatch, stderr, shows):
 # Calibration
 
 
+@pytest.mark.slow
 def test_calibration_of_a_room(tiny_model, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = kws(
@@ -553,7 +566,8 @@ def test_calibration_of_a_room(tiny_model, folders, tmp_path, monkeypatch):
     assert "miss interval" in kws("info", made).stdout
 
 
-def test_calibrated_model_hears_as_before(tiny_model, folders, tmp_path):
+@pytest.mark.slow
+def test_a_calibrated_model_has_the_same_scores(tiny_model, folders, tmp_path):
     out = tmp_path / "room.onnx"
     assert (
         kws(
@@ -576,7 +590,8 @@ def test_calibrated_model_hears_as_before(tiny_model, folders, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["room.onnx", "room.pt"]
 
 
-def test_calibration_promises_what_it_heard(tiny_model, folders, tmp_path):
+@pytest.mark.slow
+def test_the_new_table_holds_on_the_recordings(tiny_model, folders, tmp_path):
     out = tmp_path / "room.onnx"
     kws("calibrate", tiny_model.path, "--negatives", folders / "negatives", "--out", out)
     rows = read_model(out).info.document["calibration"]["rows"]
@@ -601,7 +616,7 @@ def test_calibration_promises_what_it_heard(tiny_model, folders, tmp_path):
     assert "its lowest row is 2 per hour (0.5 h of audio)" in refused.stderr
 
 
-def test_what_lies_where_the_checkpoint_would_go_stays(tiny_model, folders, tmp_path):
+def test_a_file_in_place_of_the_checkpoint_stays(tiny_model, folders, tmp_path):
     mine = tmp_path / "a.pt"
     mine.write_text("precious")
     result = kws(
@@ -629,7 +644,8 @@ def test_too_little_to_calibrate_keeps_the_thresholds(tiny_model, folders, tmp_p
     assert Spotter.load(out).events == Spotter.load(tiny_model.path).events
 
 
-def test_what_was_measured_at_the_old_threshold_goes_with_it(tiny_model, folders, tmp_path):
+@pytest.mark.slow
+def test_measurements_at_the_old_threshold_are_dropped(tiny_model, folders, tmp_path):
     document = read_model(tiny_model.path).info.document
     low = {
         **document,
@@ -652,6 +668,7 @@ def test_what_was_measured_at_the_old_threshold_goes_with_it(tiny_model, folders
     assert low.keys() - after.keys() == {"confusables", "latency_seconds"}
 
 
+@pytest.mark.slow
 def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_path):
     document = read_model(tiny_model.path).info.document
     raised = {

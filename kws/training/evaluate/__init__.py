@@ -1,1 +1,1 @@
-"""Evaluation: test streams, scoring, metrics, calibration."""
+"""Evaluation: test streams, scoring, metrics, confidence intervals, calibration."""

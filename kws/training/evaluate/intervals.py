@@ -1,5 +1,4 @@
-"""What a count says about the rate behind it: 95 % intervals for shares of words and for alarms
-per hour."""
+"""95 % confidence intervals of a share (of words) and of a rate (alarms per hour)."""
 
 from scipy import stats
 
@@ -7,11 +6,11 @@ CONFIDENCE = 0.95
 
 
 def wilson(count: float, total: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Interval (0 to 1) of a share of which `count` of `total` were seen; (0, 1) when nothing was
-    looked at.
+    """Interval (0 to 1) of a share of which `count` out of `total` were observed; (0, 1) if total
+    is 0.
 
     Wilson, "Probable inference, the law of succession, and statistical inference" (JASA 1927).
-    Unlike p ± 2σ it stays within 0 and 1 and holds for small counts.
+    Unlike p ± 2σ it stays within 0 and 1, and holds for small counts.
     """
     if total <= 0:
         return 0.0, 1.0
@@ -19,22 +18,23 @@ def wilson(count: float, total: float, confidence: float = CONFIDENCE) -> tuple[
     share, weight = count / total, z * z / total
     middle = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * (share * (1 - share) / total + weight / (4 * total)) ** 0.5
-    low, high = middle - half, middle + half
     # Exact where rounding is not.
-    return (0.0 if count <= 0 else max(low, 0.0)), (1.0 if count >= total else min(high, 1.0))
+    low = 0.0 if count <= 0 else max(middle - half, 0.0)
+    high = 1.0 if count >= total else min(middle + half, 1.0)
+    return low, high
 
 
 def poisson(count: int, hours: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Interval, per hour, of the rate at which `count` alarms were heard in `hours` (more than 0).
+    """Interval, per hour, of a rate of which `count` alarms were observed in `hours` (above 0).
 
     Exact, by quantiles of chi-square (Garwood, "Fiducial limits for the Poisson distribution",
-    Biometrika 1936). Of no alarm at all only an upper limit can be told, so all doubt goes there:
-    about 3 / hours at 95 %. (The price of changing sides: where 3.0 to 3.7 alarms are to be
-    expected, the interval holds the true rate 94 times in 100.)
+    Biometrika 1936). Without any alarm only an upper limit is possible, so the interval is
+    one-sided: up to about 3 / hours at 95 %. (Therefore the coverage is 94 % where 3.0 to 3.7
+    alarms are expected.)
     """
     if count == 0:
         return 0.0, float(stats.chi2.ppf(confidence, 2) / 2 / hours)
-    doubt = (1 - confidence) / 2
-    return float(stats.chi2.ppf(doubt, 2 * count) / 2 / hours), float(
-        stats.chi2.ppf(1 - doubt, 2 * count + 2) / 2 / hours
-    )
+    tail = (1 - confidence) / 2
+    low = float(stats.chi2.ppf(tail, 2 * count) / 2 / hours)
+    high = float(stats.chi2.ppf(1 - tail, 2 * count + 2) / 2 / hours)
+    return low, high

@@ -1,1 +1,1 @@
-"""Evaluations as text, as a page, as plots."""
+"""Reports of an evaluation: text, and an HTML page with plots and examples."""

@@ -1,4 +1,4 @@
-"""Intervals against published values, and against what they promise."""
+"""Intervals against published values, and their coverage."""
 
 import math
 
@@ -35,11 +35,11 @@ def test_wilson_of_the_literature(count, total, expected):
     ],
 )
 def test_poisson_of_the_literature(count, expected):
-    """Garwood 1936; nothing heard: -log 0.05, the rule of three."""
+    """Garwood 1936. Without any alarm: -log 0.05, the rule of three."""
     assert poisson(count, 1.0) == pytest.approx(expected, abs=1e-3)
 
 
-def test_nothing_seen_tells_nothing():
+def test_without_trials_the_share_is_unknown():
     assert wilson(0, 0) == (0.0, 1.0)
 
 
@@ -53,7 +53,7 @@ def test_rates_scale_with_the_hours():
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.5, 1.0, 2.0, 3.3, 5.0, 12.0])
-def test_poisson_holds_the_true_rate_as_often_as_it_says(rate):
+def test_poisson_covers_the_true_rate(rate):
     held = sum(
         math.exp(-rate) * rate**k / math.factorial(k)
         for k in range(60)
@@ -63,7 +63,7 @@ def test_poisson_holds_the_true_rate_as_often_as_it_says(rate):
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9])
-def test_wilson_holds_the_true_share_about_as_often_as_it_says(share):
+def test_wilson_covers_the_true_share(share):
     chances = [math.comb(150, k) * share**k * (1 - share) ** (150 - k) for k in range(151)]
     held = sum(
         chance

@@ -1,4 +1,4 @@
-"""Streams to be judged by: the word where it is said to be, in as much noise as was wished."""
+"""Test streams: the word is at its place, in noise at the SNR."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_one_stream_per_clip_and_noise_level():
     ]
 
 
-def test_the_word_is_where_it_is_said_to_be():
+def test_the_word_is_at_its_place():
     streams = make_streams(clips=20, snrs_db=(None,))
     for stream in streams.all:
         audio = streams.audio(stream)
@@ -49,13 +49,13 @@ def test_the_word_is_where_it_is_said_to_be():
         )
 
 
-def test_places_are_anywhere_in_the_stream():
+def test_positions_are_anywhere_in_the_stream():
     starts = [stream.start for stream in make_streams(clips=300, snrs_db=(None,)).all]
     counts, _ = np.histogram(starts, bins=5, range=(0.2, 0.2 + 4.0 - 0.7))
     assert min(counts) > 40
 
 
-def test_clips_begin_where_wished():
+def test_clips_begin_at_the_given_positions():
     streams = make_streams(clips=2, snrs_db=(None, 10.0), positions=(0.0, 1.5, 3.3))
     placed = [(each.clip, each.snr_db, each.lead_seconds) for each in streams.all]
     assert placed == [
@@ -71,7 +71,7 @@ def test_clips_begin_where_wished():
 
 
 @pytest.mark.parametrize("snr_db", [20.0, 10.0, 0.0, -5.0])
-def test_noise_is_as_loud_as_wished(snr_db):
+def test_noise_has_the_given_snr(snr_db):
     streams = make_streams(snrs_db=(None, snr_db))
     clean, noisy = map(streams.audio, streams.all)
     assert streams.all[0].lead_seconds != streams.all[1].lead_seconds
