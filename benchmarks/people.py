@@ -47,7 +47,7 @@ from kws.training.fit.config import TrainConfig, bfloat16_devices
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.export import export
 from kws.training.model.network import SIZES, NetworkConfig
-from kws.training.model.pretrained import band_channels, init_from_pretrained, reading
+from kws.training.model.pretrained import band_channels, init_from_pretrained, load_verifier
 from kws.training.model.torch_engine import load_network
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
@@ -174,7 +174,7 @@ def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> No
         config,
         train_config,
         path,
-        verifier_candidates=[reading({speech.name: speech.pronunciations})],
+        verifier_candidates=[load_verifier({speech.name: speech.pronunciations})],
         **how,
     )
     minutes.append((time.perf_counter() - began) / 60)
@@ -222,7 +222,7 @@ def reread(path: pathlib.Path) -> Engine:
             load_network(path.with_suffix(".pt")),
             {**plain, "format": FORMAT},
             copy,
-            reading(sounds),
+            load_verifier(sounds),
         )
         return Engine.load(str(copy))
 

@@ -70,18 +70,19 @@ def judge(
     within = lowest_threshold_within(count_alarms(everything, WORD, THRESHOLDS), hours)
     at = len(THRESHOLDS) - 1 if within is None else within
     thresholds = {
-        "default": spotter.events.threshold[0],
-        "1 false alarm per hour of all": THRESHOLDS[at],
+        "the model's own": spotter.events.threshold[0],
+        "1 false alarm per hour": THRESHOLDS[at],
     }
     return {
-        "negative speech": {
+        "negatives": {
             "hours": round(hours, 2),
-            "hours of speakers not trained on": round(total_hours(scored[False]), 2),
-            "files": sum(len(dataset) for datasets in negatives.values() for dataset in datasets),
+            "unseen_speaker_hours": round(total_hours(scored[False]), 2),
+            "recordings": len(everything),
         },
         "results": [
             {
-                "threshold": f"{threshold:.4f} ({name})",
+                "operating_point": name,
+                "threshold": threshold,
                 **_false_alarms(scored, threshold),
                 **_at(spotter, threshold, spoken, noises),
             }
@@ -125,9 +126,9 @@ def _false_alarms(scored: dict[bool, list[ScoredRecording]], threshold: float) -
     }
     hours = sum(map(total_hours, scored.values()))
     return {
-        "false alarms": sum(counts.values()),
-        "false alarms per hour": round(sum(counts.values()) / hours, 2),
-        "false alarms of speakers not trained on": counts[False],
+        "false_alarms": sum(counts.values()),
+        "false_alarms_per_hour": round(sum(counts.values()) / hours, 2),
+        "unseen_speaker_false_alarms": counts[False],
     }
 
 
@@ -138,27 +139,27 @@ def _at(spotter: Spotter, threshold: float, spoken: pathlib.Path, noises: ClipDa
     hits = [(match.hit, each) for match, each in zip(matches, clean, strict=True) if match.hit]
     delay = [hit.decision_seconds - each.end for hit, each in hits]
     return {
-        "clips of the word": len(clean),
-        "found, clean": _hit_share(clean, threshold),
-        "found, 10 dB": _hit_share(noisy, threshold),
-        "found, 10 dB, by engine": _by_engine(word.dataset, noisy, threshold),
-        "found in phrases": _fires(spotter, read(spoken / "spoken_in"), threshold),
-        "neighbours that fire": _fires(spotter, read(spoken / "neighbours"), threshold),
+        "clips": len(clean),
+        "hit_rate_clean": _hit_share(clean, threshold),
+        "hit_rate_10_db": _hit_share(noisy, threshold),
+        "hit_rate_10_db_by_engine": _by_engine(word.dataset, noisy, threshold),
+        "hit_rate_in_phrases": _fires(spotter, read(spoken / "spoken_in"), threshold),
+        "confusables_that_fire": _fires(spotter, read(spoken / "neighbours"), threshold),
         **_longer_words(spotter, spoken / "containing", threshold),
-        "neighbours that fire, by phrase": _firing_phrases(
-            spotter, read(spoken / "neighbours"), threshold
+        "firing_confusables": _firing_phrases(spotter, read(spoken / "neighbours"), threshold),
+        "clips_with_several_events": sum(
+            bool(match.hit) + len(match.duplicates) + len(match.false_alarms) > 1
+            for match in matches
         ),
-        "words with more than one event": sum(
-            bool(match.hit) and bool(match.duplicates or match.false_alarms) for match in matches
-        ),
-        "pairs 1 s apart, by the number of events": _pairs(spotter, word, threshold),
-        "decision after the end, median / p95 (s)": [
-            round(float(np.percentile(delay, p)), 3) for p in (50, 95)
-        ],
-        "start off by, median (s)": round(
+        "pairs_1_s_apart": _pairs(spotter, word, threshold),
+        "latency_seconds": {
+            "median": round(float(np.percentile(delay, 50)), 3),
+            "p95": round(float(np.percentile(delay, 95)), 3),
+        },
+        "start_error_seconds": round(
             statistics.median(abs(hit.event.start - each.start) for hit, each in hits), 3
         ),
-        "end off by, median (s)": round(
+        "end_error_seconds": round(
             statistics.median(abs(hit.event.end - each.end) for hit, each in hits), 3
         ),
     }
@@ -202,18 +203,18 @@ def _fires(spotter: Spotter, dataset: ClipDataset, threshold: float) -> float:
 def _longer_words(spotter: Spotter, folder: pathlib.Path, threshold: float) -> dict[str, float]:
     if not folder.exists():
         return {}
-    return {"longer words that contain it and fire": _fires(spotter, read(folder), threshold)}
+    return {"longer_words_that_fire": _fires(spotter, read(folder), threshold)}
 
 
-def _firing_phrases(spotter: Spotter, dataset: ClipDataset, threshold: float) -> dict[str, int]:
-    counts = {}
+def _firing_phrases(spotter: Spotter, dataset: ClipDataset, threshold: float) -> list[dict]:
+    rows = []
     for phrase in sorted({clip.label for clip in dataset.clips}):
         clips = dataset.select(lambda clip, phrase=phrase: clip.label == phrase)
-        counts[phrase] = _count_fires(spotter, clips, threshold)
-    return {phrase: count for phrase, count in counts.items() if count}
+        rows.append({"phrase": phrase, "clips": _count_fires(spotter, clips, threshold)})
+    return [row for row in rows if row["clips"]]
 
 
-def _pairs(spotter: Spotter, word: WordClips, threshold: float) -> dict[str, int]:
+def _pairs(spotter: Spotter, word: WordClips, threshold: float) -> list[dict[str, int]]:
     """Pairs of the same clip spoken 1 s apart (start to start, or end to start plus 0.1 s for
     longer ones): should be two events each."""
     pairs = []
@@ -223,10 +224,10 @@ def _pairs(spotter: Spotter, word: WordClips, threshold: float) -> dict[str, int
         audio[-len(wave) :] += wave
         pairs.append(audio)
     counts = Counter(len(each.events({WORD: threshold})) for each in score_clips(spotter, pairs))
-    return {str(events): counts[events] for events in sorted(counts)}
+    return [{"events": events, "pairs": counts[events]} for events in sorted(counts)]
 
 
-def _recordings(spotter: Spotter, folder: pathlib.Path) -> dict:
+def _recordings(spotter: Spotter, folder: pathlib.Path) -> list[dict]:
     truth: dict[str, list[Interval]] = {path.name: [] for path in sorted(folder.glob("*.wav"))}
     for row in csv.DictReader((folder / "events.csv").open()):
         truth[row["file"]].append((float(row["start"]), float(row["end"])))
@@ -234,7 +235,7 @@ def _recordings(spotter: Spotter, folder: pathlib.Path) -> dict:
         name: [(event.start, event.end) for event in spotter.detect(folder / name)]
         for name in truth
     }
-    return {name: {"truth": truth[name], "found": found[name]} for name in truth}
+    return [{"file": name, "truth": truth[name], "found": found[name]} for name in truth]
 
 
 if __name__ == "__main__":
