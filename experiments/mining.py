@@ -26,6 +26,7 @@ import json
 import logging
 import pathlib
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,8 +49,8 @@ from kws.training.evaluate.scoring import (
     score_words,
     total_hours,
 )
-from kws.training.fit import hard_negatives
 from kws.training.fit.config import TrainConfig
+from kws.training.fit.hard_negatives import MiningConfig
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.network import NetworkConfig
 
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument(
         "--share",
         type=float,
-        default=hard_negatives.MAX_SHARE,
+        default=MiningConfig.max_share,
         help="of the negatives drawn that are mined ones",
     )
     parser.add_argument("--threads", type=int, default=1)
@@ -98,20 +99,24 @@ def main() -> None:
     if args.judge:
         judge_all(args.data, args.out, args.word)
         return
-    hard_negatives.MAX_SHARE = args.share
     for seed in args.seeds:
         for arm in args.arms:
-            share = f"-{args.share:g}" if args.share != 0.08 and ARMS[arm].mined else ""
+            share = ""
+            if args.share != MiningConfig.max_share and ARMS[arm].mined:
+                share = f"-{args.share:g}"
             train_arm(
                 args.data,
                 args.out / f"{args.word}-{arm}{share}-{seed}.onnx",
                 args.word,
                 ARMS[arm],
                 seed,
+                args.share,
             )
 
 
-def train_arm(data: pathlib.Path, path: pathlib.Path, word: str, arm: Arm, seed: int) -> None:
+def train_arm(
+    data: pathlib.Path, path: pathlib.Path, word: str, arm: Arm, seed: int, share: float
+) -> None:
     """Trains one run, or goes on with it."""
     if path.exists():
         return
@@ -129,7 +134,9 @@ def train_arm(data: pathlib.Path, path: pathlib.Path, word: str, arm: Arm, seed:
         train_config = replace(
             train_config, epochs=FIRST.epochs + second_stage_config(FIRST).epochs
         )
-    learn = train_two_stage if arm.mined else train
+    learn = train
+    if arm.mined:
+        learn = partial(train_two_stage, mining=MiningConfig(max_share=share))
     began = path.with_suffix(".first.pt" if arm.mined else ".pt").exists()
     learn(
         keyword_data,

@@ -72,11 +72,18 @@ class ShortTraining:
     batches: torch.utils.data.Dataset
     objective: Objective
 
-    def run(self, path: Path, progress: TrainingProgress | None = None) -> TrainState:
-        """Trains to the end, from the checkpoint if there is one."""
+    def load_state(self, path: Path) -> TrainState:
+        """The state of the checkpoint if there is one, else a new one."""
         state = TrainState(self.config, self.train_config, CPU, "the same data")
         if path.exists():
             state.restore(path)
+        return state
+
+    def run(
+        self, path: Path, progress: TrainingProgress | None = None, state: TrainState | None = None
+    ) -> TrainState:
+        """Trains to the end, from the checkpoint if there is one."""
+        state = state or self.load_state(path)
         fit(
             state,
             self.batches,

@@ -31,6 +31,7 @@ from kws.training.detection.train import train
 from kws.training.fit.config import TrainConfig
 from kws.training.fit.hard_negatives import (
     FalseAlarm,
+    MiningConfig,
     add_hard_negatives,
     cut_segments,
     fingerprint,
@@ -78,11 +79,13 @@ def train_two_stage(
     progress: TrainingProgress | None = None,
     model_card: dict[str, Any] | None = None,
     verifier_candidates: Sequence[VerifierSpec | None] = (None,),
+    mining: MiningConfig | None = None,
     workers: int = 1,
 ) -> dict | None:
     """As `kws.training.detection.train.train`, in two stages. `train_config` and `init_from` are
     those of the first; `progress` counts steps and epochs of both."""
     first_path, second_config = first_stage_path(path), second_stage_config(train_config)
+    mining = mining or MiningConfig()
     document = train(
         keyword_data,
         config,
@@ -96,7 +99,7 @@ def train_two_stage(
         verifier_candidates=verifier_candidates,
         workers=workers,
     )
-    false_alarms = _find_or_read_false_alarms(keyword_data, path)
+    false_alarms = _find_or_read_false_alarms(keyword_data, path, mining)
     if not false_alarms:
         logger.info(f"no false alarms to learn from; {path} is the model of the first stage")
         for suffix in (".pt", ".onnx"):
@@ -105,7 +108,7 @@ def train_two_stage(
         return document
     hard_negatives = cut_segments(false_alarms)
     keyword_data = replace(
-        keyword_data, negatives=add_hard_negatives(keyword_data.negatives, hard_negatives)
+        keyword_data, negatives=add_hard_negatives(keyword_data.negatives, hard_negatives, mining)
     )
     hard_negatives_card = {
         "segments": len(hard_negatives),
@@ -128,7 +131,9 @@ def train_two_stage(
     )
 
 
-def _find_or_read_false_alarms(keyword_data: KeywordData, path: Path) -> list[FalseAlarm]:
+def _find_or_read_false_alarms(
+    keyword_data: KeywordData, path: Path, mining: MiningConfig
+) -> list[FalseAlarm]:
     """The list if it is of this first stage; else the false alarms of its network, which are
     written to the list."""
     csv_path, checkpoint_path = hard_negatives_path(path), first_stage_path(path).with_suffix(".pt")
@@ -146,7 +151,7 @@ def _find_or_read_false_alarms(keyword_data: KeywordData, path: Path) -> list[Fa
         return false_alarms
     logger.info(f"scanning {len(keyword_data.hard_negatives):,} recordings for false alarms")
     spotter = _load_without_verifier(first_stage_path(path))
-    false_alarms, seconds = mine(spotter, keyword_data.hard_negatives)
+    false_alarms, seconds = mine(spotter, keyword_data.hard_negatives, mining)
     write_false_alarms(false_alarms, csv_path)
     checkpoint.save({**saved, "hard_negatives": recordings_fingerprint}, checkpoint_path)
     logger.info(f"{len(false_alarms)} alarms and near alarms in {seconds / 3600:.2f} h")

@@ -1,5 +1,5 @@
-"""Hard negatives: false alarms of a trained network on long recordings without the word, to train on
-again.
+"""Hard negatives: false alarms of a trained network on long recordings without the word, to learn
+from in a second stage.
 
 After a first training most randomly drawn speech teaches nothing more; false alarms still do. (The
 idea is bootstrapping: Sung and Poggio, "Example-based learning for view-based human face
@@ -32,21 +32,27 @@ from kws.training.data.clips import Clip
 from kws.training.data.dataset import ClipDataset, pack_clips
 from kws.training.data.sources import NegativeSource
 
-THRESHOLD = 0.3  # of the score; near alarms are learned from, too
-MIN_GAP_SECONDS = 1.0  # frames that fire closer together are one alarm
-# Of the segment around the highest score: the network's receptive field and a little more.
+# Of a segment, around the highest score: the network's receptive field and a little more.
 SECONDS_BEFORE = 1.8
 SECONDS_AFTER = 0.7
-# One song with a line that sounds like the word must not crowd out everything else.
-MAX_PER_HOUR = 200
-MAX_FALSE_ALARMS = 2000  # 160 MB of samples
-MAX_SHARE = 0.08  # of the negatives drawn; more of them costs detections in noise
-# With so many segments the share is half of MAX_SHARE, so that few are not drawn thousands of times.
-HALF_SHARE_SEGMENTS = 50
 
 _COLUMNS = ("file", "seconds", "word", "score")
 
 logger = logging.getLogger("kws")
+
+
+@dataclass(frozen=True)
+class MiningConfig:
+    """Which alarms are kept, and how often they are drawn."""
+
+    threshold: float = 0.3  # of the score; near alarms are learned from, too
+    min_gap_seconds: float = 1.0  # frames that fire closer together are one alarm
+    # One song with a line that sounds like the word must not crowd out everything else.
+    max_per_hour: int = 200
+    max_false_alarms: int = 2000  # 160 MB of samples
+    max_share: float = 0.08  # of the negatives drawn; more of them costs detections in noise
+    # With so many segments the share is half of max_share: few are not drawn thousands of times.
+    half_share_segments: int = 50
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ def fingerprint(clips: Sequence[Clip]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def mine(spotter: Spotter, clips: Sequence[Clip]) -> tuple[list[FalseAlarm], float]:
+def mine(
+    spotter: Spotter, clips: Sequence[Clip], config: MiningConfig = MiningConfig()
+) -> tuple[list[FalseAlarm], float]:
     """The alarms in recordings, highest score first, and the length of the recordings in seconds.
 
     Recordings that cannot be read to their end are skipped with a warning. Raises DataError where
@@ -76,7 +84,7 @@ def mine(spotter: Spotter, clips: Sequence[Clip]) -> tuple[list[FalseAlarm], flo
     with closing(Progress(recordings.duration_seconds(clip.path) for clip in clips)) as progress:
         for clip in clips:
             try:
-                false_alarms, seconds = _scan_recording(spotter, clip.path, progress)
+                false_alarms, seconds = _scan_recording(spotter, clip.path, config, progress)
             except AudioError as error:
                 logger.warning(f"skipped: {error}")
                 continue
@@ -91,9 +99,9 @@ def mine(spotter: Spotter, clips: Sequence[Clip]) -> tuple[list[FalseAlarm], flo
     top_of_hours = [
         false_alarm
         for in_hour in by_hour.values()
-        for false_alarm in _highest_scores(in_hour, MAX_PER_HOUR)
+        for false_alarm in _highest_scores(in_hour, config.max_per_hour)
     ]
-    return _highest_scores(top_of_hours, MAX_FALSE_ALARMS), total_seconds
+    return _highest_scores(top_of_hours, config.max_false_alarms), total_seconds
 
 
 def write_false_alarms(false_alarms: Sequence[FalseAlarm], path: Path) -> None:
@@ -154,11 +162,14 @@ def cut_segments(false_alarms: Sequence[FalseAlarm]) -> ClipDataset:
 
 
 def add_hard_negatives(
-    sources: Sequence[NegativeSource], hard_negatives: ClipDataset
+    sources: Sequence[NegativeSource],
+    hard_negatives: ClipDataset,
+    config: MiningConfig = MiningConfig(),
 ) -> tuple[NegativeSource, ...]:
-    """The sources and the hard negatives, which make up MAX_SHARE of what is drawn, or less where
+    """The sources and the hard negatives, which make up `max_share` of what is drawn, or less where
     there are few."""
-    share = MAX_SHARE * len(hard_negatives) / (len(hard_negatives) + HALF_SHARE_SEGMENTS)
+    count = len(hard_negatives)
+    share = config.max_share * count / (count + config.half_share_segments)
     weight = share / (1 - share) * sum(source.weight for source in sources)
     return (*sources, NegativeSource(hard_negatives, weight))
 
@@ -171,7 +182,7 @@ def _highest_scores(false_alarms: Iterable[FalseAlarm], count: int) -> list[Fals
 
 
 class _Frame(NamedTuple):
-    """A frame whose score reaches THRESHOLD."""
+    """A frame whose score reaches the threshold."""
 
     word: int
     seconds: float
@@ -179,16 +190,16 @@ class _Frame(NamedTuple):
 
 
 def _scan_recording(
-    spotter: Spotter, path: Path, progress: Progress
+    spotter: Spotter, path: Path, config: MiningConfig, progress: Progress
 ) -> tuple[list[FalseAlarm], float]:
     """The false alarms in one recording, and its length in seconds. Raises AudioError."""
     stream, frames = spotter.stream(), []
     for block in recordings.blocks(path):
         stream.feed(block)
-        frames += _firing_frames(stream.scores)
+        frames += _firing_frames(stream.scores, config.threshold)
         progress.advance(len(block) / recordings.SAMPLE_RATE)
     stream.finish()
-    frames += _firing_frames(stream.scores)
+    frames += _firing_frames(stream.scores, config.threshold)
     false_alarms = [
         FalseAlarm(
             path,
@@ -196,20 +207,20 @@ def _scan_recording(
             spotter.words[peak.word],
             round(peak.score, 3),
         )
-        for peak in _pick_peaks(frames)
+        for peak in _pick_peaks(frames, config.min_gap_seconds)
     ]
     return false_alarms, stream.seconds
 
 
-def _firing_frames(scores: Scores) -> list[_Frame]:
-    frames, words = np.nonzero(scores.pooled >= THRESHOLD)
+def _firing_frames(scores: Scores, threshold: float) -> list[_Frame]:
+    frames, words = np.nonzero(scores.pooled >= threshold)
     return [
         _Frame(int(word), float(scores.times[frame]), float(scores.pooled[frame, word]))
         for frame, word in zip(frames, words, strict=True)
     ]
 
 
-def _pick_peaks(frames: Iterable[_Frame]) -> list[_Frame]:
+def _pick_peaks(frames: Iterable[_Frame], min_gap_seconds: float) -> list[_Frame]:
     """The highest frame of each alarm."""
     peaks: list[_Frame] = []
     last: _Frame | None = None
@@ -217,7 +228,7 @@ def _pick_peaks(frames: Iterable[_Frame]) -> list[_Frame]:
         is_same_alarm = (
             last is not None
             and frame.word == last.word
-            and frame.seconds - last.seconds <= MIN_GAP_SECONDS
+            and frame.seconds - last.seconds <= min_gap_seconds
         )
         if not is_same_alarm:
             peaks.append(frame)

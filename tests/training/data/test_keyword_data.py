@@ -252,3 +252,55 @@ def test_links_to_recordings_of_the_word_are_no_negatives(data, tmp_path):
         for source in keyword_data.negatives
         for clip in source.dataset.clips
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "clips", "message"),
+    [
+        ("hello", 12, "no clips of 'hello'. Words there: fall, flat, rise"),
+        ("rise", 5, "5 clips, need at least 10"),
+    ],
+    ids=["word without clips", "too few clips"],
+)
+def test_too_few_clips_of_a_word(tmp_path, word, clips, message):
+    folders = DataFolders(write_tone_folder(tmp_path / "data", clips))
+    with pytest.raises(DataError, match=message):
+        load_keyword_data([word], folders, max_word_seconds=MAX_WORD_SECONDS, warn=pytest.fail)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_recordings_of_one_speaker_are_used_for_everything_with_a_warning(data, split):
+    speaker = name_speaker(data / "rise", split)
+    keyword_data, warnings = load(data)
+    words = (*keyword_data.words, *keyword_data.heldout_words)
+    assert [len(word.dataset) for word in words] == [12, 12]
+    assert keyword_data.notes == (
+        "'rise' has too few speakers to hold some out: its miss rates are of clips "
+        "it learned from.",
+    )
+    assert warnings == [
+        f"{keyword_data.notes[0]} All 12 are of speaker '{speaker}', as their names say "
+        f"(SPEAKER_nohash_N: {speaker}_nohash_0.wav)."
+    ]
+
+
+def name_speaker(folder: Path, split: str) -> str:
+    """Renames all recordings to those of one speaker of this split."""
+    speaker = next(name for name in map(str, range(1000)) if assign_split(name) == split)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(path.with_name(f"{speaker}_nohash_{number}.wav"))
+    return speaker
+
+
+def test_negatives_that_are_all_held_out(data):
+    for word in ("fall", "flat"):
+        name_speaker(data / word, "test")
+    with pytest.raises(DataError, match="were held out"):
+        load(data)
+
+
+def test_a_word_without_other_speech(data):
+    for word in ("fall", "flat"):
+        shutil.rmtree(data / word)
+    with pytest.raises(DataError, match="nothing but rise"):
+        load(data)
