@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from conftest import RATE, write_tone_folder
+from conftest import RATE, TinyModel, write_tone_folder
 from factories import make_config, make_model, make_network
 
 from kws import Spotter
@@ -34,6 +34,10 @@ def kws(*args: str | Path):
     result = CliRunner().invoke(main, [str(arg) for arg in args])
     assert "Traceback" not in result.stderr
     return result
+
+
+def evaluate_json(model: TinyModel, *args: str | Path) -> dict:
+    return json.loads(kws("evaluate", model.path, *args, *FAST, "--json").stdout)
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +111,7 @@ def test_report(evaluated, tiny_model):
 @pytest.mark.slow
 def test_same_seed_same_report(evaluated, tiny_model, folders):
     places = ("--positives", folders / "positives", "--negatives", folders / "negatives")
-    assert (
-        json.loads(kws("evaluate", tiny_model.path, *places, *FAST, "--json").stdout)
-        == evaluated[0]
-    )
+    assert evaluate_json(tiny_model, *places) == evaluated[0]
 
 
 @pytest.mark.slow
@@ -124,16 +125,7 @@ def test_text_says_the_same(evaluated, tiny_model, folders):
 
 @pytest.mark.slow
 def test_positives_directly_in_the_folder(evaluated, tiny_model, folders):
-    report = json.loads(
-        kws(
-            "evaluate",
-            tiny_model.path,
-            "--positives",
-            folders / "positives" / "rise",
-            *FAST,
-            "--json",
-        ).stdout
-    )
+    report = evaluate_json(tiny_model, "--positives", folders / "positives" / "rise")
     direct, nested = (each["results"][0]["points"][0]["missed"] for each in (report, evaluated[0]))
     assert direct == nested
 
@@ -158,17 +150,7 @@ def test_splits_share_no_speaker(tiny_model, folders, tmp_path):
 
 def test_recorded_noise(tiny_model, folders):
     background = ("--background", folders / "positives" / "_background_noise_")
-    report = json.loads(
-        kws(
-            "evaluate",
-            tiny_model.path,
-            "--positives",
-            folders / "positives",
-            *background,
-            *FAST,
-            "--json",
-        ).stdout
-    )
+    report = evaluate_json(tiny_model, "--positives", folders / "positives", *background)
     assert report["background"] == [str(background[1])]
 
 
@@ -183,7 +165,7 @@ def test_where_in_the_stream(tiny_model, folders):
         "--position",
         "0",
     )
-    report = json.loads(kws("evaluate", tiny_model.path, *places, *FAST, "--json").stdout)
+    report = evaluate_json(tiny_model, *places)
     assert report["position_seconds"] == [0.0, 1.5]
     (word,) = report["results"]
     assert (word["clips"], word["streams"]) == (12, 48)
@@ -271,17 +253,7 @@ def test_positives_are_no_negatives(tiny_model, folders, tmp_path):
 @pytest.mark.slow
 def test_each_recording_counts_once(tiny_model, folders):
     twice = ("--negatives", folders / "negatives", "--negatives", folders / "negatives" / "fall")
-    report = json.loads(
-        kws(
-            "evaluate",
-            tiny_model.path,
-            "--positives",
-            folders / "positives",
-            *twice,
-            *FAST,
-            "--json",
-        ).stdout
-    )
+    report = evaluate_json(tiny_model, "--positives", folders / "positives", *twice)
     assert report["negatives"]["recordings"] == 26
 
 
