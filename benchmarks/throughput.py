@@ -24,10 +24,8 @@ from kws.training.fit.config import bfloat16_devices
 from kws.training.fit.state import TrainState
 from kws.training.model.network import SIZES
 from kws.training.speech_commands import protocols
-from kws.training.speech_commands.batches import (
-    ClassificationBatches,
-    ClassifierTrainConfig,
-)
+from kws.training.speech_commands.batches import ClassificationBatches
+from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.objective import ClassificationObjective
 from kws.training.speech_commands.train import make_classifier_config
 from kws.training.speech_commands.unknowns import cut_speech_clips

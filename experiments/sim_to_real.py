@@ -18,9 +18,7 @@ import pathlib
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,7 +29,6 @@ from people import NOISE, PHRASES, SPEECH, THRESHOLDS, judge, spoken_folder
 
 from kws.runtime.engine import Engine
 from kws.synth.render import read_manifest
-from kws.training.augment import waveform
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
 from kws.training.data.sources import NegativeSource
 from kws.training.detection.from_text import (
@@ -54,7 +51,7 @@ Rows = list[dict[str, str]]  # of clips.csv
 @dataclass(frozen=True)
 class Change:
     """What is done otherwise: `clips` of the phrase, by whom; which other speech and noise, and how
-    much of the speech; the recipe; parts of `augment` left out."""
+    much of the speech; the training settings."""
 
     clips: int = 300
     speakers: Callable[[Rows], Rows] = lambda rows: rows
@@ -62,7 +59,6 @@ class Change:
     noise: tuple[str, ...] = NOISE
     share: float = 1.0
     train_config: dict = field(default_factory=dict)
-    excluded: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -121,23 +117,16 @@ def run(args: argparse.Namespace, speech: SynthConfig, change: Change, path: pat
         (speech.name,), band_channels=band_channels(args.init_from), **SIZES["small"]
     )
     network = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
-    with ExitStack() as stack:
-        for part in change.excluded:
-            stack.enter_context(patch.object(waveform, part, _as_it_is))
-        train(
-            keyword_data,
-            config,
-            train_config,
-            path,
-            device=torch.device("cpu"),
-            init_from=network,
-            progress=PrintedEpochs(path.stem),
-            model_card={"human": []},
-        )
-
-
-def _as_it_is(audio: torch.Tensor, *_: object) -> torch.Tensor:
-    return audio
+    train(
+        keyword_data,
+        config,
+        train_config,
+        path,
+        device=torch.device("cpu"),
+        init_from=network,
+        progress=PrintedEpochs(path.stem),
+        model_card={"human": []},
+    )
 
 
 def _unheard(folder: pathlib.Path, change: Change) -> frozenset[pathlib.Path]:
@@ -191,10 +180,10 @@ CHANGES: dict[str, Change] = {
     "all but Kokoro": Change(speakers=_by(lambda engine: engine != "kokoro")),
     "a quarter of the other speech": Change(share=0.25),
     "LibriSpeech alone, no recorded noise": Change(speech=("librispeech",), noise=()),
-    "no rooms": Change(excluded=("add_reverberation",)),
-    "no noise": Change(excluded=("add_noise",)),
-    "one level": Change(excluded=("apply_gain",)),
-    "no narrow bands": Change(excluded=("limit_bandwidth",)),
+    "no rooms": Change(train_config={"room_fraction": 0.0}),
+    "no noise": Change(train_config={"noisy_fraction": 0.0}),
+    "one level": Change(train_config={"gain_fraction": 0.0}),
+    "no narrow bands": Change(train_config={"band_limited_fraction": 0.0}),
     "tempo as it is spoken": Change(train_config={"speed_range": (1.0, 1.0)}),
 }
 

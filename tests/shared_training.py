@@ -26,7 +26,8 @@ from kws.training.fit.state import TrainState
 from kws.training.fit.trainer import Objective, fit
 from kws.training.model import checkpoint
 from kws.training.model.network import NetworkConfig
-from kws.training.speech_commands.batches import ClassificationBatches, ClassifierTrainConfig
+from kws.training.speech_commands.batches import ClassificationBatches
+from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import LabeledClips
 from kws.training.speech_commands.objective import ClassificationObjective, lead_samples
 from kws.training.speech_commands.unknowns import SpeechClips
@@ -114,7 +115,7 @@ def detection(train_config: TrainConfig = DETECTION) -> ShortTraining:
         batch=train_config.batch,
         seed=train_config.seed,
     )
-    objective = DetectionObjective(ONE_WORD, rooms(), train_config.snr_db)
+    objective = DetectionObjective(ONE_WORD, rooms(), train_config)
     return ShortTraining(ONE_WORD, train_config, batches, objective)
 
 
@@ -133,7 +134,7 @@ def classification(
         ("low", "low", "high", "high", "mid", "mid"),
     )
     noise = make_dataset(make_coloured_noise(3 * RATE, 1.0, np.random.default_rng(1)) / 20)
-    no_speech = SpeechClips(*np.zeros((2, 0, RATE), np.int16))
+    no_speech = SpeechClips()
     lead = lead_samples(config)
     batches = ClassificationBatches(
         part,

@@ -23,12 +23,12 @@ import torch
 from pack9 import hold_out_half, load_training_data, measure_false_accepts
 
 from kws.runtime.engine import Engine
-from kws.training.augment.waveform import add_noise
+from kws.training.augment.waveform import AugmentConfig, add_noise
 from kws.training.data.noise import make_coloured_noise
 from kws.training.fit.config import TrainConfig
 from kws.training.model.pretrained import init_from_pretrained
 from kws.training.speech_commands import protocols, train
-from kws.training.speech_commands.batches import ClassifierTrainConfig, learning_rate
+from kws.training.speech_commands.config import ClassifierTrainConfig, default_learning_rate
 from kws.training.speech_commands.dataset import LabeledClips
 from kws.training.speech_commands.predict import balanced_accuracy, predict_streaming
 from kws.training.speech_commands.train import make_classifier_config
@@ -78,7 +78,7 @@ WITHOUT: dict[str, dict] = {
         "out_of_corpus_fraction": 0.0,
         "out_of_corpus_unknown_fraction": 0.0,
     },
-    "room tone under other data sets": {"room_tone_fraction": 0.0},
+    "room tone under other data sets": {"match_room_tone_fraction": 0.0},
     "words mended from two recordings": {"same_word_splice_fraction": 0.0},
     "fresh silence": {"random_silence_fraction": 0.0},
 }
@@ -122,7 +122,7 @@ def main() -> None:
             init_from = None if row in (NO_TRUNK, BANDS, *KERNELS) else args.init_from
             train_config = ClassifierTrainConfig(
                 epochs=args.epochs,
-                learning_rate=learning_rate(init_from),
+                learning_rate=default_learning_rate(init_from),
                 seed=seed,
                 **WITHOUT[row],
             )
@@ -184,10 +184,9 @@ def in_noise(part: LabeledClips, snr_db: float) -> LabeledClips:
     )
     noise /= noise.square().mean(1, keepdim=True).sqrt()
     clean = torch.from_numpy(part.samples).float() / 32768
-    heard = add_noise(
-        clean, noise, (snr_db, snr_db), torch.Generator().manual_seed(0), fraction=1.0
-    )
-    return replace(part, samples=(heard.clamp(-1, 1) * 32767).round().to(torch.int16).numpy())
+    config = AugmentConfig(snr_db=(snr_db, snr_db), noisy_fraction=1.0)
+    noisy = add_noise(clean, noise, config, torch.Generator().manual_seed(0))
+    return replace(part, samples=(noisy.clamp(-1, 1) * 32767).round().to(torch.int16).numpy())
 
 
 def table(runs: pathlib.Path) -> str:

@@ -33,8 +33,8 @@ from kws.training.model.network import SIZES
 from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import load_network
 from kws.training.speech_commands import accuracy, protocols, train
-from kws.training.speech_commands.batches import ClassifierTrainConfig
 from kws.training.speech_commands.command import add_pronunciations
+from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import UNKNOWN, LabeledClips
 from kws.training.speech_commands.predict import (
     balanced_accuracy,

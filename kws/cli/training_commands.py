@@ -288,8 +288,7 @@ def train(
         from kws.training.model.network import SIZES, NetworkConfig
         from kws.training.model.pretrained import NO_CHECKPOINT, band_channels, resolve_checkpoint
         from kws.training.speech_commands import command as speech_commands
-        from kws.training.speech_commands.batches import ClassifierTrainConfig
-        from kws.training.speech_commands.batches import learning_rate as default_learning_rate
+        from kws.training.speech_commands.config import ClassifierTrainConfig, default_learning_rate
     words = tuple(dict.fromkeys(map(normalize_name, words)))
     accumulate = accumulate or distributed.launched_world_size()
     # A published protocol means its own recordings and no others.

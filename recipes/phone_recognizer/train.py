@@ -31,7 +31,7 @@ from kws.training.augment.rooms import make_rooms
 from kws.training.data.clips import BACKGROUND, Clip, find_clips
 from kws.training.data.dataset import ClipDataset, load_clips, pack_clips
 from kws.training.data.splits import assign_split
-from kws.training.fit.config import TrainConfig, bfloat16_devices
+from kws.training.fit.config import bfloat16_devices
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model import checkpoint
 from kws.training.model.network import SIZES
@@ -55,7 +55,7 @@ SAID = {  # folder: what is said in it, where that is not its name
 LABELLED = {"precise_community": ("amelia", "athena", "computer", "heychatterbox", "heycomputer")}
 PIECE_SECONDS = 2.2
 SURE = 0.4  # of each word of a piece: how probable the recogniser finds it
-RECIPE = TrainConfig(epochs=20, clip_seconds=4.0, snr_db=(-2.0, 32.0), ema_decay=0.998)
+RECIPE = objective.PhoneTrainConfig()
 
 
 def main() -> None:

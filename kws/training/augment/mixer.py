@@ -1,12 +1,13 @@
-"""Training examples: the word somewhere in a few seconds of other speech, noise or silence.
+"""Training examples of a keyword: the word somewhere in a few seconds of other speech or silence,
+and noise to be added to it.
 
-An example is a pure function of its random generator, a batch of (seed, step). So a run can stop
-and go on at any step, with any number of workers, and see the same examples. Per example numpy only
-lays clips side by side; all that can be done for a whole batch at once (rooms, noise, gain) happens
-in `augment`.
+A batch is a pure function of (seed, step), so a run can stop and resume at any step, with any
+number of workers, and see the same examples. Here numpy only lays clips side by side; what can be
+done for a whole batch at once (rooms, noise, gain) happens in `kws.training.augment.waveform`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,28 +20,42 @@ from kws.training.data.dataset import ClipDataset
 from kws.training.data.noise import make_coloured_noises
 from kws.training.data.sources import NegativeSource, WordClips
 
-FADE_SAMPLES = 80  # 5 ms: no click where clips meet
+FADE_SAMPLES = 80  # 5 ms, against clicks where clips meet
 FIRING_SAMPLES = 3200  # 0.2 s after a word, in which the network is to fire
 MARGIN_SAMPLES = 800  # 50 ms of a clip are kept before and after its word
-# Of the examples without the word: one clip stands as a word would, so that standing alone
-# says nothing.
-ISOLATED_NEGATIVE_FRACTION = 0.4
-REPEAT_FRACTION = 0.2  # of the examples with the word: it was said shortly before, too
-# Of what stands alone: its noise begins and ends with it, as that of a recording that is played or
-# cut out does.
-ROOM_TONE_FRACTION = 0.3
-ROOM_TONE_DB = (0.0, 25.0)  # which is so much fainter than other noise
-# Of the logarithm of the tempo within a clip (standard deviation), at points so far apart.
-TEMPO_DEVIATION, TEMPO_KNOT_SECONDS = 0.15, 0.12
+TEMPO_STEP_SAMPLES = SAMPLE_RATE // 100
+MAX_UTTERANCES = 2  # of the word in one example
+NO_WORD = -1
 
 
-TimeMap = Callable[[np.ndarray], np.ndarray]  # to where times of a clip, in seconds, have come
+@dataclass(frozen=True)
+class MixConfig:
+    """What examples are mixed from. A fraction is of all examples unless the comment says more."""
+
+    positive_fraction: float = 0.4  # with the word
+    # Of the examples without the word: one clip stands where a word would, so that standing alone
+    # does not give the word away.
+    isolated_negative_fraction: float = 0.4
+    context_fraction: float = 0.6  # before a word, and after it: other speech rather than silence
+    repeat_fraction: float = 0.2  # of the examples with the word: it occurs a second time, earlier
+    repeat_context_fraction: float = 0.3  # of these: other speech is kept before that
+    recorded_noise_fraction: float = 0.5
+    babble_fraction: float = 0.15  # several speakers at once; the rest is coloured noise
+    # Of the clips that stand alone: the noise begins and ends with the clip, as in recordings that
+    # are cut out or played back. It is fainter than other noise.
+    room_tone_fraction: float = 0.3
+    room_tone_db: tuple[float, float] = (0.0, 25.0)
+    # Tempo of half of the clips, relative to their own; and the standard deviation of its logarithm
+    # within a clip, between points that lie so far apart.
+    speed_range: tuple[float, float] = (0.82, 1.22)
+    tempo_deviation: float = 0.15
+    tempo_knot_seconds: float = 0.12
 
 
 class Batch(NamedTuple):
-    """`audio` [B, N]; `word` [B]: index of the word, -1 for none; `endpoints` [B, 2, 2]: seconds from
-    the clip's beginning at which the word begins and ends, once or twice, NaN for what is not there
-    or not known; `noise` [B, N]: what `augment` mixes in."""
+    """`audio` [B, N]; `word` [B]: index, -1 for none; `endpoints` [B, 2, 2]: start and end of the
+    word in seconds from the beginning, for one or two utterances, NaN where there is none or it is
+    unknown; `noise` [B, N]: to be added, at unit level."""
 
     audio: Tensor
     word: Tensor
@@ -51,19 +66,68 @@ class Batch(NamedTuple):
         return Batch(*(tensor.to(device) for tensor in self))
 
 
-class _PlacedClip(NamedTuple):
-    """Samples of a clip, the samples at which its word begins and ends, and whether that
-    is known."""
+@dataclass(frozen=True)
+class Boundaries:
+    """Start and end of a sound, in samples."""
+
+    start: int
+    end: int
+
+    def shift(self, samples: int) -> "Boundaries":
+        return Boundaries(self.start + samples, self.end + samples)
+
+
+@dataclass(frozen=True)
+class PreparedClip:
+    """A clip to be placed. `sound`: where its word is, or the whole clip where that is unknown."""
 
     wave: np.ndarray
-    first: int
-    last: int
+    sound: Boundaries
     is_aligned: bool
 
 
+@dataclass(frozen=True)
+class Example:
+    """`audio` and `noise` [N]; index of the word, and its utterances where they are known."""
+
+    audio: np.ndarray
+    noise: np.ndarray
+    word: int = NO_WORD
+    utterances: tuple[Boundaries, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tempo:
+    """An uneven change of tempo: the sample `before` [K] of a clip lies at `after` [K] then."""
+
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def draw(
+        cls, samples: int, speed: float, config: MixConfig, rng: np.random.Generator
+    ) -> "Tempo":
+        """For a clip that plays at this speed on the whole."""
+        before = np.linspace(0, samples, max(samples // TEMPO_STEP_SAMPLES, 1) + 1)
+        knot_samples = config.tempo_knot_seconds * SAMPLE_RATE
+        knots = np.arange(0, samples + 2 * knot_samples, knot_samples)
+        log_stretch = rng.normal(0, config.tempo_deviation, len(knots))
+        stretch = np.exp(np.interp(before[1:], knots, log_stretch))
+        after = np.concatenate([[0], np.cumsum(stretch)])
+        return cls(before, after * (samples / speed / after[-1]))
+
+    def resample(self, wave: np.ndarray) -> np.ndarray:
+        """The clip at its new tempo, and so at another pitch."""
+        positions = np.interp(np.arange(self.after[-1]), self.after, self.before)
+        return np.interp(positions, np.arange(len(wave)), wave).astype(np.float32)
+
+    def move(self, seconds: np.ndarray) -> np.ndarray:
+        """Where times of the clip lie then."""
+        return np.interp(seconds * SAMPLE_RATE, self.before, self.after) / SAMPLE_RATE
+
+
 class ExampleMixer(Dataset):
-    """Batch number `step` for every step. Words may stand several times in `words` (placed and
-    unplaced clips)."""
+    """Batch number `step` for every step. `words` may hold several sources of a word."""
 
     def __init__(
         self,
@@ -75,104 +139,102 @@ class ExampleMixer(Dataset):
         clip_seconds: float,
         earliest_end_seconds: float,
         batch: int = 128,
-        positive_fraction: float = 0.4,
-        speed_range: tuple[float, float] = (0.82, 1.22),
+        config: MixConfig = MixConfig(),
         seed: int = 0,
     ):
+        """earliest_end_seconds: before which no word ends, as the network gives no score there."""
         self.names, self.words, self.negatives, self.noises = list(names), words, negatives, noises
         self.samples = round(clip_seconds * SAMPLE_RATE)
         self.earliest_end = round(earliest_end_seconds * SAMPLE_RATE)
-        self.batch, self.positive_fraction, self.speed_range, self.seed = (
-            batch,
-            positive_fraction,
-            speed_range,
-            seed,
-        )
-        self._coloured = make_coloured_noises(16, seed)
-        self._word_probabilities = _normalize_weights([word.sampling_weight for word in words])
-        self._negative_probabilities = _normalize_weights([source.weight for source in negatives])
+        self.batch, self.config, self.seed = batch, config, seed
+        self._coloured_noises = make_coloured_noises(16, seed)
+        self._word_probabilities = _normalize([word.sampling_weight for word in words])
+        self._negative_probabilities = _normalize([source.weight for source in negatives])
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
-        return self.collate([self.example(rng) for _ in range(self.batch)])
+        return collate([self.example(rng) for _ in range(self.batch)])
 
-    def collate(self, examples: list[tuple]) -> Batch:
-        audio, word, endpoints, noise = zip(*examples, strict=True)
-        return Batch(
-            torch.from_numpy(np.stack(audio)),
-            torch.from_numpy(np.array(word)),
-            torch.from_numpy(np.stack(endpoints)),
-            torch.from_numpy(np.stack(noise)),
-        )
+    def example(self, rng: np.random.Generator) -> Example:
+        if rng.random() < self.config.positive_fraction:
+            return self._positive(rng)
+        if rng.random() < self.config.isolated_negative_fraction:
+            return self._isolated_negative(rng)
+        return Example(self._other_speech(self.samples, rng), self._noise(rng))
 
-    def example(self, rng: np.random.Generator) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
-        noise, endpoints = self._noise_clip(rng), np.full((2, 2), np.nan)
-        if rng.random() < self.positive_fraction:
-            word = self.words[rng.choice(len(self.words), p=self._word_probabilities)]
-            audio, endpoints, span = self._positive_example(
-                word, int(rng.integers(len(word.dataset))), rng
-            )
-            return audio, self.names.index(word.name), endpoints, add_room_tone(noise, span, rng)
-        if rng.random() < ISOLATED_NEGATIVE_FRACTION:
-            wave = self._negative_clip(rng)
-            audio, start = self._place_in_context(
-                _PlacedClip(_fade(wave), 0, len(wave), False), rng
-            )
-            return audio, -1, endpoints, add_room_tone(noise, (start, start + len(wave)), rng)
-        return self._other_speech(self.samples, rng), -1, endpoints, noise
+    def _positive(self, rng: np.random.Generator) -> Example:
+        """A clip of a word in other sounds, perhaps twice."""
+        word = self.words[rng.choice(len(self.words), p=self._word_probabilities)]
+        index = int(rng.integers(len(word.dataset)))
+        clip = self._word_clip(word, index, rng)
+        start = self._draw_start(clip, rng)
+        audio = self._place(clip, start, rng)
+        sound = clip.sound.shift(start)
+        utterances: tuple[Boundaries, ...] = (sound,) if clip.is_aligned else ()
+        if clip.is_aligned and rng.random() < self.config.repeat_fraction:
+            utterances += (self._add_earlier(audio, self._word_clip(word, index, rng), start, rng),)
+        noise = add_room_tone(self._noise(rng), sound, self.config, rng)
+        return Example(audio, noise, self.names.index(word.name), utterances)
 
-    def _positive_example(
-        self, word: WordClips, index: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """A clip of the word somewhere in other sounds, its places [2, 2], and the samples at which
-        it begins and ends."""
-        placed, endpoints = self._keyword_clip(word, index, rng), np.full((2, 2), np.nan)
-        audio, start = self._place_in_context(placed, rng)
-        if placed.is_aligned:
-            endpoints[0] = start + placed.first, start + placed.last
-            if rng.random() < REPEAT_FRACTION:
-                before = self._keyword_clip(word, index, rng)
-                repeat_start = start - len(before.wave) - int(rng.integers(SAMPLE_RATE // 2))
-                # Else nothing but silence around it.
-                audio[: max(repeat_start + len(before.wave), 0)] *= rng.random() < 0.3
-                _add_at(audio, before.wave, repeat_start)
-                endpoints[1] = repeat_start + before.first, repeat_start + before.last
-        return audio, endpoints / SAMPLE_RATE, (start + placed.first, start + placed.last)
+    def _isolated_negative(self, rng: np.random.Generator) -> Example:
+        """A clip of something else, placed like a word."""
+        wave = _fade(self._negative_clip(rng))
+        clip = PreparedClip(wave, Boundaries(0, len(wave)), is_aligned=False)
+        start = self._draw_start(clip, rng)
+        audio = self._place(clip, start, rng)
+        noise = add_room_tone(self._noise(rng), clip.sound.shift(start), self.config, rng)
+        return Example(audio, noise)
 
-    def _keyword_clip(self, word: WordClips, index: int, rng: np.random.Generator) -> _PlacedClip:
-        wave, moved = self._change_tempo(word.dataset[index], rng)
-        clip_endpoints = moved(word.endpoints[index])
-        if np.isnan(clip_endpoints).any():
-            return _PlacedClip(_fade(wave), 0, len(wave), False)
-        first, last = (round(seconds * SAMPLE_RATE) for seconds in clip_endpoints)
-        cut = max(first - MARGIN_SAMPLES, 0)
-        return _PlacedClip(_fade(wave[cut : last + MARGIN_SAMPLES]), first - cut, last - cut, True)
+    def _word_clip(self, word: WordClips, index: int, rng: np.random.Generator) -> PreparedClip:
+        """A clip of a word at any tempo, cut to the word and its margins where its place is
+        known."""
+        wave, endpoints = word.dataset[index], word.endpoints[index]
+        if tempo := self._draw_tempo(wave, rng):
+            wave, endpoints = tempo.resample(wave), tempo.move(endpoints)
+        if np.isnan(endpoints).any():
+            return PreparedClip(_fade(wave), Boundaries(0, len(wave)), is_aligned=False)
+        start, end = (round(seconds * SAMPLE_RATE) for seconds in endpoints)
+        first = max(start - MARGIN_SAMPLES, 0)
+        cropped = _fade(wave[first : end + MARGIN_SAMPLES])
+        return PreparedClip(cropped, Boundaries(start, end).shift(-first), is_aligned=True)
 
-    def _place_in_context(
-        self, placed: _PlacedClip, rng: np.random.Generator
-    ) -> tuple[np.ndarray, int]:
-        """A clip at a random place, and the sample at which it starts; its surroundings end and
-        begin some way off, or are silence."""
-        last = placed.last
-        max_end = self.samples - FIRING_SAMPLES
-        # A clip that fits is not cut off at its beginning.
-        min_end = min(max(self.earliest_end, last), max_end - 1)
-        start = int(rng.integers(min_end, max_end)) - last if last < max_end else max_end - last
-        audio = self._context(start + placed.first, start + last, rng)
-        _add_at(audio, placed.wave, start)
-        return audio, start
+    def _draw_start(self, clip: PreparedClip, rng: np.random.Generator) -> int:
+        """Where a clip begins, so that its sound ends after `earliest_end` and leaves time to fire.
+        A clip that fits is not cut off at its beginning."""
+        sound_end = clip.sound.end
+        latest_end = self.samples - FIRING_SAMPLES
+        if sound_end >= latest_end:
+            return latest_end - sound_end
+        earliest_end = min(max(self.earliest_end, sound_end), latest_end - 1)
+        return int(rng.integers(earliest_end, latest_end)) - sound_end
 
-    def _context(self, first: int, last: int, rng: np.random.Generator) -> np.ndarray:
+    def _place(self, clip: PreparedClip, start: int, rng: np.random.Generator) -> np.ndarray:
+        """Audio with the clip, and other speech or silence up to half a second before and after
+        it."""
         audio = np.zeros(self.samples, np.float32)
-        before, after = rng.integers(0, SAMPLE_RATE // 2, 2)
-        if rng.random() < 0.6 and first - before > 0:
-            audio[: first - before] = _fade(self._other_speech(first - before, rng))
-        if rng.random() < 0.6 and last + after < self.samples:
-            audio[last + after :] = _fade(self._other_speech(self.samples - last - after, rng))
+        pause_before, pause_after = rng.integers(0, SAMPLE_RATE // 2, 2)
+        before = start + clip.sound.start - pause_before
+        after = start + clip.sound.end + pause_after
+        if rng.random() < self.config.context_fraction and before > 0:
+            audio[:before] = _fade(self._other_speech(before, rng))
+        if rng.random() < self.config.context_fraction and after < self.samples:
+            audio[after:] = _fade(self._other_speech(self.samples - after, rng))
+        _add_at(audio, clip.wave, start)
         return audio
 
+    def _add_earlier(
+        self, audio: np.ndarray, clip: PreparedClip, before: int, rng: np.random.Generator
+    ) -> Boundaries:
+        """Adds a clip that ends less than half a second before a sample. Returns where its word
+        is."""
+        end = before - int(rng.integers(SAMPLE_RATE // 2))
+        if rng.random() >= self.config.repeat_context_fraction:
+            audio[: max(end, 0)] = 0
+        _add_at(audio, clip.wave, end - len(clip.wave))
+        return clip.sound.shift(end - len(clip.wave))
+
     def _other_speech(self, length: int, rng: np.random.Generator) -> np.ndarray:
-        """Other speech: clips of random sources one after the other, with or without pauses."""
+        """Negative clips one after the other, with or without pauses."""
         audio = np.zeros(length, np.float32)
         at = -int(rng.integers(0, SAMPLE_RATE // 2))
         while at < length:
@@ -182,43 +244,58 @@ class ExampleMixer(Dataset):
         return audio
 
     def _negative_clip(self, rng: np.random.Generator) -> np.ndarray:
-        dataset = self.negatives[
-            rng.choice(len(self.negatives), p=self._negative_probabilities)
-        ].dataset
-        return self._change_tempo(
-            _random_crop(dataset[int(rng.integers(len(dataset)))], self.samples, rng), rng
-        )[0]
+        """A clip of a random source at any tempo, at most as long as an example."""
+        source = self.negatives[rng.choice(len(self.negatives), p=self._negative_probabilities)]
+        wave = source.dataset[int(rng.integers(len(source.dataset)))]
+        wave = _random_crop(wave, self.samples, rng)
+        tempo = self._draw_tempo(wave, rng)
+        return tempo.resample(wave) if tempo else wave
 
-    def _change_tempo(
-        self, wave: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, TimeMap]:
-        """Half the clips a little faster or slower, and so from a smaller or larger speaker, who
-        lingers on some sounds and hurries over others; and to where a time in the clip moves."""
+    def _draw_tempo(self, wave: np.ndarray, rng: np.random.Generator) -> Tempo | None:
+        """Another tempo for half of the clips."""
         if rng.random() < 0.5 or not len(wave):
-            return wave, lambda seconds: seconds
-        before, after = perturb_tempo(len(wave), float(rng.uniform(*self.speed_range)), rng)
-        at = np.interp(np.arange(after[-1]), after, before)
-        moved = np.interp(at, np.arange(len(wave)), wave).astype(np.float32)
-        return moved, lambda seconds: np.interp(seconds * SAMPLE_RATE, before, after) / SAMPLE_RATE
+            return None
+        speed = float(rng.uniform(*self.config.speed_range))
+        return Tempo.draw(len(wave), speed, self.config, rng)
 
-    def _noise_clip(self, rng: np.random.Generator) -> np.ndarray:
-        """A stretch of recorded noise, of babble, or of coloured noise, at unit level."""
-        kind = rng.random()
-        if kind < 0.5 and self.noises:
-            noise = _loop(
-                _random_crop(self.noises[int(rng.integers(len(self.noises)))], self.samples, rng),
-                self.samples,
-            )
-        elif kind < 0.65:
-            speakers = (
-                self._other_speech(self.samples, rng) for _ in range(int(rng.integers(2, 5)))
-            )
-            noise = sum(speakers, np.zeros(self.samples, np.float32))
+    def _noise(self, rng: np.random.Generator) -> np.ndarray:
+        """Recorded noise, babble or coloured noise, at unit level. Without recordings, babble takes
+        their share."""
+        recorded = self.config.recorded_noise_fraction if self.noises else 0.0
+        coloured = 1 - self.config.recorded_noise_fraction - self.config.babble_fraction
+        kinds, probabilities = (
+            ("recorded", "babble", "coloured"),
+            (recorded, 1 - recorded - coloured, coloured),
+        )
+        kind = rng.choice(kinds, p=probabilities)
+        if kind == "recorded":
+            noise = self._recorded_noise(rng)
+        elif kind == "babble":
+            speakers = int(rng.integers(2, 5))
+            noise = np.sum([self._other_speech(self.samples, rng) for _ in range(speakers)], axis=0)
         else:
-            noise = _random_crop(
-                self._coloured[int(rng.integers(len(self._coloured)))], self.samples, rng
-            )
+            colour = int(rng.integers(len(self._coloured_noises)))
+            noise = _random_crop(self._coloured_noises[colour], self.samples, rng)
         return (noise / (np.sqrt(np.mean(noise**2)) + 1e-9)).astype(np.float32)
+
+    def _recorded_noise(self, rng: np.random.Generator) -> np.ndarray:
+        assert self.noises
+        wave = self.noises[int(rng.integers(len(self.noises)))]
+        wave = _random_crop(wave, self.samples, rng)
+        return np.resize(wave, self.samples) if len(wave) else np.zeros(self.samples, np.float32)
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    endpoints = np.full((len(examples), MAX_UTTERANCES, 2), np.nan)
+    for row, example in zip(endpoints, examples, strict=True):
+        for place, utterance in zip(row, example.utterances, strict=False):
+            place[:] = utterance.start / SAMPLE_RATE, utterance.end / SAMPLE_RATE
+    return Batch(
+        torch.from_numpy(np.stack([example.audio for example in examples])),
+        torch.tensor([example.word for example in examples]),
+        torch.from_numpy(endpoints),
+        torch.from_numpy(np.stack([example.noise for example in examples])),
+    )
 
 
 def max_word_seconds(clip_seconds: float, slowest_speed: float) -> float:
@@ -228,36 +305,23 @@ def max_word_seconds(clip_seconds: float, slowest_speed: float) -> float:
     return free_samples / SAMPLE_RATE * slowest_speed
 
 
-def perturb_tempo(
-    samples: int, rate: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of a clip, every 10 ms, and where they come to lie in one that is played at this rate
-    on the whole, but unevenly."""
-    before = np.linspace(0, samples, max(samples // (SAMPLE_RATE // 100), 1) + 1)
-    points = np.arange(
-        0, samples + 2 * TEMPO_KNOT_SECONDS * SAMPLE_RATE, TEMPO_KNOT_SECONDS * SAMPLE_RATE
-    )
-    stretch_factors = np.exp(
-        np.interp(before[1:], points, rng.normal(0, TEMPO_DEVIATION, len(points)))
-    )
-    after = np.concatenate([[0], np.cumsum(stretch_factors)])
-    return before, after * (samples / rate / after[-1])
-
-
-def add_room_tone(noise: np.ndarray, span: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Now and then the faint noise of a recording that begins and ends less than a second off a
-    sound. Spoken clips have none, and people's recordings all do: without this it says "no word of
-    ours" where words are spoken clips alone."""
-    if rng.random() >= ROOM_TONE_FRACTION:
+def add_room_tone(
+    noise: np.ndarray, sound: Boundaries, config: MixConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """For a fraction of the examples, fainter noise that begins and ends less than a second from a
+    sound. Recordings of people hold such noise, and synthetic speech does not: without it a network
+    learns that noise means "not the word" where all its words are synthetic."""
+    if rng.random() >= config.room_tone_fraction:
         return noise
     before, after = rng.integers(0, SAMPLE_RATE, 2)
-    around = slice(max(span[0] - int(before), 0), max(span[1] + int(after), 0))
+    span = slice(max(sound.start - int(before), 0), max(sound.end + int(after), 0))
+    gain = np.float32(10 ** (-rng.uniform(*config.room_tone_db) / 20))
     room_tone = np.zeros_like(noise)
-    room_tone[around] = noise[around] * np.float32(10 ** (-rng.uniform(*ROOM_TONE_DB) / 20))
+    room_tone[span] = noise[span] * gain
     return room_tone
 
 
-def _normalize_weights(weights: list[float]) -> np.ndarray:
+def _normalize(weights: list[float]) -> np.ndarray:
     return np.array(weights) / sum(weights)
 
 
@@ -266,12 +330,8 @@ def _random_crop(wave: np.ndarray, max_length: int, rng: np.random.Generator) ->
     return wave[start : start + max_length]
 
 
-def _loop(wave: np.ndarray, length: int) -> np.ndarray:
-    return np.resize(wave, length) if len(wave) else np.zeros(length, np.float32)
-
-
 def _fade(wave: np.ndarray) -> np.ndarray:
-    """A wave whose ends rise and fall over 5 ms; changes it in place."""
+    """Lets both ends of a wave rise and fall over 5 ms, in place."""
     length = min(FADE_SAMPLES, len(wave) // 2)
     ramp = np.arange(1, length + 1, dtype=np.float32) / (length + 1)
     wave[:length] *= ramp

@@ -1,13 +1,12 @@
-"""What the world does to speech, for a whole batch at once and on its device: rooms and
-microphones, noise, gain, clipping.
+"""Augments a whole batch of speech on its device: rooms and microphones, noise, gain, clipping.
 
-Each function takes audio [B, N] and a torch generator and gives audio [B, N]. Numbers are drawn on
-the CPU, so that every device hears the same. The word stays where it was: impulse responses begin
-at their direct sound.
+Each function takes audio [B, N] in ±1 and a torch generator and returns audio [B, N]. Random
+numbers are drawn on the CPU, so that every device draws the same. The word stays in its place:
+impulse responses begin at their direct sound.
 """
 
 import math
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 import torchaudio.functional
@@ -15,134 +14,137 @@ from torch import Tensor
 
 from kws.audio.recordings import SAMPLE_RATE
 
-PEAK_DB = (-35.0, 0.0)
-# Deviation at each knot; one knot an octave.
-EQUALIZER_DB, EQUALIZER_KNOTS, EQUALIZER_HZ = 5.0, 7, (125.0, 8000.0)
+EQUALIZER_KNOTS, EQUALIZER_HZ = 7, (125.0, 8000.0)  # one knot per octave
+LEVEL_FRAME_SAMPLES = SAMPLE_RATE // 50
+SILENCE_REFERENCE_LEVEL = 0.1  # of speech; noise over silence is as loud as under such speech
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Strengths of the augmentation. Each fraction is of the clips of a batch; 0 switches that part
+    off."""
+
+    room_fraction: float = 0.9
+    equalized_fraction: float = 0.0
+    equalizer_db: float = 5.0  # standard deviation at each knot
+    noisy_fraction: float = 0.85
+    # 45 dB is barely audible; recordings of people always hold that much noise.
+    snr_db: tuple[float, float] = (0.0, 45.0)
+    band_limited_fraction: float = 0.2  # as by telephones, codecs and low sample rates
+    band_limit_hz: tuple[float, float] = (3000.0, 7000.0)
+    gain_fraction: float = 1.0
+    peak_db: tuple[float, float] = (-35.0, 0.0)  # of full scale
+    clipped_fraction: float = 0.05  # of the clips with another gain
 
 
 def seeded_generator(seed: int, index: int) -> torch.Generator:
-    """For all that is drawn for one batch, by the seed of the training and the number of
-    the batch."""
+    """The generator of batch number `index` of a run with this seed."""
     return torch.Generator().manual_seed(seed * 1_000_003 + index)
 
 
-class NoisyBatch(Protocol):
-    """A batch of `audio` [B, N] with the `noise` [B, N] to be mixed in."""
-
-    @property
-    def audio(self) -> Tensor: ...
-
-    @property
-    def noise(self) -> Tensor: ...
-
-
 def augment(
-    batch: NoisyBatch,
-    rooms: Tensor,
-    snr_db: tuple[float, float],
-    generator: torch.Generator,
-    room_fraction: float = 0.9,
+    audio: Tensor, noise: Tensor, rooms: Tensor, config: AugmentConfig, generator: torch.Generator
 ) -> Tensor:
-    """Audio [B, N] of a batch as a microphone might have heard it. Depends on nothing but
-    its arguments."""
-    audio = add_reverberation(batch.audio, rooms, generator, room_fraction)
-    audio = add_noise(audio, batch.noise, snr_db, generator)
-    return apply_gain(limit_bandwidth(audio, generator), generator)
+    """Audio [B, N] as microphones might record it. noise [B, N] at unit level; rooms [R, K]:
+    impulse responses (`kws.training.augment.rooms`). Depends on nothing but its arguments."""
+    audio = add_reverberation(audio, rooms, config, generator)
+    audio = equalize(audio, config, generator)
+    audio = add_noise(audio, noise, config, generator)
+    audio = limit_bandwidth(audio, config, generator)
+    return apply_gain(audio, config, generator)
 
 
 def add_reverberation(
-    audio: Tensor, rooms: Tensor, generator: torch.Generator, fraction: float
+    audio: Tensor, rooms: Tensor, config: AugmentConfig, generator: torch.Generator
 ) -> Tensor:
-    """A fraction of the batch heard in a room. rooms [R, K]: impulse responses that begin at their
-    direct sound."""
-    selected = _random_subset(audio, generator, fraction)
+    """A fraction of the batch in a random room, at the same level."""
+    selected = _random_subset(audio, config.room_fraction, generator)
     if not len(selected):
         return audio
     room = rooms[torch.randint(len(rooms), (len(selected),), generator=generator).to(rooms.device)]
     # Transforms are several times faster at lengths with small factors.
     room = torch.nn.functional.pad(room, (0, -(audio.shape[1] + room.shape[1] - 1) % 4000))
     reverberant = torchaudio.functional.fftconvolve(audio[selected], room)[:, : audio.shape[1]]
-    level = _rms(audio[selected]) / (_rms(reverberant) + 1e-9)
-    return audio.index_put((selected,), reverberant * level)
+    return _replace_rows(audio, selected, reverberant)
 
 
-def add_noise(
-    audio: Tensor,
-    noise: Tensor,
-    snr_db: tuple[float, float],
-    generator: torch.Generator,
-    fraction: float = 0.85,
-) -> Tensor:
-    """Noise [B, N] added to a fraction of the batch, this much below the speech. Where there is
-    only silence the noise stands at the level it would have under ordinary speech."""
-    noise_snr_db = torch.empty(len(audio), 1).uniform_(*snr_db, generator=generator)
-    noise_snr_db[torch.rand(len(audio), 1, generator=generator) >= fraction] = torch.inf
-    level = speech_level(audio)
-    reference = torch.where(level > 0, level, 0.1)
-    return audio + noise * reference * 10 ** (-noise_snr_db.to(audio.device) / 20)
-
-
-def speech_level(audio: Tensor) -> Tensor:
-    """Root mean square [B, 1] over the loudest third of the 20 ms frames: of the speech, not of the
-    pauses around it."""
-    frames = audio[:, : audio.shape[1] // 320 * 320].unflatten(1, (-1, 320)).square().mean(-1)
-    return frames.topk(max(frames.shape[1] // 3, 1), dim=1).values.mean(1, keepdim=True).sqrt()
-
-
-def limit_bandwidth(audio: Tensor, generator: torch.Generator, fraction: float = 0.2) -> Tensor:
-    """A fraction of the batch with nothing above 3 to 7 kHz: telephones, codecs, speech recorded at
-    lower rates."""
-    selected = _random_subset(audio, generator, fraction)
-    if not len(selected):
-        return audio
-    highest_hz = (
-        torch.empty(len(selected), 1).uniform_(3000, 7000, generator=generator).to(audio.device)
-    )
-    frequency = torch.fft.rfftfreq(audio.shape[1], 1 / SAMPLE_RATE, device=audio.device)
-    spectrum = torch.fft.rfft(audio[selected]) / (1 + (frequency / highest_hz) ** 24).sqrt()
-    return audio.index_put((selected,), torch.fft.irfft(spectrum, audio.shape[1]))
-
-
-def equalize(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
-    """A fraction of the batch through a smooth random filter, so that no voice is known by
-    its microphone."""
-    selected = _random_subset(audio, generator, fraction)
+def equalize(audio: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """A fraction of the batch through a smooth random filter, at the same level, so that no voice
+    is recognised by its microphone."""
+    selected = _random_subset(audio, config.equalized_fraction, generator)
     if not len(selected):
         return audio
     padded = torch.nn.functional.pad(audio[selected], (0, -audio.shape[1] % 4000))  # as above
-    octaves = (
-        (torch.fft.rfftfreq(padded.shape[1], 1 / SAMPLE_RATE) / EQUALIZER_HZ[0]).clamp_min(1).log2()
+    frequency = torch.fft.rfftfreq(padded.shape[1], 1 / SAMPLE_RATE)
+    octave = (frequency / EQUALIZER_HZ[0]).clamp_min(1).log2()
+    octaves = math.log2(EQUALIZER_HZ[1] / EQUALIZER_HZ[0])
+    position = (octave / octaves * (EQUALIZER_KNOTS - 1)).clamp_max(EQUALIZER_KNOTS - 1.001)
+    knots_db = config.equalizer_db * torch.randn(
+        len(selected), EQUALIZER_KNOTS, generator=generator
     )
-    knot_position = (
-        octaves / math.log2(EQUALIZER_HZ[1] / EQUALIZER_HZ[0]) * (EQUALIZER_KNOTS - 1)
-    ).clamp_max(EQUALIZER_KNOTS - 1.001)
-    knots = torch.randn(len(selected), EQUALIZER_KNOTS, generator=generator) * EQUALIZER_DB
-    gain_db = torch.lerp(
-        knots[:, knot_position.long()], knots[:, knot_position.long() + 1], knot_position.frac()
-    )
+    below = position.long()
+    gain_db = torch.lerp(knots_db[:, below], knots_db[:, below + 1], position.frac())
     spectrum = torch.fft.rfft(padded) * (10 ** (gain_db / 20)).to(audio.device)
     filtered = torch.fft.irfft(spectrum, padded.shape[1])[:, : audio.shape[1]]
-    return audio.index_put(
-        (selected,), filtered * (_rms(audio[selected]) / (_rms(filtered) + 1e-9))
-    )
+    return _replace_rows(audio, selected, filtered)
 
 
-def apply_gain(audio: Tensor, generator: torch.Generator) -> Tensor:
-    """Peaks at -35 to 0 dB of full scale; one clip in twenty is driven into clipping."""
-    peak_db = torch.empty(len(audio), 1).uniform_(*PEAK_DB, generator=generator)
-    peak_db[torch.rand(len(audio), 1, generator=generator) < 0.05] = 10.0
+def add_noise(
+    audio: Tensor, noise: Tensor, config: AugmentConfig, generator: torch.Generator
+) -> Tensor:
+    """Noise [B, N] added to a fraction of the batch, this much below the speech. Over silence it
+    has the level that it would have under ordinary speech."""
+    snr_db = torch.empty(len(audio), 1).uniform_(*config.snr_db, generator=generator)
+    is_clean = torch.rand(len(audio), 1, generator=generator) >= config.noisy_fraction
+    snr_db[is_clean] = torch.inf
+    level = speech_level(audio)
+    reference = torch.where(level > 0, level, SILENCE_REFERENCE_LEVEL)
+    return audio + noise * reference * 10 ** (-snr_db.to(audio.device) / 20)
+
+
+def speech_level(audio: Tensor) -> Tensor:
+    """Root mean square [B, 1] over the loudest third of the 20 ms frames: of the speech, without
+    the pauses around it."""
+    frames = audio[:, : audio.shape[1] // LEVEL_FRAME_SAMPLES * LEVEL_FRAME_SAMPLES]
+    power = frames.unflatten(1, (-1, LEVEL_FRAME_SAMPLES)).square().mean(-1)
+    loudest = power.topk(max(power.shape[1] // 3, 1), dim=1).values
+    return loudest.mean(1, keepdim=True).sqrt()
+
+
+def limit_bandwidth(audio: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """A fraction of the batch with nothing above a random frequency."""
+    selected = _random_subset(audio, config.band_limited_fraction, generator)
+    if not len(selected):
+        return audio
+    limit_hz = torch.empty(len(selected), 1).uniform_(*config.band_limit_hz, generator=generator)
+    frequency = torch.fft.rfftfreq(audio.shape[1], 1 / SAMPLE_RATE, device=audio.device)
+    low_pass = 1 / (1 + (frequency / limit_hz.to(audio.device)) ** 24).sqrt()
+    spectrum = torch.fft.rfft(audio[selected]) * low_pass
+    return audio.index_put((selected,), torch.fft.irfft(spectrum, audio.shape[1]))
+
+
+def apply_gain(audio: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """A fraction of the batch at a random peak level, some of it clipped; the rest only limited to
+    ±1."""
+    peak_db = torch.empty(len(audio), 1).uniform_(*config.peak_db, generator=generator)
+    is_clipped = torch.rand(len(audio), 1, generator=generator) < config.clipped_fraction
+    peak_db[is_clipped] = 10.0
     peak = audio.abs().amax(1, keepdim=True).clamp_min(1e-4)
-    return (audio / peak * 10 ** (peak_db.to(audio.device) / 20)).clamp(-1, 1)
+    gain = 10 ** (peak_db.to(audio.device) / 20) / peak
+    is_changed = torch.rand(len(audio), 1, generator=generator) < config.gain_fraction
+    return torch.where(is_changed.to(audio.device), audio * gain, audio).clamp(-1, 1)
 
 
-def _random_subset(audio: Tensor, generator: torch.Generator, fraction: float) -> Tensor:
+def _random_subset(audio: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
     """Indices of a fraction of the batch."""
-    return (
-        (torch.rand(len(audio), generator=generator) < fraction)
-        .nonzero()
-        .squeeze(1)
-        .to(audio.device)
-    )
+    is_selected = torch.rand(len(audio), generator=generator) < fraction
+    return is_selected.nonzero().squeeze(1).to(audio.device)
+
+
+def _replace_rows(audio: Tensor, rows: Tensor, changed: Tensor) -> Tensor:
+    """Audio whose rows have changed, each at its former level."""
+    gain = _rms(audio[rows]) / (_rms(changed) + 1e-9)
+    return audio.index_put((rows,), changed * gain)
 
 
 def _rms(audio: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from kws.audio.recordings import SAMPLE_RATE
 from kws.training.augment.mixer import Batch
-from kws.training.augment.waveform import augment
+from kws.training.augment.waveform import AugmentConfig, augment
 from kws.training.fit.trainer import Objective
 from kws.training.model.network import NetworkConfig, Output
 
@@ -41,11 +41,12 @@ class DetectionObjective(Objective[Batch, Batch]):
 
     config: NetworkConfig
     rooms: Tensor
-    snr_db: tuple[float, float]
+    augmentation: AugmentConfig
     zones: TargetZones = TargetZones()
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        return batch._replace(audio=augment(batch, self.rooms, self.snr_db, generator))
+        audio = augment(batch.audio, batch.noise, self.rooms, self.augmentation, generator)
+        return batch._replace(audio=audio)
 
     def loss(self, network: nn.Module, prepared: Batch) -> Tensor:
         output, _ = network(prepared.audio)

@@ -58,7 +58,7 @@ def train(
     fit(
         state,
         make_mixer(keyword_data, config, train_config),
-        DetectionObjective(config, rooms, train_config.snr_db),
+        DetectionObjective(config, rooms, train_config),
         path=checkpoint,
         validate=lambda network: validate(network, keyword_data, scratch),
         progress=progress,
@@ -82,6 +82,6 @@ def make_mixer(
         clip_seconds=train_config.clip_seconds,
         earliest_end_seconds=config.clip_frame_samples / SAMPLE_RATE,
         batch=train_config.batch,
-        speed_range=train_config.speed_range,
+        config=train_config,
         seed=train_config.seed,
     )

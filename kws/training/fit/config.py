@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from kws.training.augment.mixer import max_word_seconds
+from kws.training.augment.mixer import MixConfig, max_word_seconds
+from kws.training.augment.waveform import AugmentConfig
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(AugmentConfig, MixConfig):
     """Training settings. A checkpoint is resumed only with the settings it was made with."""
 
     epochs: int = 20
@@ -21,10 +22,6 @@ class TrainConfig:
     weight_decay: float = 0.01
     warmup: float = 0.05  # fraction of all steps
     ema_decay: float = 0.9975  # of the running average of the weights, per step
-    # Signal-to-noise ratio of the noise that is mixed in. 45 dB is barely audible; recordings of
-    # people always hold that much.
-    snr_db: tuple[float, float] = (0.0, 45.0)
-    speed_range: tuple[float, float] = (0.82, 1.22)  # tempo of clips, times their own
     # Devices on which the blocks run in bfloat16; log-mel, head, pooling and loss never do.
     mixed_precision: tuple[str, ...] = ("cuda",)
     seed: int = 0

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kws.training.augment.waveform import augment, equalize
+from kws.training.augment.waveform import AugmentConfig, augment
 from kws.training.fit.config import TrainConfig
 from kws.training.fit.progress import TrainingProgress
 from kws.training.fit.state import TrainState
@@ -25,7 +25,6 @@ from kws.training.model.network import NetworkConfig, Output, ScanningCNN
 from kws.training.model.phone_set import BLANK, PHONES
 from kws.training.phones.utterances import UtteranceBatch, UtteranceDataset
 
-EQUALIZED_FRACTION, ROOM_FRACTION = 0.6, 0.5  # of the clips of a batch
 VALIDATION_BATCHES = 4
 
 logger = logging.getLogger("kws")
@@ -37,18 +36,27 @@ def make_phone_recognizer_config(**size: Any) -> NetworkConfig:
 
 
 @dataclass(frozen=True)
+class PhoneTrainConfig(TrainConfig):
+    """Training settings of the encoder and the verifier."""
+
+    clip_seconds: float = 4.0
+    ema_decay: float = 0.998
+    room_fraction: float = 0.5
+    equalized_fraction: float = 0.6
+    snr_db: tuple[float, float] = (-2.0, 32.0)
+
+
+@dataclass(frozen=True)
 class PhoneObjective(Objective[UtteranceBatch, UtteranceBatch]):
     """Recognises the phones of augmented utterances. rooms [R, K]: impulse responses, on the device
     that trains."""
 
     rooms: Tensor
-    snr_db: tuple[float, float]
+    augmentation: AugmentConfig
 
     def prepare(self, batch: UtteranceBatch, generator: torch.Generator) -> UtteranceBatch:
-        batch = batch._replace(audio=equalize(batch.audio, generator, EQUALIZED_FRACTION))
-        return batch._replace(
-            audio=augment(batch, self.rooms, self.snr_db, generator, ROOM_FRACTION)
-        )
+        audio = augment(batch.audio, batch.noise, self.rooms, self.augmentation, generator)
+        return batch._replace(audio=audio)
 
     def loss(self, network: nn.Module, prepared: UtteranceBatch) -> Tensor:
         output, _ = network(prepared.audio)
@@ -100,7 +108,7 @@ def train(
     fit(
         state,
         batches,
-        PhoneObjective(rooms, train_config.snr_db),
+        PhoneObjective(rooms, train_config),
         path=path,
         validate=lambda network: {"phone_error_rate": round(phone_error_rate(network, heldout), 4)},
         progress=progress,

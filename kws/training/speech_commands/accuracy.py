@@ -1,5 +1,5 @@
-"""How well a model sorts the clips of a protocol: accuracy with its interval, by class, and unknown
-words taken for known ones."""
+"""Accuracy of a model on the clips of a protocol, with its interval, by class, and the unknown words
+that it accepts."""
 
 import numpy as np
 
@@ -14,25 +14,15 @@ from kws.training.speech_commands.protocols import Protocol
 
 
 def evaluate_classifier(engine: Engine, protocol: Protocol) -> dict:
-    """Figures on the test part and on further test sets. Raises DataError for a model with other
-    classes than the protocol's."""
-    if tuple(map(normalize_name, engine.info.words)) != protocol.classes:
-        raise DataError(
-            f"the model tells apart {', '.join(engine.info.words)}; "
-            f"{protocol.name} is {', '.join(protocol.classes)}. Give another."
-        )
+    """Metrics on the test split and on further test sets.
+
+    Raises DataError for a model with other classes than the protocol's, for one that learned from
+    words which the protocol holds out, and for a protocol without test clips.
+    """
     trained_protocol = engine.info.document.get("protocol")
-    if protocol.held_out and trained_protocol != protocol.name:
-        raise DataError(
-            f"{protocol.name} asks of words that were never heard "
-            f"({', '.join(protocol.held_out)}); the model learned by {trained_protocol}, where "
-            "they are among the unknown. Give one that learned by it."
-        )
-    sets = {
-        name: part
-        for name, part in {"test": protocol.test, **protocol.extra_test_sets}.items()
-        if len(part)
-    }
+    _check(engine, protocol, trained_protocol)
+    sets = {"test": protocol.test, **protocol.extra_test_sets}
+    sets = {name: clips for name, clips in sets.items() if len(clips)}
     if not sets:
         raise DataError(
             f"protocol {protocol.name}: no clips to judge by, for which one speaker in ten is "
@@ -44,72 +34,76 @@ def evaluate_classifier(engine: Engine, protocol: Protocol) -> dict:
         "test_set": protocol.test_set_description,
         "parameters": engine.info.document.get("parameters"),
         "sets": {
-            name: _compute_metrics(part, predict_streaming(engine, part), protocol.classes)
-            for name, part in sets.items()
+            name: _compute_metrics(clips, predict_streaming(engine, clips), protocol.classes)
+            for name, clips in sets.items()
         },
     }
 
 
+def _check(engine: Engine, protocol: Protocol, trained_protocol: str | None) -> None:
+    if tuple(map(normalize_name, engine.info.words)) != protocol.classes:
+        raise DataError(
+            f"the model has the classes {', '.join(engine.info.words)}; "
+            f"{protocol.name} is {', '.join(protocol.classes)}. Give another."
+        )
+    if protocol.held_out and trained_protocol != protocol.name:
+        raise DataError(
+            f"{protocol.name} holds out words ({', '.join(protocol.held_out)}); the model was "
+            f"trained by {trained_protocol}, where they are among the unknown. "
+            f"Give a model trained by {protocol.name}."
+        )
+
+
 def format_report(report: dict) -> str:
-    """The figures for a person."""
-    other = (
-        f"; the model learned by {report['trained_protocol']}"
-        if report["trained_protocol"] != report["protocol"]
-        else ""
-    )
-    return "\n".join(
-        [
-            f"{report['protocol']}: {report['test_set']}{other}",
-            *map(_format_line, report["sets"], report["sets"].values()),
-        ]
-    )
+    """The metrics as lines of text."""
+    heading = f"{report['protocol']}: {report['test_set']}"
+    if report["trained_protocol"] != report["protocol"]:
+        heading += f"; the model was trained by {report['trained_protocol']}"
+    return "\n".join([heading, *map(_format_set, report["sets"], report["sets"].values())])
 
 
-def _compute_metrics(part: LabeledClips, predicted: np.ndarray, classes: tuple[str, ...]) -> dict:
+def _compute_metrics(clips: LabeledClips, predicted: np.ndarray, classes: tuple[str, ...]) -> dict:
+    is_correct = predicted == clips.labels
     metrics = {
-        "clips": len(part),
-        "speakers": len({*part.speakers} - {""}),
-        **_rate_with_interval("accuracy", predicted == part.labels),
+        "clips": len(clips),
+        "speakers": len({*clips.speakers} - {""}),
+        **_rate_with_interval("accuracy", is_correct),
+        "by_class": {
+            name: round(float(is_correct[clips.labels == label].mean()), 4)
+            for label, name in enumerate(classes)
+            if (clips.labels == label).any()
+        },
     }
-    by_class = {
-        name: predicted[part.labels == i] == i
-        for i, name in enumerate(classes)
-        if (part.labels == i).any()
-    }
-    metrics["by_class"] = {
-        name: round(float(is_correct.mean()), 4) for name, is_correct in by_class.items()
-    }
-    if UNKNOWN in by_class:
-        words = [i for i, name in enumerate(classes) if not name.startswith("_")]
-        unknown = part.labels == classes.index(UNKNOWN)
-        metrics |= {
-            "unknown_clips": int(unknown.sum()),
-            **_rate_with_interval("unknown_accepted", np.isin(predicted[unknown], words)),
-        }
+    if UNKNOWN in metrics["by_class"]:
+        words = [label for label, name in enumerate(classes) if not name.startswith("_")]
+        is_accepted = np.isin(predicted[clips.labels == classes.index(UNKNOWN)], words)
+        metrics["unknown_clips"] = len(is_accepted)
+        metrics |= _rate_with_interval("unknown_accepted", is_accepted)
     return metrics
 
 
-def _rate_with_interval(name: str, is_correct: np.ndarray) -> dict:
-    low, high = wilson(int(is_correct.sum()), len(is_correct))
+def _rate_with_interval(name: str, is_counted: np.ndarray) -> dict:
+    """A rate and its 95 % interval."""
+    low, high = wilson(int(is_counted.sum()), len(is_counted))
     return {
-        name: round(float(is_correct.mean()), 4),
-        f"{name}, 95 %": [round(low, 4), round(high, 4)],
+        name: round(float(is_counted.mean()), 4),
+        f"{name}_interval": [round(low, 4), round(high, 4)],
     }
 
 
-def _format_line(name: str, metrics: dict) -> str:
+def _format_set(name: str, metrics: dict) -> str:
     low, high = metrics["accuracy_interval"]
     text = (
-        f"  {name}: {metrics['accuracy']:.2%} of {metrics['clips']} clips right (95 %: {low:.1%} "
-        f"to {high:.1%})"
+        f"  {name}: {metrics['accuracy']:.2%} of {metrics['clips']} clips right "
+        f"(95 %: {low:.1%} to {high:.1%})"
     )
     if "unknown_clips" in metrics:
         low, high = metrics["unknown_accepted_interval"]
-        accepted_rate = metrics["unknown_accepted"]
         text += (
-            f"; {accepted_rate:.2%} of {metrics['unknown_clips']} unknown words taken for a known one "
-            f"({low:.1%} to {high:.1%})"
+            f"; {metrics['unknown_accepted']:.2%} of {metrics['unknown_clips']} unknown words "
+            f"accepted as a known one ({low:.1%} to {high:.1%})"
         )
-    return f"{text}\n    " + "  ".join(
-        f"{escape_control_chars(each)} {share:.1%}" for each, share in metrics["by_class"].items()
-    )
+    by_class = [
+        f"{escape_control_chars(each)} {rate:.1%}" for each, rate in metrics["by_class"].items()
+    ]
+    return f"{text}\n    {'  '.join(by_class)}"

@@ -22,7 +22,7 @@ from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import pick_device
 from kws.training.speech_commands import accuracy, protocols
 from kws.training.speech_commands import train as training
-from kws.training.speech_commands.batches import ClassifierTrainConfig
+from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import UNKNOWN
 from kws.training.speech_commands.lexicon import Pronunciations, look_up_pronunciations
 from kws.training.speech_commands.train import make_classifier_config

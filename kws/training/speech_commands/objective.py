@@ -8,16 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from kws.training.augment.spec_augment import apply_mixup, draw_spec_masks
 from kws.training.fit.trainer import Objective
 from kws.training.model.network import NetworkConfig
 from kws.training.phones.objective import phone_ctc_loss
-from kws.training.speech_commands.batches import (
-    ClassificationBatch,
-    ClassifierTrainConfig,
-    apply_mixup,
-    draw_spec_masks,
-    heard,
-)
+from kws.training.speech_commands.batches import ClassificationBatch, augment_batch
+from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.lexicon import SCORED_FRAMES
 
 PHONE_LOSS_WEIGHT = 0.6
@@ -47,7 +43,7 @@ class ClassificationObjective(Objective[ClassificationBatch, PreparedClips]):
     def prepare(self, batch: ClassificationBatch, generator: torch.Generator) -> PreparedClips:
         config, train_config = self.config, self.train_config
         samples = lead_samples(config) + config.clip_frame_samples
-        audio = heard(batch, self.rooms, samples, train_config, generator)
+        audio = augment_batch(batch, self.rooms, samples, train_config, generator)
         targets = F.one_hot(batch.label, len(config.words)).float()
         targets = targets + train_config.label_smoothing * (1 / len(config.words) - targets)
         audio, targets = apply_mixup(audio, targets, train_config.mixup, generator)

@@ -32,7 +32,8 @@ from kws.training.fit.trainer import fit
 from kws.training.model.export import export
 from kws.training.model.network import SIZES, NetworkConfig, ScanningCNN
 from kws.training.model.pretrained import band_channels, load_phones
-from kws.training.speech_commands.batches import ClassificationBatches, ClassifierTrainConfig
+from kws.training.speech_commands.batches import ClassificationBatches
+from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import SILENCE, UNKNOWN, LabeledClips
 from kws.training.speech_commands.lexicon import Lexicon, Pronunciations, encode_phones
 from kws.training.speech_commands.objective import ClassificationObjective, lead_samples

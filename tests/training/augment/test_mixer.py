@@ -1,5 +1,5 @@
-"""Mixed examples: the word at a random place in other sounds, the same for the same seed
-and step."""
+"""Mixed examples: the word at a random place in other sounds, the same for the same seed and
+step."""
 
 import numpy as np
 import pytest
@@ -7,16 +7,31 @@ import torch
 from sounds import RATE, make_dataset, quiet, tone
 from torch import Tensor
 
-from kws.training.augment import mixer as mixing
-from kws.training.augment.mixer import Batch, ExampleMixer, perturb_tempo
+from kws.training.augment.mixer import (
+    Batch,
+    Boundaries,
+    ExampleMixer,
+    MixConfig,
+    Tempo,
+    add_room_tone,
+)
 from kws.training.data.noise import make_coloured_noise
 from kws.training.data.sources import NegativeSource, WordClips, aligned_word, unaligned_word
 
 CLIP_SECONDS, EARLIEST_SECONDS = 2.0, 0.9
 TONE_PLACE = (0.1, 0.4)  # of the tone in the word's clip
+DEFAULT, ONLY_POSITIVES = MixConfig(), MixConfig(positive_fraction=1.0)
 
 
-def make_mixer(words: list[WordClips] | None = None, **options: object) -> ExampleMixer:
+def make_mixer(
+    words: list[WordClips] | None = None,
+    config: MixConfig = DEFAULT,
+    *,
+    clip_seconds: float = CLIP_SECONDS,
+    earliest_end_seconds: float = EARLIEST_SECONDS,
+    batch: int = 40,
+    seed: int = 0,
+) -> ExampleMixer:
     """Words are loud tones, everything else is at least 40 dB weaker."""
     words = words or [
         aligned_word("word", make_dataset(np.concatenate([quiet(0.1), tone(0.3), quiet(0.2)])))
@@ -25,15 +40,17 @@ def make_mixer(words: list[WordClips] | None = None, **options: object) -> Examp
         0.005 * make_coloured_noise(RATE * 2 // 3, 0.0, np.random.default_rng(i)).clip(-1, 1)
         for i in range(3)
     ]
-    defaults = {"clip_seconds": CLIP_SECONDS, "earliest_end_seconds": EARLIEST_SECONDS, "batch": 40}
     noises = make_dataset(make_coloured_noise(RATE, 1.0, np.random.default_rng(9)) / 500)
-    names = list(dict.fromkeys(word.name for word in words))
     return ExampleMixer(
-        names,
+        list(dict.fromkeys(word.name for word in words)),
         words,
         [NegativeSource(make_dataset(*murmur), 1.0)],
         noises,
-        **{**defaults, **options},
+        clip_seconds=clip_seconds,
+        earliest_end_seconds=earliest_end_seconds,
+        batch=batch,
+        config=config,
+        seed=seed,
     )
 
 
@@ -44,7 +61,7 @@ def mixer() -> ExampleMixer:
 
 @pytest.fixture(scope="module")
 def positives() -> Batch:
-    return make_mixer(positive_fraction=1.0)[0]
+    return make_mixer(config=ONLY_POSITIVES)[0]
 
 
 def loud(audio: Tensor) -> tuple[float, float]:
@@ -53,11 +70,12 @@ def loud(audio: Tensor) -> tuple[float, float]:
     return indices[0].item() / RATE, indices[-1].item() / RATE
 
 
-@pytest.mark.parametrize("rate", [0.8, 1.0, 1.25])
-def test_swaying_lingers_and_hurries_but_takes_as_long_on_the_whole(rate):
-    before, after = perturb_tempo(RATE, rate, np.random.default_rng(0))
-    assert (before[0], before[-1], after[0], after[-1]) == pytest.approx((0, RATE, 0, RATE / rate))
-    slowness = np.diff(after) / np.diff(before) * rate
+@pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
+def test_tempo_is_uneven_but_has_the_speed_on_the_whole(speed):
+    tempo = Tempo.draw(RATE, speed, MixConfig(), np.random.default_rng(0))
+    before, after = tempo.before, tempo.after
+    assert (before[0], before[-1], after[0], after[-1]) == pytest.approx((0, RATE, 0, RATE / speed))
+    slowness = np.diff(after) / np.diff(before) * speed
     assert slowness.min() > 0.5
     assert slowness.max() / slowness.min() > 1.2
 
@@ -84,7 +102,7 @@ class TestMixer:
         assert not torch.equal(mixer[3].audio, other.audio)
         assert not torch.equal(mixer[3].noise, other.noise)
 
-    def test_drawing_leaves_the_clips_as_they_were(self, mixer):
+    def test_drawing_does_not_change_the_clips(self, mixer):
         datasets = [mixer.words[0].dataset, mixer.negatives[0].dataset, mixer.noises]
         before = [dataset.fingerprint() for dataset in datasets]
         mixer[5]
@@ -93,7 +111,10 @@ class TestMixer:
     @pytest.mark.parametrize("fraction", [0.0, 0.4, 1.0])
     def test_positive_fraction(self, fraction):
         mixer = make_mixer(
-            positive_fraction=fraction, batch=400, clip_seconds=1.2, earliest_end_seconds=0.5
+            config=MixConfig(positive_fraction=fraction),
+            batch=400,
+            clip_seconds=1.2,
+            earliest_end_seconds=0.5,
         )
         batch = mixer[0]
         assert (batch.word >= 0).float().mean().item() == pytest.approx(
@@ -101,23 +122,25 @@ class TestMixer:
         )
         assert torch.equal(batch.word < 0, batch.endpoints.isnan().all(2).all(1))
 
-    def test_places_point_at_the_samples_of_the_word(self, positives):
+    def test_endpoints_are_those_of_the_word(self, positives):
         repeated = 0
         for audio, (last, first) in zip(positives.audio, positives.endpoints.tolist(), strict=True):
             # NaN, or over before the clip begins.
-            heard_from = first[0] if first[1] > 0 else last[0]
-            assert loud(audio) == pytest.approx((max(heard_from, 0), last[1]), abs=0.002)
+            audible_from = first[0] if first[1] > 0 else last[0]
+            assert loud(audio) == pytest.approx((max(audible_from, 0), last[1]), abs=0.002)
             repeated += first[1] > 0
         assert 0 < repeated < len(positives.audio) / 2
 
     def test_repeated_words_do_not_overlap(self):
-        endpoints = make_mixer(positive_fraction=1.0, batch=400)[0].endpoints
+        endpoints = make_mixer(config=ONLY_POSITIVES, batch=400)[0].endpoints
         pause = endpoints[:, 0, 0] - endpoints[:, 1, 1]
-        assert pause.isnan().float().mean() == pytest.approx(1 - mixing.REPEAT_FRACTION, abs=0.06)
+        assert pause.isnan().float().mean() == pytest.approx(
+            1 - MixConfig.repeat_fraction, abs=0.06
+        )
         assert pause[~pause.isnan()].min() >= 0
 
-    def test_negatives_stand_alone_as_often_as_words(self):
-        """What surrounds a clip does not tell whether it is the word."""
+    def test_negatives_are_isolated_as_often_as_words(self):
+        """The surroundings of a clip do not give away whether it is the word."""
         tones = NegativeSource(make_dataset(tone(0.3)), 1.0)
         mixer = ExampleMixer(
             ["word"],
@@ -149,19 +172,17 @@ class TestMixer:
 
     @pytest.mark.parametrize("make", [aligned_word, unaligned_word])
     @pytest.mark.parametrize("seconds", [0.8, 1.2, 1.5])
-    def test_clip_that_fits_is_never_cut(self, make, seconds):
-        """Both ends of it are heard, though it may be longer than the earliest end."""
+    def test_a_clip_that_fits_is_never_cut(self, make, seconds):
+        """Both its ends are there, though it may be longer than the earliest end."""
         wave = np.concatenate([tone(0.1), quiet(seconds - 0.2), tone(0.1)])
-        batch = make_mixer([make("word", make_dataset(wave))], positive_fraction=1.0)[0]
+        batch = make_mixer([make("word", make_dataset(wave))], ONLY_POSITIVES)[0]
         for each in batch.audio[batch.endpoints[:, 1].isnan().all(1)]:  # said once
             first, last = loud(each)
             # Its speed varies; without its first tone next to nothing would be left.
             assert last - first == pytest.approx(seconds, rel=0.3)
 
-    def test_unplaced_word_has_no_place(self):
-        batch = make_mixer(
-            [unaligned_word("word", make_dataset(tone(0.5)))], positive_fraction=1.0
-        )[0]
+    def test_an_unaligned_word_has_no_endpoints(self):
+        batch = make_mixer([unaligned_word("word", make_dataset(tone(0.5)))], ONLY_POSITIVES)[0]
         assert (batch.word == 0).all()
         assert batch.endpoints.isnan().all()
 
@@ -170,36 +191,41 @@ class TestMixer:
             aligned_word(name, make_dataset(tone(0.3, pitch)))
             for name, pitch in (("low", 400), ("high", 3000), ("low", 450))
         ]
-        batch = make_mixer(words, positive_fraction=1.0)[0]
+        batch = make_mixer(words, ONLY_POSITIVES)[0]
         spectrum = np.abs(np.fft.rfft(batch.audio.numpy()))
         pitch = spectrum.argmax(axis=1) * RATE / batch.audio.shape[1]
         assert np.array_equal(batch.word.numpy() == 1, pitch > 1000)
         assert set(batch.word.tolist()) == {0, 1}
 
-    def test_noise_has_unit_level(self, mixer, monkeypatch):
-        monkeypatch.setattr(mixing, "ROOM_TONE_FRACTION", 0.0)
-        level = mixer[0].noise.square().mean(1).sqrt()
+    def test_noise_has_unit_level(self):
+        noise = make_mixer(config=MixConfig(room_tone_fraction=0.0))[0].noise
+        level = noise.square().mean(1).sqrt()
         torch.testing.assert_close(level, torch.ones_like(level), rtol=1e-3, atol=0)
 
-    def test_noise_of_a_recording_is_faint_and_surrounds_its_sound(self):
+    def test_room_tone_is_faint_and_surrounds_the_sound(self):
         drawn = [
-            mixing.add_room_tone(
-                np.ones(3 * RATE, np.float32), (RATE, RATE + 4000), np.random.default_rng(seed)
+            add_room_tone(
+                np.ones(3 * RATE, np.float32),
+                Boundaries(RATE, RATE + 4000),
+                MixConfig(),
+                np.random.default_rng(seed),
             )
             for seed in range(300)
         ]
         short = [noise for noise in drawn if noise.min() == 0]
-        assert len(short) / len(drawn) == pytest.approx(mixing.ROOM_TONE_FRACTION, abs=0.1)
+        assert len(short) / len(drawn) == pytest.approx(MixConfig.room_tone_fraction, abs=0.1)
         for noise in short:
-            heard = noise.nonzero()[0]
-            assert 0 <= heard[0] <= RATE
-            assert RATE + 4000 <= heard[-1] + 1 < 2 * RATE + 4000
-            assert len(heard) == heard[-1] + 1 - heard[0]
+            audible = noise.nonzero()[0]
+            assert 0 <= audible[0] <= RATE
+            assert RATE + 4000 <= audible[-1] + 1 < 2 * RATE + 4000
+            assert len(audible) == audible[-1] + 1 - audible[0]
             assert (
-                mixing.ROOM_TONE_DB[0] <= -20 * np.log10(noise[heard[0]]) <= mixing.ROOM_TONE_DB[1]
+                MixConfig.room_tone_db[0]
+                <= -20 * np.log10(noise[audible[0]])
+                <= MixConfig.room_tone_db[1]
             )
 
-    def test_mixer_without_recorded_noise(self):
+    def test_without_recorded_noise(self):
         mixer = make_mixer()
         assert (
             ExampleMixer(

@@ -1,4 +1,4 @@
-"""What the world does to speech: rooms, microphones, noise and gain."""
+"""Augmentation of batches: rooms, microphones, noise and gain."""
 
 import numpy as np
 import pytest
@@ -7,19 +7,15 @@ from sounds import RATE, quiet, tone
 from torch import Tensor
 
 from kws.training.augment import waveform
-from kws.training.augment.mixer import Batch
 from kws.training.augment.rooms import (
     RESPONSE_SAMPLES,
     simulate_room_responses,
     trim_room_responses,
 )
-from kws.training.fit.config import TrainConfig
+from kws.training.augment.waveform import AugmentConfig
 
-
-def make_batch(audio: Tensor, noise: Tensor) -> Batch:
-    return Batch(
-        audio, torch.full((len(audio),), -1), torch.full((len(audio), 2, 2), torch.nan), noise
-    )
+ALL_IN_ROOMS = AugmentConfig(room_fraction=1.0)
+ALL_BAND_LIMITED = AugmentConfig(band_limited_fraction=1.0)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -48,7 +44,12 @@ class TestAugment:
     def test_signal_to_noise_ratio_is_achieved(self, snr_db):
         audio = bursts()
         added = (
-            waveform.add_noise(audio, unit_noise(), (snr_db, snr_db), generator(), fraction=1.0)
+            waveform.add_noise(
+                audio,
+                unit_noise(),
+                AugmentConfig(snr_db=(snr_db, snr_db), noisy_fraction=1.0),
+                generator(),
+            )
             - audio
         )
         tone_level = audio[:, RATE : 2 * RATE].square().mean(1).sqrt()
@@ -57,7 +58,12 @@ class TestAugment:
 
     def test_signal_to_noise_ratios_fill_their_range(self):
         audio = bursts(400)
-        added = waveform.add_noise(audio, unit_noise(400), (0.0, 30.0), generator()) - audio
+        added = (
+            waveform.add_noise(
+                audio, unit_noise(400), AugmentConfig(snr_db=(0.0, 30.0)), generator()
+            )
+            - audio
+        )
         achieved = decibels(
             audio[:, RATE : 2 * RATE].square().mean(1).sqrt() / added.square().mean(1).sqrt()
         )
@@ -69,7 +75,10 @@ class TestAugment:
 
     def test_silence_gets_noise_too(self):
         added = waveform.add_noise(
-            torch.zeros(64, 3 * RATE), unit_noise(), (0.0, 30.0), generator(), fraction=1.0
+            torch.zeros(64, 3 * RATE),
+            unit_noise(),
+            AugmentConfig(snr_db=(0.0, 30.0), noisy_fraction=1.0),
+            generator(),
         )
         level = decibels(added.square().mean(1).sqrt())
         assert (level.min() > -50.1) & (level.max() < -19.9)
@@ -78,9 +87,10 @@ class TestAugment:
     def test_result_is_audio(self, seed):
         audio = torch.cat([bursts(30), torch.zeros(2, 3 * RATE)])
         result = waveform.augment(
-            make_batch(audio, unit_noise(32)),
+            audio,
+            unit_noise(32),
             self.rooms,
-            (0.0, 30.0),
+            AugmentConfig(),
             waveform.seeded_generator(0, seed),
         )
         assert result.shape == audio.shape
@@ -88,31 +98,37 @@ class TestAugment:
         assert result.isfinite().all()
         assert result.abs().max() <= 1
 
-    def test_depends_on_seed_and_step_alone(self):
-        batch = make_batch(bursts(8), unit_noise(8))
-        first = waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(0, 5))
-        torch.manual_seed(123)
-        assert torch.equal(
-            waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(0, 5)), first
-        )
-        assert not torch.equal(
-            waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(0, 6)), first
-        )
-        assert not torch.equal(
-            waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(1, 5)), first
+    def augmented(self, seed: int, step: int) -> Tensor:
+        return waveform.augment(
+            bursts(8),
+            unit_noise(8),
+            self.rooms,
+            AugmentConfig(),
+            waveform.seeded_generator(seed, step),
         )
 
-    def test_leaves_its_arguments_as_they_were(self):
-        batch = make_batch(bursts(8), unit_noise(8))
-        before = [part.clone() for part in (*batch, self.rooms)]
-        waveform.augment(batch, self.rooms, (0.0, 30.0), waveform.seeded_generator(0, 0))
-        assert all(
-            torch.equal(a.nan_to_num(), b.nan_to_num())
-            for a, b in zip((*batch, self.rooms), before, strict=True)
-        )
+    def test_depends_on_seed_and_step_alone(self):
+        first = self.augmented(0, 5)
+        torch.manual_seed(123)
+        assert torch.equal(self.augmented(0, 5), first)
+        assert not torch.equal(self.augmented(0, 6), first)
+        assert not torch.equal(self.augmented(1, 5), first)
+
+    def test_does_not_change_its_arguments(self):
+        arguments = bursts(8), unit_noise(8), self.rooms
+        before = [tensor.clone() for tensor in arguments]
+        waveform.augment(*arguments, AugmentConfig(), generator())
+        assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True))
+
+    @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+    def test_fraction_of_the_gains(self, fraction):
+        audio = bursts(100)
+        changed = waveform.apply_gain(audio, AugmentConfig(gain_fraction=fraction), generator())
+        share = (changed != audio).any(1).float().mean().item()
+        assert share == pytest.approx(fraction, abs=0.15 if fraction == 0.5 else 0)
 
     def test_peaks_lie_in_their_range(self):
-        result = waveform.apply_gain(bursts(400), generator())
+        result = waveform.apply_gain(bursts(400), AugmentConfig(), generator())
         peak = decibels(result.abs().amax(1))
         clipped = (result.abs() >= 1).float().mean(1) > 0.01
         assert 0.01 < clipped.float().mean() < 0.12
@@ -123,7 +139,8 @@ class TestAugment:
 
     def test_gain_of_silence_is_silence(self):
         assert torch.equal(
-            waveform.apply_gain(torch.zeros(4, 100), generator()), torch.zeros(4, 100)
+            waveform.apply_gain(torch.zeros(4, 100), AugmentConfig(), generator()),
+            torch.zeros(4, 100),
         )
 
 
@@ -137,7 +154,7 @@ class TestBandLimits:
     def test_low_bands_stay_and_the_highest_goes(self):
         before, after = (
             self.spectrum(self.noise),
-            self.spectrum(waveform.limit_bandwidth(self.noise, generator(), fraction=1.0)),
+            self.spectrum(waveform.limit_bandwidth(self.noise, ALL_BAND_LIMITED, generator())),
         )
         torch.testing.assert_close(after[:, :2], before[:, :2], rtol=0.02, atol=0)
         assert (after[:, 7] < 0.2 * before[:, 7]).all()
@@ -145,12 +162,15 @@ class TestBandLimits:
     def test_speech_does_not_move(self):
         audio = torch.zeros(8, RATE)
         audio[:, 8000] = 1
-        assert (waveform.limit_bandwidth(audio, generator(), fraction=1.0).argmax(1) == 8000).all()
+        assert (
+            waveform.limit_bandwidth(audio, ALL_BAND_LIMITED, generator()).argmax(1) == 8000
+        ).all()
 
     @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
     def test_fraction_of_the_batch(self, fraction):
+        config = AugmentConfig(band_limited_fraction=fraction)
         changed = (
-            (waveform.limit_bandwidth(self.noise, generator(), fraction=fraction) != self.noise)
+            (waveform.limit_bandwidth(self.noise, config, generator()) != self.noise)
             .any(1)
             .float()
             .mean()
@@ -163,21 +183,24 @@ class TestEqualizer:
     noise = torch.randn(64, RATE, generator=torch.Generator().manual_seed(4))
 
     def test_bands_differ_and_the_level_stays(self):
-        heard = waveform.equalize(self.noise, generator(), fraction=1.0)
+        augmented = waveform.equalize(
+            self.noise, AugmentConfig(equalized_fraction=1.0), generator()
+        )
         octaves = [
             torch.fft.rfft(audio).abs().square()[:, [500, 1000, 2000, 4000]]
-            for audio in (self.noise, heard)
+            for audio in (self.noise, augmented)
         ]
         gain_db = 10 * (octaves[1] / octaves[0]).log10()
         assert 5 < gain_db.diff(dim=1).std() < 9
         torch.testing.assert_close(
-            heard.square().mean(1), self.noise.square().mean(1), rtol=1e-3, atol=0
+            augmented.square().mean(1), self.noise.square().mean(1), rtol=1e-3, atol=0
         )
 
     @pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
     def test_fraction_of_the_batch(self, fraction):
+        config = AugmentConfig(equalized_fraction=fraction)
         changed = (
-            (waveform.equalize(self.noise, generator(), fraction) != self.noise)
+            (waveform.equalize(self.noise, config, generator()) != self.noise)
             .any(1)
             .float()
             .mean()
@@ -207,7 +230,7 @@ class TestRooms:
         )
         audio = torch.zeros(64, 2 * RATE)
         audio[:, RATE : RATE + 1600] = torch.randn(64, 1600, generator=generator(2))
-        wet = waveform.add_reverberation(audio, rooms, generator(), fraction=1.0)
+        wet = waveform.add_reverberation(audio, rooms, ALL_IN_ROOMS, generator())
         before = wet[:, :RATE].abs().amax(1)
         first = wet[:, RATE : RATE + 160].square().mean(1).sqrt()  # 10 ms
         loudest = wet.unflatten(1, (-1, 160)).square().mean(-1).sqrt().amax(1)
@@ -217,7 +240,7 @@ class TestRooms:
     def test_level_is_kept(self):
         audio = bursts(16)
         wet = waveform.add_reverberation(
-            audio, torch.from_numpy(self.recorded()), generator(), fraction=1.0
+            audio, torch.from_numpy(self.recorded()), ALL_IN_ROOMS, generator()
         )
         torch.testing.assert_close(wet.square().mean(1), audio.square().mean(1), rtol=1e-3, atol=0)
 
@@ -225,7 +248,10 @@ class TestRooms:
     def test_fraction_of_the_batch(self, fraction):
         audio = bursts(100)
         wet = waveform.add_reverberation(
-            audio, torch.from_numpy(self.recorded()), generator(), fraction=fraction
+            audio,
+            torch.from_numpy(self.recorded()),
+            AugmentConfig(room_fraction=fraction),
+            generator(),
         )
         changed = (wet != audio).any(1).float().mean().item()
         assert changed == pytest.approx(fraction, abs=0.15 if fraction == 0.5 else 0)
@@ -235,7 +261,7 @@ class TestRooms:
         room[0, 0] = 0.3
         audio = bursts(4)
         torch.testing.assert_close(
-            waveform.add_reverberation(audio, room, generator(), fraction=1.0),
+            waveform.add_reverberation(audio, room, ALL_IN_ROOMS, generator()),
             audio,
             rtol=0,
             atol=1e-5,
@@ -269,13 +295,15 @@ def response_db(rooms: np.ndarray, low_hz: int, high_hz: int) -> np.ndarray:
 
 
 class TestShippedStrengths:
-    """What training hears where nobody wishes otherwise, measured in the audio."""
+    """The default strengths, measured in the audio."""
 
-    def test_most_speech_is_heard_in_rooms_near_and_far(self, rooms):
+    def test_most_speech_is_in_rooms_near_and_far(self, rooms):
         """By what is left 50 to 150 ms after a sound has ended."""
-        batch = make_batch(bursts(200), torch.zeros(200, 3 * RATE))
-        heard = waveform.augment(batch, torch.from_numpy(rooms), TrainConfig.snr_db, generator())
-        sound, rest = heard[:, RATE : 2 * RATE], heard[:, 2 * RATE + 800 : 2 * RATE + 2400]
+        noise = torch.zeros(200, 3 * RATE)
+        augmented = waveform.augment(
+            bursts(200), noise, torch.from_numpy(rooms), AugmentConfig(), generator()
+        )
+        sound, rest = augmented[:, RATE : 2 * RATE], augmented[:, 2 * RATE + 800 : 2 * RATE + 2400]
         left_db = 10 * (rest.square().mean(1) / sound.square().mean(1) + 1e-12).log10()
         assert 0.7 < (left_db > -70).float().mean() < 0.97
         assert 0.05 < (left_db > -20).float().mean() < 0.3
@@ -295,7 +323,9 @@ class TestShippedStrengths:
 
     def test_some_speech_lacks_high_bands(self):
         noise = torch.randn(400, RATE // 4, generator=generator(4))
-        heard = waveform.limit_bandwidth(noise, generator())
-        highest = [torch.fft.rfft(audio)[:, 1850:] for audio in (noise, heard)]  # from 7.4 kHz on
+        augmented = waveform.limit_bandwidth(noise, AugmentConfig(), generator())
+        highest = [
+            torch.fft.rfft(audio)[:, 1850:] for audio in (noise, augmented)
+        ]  # from 7.4 kHz on
         before, after = (spectrum.abs().square().sum(1) for spectrum in highest)
         assert 0.1 < (after < 0.5 * before).float().mean() < 0.4

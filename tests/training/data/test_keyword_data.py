@@ -10,8 +10,7 @@ from conftest import write_tone_folder
 from sounds import RATE, make_dataset, quiet, tone
 
 from kws.errors import DataError
-from kws.training.augment import mixer as mixing
-from kws.training.augment.mixer import ExampleMixer
+from kws.training.augment.mixer import ExampleMixer, MixConfig
 from kws.training.data.keyword_data import DataFolders, KeywordData, load_keyword_data
 from kws.training.data.sources import NegativeSource, aligned_word, unaligned_word
 from kws.training.data.splits import assign_split
@@ -56,21 +55,20 @@ def clips(keyword_data: KeywordData) -> set[str]:
     ids=["default", "shorter"],
 )
 @pytest.mark.parametrize("slowest", [True, False])
-def test_the_longest_word_is_never_cut_off(make, train_config, slowest, monkeypatch):
-    # An uneven tempo alone makes a sound longer or shorter than its speed does.
-    monkeypatch.setattr(mixing, "TEMPO_DEVIATION", 0.0)
+def test_the_longest_word_is_never_cut_off(make, train_config, slowest):
     speed = train_config.speed_range[0] if slowest else 1.0
+    # An uneven tempo alone would make a sound longer or shorter than its speed does.
+    mix = MixConfig(positive_fraction=1.0, speed_range=(speed, speed), tempo_deviation=0.0)
     seconds = train_config.max_word_seconds - 0.01
     margin = quiet(0.1 if make is aligned_word else 0.0)
     dataset = make_dataset(np.concatenate([margin, tone(seconds), margin]))
     mixer = ExampleMixer(
         ["word"], [make("word", dataset)], [NegativeSource(make_dataset(quiet(1.0)), 1.0)], None,
-        clip_seconds=train_config.clip_seconds, earliest_end_seconds=1.0,
-        positive_fraction=1.0, speed_range=(speed, speed),
+        clip_seconds=train_config.clip_seconds, earliest_end_seconds=1.0, config=mix,
     )  # fmt: skip
     lengths = []
     for seed in range(20):
-        loud = np.flatnonzero(np.abs(mixer.example(np.random.default_rng(seed))[0]) > 0.05)
+        loud = np.flatnonzero(np.abs(mixer.example(np.random.default_rng(seed)).audio) > 0.05)
         is_repeated = np.diff(loud).max() >= RATE // 2
         lengths.append(np.inf if is_repeated else (loud[-1] - loud[0]) / RATE)
     assert min(lengths) == pytest.approx(seconds, abs=0.02)

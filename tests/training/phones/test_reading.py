@@ -12,6 +12,7 @@ from sounds import RATE, make_dataset, quiet, tone
 
 from kws.errors import DataError
 from kws.training.augment.rooms import simulate_room_responses
+from kws.training.augment.waveform import AugmentConfig
 from kws.training.data.dataset import pack_clips
 from kws.training.fit.config import TrainConfig
 from kws.training.model import checkpoint
@@ -93,12 +94,15 @@ def test_a_reader_hears_many_rooms_and_microphones():
     assert 0.35 < filtered.float().mean() < 0.75
 
 
+DEFAULT = objective.PhoneTrainConfig()
+
+
 def prepare(
-    batch: UtteranceBatch, rooms: torch.Tensor, snr_db: tuple[float, float] = TrainConfig.snr_db
+    batch: UtteranceBatch, rooms: torch.Tensor, augmentation: AugmentConfig = DEFAULT
 ) -> torch.Tensor:
     """The augmented audio of a batch."""
     generator = torch.Generator().manual_seed(0)
-    return objective.PhoneObjective(rooms, snr_db).prepare(batch, generator).audio
+    return objective.PhoneObjective(rooms, augmentation).prepare(batch, generator).audio
 
 
 def without_repeats(phones: list[str]) -> list[str]:
@@ -236,7 +240,7 @@ def test_filters_and_rooms_are_drawn_apart():
         torch.ones(128, dtype=torch.long),
         torch.zeros_like(clicks),
     )
-    heard = prepare(batch, room, snr_db=(60.0, 60.0))
+    heard = prepare(batch, room, AugmentConfig(snr_db=(60.0, 60.0)))
     direct, echo = (heard[:, at - 1500 : at + 1500] for at in (RATE, RATE + 4000))
     echoes = echo.abs().amax(1) > 0.2 * direct.abs().amax(1)
     spectrum = torch.fft.rfft(direct).abs()

@@ -14,6 +14,7 @@ from kws import Spotter
 from kws.errors import DataError
 from kws.runtime.engine import Engine
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
+from kws.training.augment.spec_augment import apply_mixup, draw_spec_masks
 from kws.training.data.noise import make_coloured_noise
 from kws.training.fit.state import TrainState
 from kws.training.model import checkpoint, pretrained
@@ -26,15 +27,13 @@ from kws.training.speech_commands.batches import (
     NOISE_RMS,
     ClassificationBatch,
     ClassificationBatches,
-    ClassifierTrainConfig,
-    apply_mixup,
+    augment_batch,
     center_clips,
-    draw_spec_masks,
-    heard,
     normalize_levels,
     place_clips,
 )
 from kws.training.speech_commands.command import add_pronunciations
+from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import SILENCE, UNKNOWN, LabeledClips
 from kws.training.speech_commands.predict import predict, predict_streaming
 from kws.training.speech_commands.protocols import Protocol
@@ -45,15 +44,14 @@ PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
 PLAIN = ClassifierTrainConfig(
     speed_range=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
     mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
-    reversed_fraction=0.0, cross_word_splice_fraction=0.0, other_speech_fraction=0.0,
-    snippet_fraction=0.0, isolated_fraction=0.0, unknown_weight=1.0,
+    reversed_fraction=0.0, cross_word_splice_fraction=0.0, shuffled_fraction=0.0,
+    other_speech_fraction=0.0, snippet_fraction=0.0, isolated_fraction=0.0, unknown_weight=1.0,
     out_of_corpus_fraction=0.0, out_of_corpus_unknown_fraction=0.0, same_word_splice_fraction=0.0,
-    room_tone_fraction=0.0, random_silence_fraction=0.0, equalized_fraction=0.0, batch=16,
+    match_room_tone_fraction=0.0, random_silence_fraction=0.0, equalized_fraction=0.0, batch=16,
 )  # fmt: skip
 TINY = NetworkConfig(CLASSES, mels=16, channels=16, kernels=(5, 7), pool_frames=8)
 SAMPLES = 24_000
-NOTHING = np.zeros((0, RATE), np.int16)
-NO_SPEECH = SpeechClips(NOTHING, NOTHING)
+NO_SPEECH = SpeechClips()
 
 
 def make_part(each: int, seed: int = 0) -> LabeledClips:
@@ -95,9 +93,9 @@ class TestBatches:
 
     def test_drawing_leaves_the_clips_as_they_were(self):
         drawn = batches(replace(PLAIN, reversed_fraction=1.0))
-        before = drawn.part.samples.copy()
+        before = drawn.clips.samples.copy()
         drawn[0]
-        assert np.array_equal(drawn.part.samples, before)
+        assert np.array_equal(drawn.clips.samples, before)
 
     @pytest.mark.parametrize("balanced", [True, False])
     def test_balance(self, balanced):
@@ -163,9 +161,7 @@ class TestBatches:
         part, classes = make_part(20), ("low", UNKNOWN, SILENCE)
         known = part.select(part.labels != 1)
         isolated = replace(known, labels=np.array([0, -1, 1, 2])[known.labels])
-        train_config = replace(
-            PLAIN, cross_word_splice_fraction=1.0, shuffled_fraction=0.0, batch=200
-        )
+        train_config = replace(PLAIN, cross_word_splice_fraction=1.0, batch=200)
         drawn = ClassificationBatches(isolated, classes, noise(), NO_SPEECH, SAMPLES, train_config)[
             0
         ]
@@ -174,10 +170,8 @@ class TestBatches:
 
     def test_known_words_of_another_data_set_are_that_word(self):
         speech = SpeechClips(
-            NOTHING,
-            NOTHING,
-            np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16),
-            ("low", "high"),
+            out_of_corpus=np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16),
+            words=("low", "high"),
         )
         drawn = batches(replace(PLAIN, out_of_corpus_fraction=0.4, batch=2000), speech)[0]
         for label, sample in ((0, 33), (1, 44)):
@@ -350,7 +344,7 @@ class TestLetters:
     def test_what_is_made_up_cannot_be_spelled(self, kind):
         phone_ids = {**self.SPELLED, UNKNOWN: [5]}
         for fraction, expected in ((0.0, 1), (1.0, -1)):
-            train_config = replace(PLAIN, batch=100, **{"shuffled_fraction": 0.0, kind: fraction})
+            train_config = replace(PLAIN, batch=100, **{kind: fraction})
             batch = ClassificationBatches(
                 make_part(20),
                 CLASSES,
@@ -375,7 +369,7 @@ class TestLetters:
             for some in (0, lead)
         )
         without, with_it = (
-            heard(batch, torch.zeros(1, 8000), samples, PLAIN, generator.manual_seed(0))
+            augment_batch(batch, torch.zeros(1, 8000), samples, PLAIN, generator.manual_seed(0))
             for batch, samples in ((plain, SAMPLES), (later, SAMPLES + lead))
         )
         assert not with_it[:, :lead].any()
@@ -386,7 +380,9 @@ class TestLetters:
 class TestIngredients:
     def test_plain_recipe_changes_nothing(self):
         batch = batches()[0]
-        audio = heard(batch, torch.zeros(1, 8000), SAMPLES, PLAIN, torch.Generator().manual_seed(0))
+        audio = augment_batch(
+            batch, torch.zeros(1, 8000), SAMPLES, PLAIN, torch.Generator().manual_seed(0)
+        )
         assert torch.equal(audio, center_clips(batch.clips, SAMPLES))
 
     def test_some_clips_are_heard_in_rooms_through_microphones_and_in_noise(self):
@@ -400,7 +396,7 @@ class TestIngredients:
         chance, train_config = torch.Generator(), ClassifierTrainConfig()
         both = [made._replace(noise=noise) for noise in (0 * hum, 1000 * hum)]
         clean, noisy = (
-            heard(each, room, RATE, train_config, chance.manual_seed(0)) for each in both
+            augment_batch(each, room, RATE, train_config, chance.manual_seed(0)) for each in both
         )
         sound, echo, rest = slice(RATE // 4), slice(RATE // 3, RATE // 2), slice(-RATE // 4, None)
         level = clean[:, sound].square().mean(1)
@@ -435,16 +431,17 @@ class TestIngredients:
         assert 0 < (after.max(1).values < 1).sum() < 8
 
     def test_pieces_of_speech_leave_out_pauses(self):
-        made, *_ = cut_speech_clips(
+        made = cut_speech_clips(
             [make_dataset(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]))]
-        )
+        ).continuous
         assert made.shape[1] == RATE
         assert (np.abs(made).max(1) > 10_000).all()
         assert 4 <= len(made) <= 7
 
     def test_what_is_shorter_than_a_piece_stands_in_the_middle_of_silence(self):
-        continuous, (made,), *_ = cut_speech_clips([make_dataset(tone(0.5))])
-        assert not len(continuous)
+        clips = cut_speech_clips([make_dataset(tone(0.5))])
+        (made,) = clips.isolated
+        assert not len(clips.continuous)
         sound = np.flatnonzero(made)
         assert abs(sound[0] + sound[-1] - RATE) < 20
         assert sound[-1] - sound[0] == pytest.approx(RATE / 2, abs=20)
@@ -470,7 +467,7 @@ class TestIngredients:
             SyntheticUnknowns(
                 make_part(10),
                 np.arange(20),
-                SpeechClips(np.full((3, RATE), 9000, np.int16), NOTHING),
+                SpeechClips(np.full((3, RATE), 9000, np.int16)),
             ),
             np.random.default_rng(0),
         )
@@ -482,7 +479,8 @@ class TestIngredients:
         assert len({sound[0] for sound in snippets}) > 150
 
     def test_no_speech_gives_no_pieces(self):
-        assert [len(each) for each in cut_speech_clips([])] == [0, 0, 0, 0]
+        clips = cut_speech_clips([])
+        assert not len(clips.continuous) + len(clips.isolated) + len(clips.out_of_corpus)
 
 
 @pytest.fixture(scope="module")
@@ -510,7 +508,7 @@ def trained(protocol, tmp_path_factory) -> Path:
     train_config = replace(
         PLAIN,
         epochs=6,
-        steps_per_epoch=8,
+        steps_per_epoch=16,
         learning_rate=1e-2,
         ema_decay=0.8,
         noisy_fraction=0.3,
@@ -527,7 +525,7 @@ class TestSorting:
         low, high = report["sets"]["test"]["accuracy_interval"]
         assert low < report["sets"]["test"]["accuracy"] <= high
         assert report["sets"]["unseen"]["unknown_accepted"] < 0.2
-        assert "60 clips" in accuracy.summary(report)
+        assert "60 clips" in accuracy.format_report(report)
 
     def test_offline_exported_and_streamed_decide_alike(self, trained, protocol):
         network, engine = load_network(trained.with_suffix(".pt")), Engine.load(str(trained))
@@ -559,7 +557,6 @@ class TestSorting:
                 word in [event.word for event in spotter.detect(np.pad(wave, RATE))]
                 for wave in waves
             ]
-            # Its scores hardly exceed one half, the lowest threshold of its own.
             assert np.mean(found) > 0.7
 
     def test_held_out_speech_says_how_often_they_are_for_nothing(self, trained, protocol, tmp_path):
@@ -691,10 +688,10 @@ class TestSorting:
             accuracy.evaluate_classifier(Engine.load(str(trained)), other)
 
     def test_words_that_were_learned_are_not_unheard(self, trained, protocol):
-        assert "trained_protocol" not in accuracy.summary(
+        assert "trained_protocol" not in accuracy.format_report(
             accuracy.evaluate_classifier(Engine.load(str(trained)), protocol)
         )
-        assert "the model learned by tones" in accuracy.summary(
+        assert "the model was trained by tones" in accuracy.format_report(
             accuracy.evaluate_classifier(
                 Engine.load(str(trained)), replace(protocol, name="others")
             )
@@ -703,7 +700,7 @@ class TestSorting:
         with pytest.raises(
             DataError,
             match=(
-                r"never heard \(hum\); the model learned by tones, "
+                r"holds out words \(hum\); the model was trained by tones, "
                 "where they are among the unknown"
             ),
         ):
