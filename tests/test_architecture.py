@@ -18,6 +18,7 @@ LIGHT = [
     name
     for name in map(module_of, sorted(ROOT.glob("kws/**/*.py")))
     if not name.startswith("kws.training")
+    and not name.endswith(("_run", "_reporter"))  # the work of the training commands
 ]
 
 
