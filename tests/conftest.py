@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from workspace import ONCE, TWICE, Workspace
 
 RATE = 16_000
 TOOLS = {
@@ -184,3 +185,20 @@ def tone_recording() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def workspace(
+    tmp_path: Path, model_path: Path, tone_recording: Callable, monkeypatch: pytest.MonkeyPatch
+) -> Workspace:
+    monkeypatch.chdir(tmp_path)
+    tone_recording(tmp_path / "once.wav", ONCE)
+    tone_recording(tmp_path / "twice.flac", TWICE, rate=44_100)
+    tone_recording(tmp_path / "never.wav", [])
+    (tmp_path / "text.wav").write_text("not sound\n" * 50)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    (tmp_path / "silent").mkdir()
+    tone_recording(tmp_path / "folder" / "b.wav", ONCE)
+    tone_recording(tmp_path / "folder" / "below" / "a.wav", TWICE)
+    return Workspace(tmp_path, ["--model", str(model_path), "--threshold", "0.5"])

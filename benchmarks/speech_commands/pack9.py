@@ -33,7 +33,6 @@ from kws.training.model.network import SIZES
 from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import load_network
 from kws.training.speech_commands import accuracy, protocols, train
-from kws.training.speech_commands.command import add_pronunciations
 from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import UNKNOWN, LabeledClips
 from kws.training.speech_commands.predict import (
@@ -42,7 +41,7 @@ from kws.training.speech_commands.predict import (
     predict,
     predict_streaming,
 )
-from kws.training.speech_commands.train import make_classifier_config
+from kws.training.speech_commands.train import add_pronunciations, make_classifier_config
 
 OTHER_SPEECH = (
     *("librispeech", "wake_words", "precise_community", "custom_commands", "honk"),
@@ -167,7 +166,7 @@ def run(
 ) -> dict:
     began, resume = time.perf_counter(), path.with_suffix(".pt").exists()
     config, sounds = add_pronunciations(
-        make_classifier_config(protocol.classes, args.size, args.init_from), protocol, warn=print
+        make_classifier_config(protocol.classes, args.size, args.init_from), protocol
     )
     if not path.exists():
         device = torch.device(args.device)

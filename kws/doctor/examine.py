@@ -25,7 +25,7 @@ _TIMEOUT_SECONDS = 60.0  # for one check: importing torch can take half of it on
 _CHILD = """
 import sys
 section, start, *sys.path = sys.argv[1:]
-from kws.doctor import answer
+from kws.doctor.examine import answer
 answer(section, int(start))
 """
 

@@ -42,6 +42,7 @@ _SIMILAR_PHONES = (
     "ji",
 )
 _SIMILAR_COST, _DIFFERENT_COST = 0.4, 1.0  # costs of taking one sound for another
+MAX_NEAR_WORDS = 60
 _MIN_PHONES = 2
 _MAX_DISTANCE = 0.5  # of the longer one's sounds
 _REPLACEMENTS_PER_WORD = 8  # of each word of a phrase
@@ -58,7 +59,7 @@ class Confusable:
 
 
 def find_confusables(
-    phrase: str, pronunciations: Sequence[str] = (), max_near: int = 60
+    phrase: str, pronunciations: Sequence[str] = (), max_near: int = MAX_NEAR_WORDS
 ) -> list[Confusable]:
     """Neighbours of a phrase, which is said as spelled unless pronunciations in Kokoro's alphabet
     are given.

@@ -1,13 +1,11 @@
 """What `kws synth` does with its options."""
 
 import json
-import sys
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from kws.files import check_writable
 from kws.synth import phonemes, phrase
@@ -17,9 +15,10 @@ from kws.synth.engines.base import SynthError
 from kws.synth.engines.registry import EngineSelection
 from kws.synth.plan import PlannedClip, plan_clips
 from kws.synth.render import MANIFEST_NAME, SynthesisResult, speak
+from kws.terminal.progress import progress_bar
 from kws.terminal.stdio import escape_control_chars
 
-Warn = Callable[[str], None]
+logger = logging.getLogger("kws")
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class SynthOptions:
     pronunciations: tuple[str, ...]
 
 
-def run(options: SynthOptions, as_json: bool, warn: Warn) -> None:
+def run(options: SynthOptions, as_json: bool) -> None:
     """Speaks as wished, and says what came of it. Raises KwsError."""
     texts = [*options.phrases, *(text for path in options.lists for text in read_phrase_list(path))]
     phrases = tuple(dict.fromkeys(map(phrase.normalize, texts)))
@@ -44,19 +43,19 @@ def run(options: SynthOptions, as_json: bool, warn: Warn) -> None:
     pronunciations = tuple(map(phonemes.normalize, options.pronunciations))
     if not pronunciations:
         for note in (note for text in texts for note in phrase.explain_capitals(text)):
-            warn(note)
+            logger.warning(note)
         for note in (
             note
             for text in options.phrases
             for note in explain_unknown_words(phrase.normalize(text))
         ):
-            warn(note)
+            logger.warning(note)
     check_writable(options.out / MANIFEST_NAME)
     found = registry.found(options.engines, options.piper_voices)
     clips = plan_clips(phrases, options.count, found.available, options.seed, pronunciations)
     result = speak(clips, found.available, options.out, progress=progress)
     for error_message in result.error_messages:
-        warn(error_message)
+        logger.warning(error_message)
     print(
         json.dumps(_report(options, result, found)) if as_json else _summary(options, result, found)
     )
@@ -118,16 +117,7 @@ def describe_engines(as_json: bool) -> str:
 
 def progress(work: Iterable, total: int) -> Iterable:
     """A bar on stderr, where that is a terminal."""
-    return tqdm(
-        work,
-        desc="speaking",
-        total=total,
-        unit="piece",
-        file=sys.stderr,
-        disable=not sys.stderr.isatty(),
-        leave=False,
-        delay=0.5,
-    )
+    return progress_bar(work, "speaking", unit="batch", total=total)
 
 
 def _clips_by_engine(clips: Sequence[PlannedClip]) -> dict[str, int]:

@@ -8,8 +8,8 @@ import click
 
 
 class _Path(click.Path):
-    """A path as it is on the disk, in whatever form of Unicode it is given; an address of the web
-    is refused before it is taken apart."""
+    """A path as it is spelled on the disk, whatever form of Unicode it is given in. URLs are
+    refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         from kws.audio.addresses import reject_url
@@ -26,14 +26,12 @@ FOLDER = _Path(file_okay=False, path_type=Path)
 
 
 class Range(click.FloatRange):
-    """A number within bounds, which NaN is not: no comparison tells it from one."""
+    """A number within bounds. NaN is refused: every comparison with it is false."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         number = super().convert(value, param, ctx)
-        return (
+        if math.isnan(number):
             self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
-            if math.isnan(number)
-            else number
-        )
+        return number

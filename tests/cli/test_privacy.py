@@ -19,7 +19,7 @@ COMMANDS = {
     "stream a file": ["stream", TALK],
     "stream a pipe": ["stream", "-"],
     "info": ["info"],
-    "neighbours": ["neighbours", "welcome"],
+    "confusables": ["confusables", "welcome"],
     "plot": ["detect", TALK, "--plot", "p.png"],
     "doctor": ["doctor"],
 }

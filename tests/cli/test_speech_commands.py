@@ -1,30 +1,39 @@
-"""`kws train --protocol` and `kws evaluate --protocol` as a user meets them."""
+"""`kws speech-commands` as a user meets it."""
 
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from click.testing import CliRunner
 from conftest import RATE, write_tone_folder
+from workspace import run_kws
 
 from kws import Spotter
-from kws.cli.main import main
-from kws.training.data.clips import find_clips
 from kws.training.data.splits import assign_split
 from kws.training.model import pretrained
 from kws.training.model.torch_engine import load_network
-from kws.training.speech_commands import command
 
 QUICK = ("--epochs", "1", "--steps-per-epoch", "2")
 
 
-def kws(*args: str | Path):
-    return CliRunner().invoke(main, [str(arg) for arg in args])
+def train_custom(*words: str, **options: object):
+    """Runs `kws speech-commands train WORD... --protocol custom`; a value of None is left out."""
+    flags = [
+        (f"--{name.replace('_', '-')}", value)
+        for name, value in options.items()
+        if value is not None
+    ]
+    arguments = [argument for flag in flags for argument in flag]
+    return run_kws("speech-commands", "train", *words, "--protocol", "custom", *arguments, *QUICK)
+
+
+def evaluate_custom(model: Path | str, data: Path, *arguments: str):
+    return run_kws(
+        "speech-commands", "evaluate", model, "--protocol", "custom", "--data", data, *arguments
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,186 +47,100 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(data) -> Path:
     path = data.parent / "rise_fall.onnx"
-    result = kws(
-        "train",
-        "rise",
-        "fall",
-        "--protocol",
-        "words",
-        "--data",
-        data,
-        "--negatives",
-        data / "flat",
-        "--out",
-        path,
-        *QUICK,
-    )
+    result = train_custom("rise", "fall", data=data, negatives=data / "flat", out=path)
     assert result.exit_code == 0, result.output
     assert "epoch   1 of 1" in result.stderr
-    assert "% right" in result.stderr
-    assert (
-        "are reported at thresholds from" in result.stderr
-        and "too little held-out speech" in result.stderr
-    )
+    assert "validation accuracy" in result.stderr
+    assert "it has thresholds from" in result.stderr
+    assert "too little held-out speech" in result.stderr
     return path
 
 
-def test_trained_model_is_judged_by_the_same_protocol(trained, data):
-    told = kws("evaluate", trained, "--protocol", "words", "--data", data)
-    assert told.exit_code == 0, told.output
-    assert "clips right (95 %:" in told.stdout
-    report = json.loads(
-        kws("evaluate", trained, "--protocol", "words", "--data", data, "--json").stdout
-    )
-    assert report["protocol"] == "words"
+def test_a_trained_model_is_evaluated_by_the_same_protocol(trained, data):
+    text = evaluate_custom(trained, data)
+    assert text.exit_code == 0, text.output
+    assert "clips right (95 %:" in text.stdout
+    report = json.loads(evaluate_custom(trained, data, "--json").stdout)
+    assert report["protocol"] == "custom"
     assert set(report["sets"]["test"]["by_class"]) <= {"rise", "fall", "_unknown_", "_silence_"}
 
 
-def test_reading_of_all_clips_can_be_watched(trained, data, capsys):
-    watched = []
-
-    def reading(clips):
-        for clip in clips:
-            watched.append(clip)
-            yield clip
-
-    command.evaluate(str(trained), "words", data, as_json=True, warn=pytest.fail, progress=reading)
-    test = Counter(
-        clip.label
-        for clip in find_clips(data)
-        if clip.split == "test" or clip.label == "_background_noise_"
-    )
-    words = test["rise"] + test["fall"]
-    unknown = min(test["flat"], round(words / 2))
-    # To judge, nothing but the test is read.
-    assert len(watched) == words + unknown + test["_background_noise_"]
-
-
-@pytest.mark.parametrize("option", ["--negatives", "--background"])
-def test_missing_folders_are_told_before_anything_is_read(tmp_path, option):
-    result = kws(
-        "train",
-        "rise",
-        "--protocol",
-        "words",
-        "--data",
-        tmp_path,
-        option,
-        tmp_path / "none",
-        *QUICK,
-    )
+@pytest.mark.parametrize("option", ["negatives", "background"])
+def test_missing_folders_are_reported_before_anything_is_read(tmp_path, option):
+    missing = tmp_path / "none"
+    result = train_custom("rise", data=tmp_path, **{option: missing})
     assert result.exit_code == 1
-    assert (
-        result.stderr
-        == f"Error: {tmp_path / 'none'}: no such folder. Check the path of {option}.\n"
-    )
+    assert result.stderr == f"Error: {missing}: no such folder. Check the path of --{option}.\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [(pretrained.PHONE_RECOGNIZER_FILE, "is a network of another size"), ("none.pt", "none.pt")],
 )
-def test_so_are_trunks_that_do_not_fit(tmp_path, name, told):
-    result = kws(
-        "train",
-        "rise",
-        "--protocol",
-        "words",
-        "--data",
-        tmp_path,
-        "--init-from",
-        pretrained.shipped_checkpoint(name) or tmp_path / name,
-        *QUICK,
-    )
-    assert result.exit_code == 1 and told in result.stderr
+def test_so_are_checkpoints_that_do_not_fit(tmp_path, name, message):
+    checkpoint = pretrained.shipped_checkpoint(name) or tmp_path / name
+    result = train_custom("rise", data=tmp_path, init_from=checkpoint)
+    assert result.exit_code == 1 and message in result.stderr
     assert "recordings" not in result.stderr
 
 
-def test_detectors_and_sorting_networks_of_the_same_words_keep_apart(data, tmp_path, monkeypatch):
+def test_detectors_and_classifiers_of_the_same_words_have_other_names(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert (
-        kws("train", "rise", "rise", "--protocol", "words", "--data", data, *QUICK).exit_code == 0
-    )
-    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == [
-        "words-rise.onnx",
-        "words-rise.pt",
-    ]
+    assert train_custom("rise", "rise", data=data).exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "models").iterdir())
+    assert names == ["custom-rise.onnx", "custom-rise.pt"]
 
 
 def test_background_is_more_noise(trained, data, tmp_path):
-    more = ("--negatives", data / "flat", "--background", data / "fall")
-    result = kws(
-        "train",
+    result = train_custom(
         "rise",
         "fall",
-        "--protocol",
-        "words",
-        "--data",
-        data,
-        *more,
-        "--out",
-        tmp_path / "a.onnx",
-        *QUICK,
+        data=data,
+        negatives=data / "flat",
+        background=data / "fall",
+        out=tmp_path / "a.onnx",
     )
     assert result.exit_code == 0, result.output
-    prints = [
+    fingerprints = [
         Spotter.load(path).info.document["training"]["data_fingerprint"]
         for path in (trained, tmp_path / "a.onnx")
     ]
-    assert prints[1].startswith(prints[0] + "-")
+    assert fingerprints[1].startswith(fingerprints[0] + "-")
 
 
-def test_it_begins_with_the_layers_of_another_network(trained, data, tmp_path):
-    args = (
-        "train",
-        "rise",
-        "--protocol",
-        "words",
-        "--data",
-        data,
-        "--learning-rate",
-        "1e-12",
-        *QUICK,
-    )
-    result = kws(*args, "--init-from", trained.with_suffix(".pt"), "--out", tmp_path / "a.onnx")
+def test_training_starts_from_the_encoder_of_a_checkpoint(trained, data, tmp_path):
+    checkpoint, out = trained.with_suffix(".pt"), tmp_path / "a.onnx"
+    result = train_custom("rise", data=data, learning_rate=1e-12, init_from=checkpoint, out=out)
     assert result.exit_code == 0, result.output
-    theirs, mine = (
-        load_network(path.with_suffix(".pt")).state_dict()
-        for path in (trained, tmp_path / "a.onnx")
+    source, network = (
+        load_network(path).state_dict() for path in (checkpoint, out.with_suffix(".pt"))
     )
-    layers = [name for name in mine if name.endswith("conv.weight")]
-    assert layers and all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in layers)
+    layers = [name for name in network if name.endswith("conv.weight")]
+    assert layers
+    assert all(torch.allclose(network[name], source[name], atol=1e-6) for name in layers)
 
 
 @pytest.mark.parametrize("dictionary", [True, False], ids=["dictionary", "none"])
-def test_words_are_told_apart_by_their_sounds_where_the_trunk_reads(
+def test_pronunciations_help_where_the_encoder_recognizes_phones(
     data, tmp_path, monkeypatch, dictionary
 ):
     if not dictionary:
         monkeypatch.setattr("kws.synth.pronunciation.find_spec", lambda name: None)
-    path, on = tmp_path / "a.onnx", ("--protocol", "words", "--data", data)
-    result = kws(
-        "train",
-        "rise",
-        *on,
-        "--init-from",
-        pretrained.shipped_checkpoint(pretrained.ENCODER_CONV2D_FILE),
-        "--out",
-        path,
-        *QUICK,
-    )
+    path = tmp_path / "a.onnx"
+    encoder = pretrained.shipped_checkpoint(pretrained.ENCODER_CONV2D_FILE)
+    result = train_custom("rise", data=data, init_from=encoder, out=path)
     assert result.exit_code == 0, result.output
-    assert ("without regard to their sounds" in result.stderr) is not dictionary
+    assert ("without their pronunciations" in result.stderr) is not dictionary
     info = Spotter.load(path).info
     assert ("lexicon" in info.document, bool(info.phones)) == (dictionary, dictionary)
-    assert kws("evaluate", path, *on).exit_code == 0
+    assert evaluate_custom(path, data).exit_code == 0
     if dictionary:
         known = {"rise": ["ɹIz"], "_unknown_": [], "_silence_": []}
         assert info.document["lexicon"] == {"known": known, "others": ["fɔl", "flæt"]}
-        assert "ɹIz" in kws("info", path).stdout
+        assert "ɹIz" in run_kws("info", path).stdout
 
 
-def test_what_is_no_word_is_no_event(trained):
+def test_a_class_that_is_no_word_is_no_event(trained):
     spotter = Spotter.load(trained)
     assert spotter.words == ("rise", "fall", "_unknown_", "_silence_")
     noise = 0.1 * np.random.default_rng(1).standard_normal(3 * RATE).astype(np.float32)
@@ -225,21 +148,10 @@ def test_what_is_no_word_is_no_event(trained):
         assert not [event for event in each.detect(noise, RATE) if event.word.startswith("_")]
 
 
-def test_words_are_evaluated_and_classes_that_are_none_are_not(trained, data, tmp_path):
+def test_evaluate_leaves_out_classes_that_are_no_words(trained, data, tmp_path):
     page = tmp_path / "page.html"
-    result = kws(
-        "evaluate",
-        trained,
-        "--positives",
-        data,
-        "--negatives",
-        data / "flat",
-        "--snr",
-        "clean",
-        "--json",
-        "--html",
-        page,
-    )
+    folders = ("--positives", data, "--negatives", data / "flat")
+    result = run_kws("evaluate", trained, *folders, "--snr", "clean", "--json", "--html", page)
     assert result.exit_code == 0, result.output
     assert "Warning" not in result.stderr
     report = json.loads(result.stdout)
@@ -247,101 +159,73 @@ def test_words_are_evaluated_and_classes_that_are_none_are_not(trained, data, tm
     assert "_silence_" not in page.read_text()
 
 
-def test_nor_after_it_was_calibrated(trained, tmp_path):
+def test_calibrate_leaves_out_classes_that_are_no_words(trained, tmp_path):
     noise = 0.1 * np.random.default_rng(2).standard_normal(20 * RATE)
     soundfile.write(tmp_path / "noise.wav", noise, RATE)
-    result = kws("calibrate", trained, "--negatives", tmp_path, "--out", tmp_path / "here.onnx")
+    out = tmp_path / "here.onnx"
+    result = run_kws("calibrate", trained, "--negatives", tmp_path, "--out", out)
     assert result.exit_code == 0, result.output
     assert "_silence_" not in result.stdout
-    assert (
-        Spotter.load(tmp_path / "here.onnx").events.threshold[2:]
-        == Spotter.load(trained).events.threshold[2:]
-    )
+    before, after = (Spotter.load(path).events.threshold for path in (trained, out))
+    assert after[2:] == before[2:]
 
 
 def test_folders_without_enough_speakers(data, trained, tmp_path):
-    folder, on = (
-        shutil.copytree(data, tmp_path / "data"),
-        ("--protocol", "words", "--data", tmp_path / "data"),
-    )
+    folder = shutil.copytree(data, tmp_path / "data")
     for path in [*folder.glob("[rf]*/*.wav")]:
         path.rename(path.with_name(f"one_nohash_{path.stem[1:4]}.wav"))
     assert assign_split("one") == "train"
-    trains, judges = (
-        ("train", "rise", "fall", *on, "--out", tmp_path / "a.onnx", *QUICK),
-        ("evaluate", trained, *on),
-    )
-    for result, said in (
-        (kws(*trains), "no clips to choose by"),
-        (kws(*judges), "no clips to judge by"),
+    for result, message in (
+        (
+            train_custom("rise", "fall", data=folder, out=tmp_path / "a.onnx"),
+            "no clips to validate on",
+        ),
+        (evaluate_custom(trained, folder), "no clips to judge by"),
     ):
         assert (result.exit_code, "Traceback" in result.output) == (1, False), result.output
-        assert said in result.stderr
+        assert message in result.stderr
 
 
-def test_another_trunk_is_noticed_on_resume(trained, data, tmp_path):
-    command = (
-        "train",
-        "rise",
-        "--protocol",
-        "words",
-        "--data",
-        data,
-        "--out",
-        tmp_path / "a.onnx",
-        *QUICK,
+def test_another_encoder_is_noticed_on_resume(trained, data, tmp_path):
+    options = {"data": data, "out": tmp_path / "a.onnx", "learning_rate": 0.002}
+    checkpoint = trained.with_suffix(".pt")
+    assert train_custom("rise", **options, init_from=checkpoint).exit_code == 0
+    result = run_kws(
+        *("speech-commands", "train", "rise", "--protocol", "custom", "--data", data, *QUICK),
+        *("--out", options["out"], "--learning-rate", "0.002", "--resume"),
     )
-    assert (
-        kws(
-            *command, "--learning-rate", "0.002", "--init-from", trained.with_suffix(".pt")
-        ).exit_code
-        == 0
-    )
-    result = kws(*command, "--learning-rate", "0.002", "--resume")
     assert result.exit_code == 1
-    assert "was made with another trunk" in result.stderr
+    assert "another pre-trained encoder" in result.stderr
 
 
-def test_info_says_what_the_model_is(trained):
-    told = kws("info", trained)
-    assert told.exit_code == 0, told.output
-    assert "words" in told.stdout
+def test_info_describes_a_classifier(trained):
+    result = run_kws("info", trained)
+    assert result.exit_code == 0, result.output
+    assert "custom" in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("args", "complaint"),
+    ("arguments", "message"),
     [
-        (("train", "--data", "."), "Name the words"),
-        (("train", "--protocol", "words", "--data", "."), "Name the words"),
+        (("train", "--protocol", "custom", "--data", "."), "Name the words"),
         (("train", "yes", "--protocol", "v2-12", "--data", "."), "has its own words"),
-        (("train", "--protocol", "v2-12", "--data", ".", "--in-context", "."), "do not apply"),
-        (("evaluate", "welcome"), "Give either"),
+        (("train", "--protocol", "v2-12"), "Missing option '--data'"),
+        (("train", "--protocol", "v2-12", "--data", ".", "--in-context", "."), "No such option"),
+        (("evaluate", "welcome", "--data", "."), "Missing option '--protocol'"),
+        (("evaluate", "welcome", "--protocol", "custom"), "Missing option '--data'"),
         (
-            ("evaluate", "welcome", "--protocol", "words", "--data", ".", "--html", "a.html"),
-            "--html does not apply",
-        ),
-        (
-            ("evaluate", "welcome", "--protocol", "words", "--data", ".", "--negatives", "."),
-            "--negatives does not apply",
-        ),
-        (
-            ("evaluate", "welcome", "--protocol", "words", "--data", ".", "--snr", "10"),
-            "--snr does not apply",
-        ),
-        (("evaluate", "welcome", "--protocol", "words"), "Give either"),
-        (
-            ("evaluate", "welcome", "--protocol", "words", "--data", ".", "--positives", "."),
-            "Give either",
+            ("evaluate", "welcome", "--protocol", "custom", "--data", ".", "--html", "a.html"),
+            "No such option",
         ),
     ],
 )
-def test_wrong_usage(args, complaint):
-    result = kws(*args)
+def test_wrong_usage(arguments, message):
+    result = run_kws("speech-commands", *arguments)
     assert result.exit_code == 2
-    assert complaint in result.stderr
+    assert message in result.stderr
 
 
-def test_model_of_another_protocol(data):
-    result = kws("evaluate", "welcome", "--protocol", "words", "--data", data)
+def test_a_model_of_another_protocol(data):
+    result = evaluate_custom("welcome", data)
     assert result.exit_code == 1
     assert "Traceback" not in result.output

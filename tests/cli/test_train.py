@@ -10,28 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 from conftest import write_tone_folder
+from workspace import REPOSITORY, run_kws
 
 from kws import Spotter
-from kws.cli.main import main
-from kws.training.detection import command
+from kws.cli.training_reporter import Stage, TrainingReporter
 from kws.training.fit.config import TrainConfig
 from kws.training.model import checkpoint, pretrained
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = ("--epochs", "1", "--steps-per-epoch", "1")
 # The networks are tiny: more threads only wait for one another.
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def kws(*args: str | Path):
-    return CliRunner().invoke(main, [str(arg) for arg in args])
-
-
 def test_folder_to_model(tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = kws("train", "rise", "--data", tiny_model.data, *QUICK, "--json")
+    result = run_kws("train", "rise", "--data", tiny_model.data, *QUICK, "--json")
     assert result.exit_code == 0, result.stderr
     (epoch,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert epoch.keys() == {"epoch", "loss", "miss_rate", "false_alarms_per_hour"}
@@ -40,19 +34,21 @@ def test_folder_to_model(tiny_model, tmp_path, monkeypatch):
     assert Spotter.load("rise").words == ("rise",)  # by its name, from the folder it was trained in
 
 
-def test_epochs_are_told_on_stderr(tiny_model, tmp_path):
-    result = kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *QUICK)
+def test_epochs_are_reported_on_stderr(tiny_model, tmp_path):
+    result = run_kws(
+        "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *QUICK
+    )
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
     assert "epoch   1 of 1" in result.stderr
 
 
-def test_a_trunk_whose_stem_looks_at_bands(tiny_model, tmp_path):
-    reader, out = (
+def test_the_stem_is_that_of_the_checkpoint(tiny_model, tmp_path):
+    recognizer, out = (
         pretrained.shipped_checkpoint(pretrained.PHONE_RECOGNIZER_FILE),
         tmp_path / "a.onnx",
     )
-    result = kws(
+    result = run_kws(
         "train",
         "rise",
         "--data",
@@ -62,33 +58,33 @@ def test_a_trunk_whose_stem_looks_at_bands(tiny_model, tmp_path):
         "--size",
         "large",
         "--init-from",
-        reader,
+        recognizer,
         *QUICK,
     )
     assert result.exit_code == 0, result.stderr
     assert (
         Spotter.load(out).info.document["training"]["network_config"]["band_channels"]
-        == pretrained.band_channels(reader)
+        == pretrained.band_channels(recognizer)
         > 0
     )
-    result = kws(
+    result = run_kws(
         "train", "rise", "--data", tiny_model.data, "--out", out, "--init-from", __file__, *QUICK
     )
     assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
     assert "not a checkpoint" in result.stderr
 
 
-def test_what_is_left_out_is_a_warning(tmp_path):
+def test_unreadable_clips_are_a_warning(tmp_path):
     data = write_tone_folder(tmp_path / "data", 20)
     clip = sorted((data / "rise").iterdir())[0]
     clip.write_bytes(b"not sound")
-    result = kws("train", "rise", "--data", data, "--out", tmp_path / "a.onnx", *QUICK)
+    result = run_kws("train", "rise", "--data", data, "--out", tmp_path / "a.onnx", *QUICK)
     assert result.exit_code == 0, result.stderr
     assert result.stderr.startswith(f"Warning: left out: {clip}: ")
     assert "Error" not in result.stderr.splitlines()[0]
 
 
-def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):
+def test_an_interrupted_run_leaves_a_checkpoint(tiny_model, tmp_path):
     out = tmp_path / "a model.onnx"
     command = [
         sys.executable,
@@ -124,7 +120,7 @@ def test_interrupted_run_leaves_a_checkpoint_and_goes_on(tiny_model, tmp_path):
     assert 1 <= done < 500
     assert [path.name for path in tmp_path.iterdir()] == ["a model.pt"]
 
-    changed = kws("train", "rise", "--data", tiny_model.data, "--out", out, *QUICK, "--resume")
+    changed = run_kws("train", "rise", "--data", tiny_model.data, "--out", out, *QUICK, "--resume")
     assert changed.exit_code == 1
     assert "other training settings" in changed.stderr
 
@@ -151,37 +147,37 @@ def interrupted(tiny_model, tmp_path) -> Callable[..., tuple[int, str]]:
         with subprocess.Popen(
             line, stderr=subprocess.PIPE, text=True, env=ALONE, **options
         ) as process:
-            told = []
-            while not told or until not in told[-1]:
-                told.append(process.stderr.readline())
-                assert told[-1], f"{until!r} was never told: {told}"
+            output = []
+            while not output or until not in output[-1]:
+                output.append(process.stderr.readline())
+                assert output[-1], f"{until!r} was never output: {output}"
             process.send_signal(by)
-            told += process.communicate(timeout=180)[1:]  # a busy machine may take its time
-        return process.returncode, "".join(told)
+            output += process.communicate(timeout=180)[1:]  # a busy machine may take its time
+        return process.returncode, "".join(output)
 
     return run
 
 
-def test_interrupted_before_the_first_epoch_there_is_nothing_to_go_on_from(interrupted, tmp_path):
-    status, told = interrupted("min of the word", "--steps-per-epoch", "100000")
+def test_an_interrupt_before_the_first_epoch(interrupted, tmp_path):
+    status, output = interrupted("min of the word", "--steps-per-epoch", "100000")
     assert status == 130
     assert (
-        told.endswith("stopped before the first epoch was saved\n")
-        and "--resume" not in told
-        and "Traceback" not in told
+        output.endswith("stopped before the first epoch was saved\n")
+        and "--resume" not in output
+        and "Traceback" not in output
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_resumed_where_nothing_was_saved_it_begins_anew_and_says_so(tiny_model, tmp_path):
-    result = kws(
+def test_resume_without_a_checkpoint_starts_anew(tiny_model, tmp_path):
+    result = run_kws(
         "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *QUICK, "--resume"
     )
     assert result.exit_code == 0, result.stderr
     assert (
         f"{tmp_path / 'a.pt'}: nothing was saved there yet; training begins anew\n" in result.stderr
     )
-    kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "b.onnx", *QUICK)
+    run_kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "b.onnx", *QUICK)
     a, b = (checkpoint.load(tmp_path / name)["ema_network"] for name in ("a.pt", "b.pt"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -189,13 +185,13 @@ def test_resumed_where_nothing_was_saved_it_begins_anew_and_says_so(tiny_model, 
 @pytest.mark.parametrize(
     "until", ["min of the word", "epoch   1 of 4"], ids=["in the first epoch", "later"]
 )
-def test_killed_it_goes_on_to_the_same_weights(interrupted, tiny_model, tmp_path, until):
+def test_a_killed_run_resumes_to_the_same_weights(interrupted, tiny_model, tmp_path, until):
     """SIGKILL, at no moment in particular: nothing can be tidied up."""
-    wish = ("--steps-per-epoch", "2", "--epochs", "4")
-    assert interrupted(until, *wish, by=signal.SIGKILL)[0] == -signal.SIGKILL
+    settings = ("--steps-per-epoch", "2", "--epochs", "4")
+    assert interrupted(until, *settings, by=signal.SIGKILL)[0] == -signal.SIGKILL
     for name, more in (("a.onnx", ["--resume"]), ("b.onnx", [])):
-        result = kws(
-            "train", "rise", "--data", tiny_model.data, "--out", tmp_path / name, *wish, *more
+        result = run_kws(
+            "train", "rise", "--data", tiny_model.data, "--out", tmp_path / name, *settings, *more
         )
         assert result.exit_code == 0, result.stderr
     a, b = (checkpoint.load(tmp_path / name) for name in ("a.pt", "b.pt"))
@@ -205,91 +201,98 @@ def test_killed_it_goes_on_to_the_same_weights(interrupted, tiny_model, tmp_path
     assert a["history"] == b["history"]
 
 
-def test_interrupted_again_before_an_epoch_the_checkpoint_is_as_it_was(interrupted, tmp_path):
+def test_a_second_interrupt_before_an_epoch_keeps_the_checkpoint(interrupted, tmp_path):
     interrupted("epoch   1 of 3", "--steps-per-epoch", "2", "--epochs", "3")
     before = (tmp_path / "a.pt").read_bytes()
-    status, told = interrupted(
+    status, output = interrupted(
         "resuming after", "--steps-per-epoch", "2", "--epochs", "3", "--resume"
     )
     assert status == 130
-    assert told.endswith(
+    assert output.endswith(
         f"stopped before the first epoch was saved; {tmp_path / 'a.pt'} is as it was\n"
     )
     assert (tmp_path / "a.pt").read_bytes() == before
 
 
-def test_interrupted_while_it_calibrates(interrupted, tmp_path):
-    status, told = interrupted("exporting and calibrating", *QUICK)
+def test_an_interrupt_during_calibration(interrupted, tmp_path):
+    status, output = interrupted("exporting and calibrating", *QUICK)
     assert status == 130
     assert (
-        told.endswith("a.pt holds the last whole epoch, go on with --resume\n")
-        and "Traceback" not in told
+        output.endswith("a.pt holds the last complete epoch, go on with --resume\n")
+        and "Traceback" not in output
     )
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
-def test_started_deaf_to_interrupts_it_stays_deaf(interrupted):
+def test_a_run_started_to_ignore_interrupts_ignores_them(interrupted):
     status, _ = interrupted(
         "min of the word", *QUICK, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
     )
     assert status == 0
 
 
-def test_interrupt_waits_for_the_end_of_a_step_and_for_nothing_else(capfd):
-    entry = {"epoch": 1, "loss": 0.1, "miss_rate": 0.5, "false_alarms_per_hour": 1.0}
-    places = {
-        "first step": [],
-        "second step": [("step", 0, 0.1)],
-        "validation": [("step", 0, 0.1), ("step", 1, 0.1)],
-        "second epoch of a round": [
-            ("step", 2, 0.1),
-            ("step", 3, 0.1),
-            ("epoch", {**entry, "epoch": 2}),
-        ],
-        "calibration of the first round": [("step", 1, 0.1), ("epoch", entry)],
-        "calibration": [("step", 5, 0.1), ("epoch", {**entry, "epoch": 3})],
-    }
-    waited = {}
-    for place, calls in places.items():
-        reporter = command._ProgressReporter(
-            [TrainConfig(epochs=epochs, steps_per_epoch=2) for epochs in (1, 2)], True
-        )
-        with pytest.raises(KeyboardInterrupt), reporter.interrupts:
-            for name, *values in calls:
-                getattr(reporter, name)(*values)
-                assert not reporter.should_stop()
-            waited[place] = False
-            signal.raise_signal(signal.SIGINT)
-            waited[place] = True
-            reporter.step(1, 0.1)
-            if reporter.should_stop():
-                raise KeyboardInterrupt
-            pytest.fail("it was not stopped at the end of the step")
-        reporter.close()
-    assert [place for place, it_did in waited.items() if it_did] == [
-        "second step",
-        "second epoch of a round",
+METRICS = {"epoch": 1, "loss": 0.1, "miss_rate": 0.5, "false_alarms_per_hour": 1.0}
+
+
+def make_reporter(*epochs: int) -> TrainingReporter:
+    """The reporter of a training in stages of so many epochs."""
+    stages = [
+        Stage(TrainConfig(epochs=count, steps_per_epoch=2), Path(f"{number}.pt"))
+        for number, count in enumerate(epochs)
     ]
-    assert capfd.readouterr().err.count("stopping after this step (Ctrl-C again: now)") == 2
+    return TrainingReporter(stages, as_json=True)
 
 
 @pytest.mark.parametrize(
-    ("epochs", "told", "checkpoint"),
+    ("calls", "waits"),
     [
-        ((3,), [1], "a.pt"),
-        ((2, 1), [1], "a.first.pt"),
-        ((2, 1), [1, 2], "a.first.pt"),
-        ((2, 1), [1, 2, 3], "a.pt"),
-        ((2, 1), [3], "a.pt"),
+        ([], False),
+        ([("step", 0, 0.1)], True),
+        ([("step", 0, 0.1), ("step", 1, 0.1)], False),
+        ([("step", 2, 0.1), ("step", 3, 0.1), ("epoch", {**METRICS, "epoch": 2})], True),
+        ([("step", 1, 0.1), ("epoch", METRICS)], False),
+        ([("step", 5, 0.1), ("epoch", {**METRICS, "epoch": 3})], False),
+    ],
+    ids=[
+        "first step",
+        "second step",
+        "validation",
+        "second epoch of a stage",
+        "calibration of the first stage",
+        "calibration",
     ],
 )
-def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
-    reporter = command._ProgressReporter([TrainConfig(epochs=each) for each in epochs], True)
-    for epoch in told:
-        reporter.epoch(
-            {"epoch": epoch, "loss": 0.1, "miss_rate": 0.5, "false_alarms_per_hour": 1.0}
-        )
-    assert reporter.checkpoint(Path("a.onnx")).name == checkpoint
+def test_an_interrupt_waits_for_the_end_of_a_step_only(calls, waits, capfd):
+    reporter = make_reporter(1, 2)
+    has_waited = False
+    with pytest.raises(KeyboardInterrupt), reporter.interrupts:
+        for name, *values in calls:
+            getattr(reporter, name)(*values)
+            assert not reporter.should_stop()
+        signal.raise_signal(signal.SIGINT)
+        has_waited = True
+        reporter.step(1, 0.1)
+        assert reporter.should_stop()
+        raise KeyboardInterrupt
+    reporter.close()
+    assert has_waited == waits
+    message = "stopping after this step (Ctrl-C again: now)"
+    assert capfd.readouterr().err.count(message) == waits
+
+
+@pytest.mark.parametrize(
+    ("stages", "epoch", "checkpoint"),
+    [
+        ((3,), 1, "0.pt"),
+        ((2, 1), 1, "0.pt"),
+        ((2, 1), 2, "0.pt"),
+        ((2, 1), 3, "1.pt"),
+    ],
+)
+def test_the_checkpoint_of_the_stage_is_named(stages, epoch, checkpoint):
+    reporter = make_reporter(*stages)
+    reporter.epoch({**METRICS, "epoch": epoch})
+    assert reporter.checkpoint == Path(checkpoint)
     reporter.close()
 
 
@@ -315,6 +318,7 @@ def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
         ),
         (["rise"], 2, "Give either --data DIR, or --from-text"),
         (["--data", "{data}"], 2, "Name the words: kws train WORD... --data DIR"),
+        (["rise", "--data", "{data}", "--synth-clips", "20"], 2, "--synth-clips is an option of"),
         (["rise", "--data", "{data}", "--learning-rate", "2"], 2, "is not in the range 0<x<=1"),
         (["rise", "--data", "{data}", "--learning-rate", "nan"], 2, "nan is not in the range"),
     ],
@@ -322,16 +326,17 @@ def test_what_was_saved_last_is_named_by_its_round(epochs, told, checkpoint):
         "unknown word",
         "empty data",
         "empty negatives",
-        "phrases of no word",
+        "in context of no word",
         "name of the model",
         "no data",
         "no word",
-        "steps too large",
-        "steps that are none",
+        "synthesis without text",
+        "learning rate too high",
+        "learning rate that is none",
     ],
 )
 def test_refusals(tiny_model, tmp_path, args, code, message):
-    result = kws(
+    result = run_kws(
         "train", *(arg.format(data=tiny_model.data, empty=tmp_path) for arg in args), *QUICK
     )
     assert result.exit_code == code
@@ -339,7 +344,7 @@ def test_refusals(tiny_model, tmp_path, args, code, message):
     assert "Traceback" not in result.stderr
 
 
-def test_full_disk_takes_no_lines_of_json(tiny_model, tmp_path):
+def test_json_to_a_full_disk(tiny_model, tmp_path):
     line = [
         sys.executable,
         REPOSITORY / "cli.py",
@@ -361,16 +366,16 @@ def test_full_disk_takes_no_lines_of_json(tiny_model, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_full_disk_leaves_no_partial_file(tiny_model, tmp_path):
+def test_a_folder_that_cannot_be_made(tiny_model, tmp_path):
     target = tmp_path / "no" / "models"
     target.parent.write_text("a file where a folder should be")
-    result = kws("train", "rise", "--data", tiny_model.data, "--out", target / "a.onnx", *QUICK)
+    result = run_kws("train", "rise", "--data", tiny_model.data, "--out", target / "a.onnx", *QUICK)
     assert result.exit_code == 1
     assert "cannot be written" in result.stderr
 
 
-def test_refused_trainings_leave_no_folder(tmp_path):
-    result = kws(
+def test_a_refused_training_leaves_no_folder(tmp_path):
+    result = run_kws(
         "train",
         "rise",
         "--data",

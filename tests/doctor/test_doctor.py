@@ -214,7 +214,7 @@ def test_without_numpy_every_section_still_answers(run_doctor: RunDoctor) -> Non
 def test_what_does_not_answer_is_cut_off(command: str, reason: str) -> None:
     child = subprocess.Popen(["sh", "-c", f"{command}"], stdout=subprocess.PIPE)
     with child, pytest.raises(examine._NoAnswerError, match=reason):
-        examine._line_within(child, 1.0)
+        examine._read_line(child, 1.0)
     assert child.returncode != 0
 
 

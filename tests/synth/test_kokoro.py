@@ -19,7 +19,7 @@ def voices(tmp_path, monkeypatch):
 
 def test_known_voices_that_are_there(voices):
     assert kokoro.voice_names() == ["af_bella", "bm_lewis", "jf_alpha"]
-    assert len(kokoro._digests()) == 54
+    assert len(kokoro._load_digests()) == 54
 
 
 def test_english_voices_speak_more_often_than_others(voices):
@@ -51,7 +51,7 @@ def test_a_voice_alone_is_not_blended(voices):
 
 def test_a_damaged_voice(voices):
     with pytest.raises(SynthError, match=r"af_bella\.bin: is not this voice as published"):
-        kokoro._style("af_bella")
+        kokoro._load_style("af_bella")
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):
@@ -63,5 +63,13 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
 
 
 def test_a_comma_is_drawn_out():
-    assert kokoro._drawn_out(np.arange(3, 8), np.array([5]), 2).tolist() == [3, 4, 5, 5, 5, 6, 7]
-    assert kokoro._drawn_out(np.arange(3, 8), np.array([], int), 2).tolist() == [3, 4, 5, 6, 7]
+    assert kokoro._repeat_pauses(np.arange(3, 8), np.array([5]), 2).tolist() == [
+        3,
+        4,
+        5,
+        5,
+        5,
+        6,
+        7,
+    ]
+    assert kokoro._repeat_pauses(np.arange(3, 8), np.array([], int), 2).tolist() == [3, 4, 5, 6, 7]

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import soundfile
+from hummer import HUMMER, hum
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -25,7 +26,7 @@ from kws.errors import KwsError
 from kws.runtime.spotter import Spotter
 from kws.synth import phonemes, phrase, pronunciation
 from kws.synth.audio import MARGIN_SECONDS, PEAK_LEVEL, from_pcm, postprocess
-from kws.synth.engines.base import Settings, SpeechEngine, SynthError, draw_log_uniform
+from kws.synth.engines.base import SynthError
 from kws.synth.engines.piper import engine_from_voice_file
 from kws.synth.engines.registry import ENGINES, found
 from kws.synth.plan import PAUSE_PROBABILITY, PlannedClip, _allocate, file_under_word, plan_clips
@@ -53,32 +54,6 @@ def write_model(path: Path, *inputs: str) -> None:
     )
 
 
-def hum(text: str, settings: Settings) -> tuple[np.ndarray, int]:
-    """An engine that hums as long as the text is."""
-    if "x" in text:
-        raise SynthError("cannot say x")
-    if "q" in text:
-        return quiet(0.5), SAMPLE_RATE
-    if "crash" in text:
-        raise ValueError("a bug in the engine")
-    return tone(0.1 * len(text), float(settings["pitch_hz"])), SAMPLE_RATE
-
-
-HUMMER = SpeechEngine(
-    name="hummer",
-    share=0.3,
-    licence="CC0",
-    install="",
-    missing=lambda: None,
-    voices=lambda: ("low", "high", "odd"),
-    settings=lambda voice, rng: {
-        "voice": voice,
-        "pitch_hz": int(rng.integers(200, 400)),
-        "size": draw_log_uniform(rng, 0.9, 1.1),
-    },
-    speak=hum,
-    takes_phonemes=True,
-)
 OTHER = replace(HUMMER, name="other", share=0.1, voices=lambda: ("one",), takes_phonemes=False)
 
 

@@ -27,7 +27,7 @@ from kws.files import write_atomically
 from kws.runtime.postprocess import Scores
 from kws.runtime.spotter import Spotter
 from kws.terminal.printers import csv_row
-from kws.terminal.progress import Progress
+from kws.terminal.progress import AudioProgress
 from kws.training.data.clips import Clip
 from kws.training.data.dataset import ClipDataset, pack_clips
 from kws.training.data.sources import NegativeSource
@@ -81,7 +81,9 @@ def mine(
     """
     by_hour: dict[int, list[FalseAlarm]] = defaultdict(list)
     total_seconds = 0.0
-    with closing(Progress(recordings.duration_seconds(clip.path) for clip in clips)) as progress:
+    with closing(
+        AudioProgress(recordings.duration_seconds(clip.path) for clip in clips)
+    ) as progress:
         for clip in clips:
             try:
                 false_alarms, seconds = _scan_recording(spotter, clip.path, config, progress)
@@ -141,7 +143,7 @@ def cut_segments(false_alarms: Sequence[FalseAlarm]) -> ClipDataset:
     waves: dict[FalseAlarm, np.ndarray] = {}
     by_place = sorted(false_alarms, key=lambda each: (str(each.file), each.seconds))
     segment_seconds = SECONDS_BEFORE + SECONDS_AFTER
-    with closing(Progress([segment_seconds] * len(by_place))) as progress:
+    with closing(AudioProgress([segment_seconds] * len(by_place))) as progress:
         reader: recordings.ExcerptReader | None = None
         for each in by_place:
             if reader is None or reader.path != each.file:
@@ -190,7 +192,7 @@ class _Frame(NamedTuple):
 
 
 def _scan_recording(
-    spotter: Spotter, path: Path, config: MiningConfig, progress: Progress
+    spotter: Spotter, path: Path, config: MiningConfig, progress: AudioProgress
 ) -> tuple[list[FalseAlarm], float]:
     """The false alarms in one recording, and its length in seconds. Raises AudioError."""
     stream, frames = spotter.stream(), []

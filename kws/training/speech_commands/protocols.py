@@ -76,7 +76,7 @@ PROTOCOLS: Mapping[str, ProtocolSpec] = {
     "v2-35": ProtocolSpec(tuple(sorted(WORDS["0.02"])), None, "0.02"),
     "pack-9": ProtocolSpec(PACK_WORDS, "mean"),
     "pack-9-unseen": ProtocolSpec(PACK_WORDS, "mean", held_out=HELD_OUT),
-    "words": ProtocolSpec((), "mean"),
+    "custom": ProtocolSpec((), "mean"),
 }
 
 
@@ -114,7 +114,7 @@ def load(
 ) -> Protocol:
     """Reads the clips of a protocol, one of PROTOCOLS, from a folder in Speech Commands layout.
 
-    `words`: the targets of protocol "words". `test_archive`: the unpacked official test archive of
+    `words`: the targets of protocol "custom". `test_archive`: the unpacked official test archive of
     a 12-word protocol, by default the folder speech_commands_test_set_v0.0X beside `folder`, where
     `kws download` puts it. `wanted`: the parts to be read, the others are empty; to judge, "test"
     is enough. `seed` draws the clips of other words and the pieces of noise: leave it alone where
@@ -165,7 +165,7 @@ def _resolve_spec(name: str, words: Sequence[str]) -> ProtocolSpec:
     spec = PROTOCOLS[name]
     if spec.words and words:
         raise DataError(
-            f"protocol {name} has words of its own. Leave yours out, or take protocol 'words'."
+            f"protocol {name} has words of its own. Leave yours out, or take protocol 'custom'."
         )
     if not spec.words and not words:
         raise DataError(f"protocol {name}: no words given. Name the words to tell apart.")

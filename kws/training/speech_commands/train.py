@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,7 @@ from kws.errors import DataError
 from kws.runtime.engine import Engine
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
 from kws.runtime.spotter import Spotter
+from kws.synth.engines.base import SynthError
 from kws.training import distributed
 from kws.training.augment.rooms import simulate_room_responses
 from kws.training.data.dataset import ClipDataset, concatenate_datasets, digest
@@ -35,7 +37,12 @@ from kws.training.model.pretrained import band_channels, load_phones
 from kws.training.speech_commands.batches import ClassificationBatches
 from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import SILENCE, UNKNOWN, LabeledClips
-from kws.training.speech_commands.lexicon import Lexicon, Pronunciations, encode_phones
+from kws.training.speech_commands.lexicon import (
+    Lexicon,
+    Pronunciations,
+    encode_phones,
+    look_up_pronunciations,
+)
 from kws.training.speech_commands.objective import ClassificationObjective, lead_samples
 from kws.training.speech_commands.predict import balanced_accuracy, predict
 from kws.training.speech_commands.protocols import Protocol
@@ -73,6 +80,24 @@ def make_classifier_config(
         phones=phones if len(classes) <= MAX_CLASSES_WITH_PHONES else "",
         **SIZES[size],
     )
+
+
+def add_pronunciations(
+    config: NetworkConfig, protocol: Protocol
+) -> tuple[NetworkConfig, Pronunciations]:
+    """The pronunciations of a protocol's words, for a network that recognises phones. Where they
+    are unknown, the network does without phones."""
+    if not config.phones:
+        return config, {}
+    try:
+        pronunciations = look_up_pronunciations({*protocol.classes, *protocol.train.words})
+        if pronunciations.keys() & {*protocol.classes}:
+            return config, pronunciations
+        reason = "none of them is an English word."
+    except SynthError as error:
+        reason = str(error)
+    logger.warning(f"words are classified without their pronunciations: {reason}")
+    return replace(config, phones=""), {}
 
 
 def train(

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hummer import HUMMER
 from sounds import RATE, quiet, tone
-from test_synth import HUMMER
 
+from kws.cli import train_run
 from kws.errors import DataError
 from kws.runtime.engine import Engine
 from kws.synth.audio import write
@@ -21,7 +22,6 @@ from kws.synth.engines.registry import EngineSelection
 from kws.synth.render import read_manifest
 from kws.training.data.keyword_data import OWN_RECORDINGS_SHARE, DataFolders, load_keyword_data
 from kws.training.detection import from_text
-from kws.training.detection.command import Options, run
 from kws.training.detection.from_text import SynthConfig, synthesize_folders
 from kws.training.detection.model_card import calibrate_network
 from kws.training.fit.config import TrainConfig
@@ -194,32 +194,26 @@ def test_recordings_of_nothing_asked_for(hum, tmp_path):
         )
 
 
-def test_from_a_phrase_to_a_model_and_a_page_to_look_at(hum, tmp_path, capfd):
-    folders = DataFolders(tmp_path / "hey_you.synth")
-    config = NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5))
-    train_config = TrainConfig(epochs=1, steps_per_epoch=2, batch=4)
-    wishes = Options(
-        folders,
-        SynthConfig("Hey, you", clips=40),
-        None,
-        tmp_path / "hey_you.onnx",
-        config,
-        train_config,
-        False,
-        "cpu",
-        False,
-        True,
+def test_from_a_phrase_to_a_model_and_a_page(hum, tmp_path, caplog):
+    path = tmp_path / "hey_you.onnx"
+    train_run.run(
+        train_run.TrainOptions(
+            folders=DataFolders(tmp_path / "hey_you.synth"),
+            speech=SynthConfig("Hey, you", clips=40),
+            init_from=None,
+            out=path,
+            network_config=NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5)),
+            train_config=TrainConfig(epochs=1, steps_per_epoch=2, batch=4),
+            verifier="auto",
+            device="cpu",
+            resume=False,
+            as_json=True,
+        )
     )
-    warnings: list[str] = []
-    path = run(wishes, warnings.append)
     assert Engine.load(path).info.document["verifier"]["pronunciations"] == {"hey_you": ["hAju"]}
-    page = path.with_suffix(".html").read_text()
-    assert "hey_you" in page
-    assert (
-        capfd.readouterr()
-        .err.splitlines()[-1]
-        .startswith(f"{tmp_path}/hey_you.html: what it misses")
-    )
+    page = path.with_suffix(".html")
+    assert "hey_you" in page.read_text()
+    assert caplog.messages[-1].startswith(f"{page}: ")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +222,7 @@ def test_from_a_phrase_to_a_model_and_a_page_to_look_at(hum, tmp_path, capfd):
         (("welcome",), 2, "Give either --data DIR, or --from-text"),
         (("welcome", "--from-text", "--data", "."), 2, "Give either --data DIR, or --from-text"),
         (("one", "two", "--from-text"), 2, "one word or phrase"),
-        (("one", "--data", ".", "--phonemes", "W AH1 N"), 2, "they need --from-text"),
+        (("one", "--data", ".", "--phonemes", "W AH1 N"), 2, "it needs --from-text"),
         (("42", "--from-text"), 1, "numbers as words"),
         (("привет", "--from-text"), 1, "cannot read"),
         (("welcome", "--from-text", "--phonemes", "w"), 1, "no vowel"),

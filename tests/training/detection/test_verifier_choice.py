@@ -98,7 +98,17 @@ def test_too_little_to_choose_by(tiny_model, tmp_path):
     out = tmp_path / "rise.onnx"
     result = CliRunner().invoke(
         main,
-        ["train", "rise", "--data", str(tiny_model.data), "--out", str(out), "--reader", *QUICK],
+        [
+            "train",
+            "rise",
+            "--data",
+            str(tiny_model.data),
+            "--out",
+            str(out),
+            "--verifier",
+            "auto",
+            *QUICK,
+        ],
     )
     assert result.exit_code == 0, result.stderr
     assert (
@@ -118,17 +128,10 @@ def test_without_a_dictionary_nothing_begins(tiny_model, tmp_path, monkeypatch):
             str(tiny_model.data),
             "--out",
             str(tmp_path / "a.onnx"),
-            "--reader",
+            "--verifier",
+            "auto",
         ],
     )
     assert result.exit_code == 1
     assert "pip install hibari-tts" in result.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_protocol_has_no_reader(tmp_path):
-    result = CliRunner().invoke(
-        main, ["train", "--protocol", "v2-12", "--data", str(tmp_path), "--reader"]
-    )
-    assert result.exit_code == 2
-    assert "--reader do not apply to a protocol" in result.stderr

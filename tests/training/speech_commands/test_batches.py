@@ -32,11 +32,11 @@ from kws.training.speech_commands.batches import (
     normalize_levels,
     place_clips,
 )
-from kws.training.speech_commands.command import add_pronunciations
 from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import SILENCE, UNKNOWN, LabeledClips
 from kws.training.speech_commands.predict import predict, predict_streaming
 from kws.training.speech_commands.protocols import Protocol
+from kws.training.speech_commands.train import add_pronunciations
 from kws.training.speech_commands.unknowns import SpeechClips, SyntheticUnknowns, cut_speech_clips
 
 CLASSES = ("low", "high", UNKNOWN, SILENCE)
@@ -624,20 +624,19 @@ class TestSorting:
         exchanged = replace(words, known={**words.known, "low": ("hI",), "high": ("lO",)})
         assert (predict(network, protocol.test, exchanged) != offline).any()
 
-    def test_where_no_class_can_be_pronounced_networks_do_not_read(self, protocol):
-        warnings: list[str] = []
+    def test_without_pronunciations_a_network_has_no_phones(self, protocol, caplog):
         config = replace(TINY, phones=BLANK + PHONES)
-        assert add_pronunciations(config, protocol, warnings.append) == (
+        assert add_pronunciations(config, protocol) == (
             config,
             {"low": ("lO",), "high": ("hI",)},
         )
         others = replace(protocol, classes=("hey_you", "r2d2", UNKNOWN, SILENCE))
-        assert add_pronunciations(config, others, warnings.append) == (
+        assert add_pronunciations(config, others) == (
             replace(config, phones=""),
             {},
         )
-        assert warnings == [
-            "words are told apart without regard to their sounds: none of them is an English word."
+        assert caplog.messages == [
+            "words are classified without their pronunciations: none of them is an English word."
         ]
 
     def test_resumed_run_equals_one_that_was_not_stopped(self, protocol, tmp_path):

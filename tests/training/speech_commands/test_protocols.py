@@ -299,7 +299,7 @@ class TestPack9:
 
 class TestWords:
     def test_any_words(self, pack_folder):
-        protocol = load("words", pack_folder, words=["tree", "go", "tree"], warn=pytest.fail)
+        protocol = load("custom", pack_folder, words=["tree", "go", "tree"], warn=pytest.fail)
         assert protocol.classes == ("tree", "go", UNKNOWN, SILENCE)
         assert {"go", "stop"} <= set(protocol.train.words)
         assert protocol.extra_test_sets == {}
@@ -308,7 +308,7 @@ class TestWords:
         folder = write_folder(tmp_path, ("ja", "nein"), speakers=40)
         write_clip(folder / "doch" / "bb05582b_nohash_0.wav")  # a test speaker
         warnings = []
-        load("words", folder, words=["ja", "doch"], warn=warnings.append)
+        load("custom", folder, words=["ja", "doch"], warn=warnings.append)
         assert f"{folder}: no clips of 'doch' in the train part." in warnings
         assert f"{folder}: no clips of 'doch' in the validation part." in warnings
 
@@ -395,10 +395,10 @@ class TestErrors:
         ("name", "options", "message"),
         [
             ("v3-12", {}, r"'v3-12' is no protocol\. Take one of v2-12, .*words"),
-            ("words", {}, "no words given"),
+            ("custom", {}, "no words given"),
             ("pack-9", {"words": ["yes"]}, "pack-9 has words of its own"),
             (
-                "words",
+                "custom",
                 {"words": ["yes", "hello"]},
                 r"needs clips of hello\. Words there: bed, .*yes\. Give another",
             ),
@@ -409,7 +409,7 @@ class TestErrors:
                 "a: the official test archive has no place in protocol pack-9",
             ),
             (
-                "words",
+                "custom",
                 {"words": [*SEVEN, *HELD_OUT, *OTHERS]},
                 "nothing but yes, .*other words are needed.*Add some",
             ),
@@ -461,7 +461,7 @@ class TestErrors:
             else r"_background_noise_: no such folder; silence is cut from"
         )
         with pytest.raises(DataError, match=expected):
-            load("words", tmp_path, words=["ja"], warn=str)
+            load("custom", tmp_path, words=["ja"], warn=str)
 
 
 class TestPart:

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from sounds import RATE, quiet, tone
 
-from kws.cli import recording
-from kws.cli.recording import MARGIN_SECONDS, RecordOptions, check_take
+from kws.cli import record
+from kws.cli.record import MARGIN_SECONDS, RecordOptions, check_take
 from kws.errors import AudioError, KwsError
 
 
@@ -32,8 +32,8 @@ def around(
         (around(tone(0.5)), None),
         (around(tone(0.5, amplitude=0.05)), None),
         (around(tone(0.5), before=0.2, after=0.2), None),
-        (np.zeros(0, np.float32), "nothing was heard"),
-        (quiet(2.5), "nothing was heard"),
+        (np.zeros(0, np.float32), "nothing was recorded"),
+        (quiet(2.5), "nothing was recorded"),
         (around(tone(0.5, amplitude=0.004), level=1e-4), "too quiet"),
         (around(np.clip(tone(0.5, amplitude=3.0), -1, 1)), "clipped"),
         (around(tone(0.5), before=0.0), "cut off"),
@@ -93,8 +93,8 @@ def person(monkeypatch):
 
     def say(*takes: np.ndarray) -> list[np.ndarray]:
         said, played = iter(takes), []
-        monkeypatch.setattr(recording, "_record_take", lambda options: next(said))
-        monkeypatch.setattr(recording, "play", played.append)
+        monkeypatch.setattr(record, "_record_take", lambda options: next(said))
+        monkeypatch.setattr(record, "play", played.append)
         return played
 
     return say
@@ -118,12 +118,12 @@ GOOD, BAD = around(tone(0.5)), quiet(2.5)
 class TestAnswers:
     def test_without_a_terminal_the_good_ones_are_kept(self, person, tmp_path, capsys):
         person(BAD, GOOD, BAD, GOOD)
-        kept = recording.run(options(tmp_path), None)
+        kept = record.run(options(tmp_path), None)
         assert [path.relative_to(tmp_path).as_posix() for path in kept] == [
             "hey_you/anna_nohash_0.wav",
             "hey_you/anna_nohash_1.wav",
         ]
-        assert capsys.readouterr().err.count("nothing was heard") == 2
+        assert capsys.readouterr().err.count("nothing was recorded") == 2
         assert {(info.samplerate, info.channels) for info in map(soundfile.info, kept)} == {
             (RATE, 1)
         }
@@ -131,7 +131,7 @@ class TestAnswers:
     def test_more_are_added_to_those_that_are_there(self, person, tmp_path):
         for speaker, number in (("anna", 0), ("anna", 1), ("bob", 0)):
             person(GOOD)
-            (kept,) = recording.run(options(tmp_path, count=1, speaker=speaker), None)
+            (kept,) = record.run(options(tmp_path, count=1, speaker=speaker), None)
             assert kept.name == f"{speaker}_nohash_{number}.wav"
 
     @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ class TestAnswers:
         answering = iter(answers)
         count = kept if "q" not in answers else 2
         assert (
-            len(recording.run(options(tmp_path, count=count), lambda question: next(answering)))
+            len(record.run(options(tmp_path, count=count), lambda question: next(answering)))
             == kept
         )
         assert len(heard) == played
@@ -157,15 +157,15 @@ class TestAnswers:
     def test_a_bad_one_is_repeated_unless_a_person_wants_it(self, person, tmp_path):
         person(BAD, around(tone(0.06)))
         answering = iter(["", "k"])
-        assert len(recording.run(options(tmp_path, count=1), lambda question: next(answering))) == 1
+        assert len(record.run(options(tmp_path, count=1), lambda question: next(answering))) == 1
 
 
 def test_a_muted_microphone_is_not_asked_forever(person, tmp_path):
     person(*[BAD] * 5)
     with pytest.raises(
-        AudioError, match="5 recordings one after the other cannot be used: nothing was heard"
+        AudioError, match="5 recordings one after the other cannot be used: nothing was recorded"
     ):
-        recording.run(options(tmp_path), None)
+        record.run(options(tmp_path), None)
 
 
 def test_without_a_loudspeaker_the_take_is_not_lost(person, tmp_path, monkeypatch, capsys):
@@ -174,9 +174,9 @@ def test_without_a_loudspeaker_the_take_is_not_lost(person, tmp_path, monkeypatc
     def silent(samples: np.ndarray) -> None:
         raise AudioError("it cannot be played")
 
-    monkeypatch.setattr(recording, "play", silent)
+    monkeypatch.setattr(record, "play", silent)
     answering = iter(["p", "k"])
-    assert len(recording.run(options(tmp_path, count=1), lambda question: next(answering))) == 1
+    assert len(record.run(options(tmp_path, count=1), lambda question: next(answering))) == 1
     assert "it cannot be played" in capsys.readouterr().err
 
 
@@ -197,13 +197,13 @@ def test_names_that_are_no_files(arguments, tmp_path):
 def test_a_name_that_is_too_long_is_told_before_anybody_speaks(person, tmp_path, speaker):
     person()
     with pytest.raises(KwsError, match="File name too long"):
-        recording.run(options(tmp_path, speaker=speaker), None)
+        record.run(options(tmp_path, speaker=speaker), None)
 
 
 def test_a_speaker_in_another_form_of_unicode_is_counted_on(person, tmp_path):
     for number in (0, 1):
         person(GOOD)
-        (kept,) = recording.run(options(tmp_path, count=1, speaker="zo\u00eb"), None)
+        (kept,) = record.run(options(tmp_path, count=1, speaker="zo\u00eb"), None)
         assert kept.name == f"zo\u00eb_nohash_{number}.wav"
         kept.rename(kept.with_name(f"zoe\u0308_nohash_{number}.wav"))
 
@@ -212,4 +212,4 @@ def test_a_place_that_cannot_be_written(person, tmp_path):
     (tmp_path / "hey_you").write_text("in the way")
     person(GOOD)
     with pytest.raises(KwsError, match="cannot be written"):
-        recording.run(options(tmp_path), None)
+        record.run(options(tmp_path), None)

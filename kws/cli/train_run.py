@@ -1,0 +1,283 @@
+"""The work of `kws train`: load the data, train, calibrate, and report."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kws.cli import evaluate_run
+from kws.cli.training_reporter import (
+    Stage,
+    TrainingReporter,
+    check_model_path,
+    report_training,
+)
+from kws.errors import DataError
+from kws.runtime.spotter import Spotter
+from kws.synth.confusables import pronunciations
+from kws.synth.engines.base import SynthError
+from kws.training import distributed
+from kws.training.data.clips import exclude_words
+from kws.training.data.keyword_data import DataFolders, KeywordData, check, load_keyword_data
+from kws.training.detection.from_text import SynthConfig, synthesize_folders
+from kws.training.detection.train import train
+from kws.training.detection.two_stage import first_stage_path, second_stage_config, train_two_stage
+from kws.training.evaluate.test_streams import CLEAN
+from kws.training.fit.config import TrainConfig
+from kws.training.model import pretrained
+from kws.training.model.network import NetworkConfig, ScanningCNN
+from kws.training.model.pretrained import VerifierSpec, init_from_pretrained
+from kws.training.model.torch_engine import pick_device
+
+logger = logging.getLogger("kws")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of `kws train`. speech: with --from-text; its clips go to `folders.data`.
+    init_from: checkpoint whose encoder the training starts from. verifier: auto, on or off."""
+
+    folders: DataFolders
+    speech: SynthConfig | None
+    init_from: Path | None
+    out: Path
+    network_config: NetworkConfig
+    train_config: TrainConfig
+    verifier: str
+    device: str
+    resume: bool
+    as_json: bool
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return self.network_config.words
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is known before the data is loaded: folders, the initial network with what a model file
+    says about it, and the verifiers to choose from."""
+
+    folders: DataFolders
+    init_from: ScanningCNN | None
+    model_card: dict[str, Any]
+    verifier_candidates: Sequence[VerifierSpec | None]
+
+
+def run(options: TrainOptions) -> None:
+    """Trains a detector and writes its model file, in one process or in all that torchrun started.
+
+    Raises KwsError.
+    """
+    check_model_path(options.out)
+    device = pick_device(options.device)
+    with distributed.init_distributed(device):
+        preparation = prepare(options)
+        stages = _list_stages(options, preparation.folders)
+        with report_training(stages, as_json=options.as_json, resume=options.resume) as reporter:
+            if options.speech:
+                preparation = _synthesize(options, options.speech, preparation)
+            data = _load_data(options, preparation.folders, reporter)
+            logger.info(f"{_describe_amount(data)}, on {_describe_device(device)}")
+            document = _train(options, preparation, data, device, reporter)
+            if document:
+                _report(options, document, data, preparation.folders)
+
+
+def prepare(options: TrainOptions) -> Preparation:
+    """Checks the options, and loads what the training starts from. Raises KwsError."""
+    _check_processes(options)
+    check(options.words, options.folders)  # before minutes of synthesis end at a wrong path
+    folders, init_from, model_card = options.folders, None, {}
+    if options.speech:
+        folders = _default_hard_negatives(options)
+    if options.init_from:
+        seed = options.train_config.seed
+        init_from = init_from_pretrained(options.network_config, options.init_from, seed)
+        model_card = pretrained.model_card(options.init_from)
+    candidates = (None,) if options.speech else _find_verifiers(options)
+    return Preparation(folders, init_from, model_card, candidates)
+
+
+def _check_processes(options: TrainOptions) -> None:
+    """Raises KwsError for options that do not go together with the number of processes."""
+    distributed.local_micro_batches(options.train_config.accumulate)
+    if distributed.world_size() == 1:
+        return
+    for name, value in (
+        ("--hard-negatives-from", options.folders.hard_negatives),
+        ("--from-text", options.speech),
+    ):
+        if value:
+            raise DataError(
+                f"{name} works in one process only. Train without torchrun, or without {name}."
+            )
+
+
+def _default_hard_negatives(options: TrainOptions) -> DataFolders:
+    """Mines the negatives, unless other recordings are given for that or all of them are held
+    out."""
+    folders = options.folders
+    if folders.hard_negatives:
+        return folders
+    clips, _ = exclude_words(folders.negatives, options.words)
+    if any(clip.split == "train" for clip in clips):
+        return replace(folders, hard_negatives=folders.negatives)
+    return folders
+
+
+def _find_verifiers(options: TrainOptions) -> Sequence[VerifierSpec | None]:
+    """The verifiers to choose from for words that people recorded.
+
+    Raises SynthError where the pronunciation of a word is unknown, DataError where the phone
+    recognizer is missing.
+    """
+    if options.verifier == "off":
+        return (None,)
+    phones = {word: pronunciations(word.replace("_", " ")) for word in options.words}
+    candidates = (
+        pretrained.verifier_candidates(phones)
+        if options.verifier == "auto"
+        else (pretrained.load_verifier(phones),)
+    )
+    if candidates == (None,):
+        raise DataError(
+            f"models/{pretrained.PHONE_RECOGNIZER_FILE}, which comes with kws, is missing. "
+            "Install kws again, or train with --verifier off."
+        )
+    return candidates
+
+
+def _synthesize(
+    options: TrainOptions, speech: SynthConfig, preparation: Preparation
+) -> Preparation:
+    """Synthesizes the clips that are missing, and loads the verifier of the phrase.
+
+    Only recordings of people could show whether a verifier helps; without them it is kept.
+    """
+    folders = synthesize_folders(speech, preparation.folders)
+    if options.verifier == "off":
+        return replace(preparation, folders=folders)
+    try:
+        verifier = pretrained.load_verifier({speech.name: speech.pronunciations})
+    except SynthError as error:
+        if options.verifier == "on":
+            raise
+        logger.warning(f"no verifier, which would avoid false alarms: {error}")
+        verifier = None
+    return replace(preparation, folders=folders, verifier_candidates=(verifier,))
+
+
+def _load_data(
+    options: TrainOptions, folders: DataFolders, reporter: TrainingReporter
+) -> KeywordData:
+    return load_keyword_data(
+        options.words,
+        folders,
+        max_word_seconds=options.train_config.max_word_seconds,
+        warn=logger.warning,
+        progress=reporter.reading,
+    )
+
+
+def _list_stages(options: TrainOptions, folders: DataFolders) -> list[Stage]:
+    last_checkpoint = options.out.with_suffix(".pt")
+    if not folders.hard_negatives:
+        return [Stage(options.train_config, last_checkpoint)]
+    first_checkpoint = first_stage_path(options.out).with_suffix(".pt")
+    return [
+        Stage(options.train_config, first_checkpoint),
+        Stage(second_stage_config(options.train_config), last_checkpoint),
+    ]
+
+
+def _train(
+    options: TrainOptions,
+    preparation: Preparation,
+    data: KeywordData,
+    device: torch.device,
+    reporter: TrainingReporter,
+) -> dict | None:
+    """The document of the model file; None in all processes but the first."""
+    train_model = train_two_stage if preparation.folders.hard_negatives else train
+    return train_model(
+        data,
+        options.network_config,
+        options.train_config,
+        options.out,
+        device=device,
+        resume=options.resume,
+        init_from=preparation.init_from,
+        progress=reporter,
+        model_card=preparation.model_card,
+        verifier_candidates=preparation.verifier_candidates,
+    )
+
+
+def _report(options: TrainOptions, document: dict, data: KeywordData, folders: DataFolders) -> None:
+    for line in _summarize(document, options.out):
+        logger.info(line)
+    if options.speech:
+        page = options.out.with_suffix(".html")
+        _write_page(page, options.out, data, folders)
+        logger.info(f"{page}: misses and false alarms on held-out data")
+
+
+def _write_page(page: Path, model: Path, data: KeywordData, folders: DataFolders) -> None:
+    """Evaluates the model on held-out data."""
+    options = evaluate_run.EvaluateOptions(
+        positives=folders.data,
+        negatives=folders.negatives,
+        background=(),
+        snrs_db=(CLEAN, 10.0),
+        stream_seconds=10.0,
+        positions=(),
+        split="validation",
+        seed=0,
+        as_json=False,
+        html=page,
+    )
+    negatives = {clip.path: clip for dataset in data.heldout_negatives for clip in dataset.clips}
+    evaluate_run.evaluate(
+        Spotter.load(model),
+        [word.dataset for word in data.heldout_words],
+        [*negatives.values()],
+        options,
+        logger.warning,
+    )
+
+
+def _describe_amount(data: KeywordData) -> str:
+    minutes = sum(word.dataset.seconds for word in data.words) / 60
+    hours = sum(source.dataset.seconds for source in data.negatives) / 3600
+    return f"{minutes:.1f} min of the word, {hours:.2f} h of other sounds"
+
+
+def _describe_device(device: torch.device) -> str:
+    count = distributed.world_size()
+    return f"{count} × {device.type}" if count > 1 else device.type
+
+
+def _summarize(document: dict, path: Path) -> list[str]:
+    calibration = document["calibration"]
+    lines = [f"{path} (calibrated on {calibration['hours']:.2f} h)"]
+    for row in calibration["rows"]:
+        lines.append(
+            f"  {row['word']}: {row['false_alarms_per_hour']:g} false alarms/h at "
+            f"{row['threshold']:.3f}, {row['miss_rate']:.1%} missed"
+        )
+    if not calibration["rows"]:
+        lines.append(
+            f"  too little held-out speech ({calibration['hours']:.2f} h) to measure false alarms: "
+            "add --negatives"
+        )
+    confusables = document.get("confusables")
+    if confusables:
+        lines.append(
+            f"  {confusables['alarms']} of {confusables['clips']} clips of confusables fire at "
+            f"{document['events']['threshold'][0]:.3f}, the model's own threshold"
+        )
+    return lines
