@@ -148,6 +148,25 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 
 @pytest.fixture(scope="session")
+def radio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Long recordings with false alarms of the tiny model."""
+    from radio import write_radio_folder
+
+    return write_radio_folder(tmp_path_factory.mktemp("radio"))
+
+
+@pytest.fixture(scope="session")
+def false_alarms(tiny_model: TinyModel, radio: Path) -> list:
+    from kws import Spotter
+    from kws.training.data.long_recordings import find_mining_clips
+    from kws.training.fit.hard_negatives import mine
+
+    clips, _ = find_mining_clips([radio], ["rise"], pytest.fail)
+    alarms, _ = mine(Spotter.load(tiny_model.path), clips)
+    return alarms
+
+
+@pytest.fixture(scope="session")
 def model_path(tiny_model: TinyModel) -> Path:
     return tiny_model.path
 

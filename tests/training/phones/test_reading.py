@@ -1,6 +1,7 @@
 """Reading: what is asked for, how it is scored, and that a small network learns it."""
 
 import itertools
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -240,7 +241,7 @@ def test_filters_and_rooms_are_drawn_apart():
         torch.ones(128, dtype=torch.long),
         torch.zeros_like(clicks),
     )
-    heard = prepare(batch, room, AugmentConfig(snr_db=(60.0, 60.0)))
+    heard = prepare(batch, room, replace(DEFAULT, snr_db=(60.0, 60.0)))
     direct, echo = (heard[:, at - 1500 : at + 1500] for at in (RATE, RATE + 4000))
     echoes = echo.abs().amax(1) > 0.2 * direct.abs().amax(1)
     spectrum = torch.fft.rfft(direct).abs()
