@@ -176,14 +176,15 @@ def _replace_words(phrase: str) -> list[Confusable]:
     """Each word of a phrase in turn is another, one of the nearest."""
     words, confusables = phrase.split(), []
     for position, word in enumerate(words if len(words) > 1 else []):
+        word_phones = phonemize(word)
         others = {
             other: phones
             for other, phones in pronunciation.load_common_words().items()
-            if phonemize(word) not in phones
+            if word_phones not in phones
         }
-        nearest = np.argsort(
-            _relative_distances([phonemize(word)], others.values()), kind="stable"
-        )[:_REPLACEMENTS_PER_WORD]
+        nearest = np.argsort(_relative_distances([word_phones], others.values()), kind="stable")[
+            :_REPLACEMENTS_PER_WORD
+        ]
         names = [*others]
         confusables += [
             " ".join([*words[:position], names[i], *words[position + 1 :]]) for i in nearest
@@ -209,25 +210,20 @@ def _relative_distances(target_phones: Sequence[str], words: Iterable[str]) -> n
 def _edit_distances(target_phones: str, words: Sequence[str]) -> np.ndarray:
     """Weighted edit distances [n] from one pronunciation to many, all at once (Wagner and
     Fischer, 1974)."""
-    symbols = sorted({*target_phones, *"".join(words)})
-    symbol_index = {symbol: i for i, symbol in enumerate(symbols)}
-    # [sounds of the phrase, letters]
-    costs = np.array([[_cost(a, b) for b in symbols] for a in target_phones])
-    longest = max(map(len, words))
-    # [n, longest]
-    encoded_words = np.array(
-        [[symbol_index[symbol] for symbol in word.ljust(longest, word[0])] for word in words]
-    )
-    row = np.tile(np.arange(longest + 1.0), (len(words), 1))
+    characters = np.array(words)  # padded with NUL to the longest word
+    codes = characters.view(np.uint32).reshape(len(words), -1)
+    symbols, encoded = np.unique(codes.T, return_inverse=True)
+    encoded = encoded.reshape(codes.T.shape)  # [longest, n]
+    # [phones of the target, symbols]
+    costs = np.array([[_cost(a, chr(b)) for b in symbols] for a in target_phones])
+    row = np.tile(np.arange(len(encoded) + 1.0)[:, None], (1, len(words)))  # [longest + 1, n]
     for i, cost in enumerate(costs):
         new = np.empty_like(row)
-        new[:, 0] = i + 1
-        for j in range(longest):
-            new[:, j + 1] = np.minimum(
-                np.minimum(row[:, j + 1], new[:, j]) + 1, row[:, j] + cost[encoded_words[:, j]]
-            )
+        new[0] = i + 1
+        for j, symbol in enumerate(encoded):
+            new[j + 1] = np.minimum(np.minimum(row[j + 1], new[j]) + 1, row[j] + cost[symbol])
         row = new
-    return row[np.arange(len(words)), [len(word) for word in words]]
+    return row[[len(word) for word in words], np.arange(len(words))]
 
 
 def _cost(a: str, b: str) -> float:

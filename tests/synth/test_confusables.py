@@ -79,6 +79,13 @@ def test_what_is_listed(phrase, kind, listed, not_listed):
     assert not not_listed & found
 
 
+def test_replacements_are_the_eight_nearest_of_each_word():
+    texts = [each.text for each in find_confusables("smart mirror") if each.kind == REPLACED]
+    first = ["smalt", "sparred", "sport", "mart", "smarm", "smocked", "start", "smarten"]
+    second = ["miller", "muller", "pillar", "hearer", "minger", "nearer", "rearer", "shearer"]
+    assert texts == [*(f"{word} mirror" for word in first), *(f"smart {word}" for word in second)]
+
+
 @pytest.mark.parametrize(
     ("phrase", "orders"), [("no no no no", []), ("yes yes no", ["yes no yes", "no yes yes"])]
 )
