@@ -1,5 +1,5 @@
-"""Addresses of the web where a file is meant: kws reads and writes files alone, and says how else a
-recording comes to it."""
+"""URLs given instead of a path. kws reads and writes only files, and the error says how to fetch a
+recording."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from kws.errors import KwsError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-_FETCH_COMMANDS = {  # that write what is there to standard output
+_FETCH_COMMANDS = {  # they write to standard output
     **dict.fromkeys(("http", "https", "ftp", "ftps", "sftp", "scp", "smb", "smbs"), "curl -sL {}"),
     **dict.fromkeys(
         ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp", "mms", "mmsh"),
@@ -21,29 +21,29 @@ _FETCH_COMMANDS = {  # that write what is there to standard output
 
 
 def is_url(name: str) -> bool:
-    """Whether a name has a scheme and is no file that is there."""
+    """Whether a name has a scheme and no such file exists."""
     return bool(_SCHEME.match(name)) and not os.path.lexists(name)
 
 
 def reject_url(name: str | Path, pipe_command: str = "") -> None:
-    """Raises KwsError where a file is to be read, or written, and an address is given. `pipe_command`: a
-    command that takes a recording from a pipe in the place of a file, if there is one ("kws
-    detect -")."""
+    """Raises KwsError for a URL. pipe_command: a command that reads a recording from a pipe instead
+    of a file, if there is one ("kws detect -")."""
     if not is_url(str(name)):
         return
     name = str(name)
     if _scheme(name) == "file":
-        raise KwsError(
-            f"{name}: an address, and kws takes paths. Give the path: {_local_path(name)}"
-        )
+        raise KwsError(f"{name}: a URL, and kws reads paths. Give the path: {_local_path(name)}")
     fetch_command = _fetch_command(name)
     if pipe_command and fetch_command:
         raise KwsError(
-            f"{name}: an address, and kws reads files. Pipe it: {fetch_command} | {pipe_command}"
+            f"{name}: a URL, and kws reads files. Pipe it: {fetch_command} | {pipe_command}"
         )
-    raise KwsError(
-        f"{name}: an address, and kws reads and writes files. {_advice(name, fetch_command)}"
-    )
+    advice = "Fetch it first, and give the path"
+    if fetch_command:
+        advice += f": {fetch_command} > FILE"
+    else:
+        advice += "."
+    raise KwsError(f"{name}: a URL, and kws reads and writes files. {advice}")
 
 
 def _fetch_command(name: str) -> str | None:
@@ -52,17 +52,7 @@ def _fetch_command(name: str) -> str | None:
 
 
 def _scheme(name: str) -> str:
-    match = _SCHEME.match(name)
-    assert match
-    return match[1].lower()
-
-
-def _advice(name: str, fetch_command: str | None) -> str:
-    return (
-        f"Fetch it first, and give the path: {fetch_command} > FILE"
-        if fetch_command
-        else "Fetch it first, and give the path."
-    )
+    return name.partition("://")[0].lower()
 
 
 def _local_path(name: str) -> str:

@@ -1,9 +1,9 @@
-"""From several channels to one: their mean, unless it is far weaker than they are.
+"""Downmix: the mean of all channels, unless they cancel.
 
-In some stereo recordings one channel is the other turned over, as by a cable with two wires
-exchanged. Their mean is silence, though each holds the sound. So wherever the mean has lost nearly
-all power, a channel takes its place. This is decided for pieces of 50 ms counted from the
-beginning, so it does not depend on how the sound is cut.
+In some stereo recordings one channel is the other one inverted, as by a cable with swapped wires.
+Their mean is silence. So where the mean has lost nearly all power, the loudest channel replaces it.
+This is decided for segments of 50 ms from the beginning, so it does not depend on the length of the
+chunks.
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ import numpy as np
 from kws.errors import AudioError
 
 _SEGMENTS_PER_SECOND = 20
-_MIN_POWER_RATIO = 0.2  # of that which the mean of unrelated channels has
-# Of the power of the loudest: the first such channel is taken, or two equal ones would take turns.
+_MIN_POWER_RATIO = 0.2  # of the power that the mean of uncorrelated channels has
+# The first channel with this ratio of the highest power is used: equal channels must not alternate.
 _LOUDEST_CHANNEL_RATIO = 0.8
 
 
 class Downmix:
-    """Makes mono of one source at `rate`. `channel`, counted from 1, takes that one instead;
-    `source_name` names the source in errors."""
+    """Mixes one source at `rate` Hz to mono. channel: use this one, counted from 1, instead of the
+    mean. source_name: stands in errors."""
 
     def __init__(self, rate: int, channel: int | None, source_name: str):
         self._channel, self._source_name = channel, source_name
@@ -26,10 +26,10 @@ class Downmix:
         self._pending_frames: np.ndarray | None = None
 
     def feed(self, chunk: np.ndarray) -> np.ndarray:
-        """Mono samples [m] of a chunk [n] or [n, channels]; what is short of a piece waits
-        for more.
+        """Mono samples [m] of a chunk [n] or [n, channels]. Samples short of a segment wait for the
+        next chunk.
 
-        Raises AudioError for a channel that is not there.
+        Raises AudioError for a missing channel.
         """
         if chunk.ndim == 1:
             chunk = chunk[:, None]
@@ -45,29 +45,29 @@ class Downmix:
         return _downmix_segments(frames[:complete_frames], self._segment_frames)
 
     def finish(self) -> np.ndarray:
-        """What still waits."""
+        """The samples that still wait."""
         pending_frames, self._pending_frames = self._pending_frames, None
-        return (
-            np.zeros(0, np.float32)
-            if pending_frames is None or not len(pending_frames)
-            else _downmix_segments(pending_frames, len(pending_frames))
-        )
+        if pending_frames is None or not len(pending_frames):
+            return np.zeros(0, np.float32)
+        return _downmix_segments(pending_frames, len(pending_frames))
 
     def _select_channel(self, chunk: np.ndarray, channel: int) -> np.ndarray:
         channels = chunk.shape[1]
         if channel > channels:
             channel_text = f"{channels} channel" + ("s" if channels > 1 else "")
             raise AudioError(
-                f"{self._source_name}: no channel {channel} in it; it has {channel_text}. Change --channel."
+                f"{self._source_name}: no channel {channel} in it; it has {channel_text}. "
+                "Change --channel."
             )
-        return chunk[:, channel - 1]
+        selected: np.ndarray = chunk[:, channel - 1]
+        return selected
 
 
 def _downmix_segments(frames: np.ndarray, segment_frames: int) -> np.ndarray:
-    """Mono samples of whole pieces [n, channels]."""
+    """Mono samples of whole segments [n, channels]."""
     channels = frames.shape[1]
     # 16 times as fast as frames.mean(axis=1) for two channels.
-    mean = (sum(frames.T) / np.float32(channels)).reshape(-1, segment_frames)
+    mean: np.ndarray = (sum(frames.T) / np.float32(channels)).reshape(-1, segment_frames)
     segments = frames.reshape(-1, segment_frames, channels)
     channel_power = np.einsum("pfc,pfc->pc", segments, segments)
     mean_power = np.einsum("pf,pf->p", mean, mean)

@@ -1,7 +1,7 @@
-"""Which recordings a name stands for: a file, or all that lie in a folder and below it; and how
-names are compared."""
+"""The recordings of a path: a file, or all recordings in a folder and below it. Also how names are
+compared and shortened."""
 
-# Methods of Path raise for names that are too long, and in folders that may be listed and not
+# Methods of Path raise for names that are too long, and in folders that may be listed but not
 # entered.
 # ruff: noqa: PTH110, PTH112, PTH113, PTH114, PTH118, PTH208
 
@@ -41,7 +41,7 @@ _CODE_SUFFIXES = """
 onnx pt pth pb tflite ckpt safetensors joblib py pyc ipynb sh bash bat ps1 c h cpp hpp cc rs go js
 jsx tsx java rb pl r m exe dll so dylib
 """
-# Beside recordings
+# Files of audio programs that are no recordings.
 _AUDIO_PROJECT_SUFFIXES = (
     "aup aup3 au3 als asd pek pkf reapeaks rpp sfk sesx flp mid midi kar sf2 cda"
 )
@@ -55,30 +55,28 @@ def _suffixes(*lists: str) -> frozenset[str]:
     return frozenset(f".{name_suffix}" for name_suffix in " ".join(lists).split())
 
 
-# .ts and .mts are films, and programs as well: what is in the file decides.
+# .ts and .mts may be videos or source code: their content decides.
 AUDIO_SUFFIXES = _suffixes(_COMMON_AUDIO_SUFFIXES, _FFMPEG_AUDIO_SUFFIXES)
 _NON_AUDIO_SUFFIXES = _suffixes(
     _TEXT_SUFFIXES, _IMAGE_SUFFIXES, _DATA_SUFFIXES, _CODE_SUFFIXES, _AUDIO_PROJECT_SUFFIXES
 )
 _NON_AUDIO_NAMES = frozenset(_DOCUMENT_NAMES.split())
 _MAX_LISTED_KINDS = 3
-_MAX_NAME_BYTES = 255  # bytes of a file's name
-_DIGEST_LENGTH = 7  # letters, with a hyphen, that tell names apart that begin alike
+_MAX_NAME_BYTES = 255
+_DIGEST_LENGTH = 7  # characters, with the hyphen
 
 _log = logging.getLogger("kws")
 
 
 def normalize_name(name: str) -> str:
-    """A name as it is compared, and written: Unicode knows two ways to write "ü", which look the
-    same and differ byte by byte; this is the shorter one (NFC). Disks hold both. A path that is
-    opened stays as it is."""
+    """A name as it is compared and printed: in the composed form of Unicode (NFC). Disks hold "ü"
+    in both forms, which look the same. A path that is opened stays as it is."""
     return unicodedata.normalize("NFC", name)
 
 
 def truncate_with_digest(name: str, max_bytes: int) -> str:
-    """A name, or of one that is longer the beginning, in whole characters, and a digest of
-    it all."""
-    import hashlib  # takes as long to load as all else here
+    """A name; if it is too long, its first whole characters and a digest of the whole name."""
+    import hashlib  # takes as long to load as everything else here
 
     encoded = os.fsencode(name)
     if len(encoded) <= max_bytes:
@@ -86,41 +84,41 @@ def truncate_with_digest(name: str, max_bytes: int) -> str:
     cut_bytes = max_bytes - _DIGEST_LENGTH
     while cut_bytes and encoded[cut_bytes] & 0xC0 == 0x80:  # inside a character of UTF-8
         cut_bytes -= 1
-    return f"{os.fsdecode(encoded[:cut_bytes])}-{hashlib.sha256(encoded).hexdigest()[: _DIGEST_LENGTH - 1]}"
+    digest = hashlib.sha256(encoded).hexdigest()[: _DIGEST_LENGTH - 1]
+    return f"{os.fsdecode(encoded[:cut_bytes])}-{digest}"
 
 
 def check_name_length(path: Path) -> None:
-    """Raises OSError where the name of a file or folder on the path is too long. The system says so
-    only where all before it is there."""
+    """Raises OSError if a name on the path is too long. The system only does so if all folders
+    before it exist."""
     if any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in path.parts):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
 def append_suffix(name: str, name_suffix: str) -> str:
-    """`name` + `name_suffix`, of which the name is shortened where together they are too long for
-    a file."""
+    """`name` + `name_suffix`, with a shortened name if they are too long for a file name."""
     return truncate_with_digest(name, _MAX_NAME_BYTES - len(os.fsencode(name_suffix))) + name_suffix
 
 
 def sibling_path(path: Path, name_suffix: str) -> Path:
-    """The file of this ending that belongs to another, as NAME.first.onnx to NAME.onnx; a long NAME
-    is shortened."""
+    """The path with another suffix, such as NAME.first.onnx for NAME.onnx; a long NAME is
+    shortened."""
     return path.with_name(append_suffix(path.stem, name_suffix))
 
 
 def find_on_disk(path: Path) -> Path:
-    """The path as its parts are written on the disk, where they are there in another form of
-    Unicode; else as it is."""
+    """The path as it is written on the disk, if it exists there in another form of Unicode; else
+    unchanged."""
     if os.path.lexists(path) or path.parent == path:
         return path
     folder = find_on_disk(path.parent)
     try:
-        there = os.listdir(folder)
+        names = os.listdir(folder)
     except OSError:
         return path
-    return folder / next(
-        (name for name in there if normalize_name(name) == normalize_name(path.name)), path.name
-    )
+    wanted_name = normalize_name(path.name)
+    matches = [name for name in names if normalize_name(name) == wanted_name]
+    return folder / (matches[0] if matches else path.name)
 
 
 def find_recordings(
@@ -128,18 +126,18 @@ def find_recordings(
     on_error: Callable[[AudioError], None] | None = None,
     first: Iterable[str] = (),
 ) -> list[Path]:
-    """The recording itself, or all recordings below a folder, sorted, hidden ones left out.
+    """The path of a recording itself, or all recordings below a folder, sorted and without hidden
+    files.
 
-    A recording is known by its ending, or, where this says nothing, by its first bytes. How many
-    files are of no known kind is a warning of the logger "kws". Links are followed. Each real
-    folder is entered once, and each real file is heard once, by the name that is no link if it has
-    one in there; `first`: names of folders in this one that are entered before all else, whether
-    they are links or not. A link to a folder in which it lies itself leads nowhere new, and is
-    passed over.
+    A recording is recognized by its suffix, or by its first bytes if the suffix is unknown. The
+    logger "kws" warns of files of unknown kind. Links are followed. Each real folder is entered
+    once, and each real file is given once, by a name that is no link if there is one. A link to a
+    folder above itself is skipped. first: names of folders in this one that are entered before all
+    others, even if they are links.
 
-    `on_error` is told of each folder that cannot be listed, and of links that lead nowhere. Raises
-    AudioError for a folder without recordings; where nobody is to be told, for a folder that cannot
-    be listed, too, and links are a warning.
+    on_error: called for each folder that cannot be listed, and for broken links. Raises AudioError
+    for a folder without recordings. Without `on_error` it is raised for a folder that cannot be
+    listed, too, and broken links are a warning.
     """
     path = Path(path)
     if not os.path.isdir(path):
@@ -151,7 +149,10 @@ def find_recordings(
         raise unreadable_errors[0]
     broken_links = _broken_link_errors(path, scan.broken_links)
     for problem in [*unreadable_errors, *broken_links]:
-        on_error(problem) if on_error else _log.warning("%s", problem)
+        if on_error:
+            on_error(problem)
+        else:
+            _log.warning("%s", problem)
     if scan.unknown_files:
         _log.warning("%s", _unknown_files_message(path, scan.unknown_files))
     if not scan.recordings:
@@ -163,7 +164,7 @@ def find_recordings(
 
 
 def _find_subfolders(folder: Path, names: Iterable[str]) -> list[Path]:
-    """The folders in one that have these names, in any form of Unicode."""
+    """The subfolders with these names, in any form of Unicode."""
     wanted_names = set(map(normalize_name, names))
     try:
         return [
@@ -177,8 +178,8 @@ def _find_subfolders(folder: Path, names: Iterable[str]) -> list[Path]:
 
 @dataclass
 class _FolderScan:
-    """What lies below a folder: recordings, files of no known kind, links that lead nowhere,
-    folders that cannot be listed."""
+    """What is below a folder: recordings, files of unknown kind, broken links, and folders that
+    cannot be listed."""
 
     root: Path
     recordings: list[Path] = field(default_factory=list)
@@ -189,13 +190,13 @@ class _FolderScan:
     _visited_files: set[str] = field(default_factory=set)  # real files
 
     def walk(self, starts: Sequence[Path]) -> None:
-        """All below some folders; then below the links that were met, and so on."""
+        """Scans folders, then the folders that links in them lead to, and so on."""
         while starts:
             folder_links = [link for start in starts for link in self._walk_without_links(start)]
             starts = sorted(link for link in folder_links if not self._is_cyclic_link(link))
 
     def _walk_without_links(self, start: Path) -> list[Path]:
-        """Takes what lies below a folder without following links to folders; gives these."""
+        """Scans a folder without following links to folders. Returns these links."""
         folder_links, file_links = [], []
         for folder, folders, names in os.walk(start, onerror=self.unreadable.append):
             real_path = _real_path(folder)
@@ -218,7 +219,7 @@ class _FolderScan:
         return folder_links
 
     def _is_cyclic_link(self, link: Path) -> bool:
-        """Whether a link leads to a folder above itself, or above all that is searched."""
+        """Whether a link leads to a folder above itself, or above the root of the scan."""
         target = _real_path(link)
         return any(
             Path(_real_path(folder)).is_relative_to(target) for folder in (link.parent, self.root)
@@ -227,12 +228,12 @@ class _FolderScan:
     def _classify_file(self, file: Path, real_path: str) -> None:
         if _is_non_audio(file):
             return
-        has_audio_suffix, there = file.suffix.lower() in AUDIO_SUFFIXES, os.path.exists(real_path)
-        if not there and os.path.islink(file):
+        exists = os.path.exists(real_path)
+        if not exists and os.path.islink(file):
             self.broken_links.append(file)
-        elif (there and not os.path.isfile(real_path)) or real_path in self._visited_files:
+        elif (exists and not os.path.isfile(real_path)) or real_path in self._visited_files:
             return
-        elif has_audio_suffix or _has_audio_header(file):
+        elif file.suffix.lower() in AUDIO_SUFFIXES or _has_audio_header(file):
             self._visited_files.add(real_path)
             self.recordings.append(file)
         else:
@@ -240,7 +241,7 @@ class _FolderScan:
 
 
 def _real_path(path: str | Path) -> str:
-    """Where a path leads; the path itself where that may not be known."""
+    """Where a path leads; the path itself if that is not permitted."""
     try:
         return os.path.realpath(path)
     except OSError:
@@ -248,7 +249,7 @@ def _real_path(path: str | Path) -> str:
 
 
 def _is_non_audio(file: Path) -> bool:
-    """Whether a file is known to be no recording."""
+    """Whether a file is certainly no recording, by its name."""
     return file.suffix.lower() in _NON_AUDIO_SUFFIXES or file.name.lower() in _NON_AUDIO_NAMES
 
 
@@ -272,28 +273,24 @@ def _broken_link_errors(folder: Path, broken_links: Sequence[Path]) -> list[Audi
         return []
     first = f"{broken_links[0].relative_to(folder)} to {broken_links[0].readlink()}"
     if len(broken_links) == 1:
-        return [AudioError(f"{folder}: a link leads nowhere ({first}). Mend or remove it.")]
+        return [AudioError(f"{folder}: a broken link ({first}). Repair or remove it.")]
     return [
         AudioError(
-            f"{folder}: {len(broken_links)} links lead nowhere (the first: {first}). "
-            "Mend or remove them."
+            f"{folder}: {len(broken_links)} broken links (the first: {first}). "
+            "Repair or remove them."
         )
     ]
 
 
 def _unknown_files_message(folder: Path, unknown_files: Sequence[Path]) -> str:
-    kinds = [
-        kind
-        for kind, _ in Counter(
-            file.suffix.lower() or file.name for file in sorted(unknown_files)
-        ).most_common()
-    ]
-    listed_kinds = ", ".join(
-        [*kinds[:_MAX_LISTED_KINDS], *["..."] * (len(kinds) > _MAX_LISTED_KINDS)]
-    )
+    counts = Counter(file.suffix.lower() or file.name for file in sorted(unknown_files))
+    kinds = [kind for kind, _ in counts.most_common()]
+    if len(kinds) > _MAX_LISTED_KINDS:
+        kinds[_MAX_LISTED_KINDS:] = ["..."]
+    listed_kinds = ", ".join(kinds)
     if len(unknown_files) == 1:
-        return f"{folder}: 1 file is not heard, its kind is unknown ({listed_kinds}). Name it to hear it."
+        return f"{folder}: 1 file of unknown kind is skipped ({listed_kinds}). Name it to read it."
     return (
-        f"{folder}: {len(unknown_files)} files are not heard, their kind is unknown ({listed_kinds}). "
-        "Name them to hear them."
+        f"{folder}: {len(unknown_files)} files of unknown kind are skipped ({listed_kinds}). "
+        "Name them to read them."
     )

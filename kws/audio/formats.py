@@ -1,6 +1,6 @@
-"""Sample formats: 16-bit integers, as files and pipes hold them, and float32 in ±1, as kws computes.
+"""Sample formats: 16-bit integers, as in files and pipes, and float32 in ±1, as in computations.
 
-The integer -32768 is the float -1. So integers survive the way to floats and back.
+The integer -32768 is the float -1, so integers survive the conversion to floats and back.
 """
 
 import numpy as np

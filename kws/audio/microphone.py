@@ -1,13 +1,14 @@
-"""Live audio from a microphone: float32 mono samples at 16 kHz, block by block, as they are spoken.
+"""Live audio from a microphone: float32 mono samples at 16 kHz, in blocks as they arrive.
 
-The device's own thread puts samples into a bounded queue and never waits; whoever listens takes
-them out. A listener that is too slow loses samples, and is told so.
+The thread of the device puts samples into a bounded queue and never waits. A consumer that is too
+slow loses samples, and `on_overrun` reports it.
 """
 
 import os
 import queue
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import miniaudio
 import numpy as np
@@ -15,15 +16,13 @@ import numpy as np
 from kws.audio.recordings import model_blocks
 from kws.errors import AudioError
 
-# What nearly all hardware does; soxr then resamples better than the device layer would.
+# The rate of nearly all hardware. soxr resamples better than the device layer.
 _CAPTURE_RATE = 48_000
 _QUEUE_SECONDS = 30.0
 # A live device always delivers, silence too; the first block can take 2 s (PulseAudio).
 _TIMEOUT_SECONDS = 5.0
-_NULL_DEVICE_PREFIX = (
-    "Discard all samples"  # what ALSA calls its null device, which is no microphone
-)
-# NULL invents a silent microphone.
+_NULL_DEVICE_PREFIX = "Discard all samples"  # ALSA's name for its null device
+# The backend NULL invents a silent microphone.
 _BACKENDS = [backend for backend in miniaudio.Backend if backend is not miniaudio.Backend.NULL]
 
 
@@ -38,8 +37,8 @@ def blocks(
     """Endless float32 mono 16 kHz blocks [n] from the microphone whose name contains `device`, or
     the system's default.
 
-    `on_overrun` is called with the seconds lost so far when the listener was too slow. Raises
-    AudioError for no microphone, an unknown name, or a microphone that stopped delivering.
+    on_overrun: called with the total seconds lost, when the consumer is too slow. Raises AudioError
+    for no microphone, an unknown name, and a microphone that stops delivering.
     """
     name, device_id = _find_device(device)
     yield from model_blocks(
@@ -47,7 +46,7 @@ def blocks(
     )
 
 
-def _list_captures() -> list[dict]:
+def _list_captures() -> list[dict[str, Any]]:
     try:
         with _suppress_stderr():
             captures = [
@@ -80,7 +79,7 @@ def _find_device(device: str | None) -> tuple[str, object | None]:
 
 
 class _CaptureQueue:
-    """The queue between the device's thread and the listener."""
+    """The queue between the thread of the device and the consumer."""
 
     def __init__(self, max_blocks: int):
         self._queue: queue.Queue[np.ndarray] = queue.Queue(max_blocks)
@@ -142,8 +141,8 @@ def _open(device_id: object | None, block_seconds: float) -> miniaudio.CaptureDe
 
 @contextmanager
 def _suppress_stderr() -> Iterator[None]:
-    """ALSA writes its own complaints to file descriptor 2 while devices are probed; ours says the
-    same in one line."""
+    """Hides what ALSA writes to file descriptor 2 while devices are opened: our error says it in
+    one line."""
     saved_fd = None
     with suppress(OSError):
         saved_fd = os.dup(2)

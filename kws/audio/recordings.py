@@ -1,11 +1,11 @@
-"""Recordings and pipes as model audio: float32 mono samples at 16 kHz, block by block, so that ten
-hours need no more memory than ten seconds.
+"""Recordings and pipes as model audio: float32 mono samples at 16 kHz, in blocks, so that ten hours
+need no more memory than ten seconds.
 
-A damaged recording is read as far as it goes and raises AudioError only then: whoever takes the
-blocks has heard everything there was to hear before the fault is told.
+A damaged recording is read as far as possible. AudioError is raised after its last block, so the
+caller has all the audio before it learns of the damage.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 
-_VALID_SAMPLE_RATES = range(1_000, 1_000_001)  # anything else is a damaged header
-# Full scale is 1; the square of a sample far beyond this no longer fits the network's numbers.
-_MAX_ABS_SAMPLE = 1e6
+_VALID_SAMPLE_RATES = range(1_000, 1_000_001)  # other rates come from damaged headers
+_MAX_ABS_SAMPLE = 1e6  # the square of far larger samples would overflow in the network
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a recording is heard. `channel`: one of its channels alone; `track`: one of several
-    audio tracks, the first unless told. Both are counted from 1."""
+    """Which part of a recording is used. `channel`: this channel instead of the mean of all;
+    `track`: this audio track instead of the first. Both are counted from 1. Raises AudioError for
+    other numbers."""
 
     channel: int | None = None
     track: int | None = None
@@ -50,18 +50,19 @@ DEFAULT_SELECTION = Selection()
 def blocks(
     path: Path | str, block_seconds: float = 10.0, selection: Selection = DEFAULT_SELECTION
 ) -> Iterator[np.ndarray]:
-    """Samples of a recording as float32 mono 16 kHz blocks [n] of at most about `block_seconds`;
-    channels are averaged (`kws.audio.channels`).
+    """Samples of a recording as float32 mono 16 kHz blocks [n] of about `block_seconds` or less.
+    Channels are averaged (see `kws.audio.channels`).
 
-    Raises AudioError when nothing can be read; and, after the last block, when the recording ends
-    before its header says, is damaged, has no samples, or holds samples that are not numbers (they
-    are given as silence).
+    Raises AudioError where nothing can be read. After the last block it is raised for a recording
+    that ends before its header says, is damaged, has no samples, or has invalid samples, which are
+    replaced by silence.
     """
-    return _read_blocks(Path(path), 0.0, block_seconds, selection)
+    with open_recording(Path(path), block_seconds, track=selection.track) as recording:
+        yield from _resample_blocks(recording.chunks, str(path), selection.channel)
 
 
 def read(path: Path | str) -> np.ndarray:
-    """The whole recording as float32 mono 16 kHz samples [n]. Raises AudioError like `blocks`."""
+    """A whole recording as float32 mono 16 kHz samples [n]. Raises AudioError as `blocks` does."""
     return np.concatenate(list(blocks(path)))
 
 
@@ -71,42 +72,37 @@ def read_excerpt(
     end_seconds: float,
     selection: Selection = DEFAULT_SELECTION,
 ) -> np.ndarray:
-    """The part of a recording between two times as float32 mono 16 kHz samples [n], shorter where
-    the recording ends.
+    """The samples [n] of a recording between two times, float32 mono 16 kHz; fewer where the
+    recording ends.
 
-    Faults of the recording are left to `blocks` to tell. Raises AudioError when nothing can
-    be read.
+    Damage is ignored: `blocks` reports it. Raises AudioError where nothing can be read.
     """
     return ExcerptReader(path, selection).cut(start_seconds, end_seconds)
 
 
 class ExcerptReader:
-    """Excerpts of one recording. In most compressed formats a place is found only by decoding all
-    before it: there, one pass serves all excerpts that do not begin before the one cut last."""
+    """Cuts excerpts from one recording. Most compressed formats cannot seek; there one pass serves
+    all excerpts whose starts do not decrease."""
 
     def __init__(self, path: Path | str, selection: Selection = DEFAULT_SELECTION):
         self.path = Path(path)
         self._selection = selection
         self._blocks: Iterator[np.ndarray] = iter(())
-        # Samples read, and the number of the one after them.
-        self._buffer, self._buffer_end = np.zeros(0, np.float32), 0
+        self._buffer = _SampleBuffer(0)
         self._is_sequential = False
 
     def cut(self, start_seconds: float, end_seconds: float) -> np.ndarray:
         """As `read_excerpt`."""
         first, last = round(start_seconds * SAMPLE_RATE), round(end_seconds * SAMPLE_RATE)
-        if not self._is_sequential or first < self._buffer_end - len(self._buffer):
+        if not self._is_sequential or first < self._buffer.start:
             self._open(start_seconds, end_seconds - start_seconds)
-            self._buffer, self._buffer_end = np.zeros(0, np.float32), first
-        self._discard_before(first)
+            self._buffer = _SampleBuffer(first)
+        self._buffer.drop_before(first)
         with suppress(AudioError):
-            while self._buffer_end < last and (block := next(self._blocks, None)) is not None:
-                self._buffer, self._buffer_end = (
-                    np.concatenate([self._buffer, block]),
-                    self._buffer_end + len(block),
-                )
-                self._discard_before(first)
-        return self._buffer[: last - first]
+            while self._buffer.end < last and (block := next(self._blocks, None)) is not None:
+                self._buffer.append(block)
+                self._buffer.drop_before(first)
+        return self._buffer.samples[: last - first]
 
     def _open(self, start_seconds: float, block_seconds: float) -> None:
         stack = ExitStack()
@@ -114,34 +110,39 @@ class ExcerptReader:
             open_recording(self.path, block_seconds, start_seconds, self._selection.track)
         )
         self._is_sequential = not recording.can_seek
-        self._blocks = _closing(
-            stack, _resampled_blocks(recording.chunks, str(self.path), self._selection.channel)
-        )
+        chunks, channel = recording.chunks, self._selection.channel
+        self._blocks = _close_after(_resample_blocks(chunks, str(self.path), channel), stack)
 
-    def _discard_before(self, sample: int) -> None:
-        self._buffer = self._buffer[max(sample - (self._buffer_end - len(self._buffer)), 0) :]
+
+class _SampleBuffer:
+    """Consecutive samples of a recording, from number `start` on."""
+
+    def __init__(self, start: int):
+        self.start = start
+        self.samples = np.zeros(0, np.float32)
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.samples)
+
+    def append(self, block: np.ndarray) -> None:
+        self.samples = np.concatenate([self.samples, block])
+
+    def drop_before(self, sample: int) -> None:
+        """Drops all samples before a number."""
+        dropped = min(max(sample - self.start, 0), len(self.samples))
+        self.start += dropped
+        self.samples = self.samples[dropped:]
 
 
 def duration_seconds(path: Path | str) -> float | None:
-    """Length that the recording's header promises: None where only decoding would tell, 0 where
-    there is nothing to decode."""
+    """Duration in the header of a recording: None where only decoding would show it, 0 where the
+    file cannot be decoded."""
     try:
         with open_recording(Path(path), 1.0) as recording:
             return recording.seconds
     except AudioError:
         return 0.0
-
-
-def _read_blocks(
-    path: Path, start_seconds: float, block_seconds: float, selection: Selection
-) -> Iterator[np.ndarray]:
-    with open_recording(path, block_seconds, start_seconds, selection.track) as recording:
-        yield from _resampled_blocks(recording.chunks, str(path), selection.channel)
-
-
-def _closing(stack: ExitStack, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    with stack:
-        yield from blocks
 
 
 def raw_blocks(
@@ -151,9 +152,10 @@ def raw_blocks(
     block_seconds: float = 0.08,
 ) -> Iterator[np.ndarray]:
     """Raw mono PCM from a pipe as float32 mono 16 kHz blocks [n], each as soon as it arrives.
-    `encoding` is one of RAW_FORMATS.
+    encoding: one of RAW_FORMATS.
 
-    Raises AudioError after the last block when nothing came or samples were not numbers.
+    Raises AudioError for a pipe that holds a file. After the last block it is raised where there
+    were no samples, or invalid ones.
     """
     dtype = RAW_FORMATS[encoding]
     block_bytes = max(1, round(block_seconds * rate)) * dtype.itemsize
@@ -161,20 +163,35 @@ def raw_blocks(
 
 
 def model_blocks(
-    chunks: Iterator[np.ndarray], rate: int, where: str, channel: int | None = None
+    chunks: Iterable[np.ndarray], rate: int, source_name: str, channel: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Float32 chunks [n] or [n, channels] at `rate` Hz as model audio [n]. `where` names their
-    source in errors; `channel`, counted from 1, is heard alone.
+    """Float32 chunks [n] or [n, channels] at `rate` Hz as model audio [n]. `source_name` stands in
+    errors; `channel`, counted from 1, is used instead of the mean.
 
-    Raises AudioError after the last block, like `blocks`.
+    Raises AudioError after the last block, as `blocks` does.
     """
-    return _resampled_blocks((Chunk(chunk, rate) for chunk in chunks), where, channel)
+    return _resample_blocks((Chunk(chunk, rate) for chunk in chunks), source_name, channel)
 
 
-def _resampled_blocks(
-    chunks: Iterator[Chunk], where: str, channel: int | None
+def find_invalid_samples(samples: np.ndarray) -> np.ndarray | None:
+    """A mask of the samples that are not finite or far beyond full scale; None if there are
+    none."""
+    # The comparisons are false for NaN.
+    if not samples.size or (samples.min() >= -_MAX_ABS_SAMPLE and samples.max() <= _MAX_ABS_SAMPLE):
+        return None
+    valid: np.ndarray = np.abs(samples) <= _MAX_ABS_SAMPLE
+    return ~valid
+
+
+def _close_after(blocks: Iterator[np.ndarray], stack: ExitStack) -> Iterator[np.ndarray]:
+    with stack:
+        yield from blocks
+
+
+def _resample_blocks(
+    chunks: Iterable[Chunk], source_name: str, channel: int | None
 ) -> Iterator[np.ndarray]:
-    converter = _ChunkConverter(where, channel)
+    converter = _ChunkConverter(source_name, channel)
     fault = None
     try:
         for chunk in chunks:
@@ -187,29 +204,21 @@ def _resampled_blocks(
         raise fault
 
 
-def find_invalid_samples(samples: np.ndarray) -> np.ndarray | None:
-    """Which samples are not numbers, or are beyond all bounds; None where none is."""
-    # False also for NaN.
-    if not samples.size or (samples.min() >= -_MAX_ABS_SAMPLE and samples.max() <= _MAX_ABS_SAMPLE):
-        return None
-    return ~(np.abs(samples) <= _MAX_ABS_SAMPLE)
-
-
 def _raw_chunks(stream: BufferedIOBase, dtype: np.dtype, block_bytes: int) -> Iterator[np.ndarray]:
-    # What came first, up to HEAD_BYTES; bytes of a sample that has not arrived in full.
-    head, partial_sample = b"", b""
+    head = b""  # the first bytes, up to HEAD_BYTES
+    partial_sample = b""  # bytes of a sample of which the rest has not arrived
     while data := _read_available(stream, block_bytes):
         if len(head) < HEAD_BYTES:
             head += data
             _check_raw_pcm(head)
         data = partial_sample + data
-        whole_bytes = len(data) // dtype.itemsize * dtype.itemsize
+        whole_bytes = len(data) - len(data) % dtype.itemsize
         partial_sample = data[whole_bytes:]
         yield to_float32(np.frombuffer(data[:whole_bytes], dtype))
 
 
 def _check_raw_pcm(head: bytes) -> None:
-    """Raises AudioError for the beginning of a file."""
+    """Raises AudioError for the first bytes of a file."""
     if has_audio_signature(head):
         raise AudioError(
             "standard input: a file, not raw samples. "
@@ -226,27 +235,27 @@ def _read_available(stream: BufferedIOBase, max_bytes: int) -> bytes:
         ) from error
 
 
-def _resampler(rate: int) -> "soxr.ResampleStream":
-    import soxr  # takes 3 ms to load, of which audio at the model's rate needs nothing
+def _open_resampler(rate: int) -> "soxr.ResampleStream":
+    import soxr  # takes 3 ms to load, and audio at 16 kHz does not need it
 
     return soxr.ResampleStream(rate, SAMPLE_RATE, 1)
 
 
 class _ChunkConverter:
-    """Cleans, mixes and resamples the chunks of one source, and remembers what was wrong with them.
-    Where their rate or the number of their channels changes, as in files put one after the other,
-    it begins anew."""
+    """Makes model audio of the chunks of one source: replaces invalid samples, mixes channels,
+    resamples. It starts anew where the sample rate or the number of channels changes, as in
+    concatenated files."""
 
-    def __init__(self, where: str, channel: int | None):
-        self._source_name, self._channel = where, channel
+    def __init__(self, source_name: str, channel: int | None):
+        self._source_name, self._channel = source_name, channel
         self._layout: tuple[int, tuple[int, ...]] | None = None
-        self._input_seconds = 0.0  # that came in
+        self._input_seconds = 0.0
         self._output_samples = 0
         self._invalid_samples = 0
         self._first_invalid_seconds = 0.0
 
     def feed(self, chunk: Chunk) -> Iterator[np.ndarray]:
-        """Raises AudioError for a rate that no sound has, and for a channel that is not there."""
+        """Raises AudioError for an impossible sample rate and a missing channel."""
         layout = chunk.rate, chunk.samples.shape[1:]
         if layout != self._layout:
             yield from self.finish()
@@ -257,13 +266,14 @@ class _ChunkConverter:
         yield from self._resample(self._downmix.feed(samples))
 
     def finish(self) -> Iterator[np.ndarray]:
-        """What still waits in the filters."""
+        """The samples that are still in the filters."""
         if self._layout is not None:
             yield from self._resample(self._downmix.finish(), last=True)
             self._layout = None
 
     def fault(self) -> AudioError | None:
-        if not self._output_samples:  # one sample at 44.1 kHz is less than half a sample at 16 kHz
+        """What was wrong with the samples."""
+        if not self._output_samples:  # one sample at 44.1 kHz is less than half of one at 16 kHz
             return AudioError(f"{self._source_name}: no samples in it. Record or copy it again.")
         if self._invalid_samples:
             return AudioError(
@@ -280,7 +290,7 @@ class _ChunkConverter:
                 "Check the file, or convert it."
             )
         self._downmix = Downmix(rate, self._channel, self._source_name)
-        self._resampler = None if rate == SAMPLE_RATE else _resampler(rate)
+        self._resampler = None if rate == SAMPLE_RATE else _open_resampler(rate)
 
     def _resample(self, mono: np.ndarray, *, last: bool = False) -> Iterator[np.ndarray]:
         if self._resampler is not None and (len(mono) or last):

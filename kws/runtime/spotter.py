@@ -248,7 +248,7 @@ def _choose_settings(
 
 def _blocks(
     recording: str | os.PathLike[str] | np.ndarray,
-    sample_rate: float,
+    sample_rate: int,
     selection: recordings.Selection = recordings.DEFAULT_SELECTION,
 ) -> Iterator[np.ndarray]:
     """Model audio of a path or of samples."""

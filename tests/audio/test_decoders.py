@@ -127,7 +127,7 @@ def test_packed_samples_behind_what_the_header_knows_are_told(tmp_path: Path) ->
     path = write(tmp_path / "a.wav", noise(3.0), subtype="IMA_ADPCM")
     samples, fault = decode(patch_size_field(path, "WAV", lambda size: size // 2 // 256 * 256))
     assert 1.3 < len(samples) / RATE < 1.6
-    assert "can be read (its header knows of no more)" in fault
+    assert "can be read (its header declares no more)" in fault
 
 
 def test_a_wav_of_more_than_four_gibibytes(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_without_pyav_whole_files_are_heard_and_what_follows_is_told(
     samples, fault = decode(concatenate_files(tmp_path / f"two.{ending}", part, part))
     assert len(samples) == 2 * RATE
     assert (
-        "only the first 2.00 s are heard; another recording follows in the same file. "
+        "only the first 2.00 s are read; another recording follows in the same file. "
         "pip install av brings"
     ) in fault
 
@@ -369,7 +369,7 @@ def test_a_pause_of_the_recorder_is_silence_and_told(tmp_path: Path, caplog: Log
     samples, fault = decode(path)
     assert not fault and len(samples) / RATE == pytest.approx(4.0, abs=0.1)
     assert not np.abs(samples[RATE * 5 // 4 : RATE * 11 // 4]).any()
-    assert "no sound is stored from 1.0" in caplog.text
+    assert "no audio is stored from 1.0" in caplog.text
 
 
 @pytest.mark.ffmpeg
@@ -378,7 +378,7 @@ def test_of_two_tracks_the_first_is_heard_and_told(tmp_path: Path, caplog: Log) 
     path = encode(low, tmp_path / "two.mkv", "-i", high, "-map", "0", "-map", "1", "-c:a", "flac")
     with caplog.at_level(logging.WARNING, "kws"):
         first, _ = decode(path)
-    assert f"{path}: 2 audio tracks; the first is heard. Choose with --track." in caplog.text
+    assert f"{path}: 2 audio tracks; the first is used. Choose with --track." in caplog.text
     caplog.clear()
     second, fault = decode(path, recordings.Selection(track=2))
     assert not caplog.text and not fault

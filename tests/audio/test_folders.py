@@ -182,7 +182,7 @@ def test_links_that_lead_nowhere_are_told(tmp_path: Path, caplog: pytest.LogCapt
     warnings: list[AudioError] = []
     assert find_recordings(tmp_path, warnings.append) == found
     assert list(map(str, warnings)) == [
-        f"{tmp_path}: a link leads nowhere (gone.wav to ../gone.wav). Mend or remove it."
+        f"{tmp_path}: a broken link (gone.wav to ../gone.wav). Repair or remove it."
     ]
     make_link(tmp_path / "sub" / "folder", "/nowhere")
     make_link(tmp_path / "sub" / "itself", "itself")
@@ -190,7 +190,7 @@ def test_links_that_lead_nowhere_are_told(tmp_path: Path, caplog: pytest.LogCapt
     assert not caplog.messages
     assert find_recordings(tmp_path) == found  # nobody is to be told, as in training
     assert [message.split(" (")[0] for message in caplog.messages] == [
-        f"{tmp_path}: 3 links lead nowhere"
+        f"{tmp_path}: 3 broken links"
     ]
 
 
@@ -387,17 +387,14 @@ def test_raw_samples_are_hardly_ever_taken_for_a_file() -> None:
     [
         (
             ["a.xyz", "b.XYZ", "sub/c.abc"],
-            "3 files are not heard, their kind is unknown (.xyz, .abc). Name them to hear them.",
+            "3 files of unknown kind are skipped (.xyz, .abc). Name them to read them.",
         ),
-        (["noending"], "1 file is not heard, its kind is unknown (noending). Name it to hear it."),
+        (["noending"], "1 file of unknown kind is skipped (noending). Name it to read it."),
         (
             ["d.r2", "a.q", "b.w", "c.e"],
-            (
-                "4 files are not heard, their kind is unknown (.q, .w, .e, ...). "
-                "Name them to hear them."
-            ),
+            ("4 files of unknown kind are skipped (.q, .w, .e, ...). Name them to read them."),
         ),
-        (["program.ts"], "1 file is not heard, its kind is unknown (.ts). Name it to hear it."),
+        (["program.ts"], "1 file of unknown kind is skipped (.ts). Name it to read it."),
     ],
 )
 def test_files_of_no_known_kind_are_told(

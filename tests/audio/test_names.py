@@ -106,9 +106,7 @@ def test_detect_tells_of_links_that_lead_nowhere(
     Path("sl/gone.wav").symlink_to("/nowhere.wav")
     result = detect("--json", "sl")
     assert (result.exit_code, files(result)) == (1, ["sl/twice.wav"] * 2)
-    assert errors(result) == [
-        "sl: a link leads nowhere (gone.wav to /nowhere.wav). Mend or remove it."
-    ]
+    assert errors(result) == ["sl: a broken link (gone.wav to /nowhere.wav). Repair or remove it."]
 
 
 def test_detect_hears_what_its_first_bytes_tell_and_counts_the_rest(
@@ -121,8 +119,8 @@ def test_detect_hears_what_its_first_bytes_tell_and_counts_the_rest(
     result = detect("--json", "archive")
     assert (result.exit_code, files(result)) == (0, ["archive/20240115.rec"] * 2)
     assert result.stderr == (
-        "Warning: archive: 3 files are not heard, their kind is unknown (.xyz, .abc). "
-        "Name them to hear them.\n"
+        "Warning: archive: 3 files of unknown kind are skipped (.xyz, .abc). "
+        "Name them to read them.\n"
     )
 
 
@@ -486,7 +484,7 @@ def test_detect_says_how_an_address_is_heard_and_hears_the_others(
     result = detect("--json", name, "twice.wav")
     assert (result.exit_code, files(result)) == (1, ["twice.wav"] * 2)
     (error,) = errors(result)
-    assert error.startswith(f"{name}: an address, and kws ") and error.endswith(told)
+    assert error.startswith(f"{name}: a URL, and kws ") and error.endswith(told)
 
 
 @pytest.mark.parametrize(
@@ -518,7 +516,7 @@ def test_every_command_says_that_an_address_is_no_file(place: Path, arguments: l
     result = kws(*(argument.replace("URL", address) for argument in arguments))
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert (
-        errors(result)[0].startswith(f"{address}: an address, and kws reads")
+        errors(result)[0].startswith(f"{address}: a URL, and kws reads")
         and f"curl -sL {address}" in result.stderr
     )
     assert os.listdir() == ["twice.wav"]  # noqa: PTH208

@@ -432,7 +432,7 @@ def test_what_is_neither_a_path_nor_samples_is_named(spotter, recording, message
 def test_an_address_is_no_path(spotter):
     with pytest.raises(
         KwsError,
-        match=r"^https://example\.org/a\.mp3: an address, and kws reads and writes files\.",
+        match=r"^https://example\.org/a\.mp3: a URL, and kws reads and writes files\.",
     ):
         list(spotter.detect("https://example.org/a.mp3"))
 

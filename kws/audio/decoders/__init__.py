@@ -1,15 +1,15 @@
-"""Opens a recording of any format and gives its samples as they are, chunk by chunk; `kws.audio.recordings`
-makes model audio of them.
+"""Opens a recording of any format. Its samples come as they are stored, in chunks;
+`kws.audio.recordings` converts them to model audio.
 
-DECODERS are tried in their order, each where it suits the first bytes of the file. Their modules
-say how they seek, and how they tell that a recording is incomplete:
+The decoders in DECODERS are tried in order. Each module describes how its decoder seeks, and how it
+notices that a recording is incomplete.
 
-- `sndfile`, libsndfile: stored samples (WAV, RF64, W64, AIFF, AU, CAF, VOC, NIST, ...), with the
-  mended headers of `headers`.
-- `media`, PyAV, where it is installed (extra `media`): all else (MP3, FLAC, Ogg, M4A, WebM,
-  3GP, AMR, video, ...).
-- `mp3`, miniaudio: MP3, where PyAV is not installed.
-- `sndfile` again: FLAC and Ogg, where PyAV is not installed.
+- `sndfile` (libsndfile): uncompressed formats (WAV, RF64, W64, AIFF, AU, CAF, VOC, NIST, ...), with
+  wrong headers repaired by `headers`.
+- `media` (PyAV, from the extra `media`): all other formats (MP3, FLAC, Ogg, M4A, WebM, 3GP, AMR,
+  video, ...).
+- `mp3` (miniaudio): MP3 without PyAV.
+- `sndfile` again: FLAC and Ogg without PyAV.
 """
 
 import os
@@ -27,7 +27,7 @@ from kws.audio.decoders.base import (
     UnsupportedFormatError,
 )
 from kws.audio.decoders.files import SafeFile
-from kws.audio.decoders.media import PyAvDecoder
+from kws.audio.decoders.media import PyAvDecoder, has_pyav
 from kws.audio.decoders.mp3 import MiniaudioDecoder
 from kws.audio.decoders.signatures import read_head
 from kws.audio.decoders.sndfile import SndfileDecoder
@@ -47,12 +47,11 @@ DECODERS: tuple[Decoder, ...] = (
 def open_recording(
     path: Path, block_seconds: float, start_seconds: float = 0.0, track: int | None = None
 ) -> Iterator[DecodedRecording]:
-    """Opens `path` at `start_seconds`; chunks are `block_seconds` long, or shorter where that
-    would take too much memory. `track`: which of several audio tracks, counted from 1; the first
-    unless told.
+    """Opens a recording at `start_seconds`. Its chunks last `block_seconds`, or less where that
+    would need too much memory. track: the audio track, counted from 1; None for the first.
 
-    Raises AudioError: no such file, not a regular file, empty, not permitted, no such track, or no
-    decoder reads it.
+    Raises AudioError for a file that is missing, not regular, empty or not permitted, for a missing
+    track, and where no decoder reads the file.
     """
     with ExitStack() as stack:
         file = stack.enter_context(_open_file(path))
@@ -61,17 +60,17 @@ def open_recording(
 
 
 def _open_file(path: Path) -> SafeFile:
-    """The file, open at its beginning."""
+    """The file, open at its beginning. Raises AudioError."""
     try:
         mode = path.stat().st_mode
-        # Asked before it is opened: a named pipe would wait for a writer.
+        # Checked before opening: a named pipe would wait for a writer.
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise AudioError(
                 f"{path}: not a regular file. "
                 "Save the recording first, or give it on standard input as '-'."
             )
         file = SafeFile(path)
-    except (FileNotFoundError, ValueError):  # of a name with a null byte
+    except (FileNotFoundError, ValueError):  # ValueError: a null byte in the name
         raise AudioError(f"{path}: no such file or directory. Check the path.") from None
     except OSError as error:
         raise AudioError(
@@ -84,14 +83,16 @@ def _open_file(path: Path) -> SafeFile:
 
 
 def _open_with_decoder(request: DecodeRequest, stack: ExitStack) -> DecodedRecording:
+    """Tries the decoders in order. Raises AudioError with the reason of the last one."""
     reason = "unknown format"
     for decoder in DECODERS:
-        if decoder.accepts(request.head):
-            try:
-                return stack.enter_context(decoder.open(request))
-            except UnsupportedFormatError as refusal:
-                reason = str(refusal)
-    if PyAvDecoder().accepts(request.head):
+        if not decoder.accepts(request.head):
+            continue
+        try:
+            return stack.enter_context(decoder.open(request))
+        except UnsupportedFormatError as error:
+            reason = str(error)
+    if has_pyav():
         raise AudioError(
             f"{request.path}: not a recording that can be read ({reason}). "
             "Check the file, or convert it to WAV."

@@ -1,9 +1,8 @@
-"""What every decoder gives: the samples of a recording as they are stored, chunk by chunk, with
-their rate.
+"""The interface of decoders: the samples of a recording as they are stored, in chunks.
 
-A decoder is tried where it `accepts` the first bytes of a file. It raises `UnsupportedFormatError` for what it
-does not read after all, and the next one is tried. A damaged recording is given as far as it goes;
-only then does `chunks` raise AudioError.
+A decoder is tried if it `accepts` the first bytes of a file. If it cannot read the file after all,
+it raises UnsupportedFormatError, and the next decoder is tried. A damaged recording is decoded as
+far as possible; then `chunks` raises AudioError.
 """
 
 import logging
@@ -18,16 +17,16 @@ import numpy as np
 
 from kws.errors import AudioError
 
-# Headers are often a little off: less than this that is missing is no fault.
+# Headers are often slightly wrong: a recording may be shorter by less than this.
 TOLERANCE_SECONDS = 0.05
 INSTALL_PYAV = "pip install av"
-_MAX_CHUNK_VALUES = 2**20  # samples × channels in memory at once, at most
+_MAX_CHUNK_VALUES = 2**20  # samples × channels
 
 logger = logging.getLogger("kws.audio.decoders")
 
 
 class UnsupportedFormatError(Exception):
-    """This decoder does not read the file; the message says why, as a part of a sentence."""
+    """This decoder cannot read the file. The message is the reason, a part of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Chunk:
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """A file to decode, open at its beginning, and what is wanted of it. `track` counts the audio
-    tracks from 1."""
+    """A file to decode, open at its beginning. head: its first bytes. start_seconds: where to
+    start. track: which audio track, counted from 1; None for the first."""
 
     file: FileIO
     path: Path
@@ -51,44 +50,46 @@ class DecodeRequest:
     track: int | None
 
     def chunk_frames(self, rate: int, channels: int) -> int:
-        """Frames of a chunk: `block_seconds`, or fewer where that would take too much memory."""
+        """Frames of a chunk: `block_seconds`, or fewer where that would need too much memory."""
         return max(1, min(round(self.block_seconds * rate), _MAX_CHUNK_VALUES // max(channels, 1)))
 
     def check_track(self, tracks: int) -> None:
-        """Raises AudioError where the wanted track is not among so many."""
+        """Raises AudioError if the file has fewer tracks than the requested one."""
         if self.track is not None and self.track > tracks:
             track_text = f"{tracks} audio track" + ("s" if tracks != 1 else "")
             raise AudioError(
-                f"{self.path}: no audio track {self.track} in it; it has {track_text}. Change --track."
+                f"{self.path}: no audio track {self.track} in it; it has {track_text}. "
+                "Change --track."
             )
 
     def truncation_error(self, seconds: float, declared_seconds: float, reason: str) -> AudioError:
-        """What to say where less can be read than the file promises."""
+        """The error for a recording that is shorter than its header declares."""
         return AudioError(
             f"{self.path}: only the first {seconds:.2f} of {declared_seconds:.2f} s can be read "
             f"({reason}). Copy or record it again."
         )
 
     def missing_end_error(self, seconds: float) -> AudioError:
-        """What to say where the end is missing, nobody knows how much."""
+        """The error for a recording without its end, where the declared duration is unknown."""
         return AudioError(
             f"{self.path}: the end is missing after {seconds:.2f} s. Copy or record it again."
         )
 
     def trailing_recording_error(self, seconds: float) -> AudioError:
-        """What to say where another recording, which this decoder does not read, follows in the
-        same file."""
+        """The error for a file with a second recording that this decoder does not read."""
         return AudioError(
-            f"{self.path}: only the first {seconds:.2f} s are heard; "
-            "another recording follows in the same file. "
-            f"{INSTALL_PYAV} brings the decoder that hears both."
+            f"{self.path}: only the first {seconds:.2f} s are read; another recording follows in "
+            f"the same file. {INSTALL_PYAV} brings a decoder that reads both."
         )
 
 
 @dataclass(frozen=True)
 class DecodedRecording:
-    """An open recording from `start_seconds` on. `seconds` is the length that its header promises,
-    None where it promises none. `can_seek`: to open it at a later time takes no longer."""
+    """An open recording from the requested start on.
+
+    seconds: the duration in its header, None if there is none. chunks: raises AudioError after the
+    last chunk of a damaged recording. can_seek: whether a late start is as fast as an early one.
+    """
 
     seconds: float | None
     chunks: Iterator[Chunk]
@@ -96,15 +97,15 @@ class DecodedRecording:
 
 
 class Decoder(Protocol):
-    """One way to read files."""
+    """A library that reads some formats."""
 
     name: str
 
     def accepts(self, head: bytes) -> bool:
-        """Whether files that begin with these bytes are for this decoder."""
+        """Whether to try this decoder for a file with these first bytes."""
         ...
 
-    def open(self, source: DecodeRequest) -> AbstractContextManager[DecodedRecording]:
-        """Raises RefusedError for what it does not read, AudioError for a track that is
-        not there."""
+    def open(self, request: DecodeRequest) -> AbstractContextManager[DecodedRecording]:
+        """Raises UnsupportedFormatError for a file that it cannot read, AudioError for a missing
+        track."""
         ...

@@ -1,12 +1,12 @@
-"""Files as libraries read them: seeking anywhere is safe, and a part of a file is a file of
-its own."""
+"""Files for decoding libraries: a file in which a seek never raises, and a part of a file as a
+file."""
 
 import io
 
 
 class SafeFile(io.FileIO):
-    """A file in which a damaged header may ask for any place: seeking there fails, and is no
-    exception in the callback of a library."""
+    """A file whose `seek` returns -1 for an impossible offset, as from a damaged header. An
+    exception in the callback of a library would be lost."""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         try:
@@ -16,8 +16,8 @@ class SafeFile(io.FileIO):
 
 
 class FileSlice(io.RawIOBase):
-    """The bytes of a file from `start` to `end`; `head` stands in place of the first of them.
-    Several may be read in turns."""
+    """The bytes of a file from `start` to `end`, of which `head` replaces the first. Several slices
+    of a file may be read in turns."""
 
     def __init__(self, file: io.FileIO, start: int, end: int, head: bytes = b""):
         self._file, self._start, self._size, self._position = file, start, end - start, 0
@@ -34,9 +34,8 @@ class FileSlice(io.RawIOBase):
         return self._file.read(min(count, max(self._size - self._position, 0)))
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        position = (
-            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        )
+        origins = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
+        position = origins[whence] + offset
         if position < 0:
             return -1
         self._position = position

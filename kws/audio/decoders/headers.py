@@ -1,11 +1,11 @@
-"""Where the samples of uncompressed recordings lie: WAV (also RIFX, RF64 and W64), AIFF, AU
-and CAF.
+"""The position of the samples in uncompressed formats: WAV (also RIFX, RF64 and W64), AIFF, AU and
+CAF.
 
-Headers are wrong in the wild. A recorder that crashes leaves a length of zero, a field of 32 bits
-holds no more than 4 GiB, a program that writes to a pipe does not know the length, and two files
-put one after the other have two headers. These formats are chains of chunks (name, size, body). So
-one walk along the chain tells where the samples really end: what follows them is a chunk, a tag,
-another recording, the end of the file, or else more samples.
+Headers are often wrong. A recorder that crashes leaves a length of zero, a 32-bit field holds at
+most 4 GiB, a program that writes to a pipe does not know the length, and concatenated files have
+several headers. These formats are chains of chunks (name, size, body). A walk along the chain finds
+the real end of the samples: what follows them is a chunk, a tag, another recording, the end of the
+file, or else more samples.
 """
 
 import struct
@@ -16,24 +16,18 @@ from typing import BinaryIO
 
 _HEAD_BYTES = 40
 _W64_RIFF_GUID = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
-# Of each 16-byte name but the first.
+# The end of each 16-byte chunk name but the first.
 _W64_GUID_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-_TRAILING_TAGS = (
-    b"ID3",
-    b"TAG",
-    b"APETAGEX",
-    b"LYRICS",
-)  # what music programs put behind everything
+_TRAILING_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # of music programs
 _MAX_PADDING_BYTES = 2**16
-# Who does not know a length writes a number this close to the largest one of 31 or 32 bits.
+# An unknown length is written as a number this close to the largest 31-bit or 32-bit number.
 _UNKNOWN_LENGTH_MARGIN = 2**16
 
 
 @dataclass(frozen=True)
 class RecordingBounds:
-    """One recording in a file: its first byte, its first byte of samples, and the bytes after its
-    last sample and after its end. `declared_bytes` of samples stand in its header, None where the
-    writer did not know."""
+    """One recording in a file, as byte offsets: its start, the start and end of its samples, and
+    its end. declared_bytes: the size of the samples in the header, None if unknown there."""
 
     start: int
     data_start: int
@@ -48,8 +42,8 @@ class RecordingBounds:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """`size` of the body that starts at byte `body`, None where it is not known; `next`: where the
-    next chunk starts."""
+    """body: offset of the body. size: of the body, None if unknown. next: offset of the next
+    chunk."""
 
     name: bytes
     body: int
@@ -59,8 +53,8 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _ContainerFormat:
-    """Formats built alike. The first chunk starts `first` bytes after the beginning; `data` is the
-    name of the one with the samples, whose body starts with `lead_bytes` bytes that are none."""
+    """A chain of chunks. first: offset of the first chunk. data: name of the chunk with the
+    samples, which start `lead_bytes` after the beginning of its body."""
 
     first: int
     data: bytes
@@ -69,9 +63,11 @@ class _ContainerFormat:
 
 
 def find_recording_bounds(file: BinaryIO) -> list[RecordingBounds]:
-    """The recordings in a file, one after the other; none where it is of no such format, or its
-    samples are not found."""
-    file_bytes, recordings, offset = file.seek(0, 2), [], 0
+    """The recordings in a file, in order; none for other formats, and where no samples are
+    found."""
+    file_bytes = file.seek(0, 2)
+    recordings: list[RecordingBounds] = []
+    offset = 0
     while offset < file_bytes and (bounds := _locate_recording(file, offset, file_bytes)):
         recordings.append(bounds)
         offset = bounds.end
@@ -83,24 +79,26 @@ def _locate_recording(file: BinaryIO, start: int, file_bytes: int) -> RecordingB
     data = container and _find_data_chunk(file, start, container)
     if not container or not data:
         return None
-    first, declared = (
-        data.body + container.lead_bytes,
-        None if data.size is None else max(data.size - container.lead_bytes, 0),
-    )
-    # Without and with padding
-    ends = [] if data.size is None else [data.body + data.size, data.next]
-    for data_end_offset in (end for end in ends if end <= file_bytes):
-        end = _find_recording_end(file, data_end_offset, container, file_bytes)
+    first = data.body + container.lead_bytes
+    rest_of_file = max(file_bytes, first)
+    if data.size is None:
+        return RecordingBounds(start, first, rest_of_file, rest_of_file, None)
+    declared_bytes = max(data.size - container.lead_bytes, 0)
+    data_end = data.body + data.size
+    for offset in (data_end, data.next):  # without and with padding
+        end = _find_recording_end(file, offset, container, file_bytes)
         if end is not None:
-            return RecordingBounds(start, first, max(ends[0], first), max(end, first), declared)
-    return RecordingBounds(start, first, max(file_bytes, first), max(file_bytes, first), declared)
+            return RecordingBounds(
+                start, first, max(data_end, first), max(end, first), declared_bytes
+            )
+    return RecordingBounds(start, first, rest_of_file, rest_of_file, declared_bytes)
 
 
 def _find_data_chunk(file: BinaryIO, start: int, container: _ContainerFormat) -> _Chunk | None:
     size_64 = None
     chunk = container.read_chunk(file, start + container.first)
     while chunk and chunk.name != container.data:
-        # Of RF64: sizes that need more than 32 bits, the second is that of the samples.
+        # RF64 has its 64-bit sizes here; the second is that of the samples.
         if chunk.name == b"ds64":
             size_64 = int.from_bytes(_read_at(file, chunk.body + 8, 8), "little")
         chunk = container.read_chunk(file, chunk.next)
@@ -112,8 +110,10 @@ def _find_data_chunk(file: BinaryIO, start: int, container: _ContainerFormat) ->
 def _find_recording_end(
     file: BinaryIO, offset: int, container: _ContainerFormat, file_bytes: int
 ) -> int | None:
-    """Where the recording ends whose samples end at byte `offset`; None where what is there can only be
-    more samples."""
+    """The end of a recording whose samples end at `offset`; None if that is beyond the file, or
+    more samples follow."""
+    if offset > file_bytes:
+        return None
     while file_bytes - offset >= 8:
         head = _read_at(file, offset, _HEAD_BYTES)
         if _detect_format(head):
@@ -168,7 +168,7 @@ def _w64_chunk(file: BinaryIO, offset: int) -> _Chunk | None:
     head = _read_at(file, offset, 24)
     if len(head) < 24 or head[4:16] != _W64_GUID_TAIL:
         return None
-    # With these 24 bytes, without the padding to a multiple of 8.
+    # The size counts these 24 bytes, but not the padding to a multiple of 8.
     size = struct.unpack("<Q", head[16:])[0]
     known = 24 <= size < 2**62
     return _Chunk(
@@ -177,7 +177,7 @@ def _w64_chunk(file: BinaryIO, offset: int) -> _Chunk | None:
 
 
 def _au_chunk(file: BinaryIO, offset: int) -> _Chunk | None:
-    """The whole recording as one chunk: an AU file is a header and samples."""
+    """The whole recording as one chunk, for an AU file is a header and samples."""
     head = _read_at(file, offset, 12)
     if len(head) < 12 or not head.startswith(b".snd"):
         return None

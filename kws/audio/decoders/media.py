@@ -1,12 +1,10 @@
-"""PyAV, the libraries of FFmpeg: whatever is compressed or lies in a container, with the times of
-the container's own clock.
+"""PyAV, the libraries of FFmpeg: compressed formats and containers.
 
-A container stamps its frames with times. Where sound starts later than the picture, or is missing
-in the middle, silence takes its place, so times are those that a player shows. Where the clock
-starts anew, as in files put one after the other, it goes on from where it was. To find a later
-time, all before it is decoded: what containers tell of places is not exact. A recording is
-incomplete where packets cannot be decoded, where time is missing and the libraries complain, or
-where it ends before its container says.
+Frames in a container have timestamps. Audio that starts after the picture, and gaps in the middle,
+are filled with silence, so times are those that a player shows. If the timestamps start anew, as in
+concatenated files, time goes on from where it was. Everything before the start is decoded, because
+seeking in containers is not exact. A recording is incomplete if packets cannot be decoded, if time
+is missing while the libraries report errors, or if it ends before its container says.
 """
 
 import logging
@@ -44,22 +42,18 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
-# A longer one is a damaged time stamp: nobody waits for years of silence.
-_MAX_GAP_SECONDS = 3600.0
-_ERROR_LAG_SECONDS = 2.0  # frames still come after the packet in which damage was noticed
-_TIMESTAMP_ROUNDING_SECONDS = 0.005  # of time stamps: all that is forgiven them after damage
-_TRUNCATION_MESSAGES = (
-    "ended prematurely",
-    "partial file",
-)  # what the libraries say of a file without its end
-# Of formats that store it roughly, or in whole blocks.
-_MIN_PYAV_VERSION = 16  # of PyAV: with older ones MP3 files seem to end early
+_MAX_GAP_SECONDS = 3600.0  # a longer gap is a damaged timestamp
+_ERROR_LAG_SECONDS = 2.0  # frames still come after the packet in which an error was reported
+_TIMESTAMP_ROUNDING_SECONDS = 0.005  # the tolerance of timestamps after an error
+_TRUNCATION_MESSAGES = ("ended prematurely", "partial file")  # of the libraries
+_MIN_PYAV_VERSION = 16  # with older versions MP3 files seem to end early
+# Formats that store their duration roughly, or in whole blocks.
 _DURATION_TOLERANCE_SECONDS = {"asf": 0.25, "caf": 0.3, "mp3": 0.25}
-# These do not store their length.
+# These do not store their duration.
 _FORMATS_WITHOUT_DURATION = ("aac", "ac3", "amr", "avi", "dts", "eac3", "gsm", "loas", "mp3")
-# The usual ones do not know the pauses of telephones.
+# The default decoders do not support the comfort noise frames of telephones.
 _PREFERRED_CODECS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
-_AMR_ZERO_BITS = 0x83  # of the first byte of a frame (RFC 4867, section 5.3)
+_AMR_ZERO_BITS = 0x83  # in the first byte of a frame (RFC 4867, section 5.3)
 _DTYPES = {
     "u8": np.uint8,
     "s16": np.int16,
@@ -68,16 +62,20 @@ _DTYPES = {
     "flt": np.float32,
     "dbl": np.float64,
 }
-_TAG_MARKERS = (b"ID3", b"TAG", b"APE")  # of a file that follows another: no sound is in them
+_TAG_MARKERS = (b"ID3", b"TAG", b"APE")  # packets that start so hold no audio
+
+
+def has_pyav() -> bool:
+    return find_spec("av") is not None
 
 
 class PyAvDecoder:
-    """Reads with PyAV, where it is installed."""
+    """Reads all that the libraries of FFmpeg read, where PyAV is installed."""
 
     name = "PyAV"
 
     def accepts(self, head: bytes) -> bool:
-        return find_spec("av") is not None
+        return has_pyav()
 
     @contextmanager
     def open(self, request: DecodeRequest) -> Iterator[DecodedRecording]:
@@ -98,32 +96,31 @@ class PyAvDecoder:
 
 @dataclass
 class _StreamClock:
-    """Where a stream of frames stands. `end`: seconds of sound given; `offset_seconds` is added to times,
-    for clocks that started anew; `last_seconds`: the time of the latest frame."""
+    """The time of a stream. end: seconds of audio so far. offset_seconds: added to timestamps,
+    which may have started anew. last_seconds: timestamp of the latest frame."""
 
     end: float = 0.0
     offset_seconds: float = 0.0
     last_seconds: float | None = None
 
     def gap_before(self, seconds: float, tolerance_seconds: float) -> float:
-        """Seconds missing before the frame of this time, negative where it overlaps what was given;
-        0 where it is less than tolerated."""
+        """Seconds missing before the frame with this timestamp; negative if it overlaps earlier
+        audio; 0 within the tolerance."""
         if self.last_seconds is not None and seconds < self.last_seconds:
             self.offset_seconds = self.end - seconds
         gap = seconds + self.offset_seconds - self.end
         if gap > _MAX_GAP_SECONDS:
             self.offset_seconds, gap = self.offset_seconds - gap, 0.0
-        is_preroll = (
-            self.last_seconds is None and gap < 0
-        )  # what a decoder needs before the first sample
+        # Some decoders need audio before the first sample.
+        is_preroll = self.last_seconds is None and gap < 0
         self.last_seconds = seconds
         return gap if is_preroll or abs(gap) >= tolerance_seconds else 0.0
 
 
 @dataclass
 class _DamageLog:
-    """What of a stream could not be heard: `seconds` of it, the first at `first`; `is_truncated`: its
-    end is missing; `last_error_seconds`: when the libraries last complained."""
+    """The damage of a stream: `seconds` of audio that cannot be decoded, the first at time `first`.
+    is_truncated: the end is missing. last_error_seconds: time of the last error of a library."""
 
     seconds: float = 0.0
     first: float | None = None
@@ -137,7 +134,7 @@ class _DamageLog:
         )
 
     def is_damage_likely_at(self, seconds: float) -> bool:
-        """Whether sound that is missing at this time is damage, and no pause of the recorder."""
+        """Whether a gap at this time is damage rather than a pause of the recorder."""
         return seconds - self.last_error_seconds < _ERROR_LAG_SECONDS
 
     def add(self, seconds: float, time_seconds: float) -> None:
@@ -156,19 +153,19 @@ class _StreamReader:
     stream: "AudioStream"
     decoder: "AudioCodecContext"
     declared_seconds: float | None
-    start: float  # what the container's clock shows at its beginning
-    last_packet: "Packet | None" = None
-    rate: int = 0  # of the first frame
+    start: float  # first timestamp of the container, in seconds
+    last_packet: "Packet[AudioStream] | None" = None
+    rate: int = 0  # sample rate of the first frame
     clock: _StreamClock = field(default_factory=_StreamClock)
     damage: _DamageLog = field(default_factory=_DamageLog)
-    pauses: list[tuple[float, float]] = field(default_factory=list)  # from and to, in seconds
+    pauses: list[tuple[float, float]] = field(default_factory=list)  # start and end, in seconds
 
     def chunks(self) -> Iterator[Chunk]:
-        """All the sound. Raises AudioError at its end where not all was heard."""
+        """All audio of the stream. Raises AudioError at its end if some is missing."""
         track_count = len(self.container.streams.audio)
         if track_count > 1 and self.request.track is None:
             logger.warning(
-                "%s: %d audio tracks; the first is heard. Choose with --track.",
+                "%s: %d audio tracks; the first is used. Choose with --track.",
                 self.request.path,
                 track_count,
             )
@@ -189,25 +186,22 @@ class _StreamReader:
             raise AudioError(
                 f"{self.request.path}: damaged from {self.damage.first:.2f} s on, "
                 f"{self.damage.seconds:.2f} s of it cannot be decoded "
-                "and are silence here. Copy or record it again."
+                "and are replaced by silence. Copy or record it again."
             )
 
     def _warn_of_pauses(self) -> None:
         first = "from {:.2f} to {:.2f} s".format(*self.pauses[0])
-        later_openers = (
-            f" and at {len(self.pauses) - 1} other places" if len(self.pauses) > 1 else ""
-        )
+        others = f" and at {len(self.pauses) - 1} other places" if len(self.pauses) > 1 else ""
         logger.warning(
-            "%s: no sound is stored %s%s; this is taken for silence.",
+            "%s: no audio is stored %s%s; this is replaced by silence.",
             self.request.path,
             first,
-            later_openers,
+            others,
         )
 
     def _align_to_timestamps(self) -> Iterator[Chunk]:
-        """All frames, each at its time: with silence before it where some is missing, less what was
-        given before."""
-        # Frames that follow one another; to convert each alone would take longer than to decode it.
+        """All frames at their times: gaps are filled with silence, overlaps are dropped."""
+        # Consecutive frames are converted together: one by one takes longer than to decode them.
         pending_frames: list[AudioFrame] = []
         for frame in self._frames():
             gap = self._gap_before(frame)
@@ -227,9 +221,8 @@ class _StreamReader:
 
     def _gap_before(self, frame: "AudioFrame") -> float:
         self.rate = self.rate or frame.sample_rate
-        if (
-            frame.time is None or frame.sample_rate != self.rate
-        ):  # times are counted at the first rate
+        # Timestamps count samples at the first rate.
+        if frame.time is None or frame.sample_rate != self.rate:
             return 0.0
         tolerance = (
             _TIMESTAMP_ROUNDING_SECONDS
@@ -239,7 +232,7 @@ class _StreamReader:
         return self.clock.gap_before(frame.time - self.start, tolerance)
 
     def _is_next(self, frame: "AudioFrame", pending_frames: "list[AudioFrame]") -> bool:
-        """Whether a frame goes into one chunk with those before it."""
+        """Whether a frame fits into one chunk with the frames before it."""
         first, channels = pending_frames[0], frame.layout.nb_channels
         if len(pending_frames) * frame.samples >= self.request.chunk_frames(
             frame.sample_rate, channels
@@ -252,8 +245,8 @@ class _StreamReader:
         )
 
     def _note_gap(self, seconds: float) -> None:
-        """What is missing is damage where the libraries just complained; else a recorder paused, or
-        sound starts later than the picture."""
+        """A gap is damage if the libraries just reported an error; else the recorder paused, or the
+        audio starts after the picture."""
         if self.damage.is_damage_likely_at(self.clock.end):
             self.damage.add(seconds, self.clock.end)
         elif self.clock.end:
@@ -273,7 +266,9 @@ class _StreamReader:
             if packet is None:
                 return
 
-    def _next_packet(self, packets: Iterator["Packet"]) -> "Packet | None":
+    def _next_packet(
+        self, packets: Iterator["Packet[AudioStream]"]
+    ) -> "Packet[AudioStream] | None":
         try:
             packet = next(packets, None)
         except self.av.FFmpegError:
@@ -281,23 +276,23 @@ class _StreamReader:
             return None
         if packet and packet.size:
             self.last_packet = packet
-            # No library tells of it.
+            # The libraries do not report this damage.
             if self.container.format.name == "amr" and bytes(packet)[0] & _AMR_ZERO_BITS:
                 self.damage.add(0.0, self.clock.end)
         return packet
 
     def _is_trailing_tag(self) -> bool:
-        """Whether what cannot be decoded lies behind the last frame of an MP3, as many tags do."""
+        """Whether the undecodable bytes are a tag after the last frame of an MP3."""
         is_after_last_frame = self.damage.first == self.clock.end and not self.damage.seconds
         return self.container.format.name == "mp3" and is_after_last_frame
 
     def _is_truncated(self) -> bool:
-        """Whether the end is missing, though nobody knows how much."""
+        """Whether the end is missing, by an unknown amount."""
         if self.container.format.name == "mp3" and self.last_packet:
             return self.last_packet.size < mpeg_frame_bytes(bytes(self.last_packet))
         return self.damage.is_truncated or is_ogg_truncated(self.file)
 
-    def _decode(self, packet: "Packet") -> "list[AudioFrame]":
+    def _decode(self, packet: "Packet[AudioStream]") -> "list[AudioFrame]":
         try:
             return self.decoder.decode(packet)
         except self.av.FFmpegError:
@@ -307,11 +302,11 @@ class _StreamReader:
 
 
 def _load_pyav() -> "ModuleType":
-    """The module av; its libraries print nothing. Raises RefusedError where it is broken."""
+    """The module av, with silent libraries. Raises UnsupportedFormatError if it does not load."""
     try:
         import av
         import av.logging
-    except Exception as error:  # a broken package raises whatever it likes
+    except Exception as error:  # a broken package may raise anything
         raise UnsupportedFormatError(f"PyAV is installed but does not load: {error}") from error
     logging.getLogger("libav").addHandler(logging.NullHandler())
     version = str(getattr(av, "__version__", "0"))
@@ -319,7 +314,7 @@ def _load_pyav() -> "ModuleType":
         raise UnsupportedFormatError(
             f"PyAV {version} is too old; pip install -U av brings {_MIN_PYAV_VERSION}"
         )
-    av.logging.set_level(av.logging.ERROR)  # or nobody could capture what the libraries complain of
+    av.logging.set_level(av.logging.ERROR)  # so that errors can be captured
     av.logging.set_skip_repeated(False)
     return av
 
@@ -327,32 +322,30 @@ def _load_pyav() -> "ModuleType":
 def _open_stream(
     av: "ModuleType", request: DecodeRequest, start: int, end: int | None, stack: ExitStack
 ) -> _StreamReader:
-    """The recording in these bytes of the file. Raises RefusedError."""
+    """The recording in these bytes of the file. Raises UnsupportedFormatError."""
     request.file.seek(0)
-    file = (
-        request.file
-        if start == 0 and end is None
-        else FileSlice(request.file, start, end or request.file.seek(0, 2))
-    )
+    file: FileIO | FileSlice = request.file
+    if start or end:
+        file = FileSlice(request.file, start, end or request.file.seek(0, 2))
     try:
         with av.logging.Capture() as library_messages:
-            # A playlist must not bring what it names, from anywhere.
+            # A playlist must not load the files and URLs that it names.
             container = stack.enter_context(
                 av.open(file, options={"protocol_whitelist": "none"}, metadata_errors="replace")
             )
     except (av.FFmpegError, ValueError) as error:
         raise UnsupportedFormatError(_failure_reason(library_messages, error)) from error
-    stream = _audio_stream(request, container)
-    start = (container.start_time or 0) / av.time_base
+    stream = _select_stream(request, container)
+    start_seconds = (container.start_time or 0) / av.time_base
     return _StreamReader(
         av,
         request,
         file,
         container,
         stream,
-        _decoder(av, stream),
-        _promised_seconds(request, container, stream, start),
-        start,
+        _make_decoder(av, stream),
+        _declared_seconds(request, container, stream, start_seconds),
+        start_seconds,
     )
 
 
@@ -361,8 +354,8 @@ def _read_all(
     first: _StreamReader,
     later_openers: Iterable[Callable[[], _StreamReader]],
 ) -> Iterator[Chunk]:
-    """The sound of several recordings from `start_seconds` on; the others are opened in their turn.
-    Raises the first fault at the end of all."""
+    """The audio of all recordings from the requested start on; later ones are opened in turn.
+    Raises the first error at the end of all."""
     faults: list[AudioError] = []
     yield from _skip_until(
         request.start_seconds, _read_recordings(request, first, later_openers, faults)
@@ -384,55 +377,49 @@ def _read_recordings(
             faults.append(fault)
         except UnsupportedFormatError as refusal:
             faults.append(
-                AudioError(
-                    f"{request.path}: a recording behind the first is not heard ({refusal})."
-                )
+                AudioError(f"{request.path}: a recording after the first is not read ({refusal}).")
             )
 
 
-def _is_tag(packet: "Packet | None") -> bool:
+def _is_tag(packet: "Packet[AudioStream] | None") -> bool:
     return packet is not None and bytes(packet).startswith(_TAG_MARKERS)
 
 
 def _failure_reason(library_messages: list[tuple[int, str, str]], error: Exception) -> str:
-    """Why the libraries cannot open a file: their own last word, if there is one."""
-    return (
-        library_messages[-1][2].strip()
-        if library_messages
-        else str(getattr(error, "strerror", None) or error)
-    )
+    """Why the libraries cannot open a file: their last message, if there is one."""
+    if library_messages:
+        return library_messages[-1][2].strip()
+    return str(getattr(error, "strerror", None) or error)
 
 
-def _audio_stream(request: DecodeRequest, container: "InputContainer") -> "AudioStream":
+def _select_stream(request: DecodeRequest, container: "InputContainer") -> "AudioStream":
     streams = container.streams.audio
     if not streams:
-        raise UnsupportedFormatError("there is no sound in it")
+        raise UnsupportedFormatError("it has no audio")
     request.check_track(len(streams))
     return streams[(request.track or 1) - 1]
 
 
-def _decoder(av: "ModuleType", stream: "AudioStream") -> "AudioCodecContext":
+def _make_decoder(av: "ModuleType", stream: "AudioStream") -> "AudioCodecContext":
     if stream.codec_context is None:
         raise UnsupportedFormatError("its codec is unknown")
     preferred = _PREFERRED_CODECS.get(stream.codec_context.name)
-    return (
-        av.CodecContext.create(preferred, "r")
-        if preferred in av.codecs_available
-        else stream.codec_context
-    )
+    if preferred not in av.codecs_available:
+        return stream.codec_context
+    decoder: AudioCodecContext = av.CodecContext.create(preferred, "r")
+    return decoder
 
 
-def _promised_seconds(
+def _declared_seconds(
     request: DecodeRequest, container: "InputContainer", stream: "AudioStream", start: float
 ) -> float | None:
-    """When the sound ends by what the container says; None where it only guesses."""
+    """End of the audio according to the container; None if it only guesses."""
     formats = container.format.name.split(",")
     if "mp3" in formats:
         return xing_duration_seconds(read_after_tags(request.file))
-    is_container_duration = (
-        "asf" in formats and len(container.streams) > 1
-    )  # one length for all streams
-    if is_container_duration or any(name in _FORMATS_WITHOUT_DURATION for name in formats):
+    if any(name in _FORMATS_WITHOUT_DURATION for name in formats):
+        return None
+    if "asf" in formats and len(container.streams) > 1:  # one duration for all streams
         return None
     if "matroska" in formats and (end := _parse_duration(stream.metadata.get("DURATION", ""))):
         return end - max(start, 0.0)
@@ -448,25 +435,26 @@ def _parse_duration(text: str) -> float | None:
 
 
 def _to_chunk(frames: "list[AudioFrame]", skipped_samples: int = 0) -> Chunk:
-    """Frames that follow one another as float32 [n, channels] in ±1, without so many of the
-    first samples."""
+    """Consecutive frames as one chunk of shape [n, channels], without the first samples."""
     first = frames[0]
-    channels, dtype = (
-        first.layout.nb_channels,
-        np.dtype(_DTYPES[first.format.name.removesuffix("p")]),
+    channels, is_planar = first.layout.nb_channels, first.format.is_planar
+    if is_planar:
+        planes = [_join_planes(frames, plane, 1) for plane in range(channels)]
+        samples = np.stack(planes, axis=1)
+    else:
+        samples = _join_planes(frames, 0, channels).reshape(-1, channels)
+    return Chunk(to_float32(samples[skipped_samples:]), first.sample_rate)
+
+
+def _join_planes(frames: "list[AudioFrame]", plane: int, values_per_sample: int) -> np.ndarray:
+    """The values of one plane of consecutive frames."""
+    dtype = np.dtype(_DTYPES[frames[0].format.name.removesuffix("p")])
+    return np.concatenate(
+        [
+            np.frombuffer(memoryview(frame.planes[plane]), dtype, frame.samples * values_per_sample)
+            for frame in frames
+        ]
     )
-    width = 1 if first.format.is_planar else channels
-    planes = [
-        np.concatenate(
-            [
-                np.frombuffer(memoryview(frame.planes[plane]), dtype, frame.samples * width)
-                for frame in frames
-            ]
-        )
-        for plane in range(channels if first.format.is_planar else 1)
-    ]
-    rows = np.stack(planes, axis=1) if first.format.is_planar else planes[0].reshape(-1, channels)
-    return Chunk(to_float32(rows[skipped_samples:]), first.sample_rate)
 
 
 def _silence_chunks(seconds: float, frame: "AudioFrame", request: DecodeRequest) -> Iterator[Chunk]:
@@ -479,7 +467,7 @@ def _silence_chunks(seconds: float, frame: "AudioFrame", request: DecodeRequest)
 
 
 def _skip_until(start_seconds: float, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """What comes from a time on."""
+    """The chunks from a time on."""
     time_seconds = 0.0
     for chunk in chunks:
         end = time_seconds + len(chunk.samples) / chunk.rate

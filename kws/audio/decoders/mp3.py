@@ -1,7 +1,7 @@
-"""dr_mp3, through the package miniaudio: MP3 where PyAV is not installed.
+"""dr_mp3, through the package miniaudio: MP3 without PyAV.
 
-It seeks by decoding all that comes before. A recording is incomplete where fewer frames come than
-its length tag tells of, or where another one follows in the same file.
+It decodes everything before the start. A recording is incomplete if it has fewer frames than its
+length tag declares, or if another recording follows in the same file.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class MiniaudioDecoder:
     def open(self, request: DecodeRequest) -> Iterator[DecodedRecording]:
         import miniaudio
 
-        # At the beginning of a name, miniaudio takes "~" for the home folder.
+        # Absolute, for miniaudio expands a leading "~".
         path = str(request.path.absolute())
         try:
             info = miniaudio.mp3_get_file_info(path)

@@ -1,5 +1,5 @@
-"""Ogg files: whether one is whole. An Ogg stream says in its last page that it is the last (RFC
-3533, section 6)."""
+"""Whether an Ogg file is complete: the last page of an Ogg stream has a flag (RFC 3533, section
+6)."""
 
 from io import RawIOBase
 
@@ -9,7 +9,7 @@ _LAST_PAGE_FLAG = 4
 
 
 def is_ogg_truncated(file: RawIOBase) -> bool:
-    """Whether a file that begins like Ogg does not end with the last page of a stream. Leaves the
+    """Whether a file starts as Ogg, but does not end with the last page of a stream. Leaves the
     file at its end."""
     file.seek(0)
     if file.read(4) != b"OggS":

@@ -1,4 +1,5 @@
-"""What kind of file begins with which bytes, and whether another one begins in the middle."""
+"""The container of a file from its first bytes, and other recordings that follow in the same
+file."""
 
 import mmap
 import re
@@ -8,7 +9,7 @@ from typing import BinaryIO
 _HEAD_BYTES = 256
 _ID3 = b"ID3"
 _EBML = b"\x1aE\xdf\xa3"
-# Compiled when they are needed: most recordings need none of them.
+# Compiled at their first use: most recordings need none of them.
 _MATROSKA_START = rb"\x1aE\xdf\xa3(?=.{0,48}(?:webm|matroska))"
 _FLAC_START = rb"fLaC\x00\x00\x00\x22"
 _OGG_PAGE = rb"OggS\x00(.)"
@@ -17,13 +18,13 @@ _MP3_LENGTH_TAG = rb"\xff[\xe2-\xff].{11,34}(?:Xing|Info)"
 
 
 def read_head(file: BinaryIO) -> bytes:
-    """The first bytes of a file. Leaves it where it was."""
+    """The first bytes of a file. Keeps its position."""
     return _read_head_at(file, 0)
 
 
 def read_after_tags(file: BinaryIO) -> bytes:
-    """The first bytes behind the ID3 tags with which MP3, and sometimes FLAC, begins. Leaves the
-    file where it was."""
+    """The first bytes after the ID3 tags at the beginning of MP3 and sometimes FLAC. Keeps the
+    position of the file."""
     head, offset = _read_head_at(file, 0), 0
     while head.startswith(_ID3) and len(head) >= 10:
         offset += 10 + sum(
@@ -34,23 +35,23 @@ def read_after_tags(file: BinaryIO) -> bytes:
 
 
 def is_mpeg(head: bytes) -> bool:
-    """MP3 and its relatives: a tag, or the eleven bits with which each frame begins."""
+    """Whether a file is MPEG audio (MP3, MP2, ...): an ID3 tag, or the 11 sync bits of a frame."""
     return head.startswith(_ID3) or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
 
 
 def is_mpeg_in_wav(head: bytes) -> bool:
-    """MP3 and its relatives in a WAV file, by the number of their codec."""
+    """Whether a WAV file holds MPEG audio, by its codec number."""
     return head[:4] == b"RIFF" and head[12:16] == b"fmt " and head[20:22] in (b"\x50\0", b"\x55\0")
 
 
 def is_compressed(head: bytes) -> bool:
-    """FLAC, Ogg and MPEG audio: formats that libsndfile knows, too, but reads only where they are
-    whole and alone."""
+    """FLAC, Ogg and MPEG audio: formats that libsndfile reads, but only if the file is complete and
+    holds a single recording."""
     return is_mpeg(head) or head.startswith((b"fLaC", b"OggS"))
 
 
 def has_second_recording(file: BinaryIO) -> bool:
-    """Whether behind a FLAC, Ogg or MP3 file in the same file another one begins."""
+    """Whether a second recording follows in a FLAC, Ogg or MP3 file."""
     if not is_mpeg(_read_head_at(file, 0)):
         return len(find_recording_starts(file)) > 1
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -58,8 +59,8 @@ def has_second_recording(file: BinaryIO) -> bool:
 
 
 def find_recording_starts(file: BinaryIO) -> list[int]:
-    """Where in a file the recordings begin that lie in it one after the other, as far as that is
-    seen: in MP4, Matroska (WebM), Ogg and FLAC."""
+    """Offsets of the recordings that are concatenated in a file. They are found in MP4, Matroska
+    (WebM), Ogg and FLAC; in other formats the only offset is 0."""
     head = _read_head_at(file, 0)
     if head[4:8] == b"ftyp":
         return [offset for offset, name in _mp4_boxes(file) if name == b"ftyp"] or [0]
@@ -73,7 +74,7 @@ def find_recording_starts(file: BinaryIO) -> list[int]:
 
 
 def _find_ogg_starts(data: mmap.mmap) -> list[int]:
-    """Of streams that sound together the first pages come together; later ones begin anew."""
+    """Simultaneous streams have their first pages together; a later one starts a new recording."""
     starts, is_after_first = [0], True
     for page in re.finditer(_OGG_PAGE, data, re.DOTALL):
         is_first = bool(page[1][0] & _FIRST_PAGE_FLAG)
@@ -84,7 +85,7 @@ def _find_ogg_starts(data: mmap.mmap) -> list[int]:
 
 
 def _mp4_boxes(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Places and names of the outermost boxes of an MP4 file (ISO 14496-12, section 4.2)."""
+    """Offsets and names of the outermost boxes of an MP4 file (ISO 14496-12, section 4.2)."""
     offset = 0
     while len(head := _read_head_at(file, offset)) >= 16:
         size = int.from_bytes(head[:4], "big")
@@ -97,7 +98,7 @@ def _mp4_boxes(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _read_head_at(file: BinaryIO, offset: int) -> bytes:
     saved_position = file.tell()
-    seek_succeeded = file.seek(offset) == offset  # a damaged header may tell of any place
+    seek_succeeded = file.seek(offset) == offset  # a damaged header may hold any offset
     data = file.read(_HEAD_BYTES) if seek_succeeded else b""
     file.seek(saved_position)
     return data

@@ -1,9 +1,8 @@
-"""libsndfile, through the package soundfile: whatever stores samples as they are, and FLAC and Ogg
-where PyAV is not installed.
+"""libsndfile, through the package soundfile: uncompressed formats, and FLAC and Ogg without PyAV.
 
-It seeks to the sample where the format allows it. A recording is incomplete where its header
-promises more samples than come, or where more come than its header knows and libsndfile cannot be
-made to read them.
+It seeks to the exact sample where the format allows it. A recording is incomplete if its header
+declares more samples than it has, or if it has samples after the declared ones that libsndfile
+cannot be made to read.
 """
 
 import re
@@ -44,16 +43,16 @@ _SAMPLE_BYTES = {
     "ULAW": 1,
     "ALAW": 1,
 }
-_MAX_BLOCK_FRAMES = 4096  # the longest that libsndfile knows (ALAC)
+_MAX_BLOCK_FRAMES = 4096  # of the formats of libsndfile (ALAC)
 _BIG_ENDIAN = (b"RIFX", b"FORM", b"caff", b".snd")
-# libsndfile's number of frames of a FLAC that was written to a pipe is above this.
+# For a FLAC file that was written to a pipe libsndfile gives a number of frames above this.
 _UNKNOWN_FRAME_COUNT = 2**62
 
 
 @dataclass(frozen=True)
 class _SndfileRecording:
-    """One recording of a file. `expected_frames`: how many there should be, None where nobody
-    knows; `reason`: why there may be fewer."""
+    """One recording of a file. expected_frames: None if unknown. reason: why there may be
+    fewer."""
 
     file: soundfile.SoundFile
     expected_frames: int | None
@@ -65,17 +64,19 @@ class _SndfileRecording:
 
 
 class SndfileDecoder:
-    """Reads with libsndfile: files of samples, or (`compressed`) FLAC and Ogg."""
+    """Reads uncompressed formats or, with `compressed`, FLAC and Ogg."""
 
     name = "libsndfile"
 
     def __init__(self, *, compressed: bool):
-        self._packed = compressed
+        self._compressed = compressed
 
     def accepts(self, head: bytes) -> bool:
-        # libsndfile hands MPEG audio to a library that prints complaints of its own.
+        # libsndfile passes MPEG audio to a library that prints its own messages.
         return (
-            is_compressed(head) == self._packed and not is_mpeg(head) and not is_mpeg_in_wav(head)
+            is_compressed(head) == self._compressed
+            and not is_mpeg(head)
+            and not is_mpeg_in_wav(head)
         )
 
     @contextmanager
@@ -86,12 +87,8 @@ class SndfileDecoder:
                 for sound in _open_recordings(_hide_raw_suffix(request))
             ]
             request.check_track(1)
-            durations = [sound.seconds for sound in recordings]
-            known_durations = [duration for duration in durations if duration is not None]
             yield DecodedRecording(
-                sum(known_durations) if len(known_durations) == len(durations) else None,
-                _read_all(request, recordings),
-                can_seek=True,
+                _total_seconds(recordings), _read_all(request, recordings), can_seek=True
             )
 
 
@@ -101,15 +98,25 @@ def _closing(sound: _SndfileRecording) -> Iterator[_SndfileRecording]:
         yield sound
 
 
+def _total_seconds(recordings: list[_SndfileRecording]) -> float | None:
+    """Duration of all recordings; None if one of them is unknown."""
+    total_seconds = 0.0
+    for sound in recordings:
+        if sound.seconds is None:
+            return None
+        total_seconds += sound.seconds
+    return total_seconds
+
+
 def _hide_raw_suffix(request: DecodeRequest) -> FileIO:
-    """The file, without its name where soundfile would believe that more than what is in it."""
+    """The file, without its name if soundfile would take it for raw samples because of that."""
     if request.path.suffix.lower() != ".raw":
         return request.file
     return cast(FileIO, FileSlice(request.file, 0, request.file.seek(0, 2)))
 
 
 def _open_recordings(file: FileIO) -> list[_SndfileRecording]:
-    """The recordings in a file, one after the other. Raises RefusedError."""
+    """The recordings in a file, in order. Raises UnsupportedFormatError."""
     all_bounds = find_recording_bounds(file)
     if not all_bounds:
         return [_open_whole(file)]
@@ -122,15 +129,15 @@ def _open_whole(file: FileIO) -> _SndfileRecording:
     declared = _nist_frames(file)
     sound = _open(file)
     if sound.frames >= _UNKNOWN_FRAME_COUNT:
-        # soundfile seeks after each read, which such a file does not allow.
+        # soundfile would seek after each read, which fails in such a file.
         sound.seekable = lambda: False
         return _SndfileRecording(sound, None)
     return _SndfileRecording(sound, max(declared, sound.frames))
 
 
 def _nist_frames(file: FileIO) -> int:
-    """Frames that the header of a NIST file promises; 0 for other files. libsndfile tells of those
-    that are there."""
+    """Frames in the header of a NIST file; 0 for other files. libsndfile gives those that are in
+    the file."""
     file.seek(0)
     sample_count = re.match(
         rb"NIST_1A.*?\nsample_count -i (\d{1,12})\n", file.read(1024), re.DOTALL
@@ -146,12 +153,12 @@ def _open_part(
         file if is_only_recording and not head else FileSlice(file, bounds.start, bounds.end, head)
     )
     declared_bytes = bounds.data_bytes if bounds.declared_bytes is None else bounds.declared_bytes
-    # Packed in blocks: the bytes tell the frames by proportion only.
+    # Compressed in blocks: the number of frames is only proportional to the bytes.
     if sound.subtype not in _SAMPLE_BYTES:
         readable_bytes, expected_bytes = sorted((bounds.data_bytes, declared_bytes))
         expected_frames = sound.frames * expected_bytes // max(readable_bytes, 1)
         if bounds.data_bytes > declared_bytes:
-            return _SndfileRecording(sound, expected_frames, "its header knows of no more")
+            return _SndfileRecording(sound, expected_frames, "its header declares no more")
         return _SndfileRecording(sound, expected_frames)
     frame_bytes = _SAMPLE_BYTES[sound.subtype] * sound.channels
     if sound.frames < bounds.data_bytes // frame_bytes:
@@ -162,8 +169,7 @@ def _open_part(
 def _open_samples(
     file: FileIO, bounds: RecordingBounds, header: soundfile.SoundFile
 ) -> soundfile.SoundFile:
-    """The samples of a recording whose header does not know of all of them, as raw audio of
-    its kind."""
+    """All samples of a recording as raw audio, where its header declares fewer."""
     with header:
         layout = {
             "samplerate": header.samplerate,
@@ -178,8 +184,8 @@ def _open_samples(
 
 
 def _repair_caf_header(file: FileIO, bounds: RecordingBounds) -> bytes:
-    """The beginning of a CAF file up to its samples, with the right length: libsndfile refuses
-    wrong ones. Empty for what needs it not."""
+    """The header of a CAF file with the right length, for libsndfile refuses a wrong one. Empty for
+    other formats, and where the length is right."""
     if _read_magic(file, bounds) != b"caff" or bounds.data_bytes == bounds.declared_bytes:
         return b""
     file.seek(bounds.start)
@@ -207,17 +213,16 @@ def _open(file: FileIO | FileSlice, **layout: object) -> soundfile.SoundFile:
 
 
 def _read_all(request: DecodeRequest, recordings: list[_SndfileRecording]) -> Iterator[Chunk]:
+    """The chunks of all recordings. Raises AudioError at the end if something is missing."""
     start, decoded_seconds, expected_seconds, reason = request.start_seconds, 0.0, 0.0, ""
     for sound in recordings:
         frames, stop_reason = yield from _read_recording(request, sound, start)
-        decoded_seconds += frames / sound.file.samplerate
-        expected_seconds += (
-            frames / sound.file.samplerate if sound.seconds is None else sound.seconds
-        )
-        start = max(start - frames / sound.file.samplerate, 0.0)
-        if stop_reason or (
-            sound.seconds or 0.0
-        ) - frames / sound.file.samplerate >= _tolerance_seconds(sound.file):
+        seconds = frames / sound.file.samplerate
+        decoded_seconds += seconds
+        expected_seconds += seconds if sound.seconds is None else sound.seconds
+        start = max(start - seconds, 0.0)
+        missing_seconds = (sound.seconds or 0.0) - seconds
+        if stop_reason or missing_seconds >= _tolerance_seconds(sound.file):
             reason = reason or stop_reason or sound.reason
     if is_compressed(request.head) and has_second_recording(request.file):
         raise request.trailing_recording_error(decoded_seconds)
@@ -232,28 +237,28 @@ def _read_all(request: DecodeRequest, recordings: list[_SndfileRecording]) -> It
 
 
 def _tolerance_seconds(file: soundfile.SoundFile) -> float:
-    """What may be missing and is no fault: where sound is packed, the last block is seldom full."""
-    return TOLERANCE_SECONDS + (
-        0 if file.subtype in _SAMPLE_BYTES else _MAX_BLOCK_FRAMES / file.samplerate
-    )
+    """How much may be missing without being a fault: the last block of a compressed format is
+    seldom full."""
+    if file.subtype in _SAMPLE_BYTES:
+        return TOLERANCE_SECONDS
+    return TOLERANCE_SECONDS + _MAX_BLOCK_FRAMES / int(file.samplerate)
 
 
 def _read_recording(
     request: DecodeRequest, sound: _SndfileRecording, start_seconds: float
 ) -> Generator[Chunk, None, tuple[int, str]]:
-    """The chunks of one recording; returns how many frames it has been read to, and why it stopped
-    there if it broke off."""
+    """The chunks of one recording. Returns the number of frames up to its end, and the reason if it
+    is damaged there."""
     file = sound.file
     frames = request.chunk_frames(file.samplerate, file.channels)
     start = min(round(start_seconds * file.samplerate), file.frames)
     position, stop_reason = 0, None
-    with suppress(soundfile.LibsndfileError):  # not all formats can be sought (GSM, G.721)
+    with suppress(soundfile.LibsndfileError):  # GSM and G.721 cannot seek
         position = file.seek(start) if start else 0
     while stop_reason is None:
-        # Where seeking failed, what comes before the start is decoded and dropped.
-        samples, stop_reason = _read(
-            file, frames if position >= start else min(frames, start - position), position
-        )
+        # If seeking failed, the audio before the start is decoded and dropped.
+        count = frames if position >= start else min(frames, start - position)
+        samples, stop_reason = _read(file, count, position)
         position += len(samples)
         if position > start and len(samples):
             yield Chunk(samples, file.samplerate)
@@ -261,8 +266,8 @@ def _read_recording(
 
 
 def _read(file: soundfile.SoundFile, frames: int, position: int) -> tuple[np.ndarray, str | None]:
-    """The next samples, which begin with frame number `position`; then None, "" at the end, or why they
-    break off."""
+    """The next samples, from frame number `position` on. With them None, or "" at the end, or the
+    reason if the file is damaged there."""
     samples = np.empty((frames, file.channels) if file.channels > 1 else frames, np.float32)
     try:
         frame_count = len(file.read(out=samples))
@@ -270,6 +275,5 @@ def _read(file: soundfile.SoundFile, frames: int, position: int) -> tuple[np.nda
     except soundfile.LibsndfileError as error:
         # -1 where the format cannot tell.
         frame_count = max(file.tell() - position, 0) if file.seekable() else 0
-        return samples[:frame_count], error.error_string.removeprefix("Error : ").rstrip(
-            " ."
-        ) or "damaged"
+        reason = error.error_string.removeprefix("Error : ").rstrip(" .")
+        return samples[:frame_count], reason or "damaged"
