@@ -62,10 +62,7 @@ logger = logging.getLogger("kws")
 
 
 def make_classifier_config(
-    classes: tuple[str, ...],
-    size: str,
-    init_from: Path | None = None,
-    pooling: str = NetworkConfig.pooling,
+    classes: tuple[str, ...], size: str, init_from: Path | None = None
 ) -> NetworkConfig:
     """The classifier of a size; stem and phone head are those of the checkpoint that it starts
     from. Raises ModelError for a file that is no checkpoint."""
@@ -74,7 +71,6 @@ def make_classifier_config(
         channels, phones = band_channels(init_from), load_phones(init_from)
     return NetworkConfig(
         classes,
-        pooling=pooling,
         pool_frames=POOL_FRAMES,
         band_channels=channels,
         phones=phones if len(classes) <= MAX_CLASSES_WITH_PHONES else "",
