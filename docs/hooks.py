@@ -44,7 +44,7 @@ def _reference(command: click.Command, parent: click.Context | None) -> Iterator
     yield from [*_text(command.epilog or ""), ""]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
-            yield from _reference(command.commands[name], context)
+            yield from _reference(command.get_command(context, name), context)
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:

@@ -6,9 +6,7 @@ import click
 
 from kws.cli import options
 from kws.terminal.types import FOLDER
-
-with options.training_imports():
-    from kws.training.speech_commands.config import ClassifierTrainConfig, default_learning_rate
+from kws.training.speech_commands.config import ClassifierTrainConfig, default_learning_rate
 
 CUSTOM = "custom"
 

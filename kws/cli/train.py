@@ -6,10 +6,8 @@ import click
 
 from kws.cli import options
 from kws.terminal.types import FOLDER
-
-with options.training_imports():
-    from kws.training.detection.from_text import SynthConfig
-    from kws.training.fit.config import TrainConfig
+from kws.training.detection.from_text import SynthConfig
+from kws.training.fit.config import TrainConfig
 
 VERIFIER_CHOICES = ("auto", "on", "off")
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from kws.audio.addresses import reject_url
 from kws.audio.folders import find_on_disk
@@ -102,6 +101,8 @@ def engine_from_voice_file(voice_spec: str) -> SpeechEngine:
 
 def _check_voice_model(path: Path) -> None:
     """Now, and not when each clip fails in turn."""
+    import onnxruntime
+
     try:
         inputs = {
             model_input.name

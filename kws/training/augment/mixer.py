@@ -16,40 +16,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kws.audio.recordings import SAMPLE_RATE
+from kws.training.augment.config import DEFAULT_MIX, FIRING_SAMPLES, MARGIN_SAMPLES, MixConfig
 from kws.training.data.dataset import ClipDataset
 from kws.training.data.noise import make_coloured_noises
 from kws.training.data.sources import NegativeSource, WordClips
 
 FADE_SAMPLES = 80  # 5 ms, against clicks where clips meet
-FIRING_SAMPLES = 3200  # 0.2 s after a word, in which the network is to fire
-MARGIN_SAMPLES = 800  # 50 ms of a clip are kept before and after its word
 TEMPO_STEP_SAMPLES = SAMPLE_RATE // 100
 MAX_UTTERANCES = 2  # of the word in one example
 NO_WORD = -1
-
-
-@dataclass(frozen=True)
-class MixConfig:
-    """What examples are mixed from. A fraction is of all examples unless the comment says more."""
-
-    positive_fraction: float = 0.4  # with the word
-    # Of the examples without the word: one clip stands where a word would, so that standing alone
-    # does not give the word away.
-    isolated_negative_fraction: float = 0.4
-    context_fraction: float = 0.6  # before a word, and after it: other speech rather than silence
-    repeat_fraction: float = 0.2  # of the examples with the word: it occurs a second time, earlier
-    repeat_context_fraction: float = 0.3  # of these: other speech is kept before that
-    recorded_noise_fraction: float = 0.5
-    babble_fraction: float = 0.15  # several speakers at once; the rest is coloured noise
-    # Of the clips that stand alone: the noise begins and ends with the clip, as in recordings that
-    # are cut out or played back. It is fainter than other noise.
-    room_tone_fraction: float = 0.3
-    room_tone_db: tuple[float, float] = (0.0, 25.0)
-    # Tempo of half of the clips, relative to their own; and the standard deviation of its logarithm
-    # within a clip, between points that lie so far apart.
-    speed_range: tuple[float, float] = (0.82, 1.22)
-    tempo_deviation: float = 0.15
-    tempo_knot_seconds: float = 0.12
 
 
 class Batch(NamedTuple):
@@ -139,7 +114,7 @@ class ExampleMixer(Dataset):
         clip_seconds: float,
         earliest_end_seconds: float,
         batch: int = 128,
-        config: MixConfig = MixConfig(),
+        config: MixConfig = DEFAULT_MIX,
         seed: int = 0,
     ):
         """earliest_end_seconds: before which no word ends, as the network gives no score there."""
@@ -296,13 +271,6 @@ def collate(examples: Sequence[Example]) -> Batch:
         torch.from_numpy(endpoints),
         torch.from_numpy(np.stack([example.noise for example in examples])),
     )
-
-
-def max_word_seconds(clip_seconds: float, slowest_speed: float) -> float:
-    """Longest sound of a word, in seconds, that fits into an example when it is played at its
-    slowest: with the margin before it, and the time after it in which the network is to fire."""
-    free_samples = clip_seconds * SAMPLE_RATE - FIRING_SAMPLES - MARGIN_SAMPLES
-    return free_samples / SAMPLE_RATE * slowest_speed
 
 
 def add_room_tone(

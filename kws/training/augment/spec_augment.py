@@ -1,20 +1,10 @@
 """SpecAugment (Park et al., arXiv 1904.08779) without warping, and mixup (Zhang et al., arXiv
 1710.09412)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class SpecAugmentConfig:
-    """How many stripes of a spectrogram are hidden, and how wide they are at most."""
-
-    mel_masks: int = 1
-    max_mel_mask_bands: int = 7
-    time_masks: int = 1
-    max_time_mask_hops: int = 20
+from kws.training.augment.config import SpecAugmentConfig
 
 
 def draw_spec_masks(

@@ -6,35 +6,17 @@ impulse responses begin at their direct sound.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torchaudio.functional
 from torch import Tensor
 
 from kws.audio.recordings import SAMPLE_RATE
+from kws.training.augment.config import AugmentConfig
 
 EQUALIZER_KNOTS, EQUALIZER_HZ = 7, (125.0, 8000.0)  # one knot per octave
 LEVEL_FRAME_SAMPLES = SAMPLE_RATE // 50
 SILENCE_REFERENCE_LEVEL = 0.1  # of speech; noise over silence is as loud as under such speech
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Strengths of the augmentation. Each fraction is of the clips of a batch; 0 switches that part
-    off."""
-
-    room_fraction: float = 0.9
-    equalized_fraction: float = 0.0
-    equalizer_db: float = 5.0  # standard deviation at each knot
-    noisy_fraction: float = 0.85
-    # 45 dB is barely audible; recordings of people always hold that much noise.
-    snr_db: tuple[float, float] = (0.0, 45.0)
-    band_limited_fraction: float = 0.2  # as by telephones, codecs and low sample rates
-    band_limit_hz: tuple[float, float] = (3000.0, 7000.0)
-    gain_fraction: float = 1.0
-    peak_db: tuple[float, float] = (-35.0, 0.0)  # of full scale
-    clipped_fraction: float = 0.05  # of the clips with another gain
 
 
 def seeded_generator(seed: int, index: int) -> torch.Generator:

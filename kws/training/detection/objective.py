@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from kws.audio.recordings import SAMPLE_RATE
+from kws.training.augment.config import AugmentConfig
 from kws.training.augment.mixer import Batch
-from kws.training.augment.waveform import AugmentConfig, augment
+from kws.training.augment.waveform import augment
 from kws.training.fit.trainer import Objective
 from kws.training.model.network import NetworkConfig, Output
 

@@ -3,10 +3,7 @@
 import math
 from dataclasses import dataclass
 
-import torch
-
-from kws.training.augment.mixer import MixConfig, max_word_seconds
-from kws.training.augment.waveform import AugmentConfig
+from kws.training.augment.config import AugmentConfig, MixConfig, max_word_seconds
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,8 @@ class TrainConfig(AugmentConfig, MixConfig):
 
 def bfloat16_devices() -> tuple[str, ...]:
     """Devices on which training is faster in bfloat16: GPUs, and a CPU with AVX512-BF16."""
+    import torch
+
     if torch.cpu.get_capabilities().get("avx512_bf16", False):
         return ("cuda", "cpu")
     return ("cuda",)

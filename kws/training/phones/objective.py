@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kws.training.augment.waveform import AugmentConfig, augment
+from kws.training.augment.config import AugmentConfig
+from kws.training.augment.waveform import augment
 from kws.training.fit.config import TrainConfig
 from kws.training.fit.progress import TrainingProgress
 from kws.training.fit.state import TrainState

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.training.augment.waveform import AugmentConfig, augment
+from kws.training.augment.config import AugmentConfig
+from kws.training.augment.waveform import augment
 from kws.training.data.dataset import ClipDataset
 from kws.training.data.noise import make_coloured_noises
 from kws.training.speech_commands.config import ClassifierTrainConfig

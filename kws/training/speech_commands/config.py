@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kws.training.augment.spec_augment import SpecAugmentConfig
+from kws.training.augment.config import SpecAugmentConfig
 from kws.training.fit.config import TrainConfig
 
 

@@ -7,12 +7,12 @@ from sounds import RATE, quiet, tone
 from torch import Tensor
 
 from kws.training.augment import waveform
+from kws.training.augment.config import AugmentConfig
 from kws.training.augment.rooms import (
     RESPONSE_SAMPLES,
     simulate_room_responses,
     trim_room_responses,
 )
-from kws.training.augment.waveform import AugmentConfig
 
 ALL_IN_ROOMS = AugmentConfig(room_fraction=1.0)
 ALL_BAND_LIMITED = AugmentConfig(band_limited_fraction=1.0)
