@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 
 from kws.cli.main import main
 
-RATE = 16_000
 REPOSITORY = Path(__file__).resolve().parents[1]
 ONCE, TWICE = [2.0], [1.0, 3.5]  # seconds at which the word begins
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
-from conftest import write_tone_folder
 from factories import make_document, make_model, make_network
+from tones import write_tone_folder
 
 from kws.audio.addresses import is_url, reject_url
 from kws.cli.main import main

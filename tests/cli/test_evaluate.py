@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from conftest import RATE, TinyModel, write_tone_folder
 from factories import make_config, make_model, make_network
+from tones import RATE, TinyModel, write_tone_folder
 
 from kws import Spotter
 from kws.cli.main import main

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import TinyModel
+from tones import TinyModel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TALK = REPOSITORY / "recordings" / "twice.wav"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, write_tone_folder
+from tones import RATE, write_tone_folder
 from workspace import run_kws
 
 from kws import Spotter

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_tone_folder
+from tones import write_tone_folder
 from workspace import REPOSITORY, run_kws
 
 from kws import Spotter

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import write_tone_folder
 from sounds import RATE, make_dataset, quiet, tone
+from tones import write_tone_folder
 
 from kws.errors import DataError
 from kws.training.augment.mixer import ExampleMixer, MixConfig

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE, tone_word
 from sounds import make_dataset
+from tones import RATE, tone_word
 from tracks import detect, make_track, wandering
 
 from kws import Spotter

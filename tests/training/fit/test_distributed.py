@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_tone_folder
 from shared_training import DETECTION, TRAININGS, detection, first_gradient
+from tones import write_tone_folder
 
 from kws.errors import KwsError, ModelError
 from kws.training import distributed
