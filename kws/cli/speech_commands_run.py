@@ -159,7 +159,7 @@ def evaluate(model: str, protocol: str, data: Path, as_json: bool) -> None:
         protocol,
         data,
         words=words if protocol == CUSTOM else (),
-        wanted=["test"],
+        splits=["test"],
         warn=logger.warning,
         progress=lambda clips: progress_bar(clips, "reading", unit="clip"),
     )

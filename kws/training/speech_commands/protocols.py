@@ -1,10 +1,10 @@
 """The classification protocols of Speech Commands: which clips a network learns from, which it is
-chosen by, and which it is judged by.
+validated on, and which it is tested on.
 
-docs/how-to/speech-commands.md says what each is, and which published figures it may be compared with. A protocol
-is a `ProtocolSpec`: its words, how speakers are split, and how much of other words ("_unknown_") and of
-background noise ("_silence_") goes into the parts that judge. Training always gets all clips of
-other words; how often each is heard is for the training loop to say.
+docs/how-to/speech-commands.md says which published figures each may be compared with. A protocol is
+a `ProtocolSpec`: its words, how speakers are split, and how many other words ("_unknown_") and how
+much background noise ("_silence_") validation and test hold. Training always gets all clips of
+other words; the batches decide how often each is drawn.
 
 Sources: arXiv 1804.03209, and the TensorFlow example that came with it,
 speech_commands/input_data.py.
@@ -12,7 +12,7 @@ speech_commands/input_data.py.
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import numpy as np
 from kws.audio.folders import normalize_name
 from kws.errors import DataError
 from kws.training.data.clips import BACKGROUND, Clip, find_clips
-from kws.training.data.dataset import ClipDataset, load_clips, pack_clips
+from kws.training.data.dataset import ClipDataset, Progress, Warn, load_clips, pack_clips
 from kws.training.data.splits import SPLITS
 from kws.training.speech_commands.dataset import (
     CLIP_SAMPLES,
@@ -56,9 +56,13 @@ HELD_OUT = ("left", "right", "on", "off", "stop", "go")
 
 @dataclass(frozen=True)
 class ProtocolSpec:
-    """`others`: size of unknown and of silence, each, where clips are fixed: a share of all target
-    clips, or "mean" of the targets' counts, or None for neither class. `version`: of the published
-    data set, whose lists then split it; else the hash rule does."""
+    """The rule of a protocol.
+
+    others: number of unknown clips, and of silent ones, in validation and test: a fraction of all
+        clips of the words, "mean" of the words' counts, or None for neither class
+    version: of the published data set, which is then split by its lists, otherwise by the hash
+    held_out: words that only the test may hold
+    """
 
     words: tuple[str, ...]
     others: float | str | None
@@ -82,12 +86,13 @@ PROTOCOLS: Mapping[str, ProtocolSpec] = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """Clips of one protocol. Labels index `classes`: the targets, then "_unknown_" and "_silence_"
+    """Clips of one protocol. Labels index `classes`: the words, then "_unknown_" and "_silence_"
     where the protocol has them.
 
-    `extra_test_sets`: further test sets by name ("list", "unseen"); `noise`: background recordings to augment
-    with, their training stretches only; `test_set_description`: which test set `test` is, in words to print
-    beside its accuracy; `held_out`: words that nothing may be learned of.
+    extra_test_sets: further test sets by name ("list", "unseen")
+    noise: the training part of the background recordings, to augment with
+    test_set_description: which test set `test` is, to print beside its accuracy
+    held_out: words that nothing may be learned from
     """
 
     name: str
@@ -107,18 +112,19 @@ def load(
     *,
     words: Sequence[str] = (),
     test_archive: Path | None = None,
-    wanted: Collection[str] = SPLITS,
+    splits: Collection[str] = SPLITS,
     seed: int = 0,
-    warn: Callable[[str], None],
-    progress: Callable[[Iterable], Iterable] = iter,
+    warn: Warn,
+    progress: Progress = iter,
 ) -> Protocol:
     """Reads the clips of a protocol, one of PROTOCOLS, from a folder in Speech Commands layout.
 
-    `words`: the targets of protocol "custom". `test_archive`: the unpacked official test archive of
-    a 12-word protocol, by default the folder speech_commands_test_set_v0.0X beside `folder`, where
-    `kws download` puts it. `wanted`: the parts to be read, the others are empty; to judge, "test"
-    is enough. `seed` draws the clips of other words and the pieces of noise: leave it alone where
-    figures are to be compared, also between runs that learn with different seeds.
+    words: those of protocol "custom"
+    test_archive: the unpacked official test archive of a 12-word protocol, by default the folder
+        speech_commands_test_set_v0.0X beside `folder`, where `kws download` puts it
+    splits: those to read, the others stay empty; "test" is enough to evaluate a model
+    seed: draws the clips of other words and the clips of noise; figures are comparable only with
+        the same seed
 
     Raises DataError where the folder is not what the protocol needs.
     """
@@ -129,33 +135,30 @@ def load(
     clips_by_split = (
         split_by_lists(clips, folder, warn) if spec.version else split_by_speaker_hash(clips)
     )
-    noises = _load_noise(folder, spec, warn, progress)
-    builder = _SplitBuilder(
-        spec, {part: split_noise(noises, part) for part in SPLITS}, folder, seed, warn, progress
-    )
-    train, validation, test = (
-        builder.part(part, clips_by_split[part]) if part in wanted else builder.empty()
-        for part in SPLITS
-    )
+    noise = _load_noise(folder, spec, warn, progress)
+    noises = {split: split_noise(noise, split) for split in SPLITS}
+    loader = _SplitLoader(spec, noises, folder, seed, warn, progress)
+    loaded = {
+        split: loader.load_split(split, clips_by_split[split])
+        if split in splits
+        else loader.empty()
+        for split in SPLITS
+    }
     extra_test_sets, test_set_description = {}, _describe_test_set(spec)
     if spec.held_out:
-        extra_test_sets["unseen"] = builder.unseen(clips_by_split["test"])
+        extra_test_sets["unseen"] = loader.load_unseen(clips_by_split["test"])
     if archive:
-        extra_test_sets["list"], test, test_set_description = (
-            test,
-            builder.archive(archive, clips_by_split["train"]),
-            f"the official test archive ({archive.name})",
-        )
+        extra_test_sets["list"] = loaded["test"]
+        loaded["test"] = loader.load_archive(archive, clips_by_split["train"])
+        test_set_description = f"the official test archive ({archive.name})"
     return Protocol(
-        name,
-        spec.classes,
-        train,
-        validation,
-        test,
-        extra_test_sets,
-        builder.noises["train"],
-        test_set_description,
-        spec.held_out,
+        name=name,
+        classes=spec.classes,
+        **loaded,
+        extra_test_sets=extra_test_sets,
+        noise=noises["train"],
+        test_set_description=test_set_description,
+        held_out=spec.held_out,
     )
 
 
@@ -173,10 +176,11 @@ def _resolve_spec(name: str, words: Sequence[str]) -> ProtocolSpec:
 
 
 def _adapt_spec(name: str, spec: ProtocolSpec, present: set[str], folder: Path) -> ProtocolSpec:
-    """The rule for the words that are there. Raises DataError where they are not what it needs."""
-    wanted = WORDS[spec.version] if spec.version else spec.words
-    missing = [word for word in wanted if word not in present]
-    others = sorted(present - set(wanted))
+    """The rule, without held-out words that the folder lacks. Raises DataError where its words are
+    not those that the rule needs."""
+    needed = WORDS[spec.version] if spec.version else spec.words
+    missing = [word for word in needed if word not in present]
+    others = sorted(present - set(needed))
     if missing:
         raise DataError(
             f"{folder}: protocol {name} needs clips of {', '.join(missing)}. "
@@ -199,8 +203,8 @@ def _adapt_spec(name: str, spec: ProtocolSpec, present: set[str], folder: Path) 
 def _load_noise(
     folder: Path,
     spec: ProtocolSpec,
-    warn: Callable[[str], None],
-    progress: Callable[[Iterable], Iterable],
+    warn: Warn,
+    progress: Progress,
 ) -> ClipDataset:
     if (folder / BACKGROUND).is_dir():
         return load_clips(find_clips(folder / BACKGROUND), warn=warn, progress=progress)
@@ -218,7 +222,8 @@ def _find_test_archive(
     if spec.words != COMMANDS or spec.version is None:
         if archive_option:
             raise DataError(
-                f"{archive_option}: the official test archive has no place in protocol {name}. Leave it out."
+                f"{archive_option}: the official test archive has no place in protocol {name}. "
+                "Leave it out."
             )
         return None
     default_archive = folder.resolve().parent / f"speech_commands_test_set_v{spec.version}"
@@ -231,87 +236,83 @@ def _describe_test_set(spec: ProtocolSpec) -> str:
             "the test speakers by the hash rule; "
             "unknown and silence each as many as the mean of the words"
         )
-    added = (
-        f" with {spec.others:.0%} unknown and {spec.others:.0%} silence added"
-        if spec.others
-        else ""
-    )
-    return f"testing_list.txt of version {spec.version}{added}"
+    description = f"testing_list.txt of version {spec.version}"
+    if spec.others:
+        description += f" with {spec.others:.0%} unknown and {spec.others:.0%} silence added"
+    return description
 
 
 @dataclass(frozen=True)
-class _SplitBuilder:
-    """Makes the parts of one protocol. `noises`: the stretches of each part."""
+class _SplitLoader:
+    """Loads the splits of one protocol. `noises`: the background noise of each split."""
 
     spec: ProtocolSpec
     noises: dict[str, ClipDataset]
     folder: Path
     seed: int
-    warn: Callable[[str], None]
-    progress: Callable[[Iterable], Iterable]
+    warn: Warn
+    progress: Progress
 
-    def part(self, part: str, clips: Sequence[Clip]) -> LabeledClips:
-        """Targets, other words and silence; the latter two as many as the rule says, but all other
-        words in training."""
+    def load_split(self, split: str, clips: Sequence[Clip]) -> LabeledClips:
+        """The words, other words and silence; the latter two as many as the rule says, except that
+        training gets all other words."""
         targets = [clip for clip in clips if clip.label in self.spec.words]
         others = [clip for clip in clips if clip.label not in self.spec.words]
         for word in sorted(set(self.spec.words) - {clip.label for clip in targets}):
-            self.warn(f"{self.folder}: no clips of '{word}' in the {part} part.")
+            self.warn(f"{self.folder}: no clips of '{word}' in the {split} split.")
         if self.spec.others is None:
-            return self._load(targets, _NO_SILENCE)
-        if part != "test":
+            return self._load(targets)
+        if split != "test":
             others = [clip for clip in others if clip.label not in self.spec.held_out]
-        unknown_count = self._count_unknown(part, len(targets))
-        if part != "train":
+        unknown_count = self._count_unknown(split, len(targets))
+        if split != "train":
             if len(others) < unknown_count:
                 self.warn(
-                    f"{self.folder}: {len(others)} clips of other words in the {part} part, "
-                    f"{unknown_count} wished for."
+                    f"{self.folder}: {len(others)} clips of other words in the {split} split, "
+                    f"the protocol asks for {unknown_count}."
                 )
             others = _draw_clips(others, unknown_count, self.seed)
-        return self._load([*targets, *others], self._cut_silence(part, unknown_count))
+        return self._load([*targets, *others], self._cut_silence(split, unknown_count))
 
-    def unseen(self, clips: Sequence[Clip]) -> LabeledClips:
-        """All clips of words that are in no part but the test."""
-        return self._load([clip for clip in clips if clip.label in self.spec.held_out], _NO_SILENCE)
+    def load_unseen(self, clips: Sequence[Clip]) -> LabeledClips:
+        """The clips of words that only the test may hold."""
+        return self._load([clip for clip in clips if clip.label in self.spec.held_out])
+
+    def load_archive(self, folder: Path, training: Sequence[Clip]) -> LabeledClips:
+        """The official test archive. Warns of speakers that are in training too."""
+        spoken, silent = find_archive_clips(folder, self.spec.words)
+        shared = {clip.speaker for clip in spoken} & {clip.speaker for clip in training}
+        if shared:
+            self.warn(f"{folder}: {len(shared)} of its speakers are in the train split too.")
+        return self._load(spoken, self._load(silent).samples)
 
     def empty(self) -> LabeledClips:
-        return self._load([], _NO_SILENCE)
+        return self._load([])
 
-    def archive(self, folder: Path, train: Sequence[Clip]) -> LabeledClips:
-        """The official test archive; tells of speakers that stand in the training part too."""
-        spoken, silent = find_archive_clips(folder, self.spec.words)
-        shared = {clip.speaker for clip in spoken} & {clip.speaker for clip in train}
-        if shared:
-            self.warn(f"{folder}: {len(shared)} of its speakers are in the training part too.")
-        return self._load(spoken, self._load(silent, _NO_SILENCE).samples)
+    def _count_unknown(self, split: str, target_count: int) -> int:
+        if self.spec.others == "mean" or split == "train":
+            return round(target_count / len(self.spec.words))
+        assert isinstance(self.spec.others, float)
+        return math.ceil(target_count * self.spec.others)
 
-    def _count_unknown(self, part: str, targets: int) -> int:
-        share = self.spec.others
-        if share == "mean" or part == "train":
-            return round(targets / len(self.spec.words))
-        assert isinstance(share, float)
-        return math.ceil(targets * share)
+    def _cut_silence(self, split: str, count: int) -> np.ndarray:
+        """Clips of noise as they are; in validation and test of the published protocols at gains
+        from 0 to 1, as the TensorFlow example has them."""
+        rng = np.random.default_rng((self.seed, SPLITS.index(split)))
+        silence = cut_silence_clips(self.noises[split], count, rng, self.folder / BACKGROUND)
+        if self.spec.version and split != "train":
+            return apply_gains(silence, rng.random(count))
+        return silence
 
-    def _cut_silence(self, part: str, count: int) -> np.ndarray:
-        """Pieces of noise: as they are, or, where the TensorFlow example's rule holds, at gains
-        from 0 to 1 in the parts that judge."""
-        rng = np.random.default_rng((self.seed, SPLITS.index(part)))
-        silence = cut_silence_clips(self.noises[part], count, rng, self.folder / BACKGROUND)
-        return (
-            apply_gains(silence, rng.random(count))
-            if self.spec.version and part != "train"
-            else silence
-        )
-
-    def _load(self, clips: Sequence[Clip], silence: np.ndarray) -> LabeledClips:
+    def _load(self, clips: Sequence[Clip], silence: np.ndarray = _NO_SILENCE) -> LabeledClips:
         return load_split(clips, silence, self.spec.classes, warn=self.warn, progress=self.progress)
 
 
 def _draw_clips(clips: Sequence[Clip], count: int, seed: int) -> list[Clip]:
-    """`count` clips in a random order that depends on the seed and their own names alone, so that
-    new clips do not redraw the old."""
-    return sorted(
-        clips,
-        key=lambda clip: hashlib.sha1(f"{seed}/{clip.label}/{clip.path.name}".encode()).digest(),
-    )[:count]
+    """`count` clips in an order that depends on the seed and their own names alone, so that new
+    clips do not change the order of old ones."""
+
+    def key(clip: Clip) -> bytes:
+        return hashlib.sha1(f"{seed}/{clip.label}/{clip.path.name}".encode()).digest()
+
+    return sorted(clips, key=key)[:count]

@@ -1,10 +1,9 @@
-"""Silence of a classification data set: pieces of one second from recordings of background noise.
+"""Silence of a classification data set: clips of one second from recordings of background noise.
 
-Every recording is cut into three stretches, so that no sample of noise stands in two parts: the
-first 60 % are for training, then 20 % each for validation and test.
+Every recording is cut in three, so that no sample of noise is in two splits: the first 60 % are for
+training, then 20 % each for validation and test.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,61 +13,46 @@ from kws.errors import DataError
 from kws.training.data.dataset import ClipDataset, pack_clips
 from kws.training.speech_commands.dataset import CLIP_SAMPLES
 
-# As shares of a recording.
+# As fractions of a recording.
 _SPLIT_RANGES = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}
 
 
-def split_noise(noises: ClipDataset, part: str) -> ClipDataset:
-    """The samples of each recording that belong to one part ("train", "validation" or "test")."""
-    waves = [
-        noises.samples[begin:end]
-        for begin, end in zip(noises.starts, noises.starts[1:], strict=False)
-    ]
-    bounds = [[round(share * len(wave)) for share in _SPLIT_RANGES[part]] for wave in waves]
+def split_noise(noises: ClipDataset, split: str) -> ClipDataset:
+    """The samples of each recording that belong to "train", "validation" or "test"."""
+    begin, end = _SPLIT_RANGES[split]
+    waves = [noises.int16_clip(i) for i in range(len(noises))]
     return pack_clips(
-        noises.clips, [wave[begin:end] for wave, (begin, end) in zip(waves, bounds, strict=True)]
+        noises.clips, [wave[round(begin * len(wave)) : round(end * len(wave))] for wave in waves]
     )
 
 
 def cut_silence_clips(
-    noises: ClipDataset, count: int, rng: np.random.Generator, where: Path
+    noises: ClipDataset, count: int, rng: np.random.Generator, folder: Path
 ) -> np.ndarray:
-    """`count` pieces int16 [count, 16000], spread evenly over all recordings; they overlap where
-    there is too little noise for them.
+    """`count` clips int16 [count, 16000], spread evenly over all recordings of a folder. They
+    overlap where there is too little noise.
 
-    Raises DataError where no recording is as long as one piece; `where` names their folder.
+    Raises DataError where no recording is as long as one clip.
     """
     if not count:
         return np.zeros((0, CLIP_SAMPLES), np.int16)
-    # Places at which a piece may begin, per recording.
-    start_counts = np.maximum(np.diff(noises.starts) - CLIP_SAMPLES + 1, 0)
-    if not start_counts.sum():
-        needed = (
-            CLIP_SAMPLES / SAMPLE_RATE / min(end - begin for begin, end in _SPLIT_RANGES.values())
-        )
+    # Positions at which a clip may begin, of each recording.
+    position_counts = np.maximum(np.diff(noises.starts) - CLIP_SAMPLES + 1, 0)
+    total = position_counts.sum()
+    if not total:
+        smallest_fraction = min(end - begin for begin, end in _SPLIT_RANGES.values())
         raise DataError(
-            f"{where}: no noise long enough to cut silence from. "
-            f"Put recordings of at least {needed:.0f} s there."
+            f"{folder}: no noise long enough to cut silence from. Put recordings of at least "
+            f"{CLIP_SAMPLES / SAMPLE_RATE / smallest_fraction:.0f} s there."
         )
-    start_positions = ((np.arange(count) + rng.random(count)) / count * start_counts.sum()).astype(
-        np.int64
-    )
-    return np.stack(
-        [
-            noises.samples[start : start + CLIP_SAMPLES]
-            for start in _sample_starts(start_positions, start_counts, noises.starts)
-        ]
-    )
+    positions = ((np.arange(count) + rng.random(count)) / count * total).astype(np.int64)
+    last_positions = np.cumsum(position_counts)
+    recording = np.searchsorted(last_positions, positions, side="right")
+    first_positions = last_positions - position_counts
+    starts = noises.starts[recording] + positions - first_positions[recording]
+    return np.stack([noises.samples[start : start + CLIP_SAMPLES] for start in starts])
 
 
-def apply_gains(silence: np.ndarray, gains: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Each piece [k, 16000] at its gain [k], 0 to 1."""
-    return np.round(silence * np.asarray(gains)[:, None]).astype(np.int16)
-
-
-def _sample_starts(
-    start_positions: np.ndarray, start_counts: np.ndarray, starts: np.ndarray
-) -> np.ndarray:
-    ends = np.cumsum(start_counts)
-    recording = np.searchsorted(ends, start_positions, side="right")
-    return starts[recording] + start_positions - (ends - start_counts)[recording]
+def apply_gains(silence: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Each clip [k, 16000] at its gain [k], 0 to 1."""
+    return np.round(silence * gains[:, None]).astype(np.int16)

@@ -11,7 +11,7 @@ from kws.training.model.phone_set import PHONES
 from kws.training.speech_commands import lexicon
 from kws.training.speech_commands.lexicon import (
     Lexicon,
-    ctc_log_probabilities,
+    ctc_log_likelihoods,
     encode_phones,
     look_up_pronunciations,
 )
@@ -52,19 +52,18 @@ def test_probabilities_are_the_sum_over_all_paths(said):
     expected = np.logaddexp.reduce(
         [sum(log_p[0, frame, letter] for frame, letter in enumerate(path)) for path in paths]
     )
-    assert ctc_log_probabilities(log_p, [said])[0, 0] == pytest.approx(expected, abs=1e-5)
+    assert ctc_log_likelihoods(log_p, [said])[0, 0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_word_too_long_for_the_frames_is_impossible():
-    assert np.isneginf(ctc_log_probabilities(random_letters(3), ["hæpi"])).all()
+    assert np.isneginf(ctc_log_likelihoods(random_letters(3), ["hæpi"])).all()
 
 
 def test_the_margin_is_what_a_word_is_ahead_of_the_best_other():
     words = Lexicon({"no": ("nO",), "yes": ("jɛs", "jæs"), "_unknown_": ()}, ("ɡO", "nW"))
     log_p = random_letters(lexicon.SCORED_FRAMES)
     single = {
-        said: ctc_log_probabilities(log_p, [said])[:, 0]
-        for said in ("nO", "jɛs", "jæs", "ɡO", "nW")
+        said: ctc_log_likelihoods(log_p, [said])[:, 0] for said in ("nO", "jɛs", "jæs", "ɡO", "nW")
     }
     no, yes = single["nO"], np.maximum(single["jɛs"], single["jæs"])
     others = np.maximum(single["ɡO"], single["nW"])

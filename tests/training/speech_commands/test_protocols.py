@@ -1,7 +1,7 @@
-"""Protocols: which clip stands in which part, and that no part can leak into another.
+"""Protocols: which clip is in which split, and that no split leaks into another.
 
-Every recording of these folders holds one value that no other has, so that clips are known again by
-their first sample.
+Every recording of these folders holds one value that no other has, so that the first sample
+identifies a clip.
 """
 
 from collections import Counter
@@ -69,8 +69,7 @@ def fourth(speaker: str) -> int:
 
 
 def write_lists(folder: Path) -> dict[str, list[str]]:
-    """Lists that are not those of the hash: of every four speakers one each for validation
-    and test."""
+    """Lists that differ from the hash: of every four speakers one each for validation and test."""
     paths = sorted(folder.glob("[a-z]*/*.wav"))
     listed = {
         part: [
@@ -119,7 +118,7 @@ def v2_12(v2_folder) -> Protocol:
     return load("v2-12", v2_folder, warn=pytest.fail)
 
 
-def parts(protocol: Protocol) -> dict[str, LabeledClips]:
+def splits(protocol: Protocol) -> dict[str, LabeledClips]:
     return {"train": protocol.train, "validation": protocol.validation, "test": protocol.test}
 
 
@@ -155,7 +154,7 @@ def same(one: Protocol, other: Protocol) -> bool:
 
 
 def _all(protocol: Protocol) -> list[LabeledClips]:
-    return [*parts(protocol).values(), *protocol.extra_test_sets.values()]
+    return [*splits(protocol).values(), *protocol.extra_test_sets.values()]
 
 
 class TestEveryProtocol:
@@ -163,16 +162,16 @@ class TestEveryProtocol:
     def protocol(self, request, pack9, v2_12) -> Protocol:
         return {"pack-9": pack9, "v2-12": v2_12}[request.param]
 
-    def test_no_speaker_stands_in_two_parts(self, protocol):
-        speakers = [set(part.speakers) - {""} for part in parts(protocol).values()]
+    def test_no_speaker_is_in_two_splits(self, protocol):
+        speakers = [set(part.speakers) - {""} for part in splits(protocol).values()]
         assert all(speakers)
         assert not any(one & other for one, other in combinations(speakers, 2))
 
-    def test_every_clip_of_a_target_stands_in_one_part_once(self, protocol, pack_folder, v2_folder):
+    def test_every_clip_of_a_word_is_in_one_split_once(self, protocol, pack_folder, v2_folder):
         targets = protocol.classes[:-2]
         found = Counter(
             value
-            for part in parts(protocol).values()
+            for part in splits(protocol).values()
             for value, word in spoken(part).items()
             if word in targets
         )
@@ -180,7 +179,7 @@ class TestEveryProtocol:
             list(on_disk(pack_folder if protocol.name == "pack-9" else v2_folder, targets))
         )
 
-    def test_no_clip_stands_in_a_part_twice(self, protocol):
+    def test_no_clip_is_in_a_split_twice(self, protocol):
         for part in _all(protocol):
             assert len(spoken(part)) == sum(word != "" for word in part.words)
 
@@ -205,7 +204,7 @@ class TestEveryProtocol:
 
 
 class TestPack9:
-    def test_noise_of_one_part_is_in_no_other(self, pack9):
+    def test_no_noise_is_in_two_splits(self, pack9):
         """Random noise: no eight samples of it come twice."""
         noises = [
             noise_of(pack9.noise.samples),
@@ -215,18 +214,18 @@ class TestPack9:
         assert not any(one & other for one, other in combinations(noises, 2))
         assert noise_of(*silent(pack9.train)) <= noises[0]
 
-    def test_parts_are_those_of_the_hash(self, pack9):
-        for name, part in parts(pack9).items():
+    def test_splits_are_those_of_the_hash(self, pack9):
+        for name, part in splits(pack9).items():
             assert {assign_split(speaker) for speaker in part.speakers if speaker} == {name}
 
     @pytest.mark.parametrize("part", ["train", "validation", "test"])
     def test_silence_is_as_much_as_the_mean_of_the_words(self, pack9, part):
-        counts = np.bincount(parts(pack9)[part].labels, minlength=9)
+        counts = np.bincount(splits(pack9)[part].labels, minlength=9)
         assert counts[8] == round(counts[:7].mean())
 
     @pytest.mark.parametrize("part", ["validation", "test"])
     def test_unknown_is_as_much_as_the_mean_of_the_words(self, pack9, part):
-        counts = np.bincount(parts(pack9)[part].labels, minlength=9)
+        counts = np.bincount(splits(pack9)[part].labels, minlength=9)
         assert counts[7] == round(counts[:7].mean())
 
     def test_training_holds_all_other_words(self, pack9, pack_folder):
@@ -240,7 +239,7 @@ class TestPack9:
         } == expected
         assert pack9.extra_test_sets == {}
 
-    def test_words_held_out_are_in_the_test_alone(self, pack_folder):
+    def test_held_out_words_are_only_in_the_test(self, pack_folder):
         unseen = load("pack-9-unseen", pack_folder, warn=pytest.fail)
         assert unseen.held_out == HELD_OUT
         assert {word for word in unseen.train.words if word not in SEVEN} == {*OTHERS, ""}
@@ -253,30 +252,30 @@ class TestPack9:
         assert spoken(unseen.extra_test_sets["unseen"]) == expected
         assert set(unseen.extra_test_sets["unseen"].labels.tolist()) == {7}
 
-    def test_same_seed_same_set_and_another_seed_another(self, pack9, pack_folder):
+    def test_the_seed_decides_the_clips(self, pack9, pack_folder):
         assert same(pack9, load("pack-9", pack_folder, warn=pytest.fail))
         other = load("pack-9", pack_folder, seed=1, warn=pytest.fail)
         assert not same(pack9, other)
         assert pack9.test.labels.tolist() == other.test.labels.tolist()
 
-    def test_new_clips_move_no_old_one(self, tmp_path):
+    def test_new_clips_do_not_move_old_ones(self, tmp_path):
         folder = write_folder(tmp_path, (*SEVEN, *HELD_OUT, *OTHERS), speakers=30)
         before = load("pack-9", folder, warn=str)
         for word in SEVEN:
             for speaker in range(2000, 2020):
                 write_clip(folder / word / f"{speaker:08x}_nohash_0.wav")
         after = load("pack-9", folder, warn=str)
-        for name in parts(before):
-            assert spoken(parts(before)[name]).items() <= spoken(parts(after)[name]).items()
+        for name in splits(before):
+            assert spoken(splits(before)[name]).items() <= spoken(splits(after)[name]).items()
 
-    def test_says_where_other_words_do_not_suffice(self, tmp_path):
+    def test_too_few_other_words_are_a_warning(self, tmp_path):
         folder = write_folder(tmp_path, (*SEVEN, *HELD_OUT), speakers=30)
         write_clip(folder / "dog" / "b69fe0e2_nohash_0.wav")  # a training speaker
         warnings = []
         protocol = load("pack-9-unseen", folder, warn=warnings.append)
-        wished = round(np.bincount(protocol.validation.labels)[:7].mean())
+        expected = round(np.bincount(protocol.validation.labels)[:7].mean())
         assert warnings == [
-            f"{folder}: 0 clips of other words in the validation part, {wished} wished for."
+            f"{folder}: 0 clips of other words in the validation split, the protocol asks for {expected}."
         ]
 
     @pytest.mark.parametrize(
@@ -297,49 +296,49 @@ class TestPack9:
         assert {assign_split(speaker) for speaker in speakers.split()} == {part}
 
 
-class TestWords:
+class TestCustom:
     def test_any_words(self, pack_folder):
         protocol = load("custom", pack_folder, words=["tree", "go", "tree"], warn=pytest.fail)
         assert protocol.classes == ("tree", "go", UNKNOWN, SILENCE)
         assert {"go", "stop"} <= set(protocol.train.words)
         assert protocol.extra_test_sets == {}
 
-    def test_a_word_that_a_part_lacks_is_named(self, tmp_path):
+    def test_a_word_that_a_split_lacks_is_named(self, tmp_path):
         folder = write_folder(tmp_path, ("ja", "nein"), speakers=40)
         write_clip(folder / "doch" / "bb05582b_nohash_0.wav")  # a test speaker
         warnings = []
         load("custom", folder, words=["ja", "doch"], warn=warnings.append)
-        assert f"{folder}: no clips of 'doch' in the train part." in warnings
-        assert f"{folder}: no clips of 'doch' in the validation part." in warnings
+        assert f"{folder}: no clips of 'doch' in the train split." in warnings
+        assert f"{folder}: no clips of 'doch' in the validation split." in warnings
 
 
 class TestPublished:
     @pytest.mark.parametrize("name", ["v2-12", "v2-35"])
-    def test_parts_are_those_of_the_lists(self, name, v2_folder, v2_12):
+    def test_splits_are_those_of_the_lists(self, name, v2_folder, v2_12):
         protocol = v2_12 if name == "v2-12" else load(name, v2_folder, warn=pytest.fail)
         for part, numbers in (("validation", {0}), ("test", {1}), ("train", {2, 3})):
             assert {
-                fourth(speaker) for speaker in parts(protocol)[part].speakers if speaker
+                fourth(speaker) for speaker in splits(protocol)[part].speakers if speaker
             } == numbers
 
-    def test_twelve_add_a_tenth_of_the_targets(self, v2_12):
+    def test_twelve_words_get_a_tenth_of_unknown_and_of_silence(self, v2_12):
         for part in (v2_12.validation, v2_12.test):
             counts = np.bincount(part.labels, minlength=12)
             assert counts[10] == counts[11] == -(-counts[:10].sum() // 10)
         assert set(WORDS["0.02"]) == set(v2_12.train.words) - {""}
         assert "testing_list.txt of version 0.02 with 10% unknown" in v2_12.test_set_description
 
-    def test_thirty_five_have_neither_unknown_nor_silence(self, v2_folder):
+    def test_thirty_five_words_have_neither_unknown_nor_silence(self, v2_folder):
         protocol = load("v2-35", v2_folder, warn=pytest.fail)
         assert protocol.classes == tuple(sorted(WORDS["0.02"])) and len(protocol.classes) == 35
-        assert sum(map(len, parts(protocol).values())) == 35 * 16
+        assert sum(map(len, splits(protocol).values())) == 35 * 16
         assert protocol.noise.seconds == pytest.approx(0.6 * 14)
         assert (protocol.extra_test_sets, protocol.test_set_description) == (
             {},
             "testing_list.txt of version 0.02",
         )
 
-    def test_archive_is_the_test_set_that_is_reported(self, v2_folder, v2_12, tmp_path):
+    def test_the_archive_is_the_test_set(self, v2_folder, v2_12, tmp_path):
         archive = write_archive(tmp_path / "an archive")
         protocol = load("v2-12", v2_folder, test_archive=archive, warn=pytest.fail)
         counts = Counter(protocol.classes[label] for label in protocol.test.labels)
@@ -349,10 +348,10 @@ class TestPublished:
         assert protocol.test_set_description == "the official test archive (an archive)"
         assert np.array_equal(protocol.extra_test_sets["list"].samples, v2_12.test.samples)
 
-    def test_to_judge_the_test_alone_is_read(self, v2_folder, v2_12, tmp_path):
+    def test_only_the_test_is_read_if_asked_for(self, v2_folder, v2_12, tmp_path):
         archive = write_archive(tmp_path / "archive")
         whole, alone = (
-            load("v2-12", v2_folder, test_archive=archive, wanted=each, warn=pytest.fail)
+            load("v2-12", v2_folder, test_archive=archive, splits=each, warn=pytest.fail)
             for each in (SPLITS, ["test"])
         )
         assert (len(alone.train), len(alone.validation)) == (0, 0)
@@ -361,7 +360,7 @@ class TestPublished:
             alone.extra_test_sets["list"].samples, whole.extra_test_sets["list"].samples
         )
 
-    def test_archive_beside_the_folder_is_found(self, tmp_path):
+    def test_the_archive_beside_the_folder_is_found(self, tmp_path):
         folder = write_folder(tmp_path / "speech_commands_v0.01", WORDS["0.01"], speakers=8)
         write_lists(folder)
         write_archive(tmp_path / "speech_commands_test_set_v0.01")
@@ -372,15 +371,15 @@ class TestPublished:
         )
         assert "backward" not in protocol.train.words
 
-    def test_speakers_that_archive_and_training_share_are_told(self, v2_folder, tmp_path):
+    def test_speakers_in_both_archive_and_training_are_a_warning(self, v2_folder, tmp_path):
         shared = f"{STEP * 3:08x}"
         archive = write_archive(tmp_path / "archive", speaker=shared)
         warnings = []
         protocol = load("v2-12", v2_folder, test_archive=archive, warn=warnings.append)
         assert shared in protocol.train.speakers
-        assert warnings == [f"{archive}: 1 of its speakers are in the training part too."]
+        assert warnings == [f"{archive}: 1 of its speakers are in the train split too."]
 
-    def test_listed_recordings_that_are_missing_are_told(self, tmp_path):
+    def test_missing_listed_recordings_are_a_warning(self, tmp_path):
         folder = write_folder(tmp_path / "v2", WORDS["0.02"], speakers=6)
         listed = write_lists(folder)
         (folder / listed["test"][0]).unlink()
@@ -394,7 +393,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("name", "options", "message"),
         [
-            ("v3-12", {}, r"'v3-12' is no protocol\. Take one of v2-12, .*words"),
+            ("v3-12", {}, r"'v3-12' is no protocol\. Take one of v2-12, .*custom"),
             ("custom", {}, "no words given"),
             ("pack-9", {"words": ["yes"]}, "pack-9 has words of its own"),
             (
@@ -415,7 +414,7 @@ class TestErrors:
             ),
         ],
     )
-    def test_of_wishes(self, pack_folder, name, options, message):
+    def test_of_options(self, pack_folder, name, options, message):
         with pytest.raises(DataError, match=message):
             load(name, pack_folder, warn=pytest.fail, **options)
 
@@ -464,7 +463,7 @@ class TestErrors:
             load("custom", tmp_path, words=["ja"], warn=str)
 
 
-class TestPart:
+class TestLabeledClips:
     def test_short_clips_get_zeros_and_long_ones_are_cut_at_their_end(self, tmp_path):
         waves = [
             np.arange(1, length + 1).astype(np.int16)
@@ -482,7 +481,7 @@ class TestPart:
             assert np.array_equal(row[: len(wave)], wave[:CLIP_SAMPLES])
             assert not row[len(wave) :].any()
 
-    def test_selected_clips_keep_what_is_known_of_them(self):
+    def test_selected_clips_keep_their_speakers_and_words(self):
         part = LabeledClips(
             np.arange(3 * CLIP_SAMPLES).reshape(3, -1).astype(np.int16),
             np.array([0, 1, 2]),
@@ -528,7 +527,7 @@ class TestSilence:
         ],
     )
 
-    def test_stretches_are_the_whole_in_three(self, tmp_path):
+    def test_splits_are_the_whole_noise(self, tmp_path):
         write_noise(tmp_path, (5.0, 7.3))
         noises = load_clips(find_clips(tmp_path), warn=pytest.fail)
         cut = [split_noise(noises, part) for part in ("train", "validation", "test")]
@@ -539,12 +538,12 @@ class TestSilence:
             )
 
     @pytest.mark.parametrize("number", [0, 1, 5, 400])
-    def test_pieces_are_one_second_of_one_recording(self, number):
+    def test_clips_are_one_second_of_one_recording(self, number):
         found = cut_silence_clips(self.ramp, number, np.random.default_rng(0), Path())
         assert found.shape == (number, CLIP_SAMPLES) and found.dtype == np.int16
         assert (np.diff(found.astype(int), axis=1) == 1).all()
 
-    def test_pieces_cover_all_there_is(self):
+    def test_clips_cover_all_noise(self):
         found = cut_silence_clips(self.ramp, 400, np.random.default_rng(0), Path())
         starts = np.sort(found[:, 0].astype(int))
         assert np.diff(starts).max() < 3 * 49_000 / 400
