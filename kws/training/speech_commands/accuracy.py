@@ -1,5 +1,5 @@
-"""Accuracy of a model on the clips of a protocol, with its interval, by class, and the unknown words
-that it accepts."""
+"""Accuracy of a model on the clips of a protocol, with its interval, by class, and the unknown
+words that it accepts."""
 
 import numpy as np
 

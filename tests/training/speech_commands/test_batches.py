@@ -1,4 +1,4 @@
-"""Clips to tell apart: what a batch is made of, and a tiny network that learns to sort tones."""
+"""Batches of clips to classify, and a tiny network that learns to classify tones."""
 
 import pickle
 from dataclasses import replace
@@ -14,7 +14,6 @@ from kws import Spotter
 from kws.errors import DataError
 from kws.runtime.engine import Engine
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
-from kws.training.augment.spec_augment import apply_mixup, draw_spec_masks
 from kws.training.data.noise import make_coloured_noise
 from kws.training.fit.state import TrainState
 from kws.training.model import checkpoint, pretrained
@@ -42,7 +41,8 @@ from kws.training.speech_commands.unknowns import SpeechClips, SyntheticUnknowns
 CLASSES = ("low", "high", UNKNOWN, SILENCE)
 PITCHES = {"low": 500, "high": 2000, UNKNOWN: 1000}
 PLAIN = ClassifierTrainConfig(
-    speed_range=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0, gain_fraction=0.0,
+    speed_range=(1.0, 1.0), shift_seconds=0.0, noisy_fraction=0.0, room_fraction=0.0,
+    gain_fraction=0.0,
     mel_masks=0, time_masks=0, mixup=0.0, label_smoothing=0.0,
     reversed_fraction=0.0, cross_word_splice_fraction=0.0, shuffled_fraction=0.0,
     other_speech_fraction=0.0, snippet_fraction=0.0, isolated_fraction=0.0, unknown_weight=1.0,
@@ -54,7 +54,7 @@ SAMPLES = 24_000
 NO_SPEECH = SpeechClips()
 
 
-def make_part(each: int, seed: int = 0) -> LabeledClips:
+def make_clips(each: int, seed: int = 0) -> LabeledClips:
     rng = np.random.default_rng(seed)
     waves, labels = [], []
     for label, name in enumerate(CLASSES):
@@ -81,17 +81,17 @@ def noise():
 def batches(
     train_config: ClassifierTrainConfig = PLAIN, speech: SpeechClips = NO_SPEECH
 ) -> ClassificationBatches:
-    return ClassificationBatches(make_part(20), CLASSES, noise(), speech, SAMPLES, train_config)
+    return ClassificationBatches(make_clips(20), CLASSES, noise(), speech, SAMPLES, train_config)
 
 
 class TestBatches:
     def test_same_seed_and_step_give_the_same_batch(self):
-        for made, again in zip(batches()[3], batches()[3], strict=True):
-            assert torch.equal(made, again)
+        for first, second in zip(batches()[3], batches()[3], strict=True):
+            assert torch.equal(first, second)
         assert not torch.equal(batches()[3].clips, batches()[4].clips)
         assert not torch.equal(batches()[3].clips, batches(replace(PLAIN, seed=1))[3].clips)
 
-    def test_drawing_leaves_the_clips_as_they_were(self):
+    def test_drawing_does_not_change_the_clips(self):
         drawn = batches(replace(PLAIN, reversed_fraction=1.0))
         before = drawn.clips.samples.copy()
         drawn[0]
@@ -99,7 +99,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("balanced", [True, False])
     def test_balance(self, balanced):
-        part = make_part(20)
+        part = make_clips(20)
         # One clip of silence
         rare = LabeledClips(
             part.samples[:61], part.labels[:61], part.speakers[:61], part.words[:61]
@@ -116,8 +116,8 @@ class TestBatches:
             0.25 if balanced else 1 / 61, abs=0.04 if balanced else 0.015
         )
 
-    def test_every_unknown_word_as_often(self):
-        part = make_part(20)
+    def test_every_unknown_word_is_drawn_as_often(self):
+        part = make_clips(20)
         # One clip of the unknown.
         words = tuple("rare" if row == 40 else word for row, word in enumerate(part.words))
         drawn = ClassificationBatches(
@@ -131,14 +131,14 @@ class TestBatches:
         rare = (drawn.clips == torch.from_numpy(part.samples[40])).all(1)
         assert rare[drawn.label == 2].float().mean().item() == pytest.approx(0.5, abs=0.07)
 
-    @pytest.mark.parametrize("odds", [0.5, 1.0, 3.0])
-    def test_odds_of_unknown_words(self, odds):
-        drawn = batches(replace(PLAIN, batch=2000, unknown_weight=odds))[0]
+    @pytest.mark.parametrize("weight", [0.5, 1.0, 3.0])
+    def test_weight_of_unknown_words(self, weight):
+        drawn = batches(replace(PLAIN, batch=2000, unknown_weight=weight))[0]
         assert (drawn.label == 2).float().mean().item() == pytest.approx(
-            odds / (odds + 3), abs=0.04
+            weight / (weight + 3), abs=0.04
         )
 
-    def test_unknown_holds_reversed_words_other_speech_and_other_words(self):
+    def test_fractions_of_the_kinds_of_unknown_words(self):
         speech = SpeechClips(np.full((3, RATE), 77, np.int16), np.full((3, RATE), 55, np.int16))
         train_config = replace(
             PLAIN,
@@ -149,7 +149,7 @@ class TestBatches:
         )
         drawn = batches(train_config, speech)[0]
         unknown = drawn.clips[drawn.label == 2].numpy()
-        words = {wave[::-1].tobytes() for wave in make_part(20).samples[:40]}
+        words = {wave[::-1].tobytes() for wave in make_clips(20).samples[:40]}
         assert np.mean([wave.tobytes() in words for wave in unknown]) == pytest.approx(
             0.3, abs=0.07
         )
@@ -158,7 +158,7 @@ class TestBatches:
             assert not (drawn.clips[drawn.label != 2] == sample).all(1).any()
 
     def test_a_single_word_is_not_spliced_with_itself(self):
-        part, classes = make_part(20), ("low", UNKNOWN, SILENCE)
+        part, classes = make_clips(20), ("low", UNKNOWN, SILENCE)
         known = part.select(part.labels != 1)
         isolated = replace(known, labels=np.array([0, -1, 1, 2])[known.labels])
         train_config = replace(PLAIN, cross_word_splice_fraction=1.0, batch=200)
@@ -168,7 +168,7 @@ class TestBatches:
         theirs = {wave.tobytes() for wave in isolated.samples[isolated.labels == 1]}
         assert {wave.tobytes() for wave in drawn.clips[drawn.label == 1].numpy()} <= theirs
 
-    def test_known_words_of_another_data_set_are_that_word(self):
+    def test_out_of_corpus_clips_of_a_word_have_its_label(self):
         speech = SpeechClips(
             out_of_corpus=np.stack([np.full(RATE, 33), np.full(RATE, 44)]).astype(np.int16),
             words=("low", "high"),
@@ -179,55 +179,55 @@ class TestBatches:
             assert there[drawn.label == label].float().mean().item() == pytest.approx(0.4, abs=0.07)
             assert not there[drawn.label != label].any()
 
-    def test_fresh_silence_is_noise_at_any_level(self):
+    def test_random_silence_is_noise_at_any_level(self):
         drawn = batches(replace(PLAIN, random_silence_fraction=1.0, batch=400))[0]
         silent = drawn.clips[drawn.label == 3].float()
         levels = 20 * silent.square().mean(1).sqrt().clamp_min(1).log10()
         assert levels.max() - levels.min() > 30
-        own = {wave.tobytes() for wave in make_part(20).samples}
+        own = {wave.tobytes() for wave in make_clips(20).samples}
         assert not any(wave.tobytes() in own for wave in drawn.clips[drawn.label == 3].numpy())
 
-    def test_every_recording_of_noise_is_as_loud_as_the_others(self):
-        made = normalize_levels(make_dataset(tone(1.0, 500, 0.5), tone(1.0, 700, 0.001))).astype(
+    def test_noises_have_the_same_level(self):
+        noises = normalize_levels(make_dataset(tone(1.0, 500, 0.5), tone(1.0, 700, 0.001))).astype(
             float
         )
-        assert made[:RATE].std() == pytest.approx(NOISE_RMS, rel=0.01)
-        assert made[RATE:].std() == pytest.approx(NOISE_RMS, rel=0.05)
+        assert noises[:RATE].std() == pytest.approx(NOISE_RMS, rel=0.01)
+        assert noises[RATE:].std() == pytest.approx(NOISE_RMS, rel=0.05)
 
 
-class TestStrangers:
+class TestSyntheticUnknowns:
     @pytest.mark.parametrize("label", [0, 1])
-    def test_mended_word_is_the_same_word_all_along(self, label):
-        part = make_part(10)
-        strangers, rng = SyntheticUnknowns(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
+    def test_a_splice_of_one_word_is_that_word_all_along(self, label):
+        part = make_clips(10)
+        unknowns, rng = SyntheticUnknowns(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
         for _ in range(10):
-            wave = strangers.splice_same_word(label, rng).astype(float)
+            wave = unknowns.splice_same_word(label, rng).astype(float)
             loud = np.flatnonzero(np.abs(wave) > 1000)
             for half in (wave[loud[0] : loud[0] + 1000], wave[loud[-1] - 1000 : loud[-1]]):
                 assert np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 == pytest.approx(
                     (500, 2000)[label], rel=0.07
                 )
 
-    def test_spliced_word_begins_as_one_and_ends_as_the_other(self):
-        part = make_part(10)
-        strangers, rng = SyntheticUnknowns(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
+    def test_a_splice_of_two_words_begins_as_one_and_ends_as_the_other(self):
+        part = make_clips(10)
+        unknowns, rng = SyntheticUnknowns(part, np.arange(20), NO_SPEECH), np.random.default_rng(0)
         for _ in range(10):
-            wave = strangers.splice_two_words(rng).astype(float)
+            wave = unknowns.splice_two_words(rng).astype(float)
             loud = np.flatnonzero(np.abs(wave) > 1000)
             halves = wave[loud[0] : loud[0] + 1000], wave[loud[-1] - 1000 : loud[-1]]
             pitches = [np.abs(np.fft.rfft(half)).argmax() * RATE / 1000 for half in halves]
             assert min(pitches) == pytest.approx(500, abs=60)
             assert max(pitches) == pytest.approx(2000, abs=150)
 
-    def test_settled_clip_has_the_level_and_the_room_of_a_known_word(self):
-        part, rng = make_part(10), np.random.default_rng(0)
-        strangers = SyntheticUnknowns(part, np.arange(20), NO_SPEECH)
+    def test_room_tone_and_level_are_those_of_a_known_word(self):
+        part, rng = make_clips(10), np.random.default_rng(0)
+        unknowns = SyntheticUnknowns(part, np.arange(20), NO_SPEECH)
         clip = np.zeros(RATE, np.int16)
         clip[6000:10_000] = np.round(tone(0.25, 3000, 0.01) * 32767)
         for _ in range(10):
-            wave = strangers.match_room_tone(clip, rng).astype(float)
+            wave = unknowns.match_room_tone(clip, rng).astype(float)
             room = np.concatenate([wave[:6000], wave[10_000:]])
-            assert 0.8e-3 < room.std() / 32767 < 1.2e-3  # that of every clip of the part
+            assert 0.8e-3 < room.std() / 32767 < 1.2e-3  # that of every clip
             # As loud as one of its words.
             assert 0.1 / 2**0.5 * 0.8 < wave[6000:10_000].std() / 32767 < 0.5 / 2**0.5 * 1.1
 
@@ -236,28 +236,28 @@ class TestStrangers:
         [np.zeros(RATE), np.eye(1, RATE, 99)[0] * 9000, np.full(RATE, -32768)],
         ids=["silent", "click", "loudest"],
     )
-    def test_anything_can_settle(self, clip):
-        wave = SyntheticUnknowns(make_part(10), np.arange(20), NO_SPEECH).match_room_tone(
+    def test_room_tone_can_be_matched_for_any_clip(self, clip):
+        wave = SyntheticUnknowns(make_clips(10), np.arange(20), NO_SPEECH).match_room_tone(
             clip.astype(np.int16), np.random.default_rng(0)
         )
         assert (wave.shape, wave.dtype) == ((RATE,), np.int16)
         assert 10 < np.abs(wave.astype(float)).mean() < 25_000
 
-    def test_batches_can_be_sent_to_workers_that_are_spawned(self):
+    def test_batches_can_be_pickled_for_workers(self):
         sent = pickle.loads(pickle.dumps(batches(ClassifierTrainConfig(batch=16))))
         assert all(
             torch.equal(*pair)
             for pair in zip(sent[3], batches(ClassifierTrainConfig(batch=16))[3], strict=True)
         )
 
-    def test_shuffled_word_is_made_of_pieces_of_known_ones(self):
-        strangers, rng, pitches = (
-            SyntheticUnknowns(make_part(10), np.arange(20), NO_SPEECH),
+    def test_a_shuffled_word_consists_of_segments_of_known_words(self):
+        unknowns, rng, pitches = (
+            SyntheticUnknowns(make_clips(10), np.arange(20), NO_SPEECH),
             np.random.default_rng(0),
             [],
         )
         for _ in range(50):
-            wave = strangers.shuffle_segments(rng).astype(float)
+            wave = unknowns.shuffle_segments(rng).astype(float)
             loud = np.flatnonzero(np.abs(wave) > 300)
             pitches += [
                 np.abs(np.fft.rfft(wave[at : at + 1000])).argmax() * RATE / 1000
@@ -266,87 +266,87 @@ class TestStrangers:
         assert all(min(abs(pitch - 500), abs(pitch - 2000)) < 150 for pitch in pitches)
         assert 0.3 < np.mean(np.array(pitches) < 1000) < 0.7
 
-    def test_backwards(self):
-        part = make_part(3)
-        made = SyntheticUnknowns(part, np.array([4]), NO_SPEECH).reverse_word(
+    def test_a_reversed_word_is_backwards(self):
+        part = make_clips(3)
+        clip = SyntheticUnknowns(part, np.array([4]), NO_SPEECH).reverse_word(
             np.random.default_rng(0)
         )
-        assert np.array_equal(made, part.samples[4, ::-1])
+        assert np.array_equal(clip, part.samples[4, ::-1])
 
 
-class TestCanvas:
+class TestPlacement:
     clips = torch.from_numpy(
         np.stack([np.round(tone(1.0, pitch) * 32767).astype(np.int16) for pitch in (440, 880)])
     )
 
-    def test_clip_lies_where_it_begins(self):
+    def test_a_clip_begins_at_its_start(self):
         audio = place_clips(self.clips, torch.tensor([100.0, 3000.0]), torch.ones(2), SAMPLES)
         for row, start in zip(audio, (100, 3000), strict=True):
             assert not row[:start].any()
             assert not row[start + RATE :].any()
         assert torch.equal(audio[1, 3000 : 3000 + RATE], self.clips[1].float() / 32768)
 
-    def test_shift_is_a_shift(self):
+    def test_a_later_start_is_a_shift(self):
         first, second = (
             place_clips(self.clips, torch.full((2,), start), torch.ones(2), SAMPLES)
             for start in (1000.0, 1320.0)
         )
         assert torch.equal(first[:, : SAMPLES - 320], second[:, 320:])
 
-    def test_clip_that_begins_before_the_audio_is_cut(self):
+    def test_a_clip_that_begins_before_the_audio_is_cut(self):
         audio = place_clips(self.clips, torch.full((2,), -500.0), torch.ones(2), SAMPLES)
         assert torch.equal(audio[:, : RATE - 500], self.clips[:, 500:].float() / 32768)
 
     @pytest.mark.parametrize("rate", [0.8, 1.25])
-    def test_rate_moves_the_pitch_and_the_length(self, rate):
+    def test_the_rate_changes_pitch_and_length(self, rate):
         audio = place_clips(self.clips, torch.zeros(2), torch.full((2,), rate), SAMPLES)
         spectrum = torch.fft.rfft(audio[:, :12_000]).abs()
         pitch = spectrum.argmax(1) * RATE / 12_000
         torch.testing.assert_close(pitch, torch.tensor([440.0, 880.0]) * rate, rtol=0.01, atol=0)
         assert audio[:, round(RATE / rate) + 2 :].abs().max() == 0
 
-    def test_centred(self):
+    def test_centred_clips_are_in_the_middle(self):
         loud = center_clips(self.clips, SAMPLES).abs() > 0
         first, last = loud.int().argmax(1), SAMPLES - 1 - loud.flip(1).int().argmax(1)
         assert ((first + last - SAMPLES).abs() <= 4).all()
 
 
-class TestLetters:
-    """What is said in a clip, for a network that reads, too; and the silence before it that such a
-    network needs."""
+class TestPhones:
+    """The phones of clips, for a network that recognises them, and the silence before a clip that
+    such a network needs."""
 
-    SPELLED = {"low": [1, 2, 3], "high": [4]}  # noqa: RUF012
+    PHONE_IDS = {"low": [1, 2, 3], "high": [4]}  # noqa: RUF012
 
     def drawn(self, train_config: ClassifierTrainConfig) -> ClassificationBatch:
         return ClassificationBatches(
-            make_part(20),
+            make_clips(20),
             CLASSES,
             noise(),
             NO_SPEECH,
             SAMPLES,
             train_config,
-            phone_ids=self.SPELLED,
+            phone_ids=self.PHONE_IDS,
         )[0]
 
-    def test_words_are_spelled_and_silence_is_nothing(self):
+    def test_words_have_phones_and_silence_has_none(self):
         batch = self.drawn(replace(PLAIN, batch=200))
-        said = [
+        drawn_phones = [
             tuple(row[:count].tolist()) if count >= 0 else None
             for row, count in zip(batch.phones, batch.lengths, strict=True)
         ]
-        assert said == [
+        assert drawn_phones == [
             {0: (1, 2, 3), 1: (4,), 2: None, 3: ()}[label] for label in batch.label.tolist()
         ]
 
     @pytest.mark.parametrize(
         "kind", ["reversed_fraction", "cross_word_splice_fraction", "shuffled_fraction"]
     )
-    def test_what_is_made_up_cannot_be_spelled(self, kind):
-        phone_ids = {**self.SPELLED, UNKNOWN: [5]}
+    def test_synthetic_unknown_words_have_no_phones(self, kind):
+        phone_ids = {**self.PHONE_IDS, UNKNOWN: [5]}
         for fraction, expected in ((0.0, 1), (1.0, -1)):
             train_config = replace(PLAIN, batch=100, **{kind: fraction})
             batch = ClassificationBatches(
-                make_part(20),
+                make_clips(20),
                 CLASSES,
                 noise(),
                 NO_SPEECH,
@@ -356,7 +356,7 @@ class TestLetters:
             )[0]
             assert set(batch.lengths[batch.label == 2].tolist()) == {expected}
 
-    def test_a_mended_word_is_still_the_word(self):
+    def test_a_splice_of_one_word_has_its_phones(self):
         batch = self.drawn(replace(PLAIN, batch=100, same_word_splice_fraction=1.0))
         assert set(batch.lengths[batch.label == 0].tolist()) == {3}
 
@@ -364,7 +364,7 @@ class TestLetters:
         lead, generator = 8000, torch.Generator()
         plain, later = (
             ClassificationBatches(
-                make_part(20), CLASSES, noise(), NO_SPEECH, SAMPLES + some, PLAIN, lead=some
+                make_clips(20), CLASSES, noise(), NO_SPEECH, SAMPLES + some, PLAIN, lead=some
             )[0]
             for some in (0, lead)
         )
@@ -377,24 +377,24 @@ class TestLetters:
         assert torch.equal(center_clips(plain.clips, SAMPLES + lead, lead), with_it)
 
 
-class TestIngredients:
-    def test_plain_recipe_changes_nothing(self):
+class TestAugmentation:
+    def test_without_ingredients_nothing_changes(self):
         batch = batches()[0]
         audio = augment_batch(
             batch, torch.zeros(1, 8000), SAMPLES, PLAIN, torch.Generator().manual_seed(0)
         )
         assert torch.equal(audio, center_clips(batch.clips, SAMPLES))
 
-    def test_some_clips_are_heard_in_rooms_through_microphones_and_in_noise(self):
-        """Of the recipe that is used where nobody wishes otherwise; here a room has one echo."""
+    def test_default_fractions_of_rooms_microphones_and_noise(self):
+        """Measured in the audio. Here a room has one echo."""
         burst = torch.randn(400, RATE // 4, generator=torch.Generator().manual_seed(0))
         clips = torch.nn.functional.pad((3000 * burst).short(), (0, RATE * 3 // 4))
         room = torch.zeros(1, RATE // 2)
         room[0, 0], room[0, RATE // 3] = 1.0, 0.5
         hum = torch.ones(400, RATE, dtype=torch.int16)
-        made = batches()[0]._replace(clips=clips, start=torch.zeros(400), rate=torch.ones(400))
+        batch = batches()[0]._replace(clips=clips, start=torch.zeros(400), rate=torch.ones(400))
         chance, train_config = torch.Generator(), ClassifierTrainConfig()
-        both = [made._replace(noise=noise) for noise in (0 * hum, 1000 * hum)]
+        both = [batch._replace(noise=noise) for noise in (0 * hum, 1000 * hum)]
         clean, noisy = (
             augment_batch(each, room, RATE, train_config, chance.manual_seed(0)) for each in both
         )
@@ -410,43 +410,23 @@ class TestIngredients:
         assert 0.2 < in_noise.float().mean() < 0.6
         assert 0.25 < filtered.float().mean() < 0.65
 
-    def test_masks_are_stripes(self):
-        train_config = ClassifierTrainConfig(
-            mel_masks=1, max_mel_mask_bands=5, time_masks=1, max_time_mask_hops=10
-        )
-        made = draw_spec_masks(200, 40, 100, train_config, torch.Generator().manual_seed(0))
-        hidden_mels, hidden_times = (made == 0).all(2).sum(1), (made == 0).all(1).sum(1)
-        assert hidden_mels.max() == 5
-        assert hidden_times.max() == 10
-        assert hidden_mels.min() == hidden_times.min() == 0
-        shown = made.any(2)[:, :, None] & made.any(1)[:, None]
-        assert torch.equal(made.bool(), shown)
-
-    def test_mixing_keeps_the_sum_of_targets_and_follows_the_audio(self):
-        targets = torch.eye(8)
-        audio, after = apply_mixup(torch.eye(8), targets, 0.5, torch.Generator().manual_seed(0))
-        torch.testing.assert_close(audio, after)
-        torch.testing.assert_close(after.sum(1), torch.ones(8))
-        assert (after.argmax(1) == targets.argmax(1)).all()  # its own part is never the smaller
-        assert 0 < (after.max(1).values < 1).sum() < 8
-
-    def test_pieces_of_speech_leave_out_pauses(self):
-        made = cut_speech_clips(
+    def test_clips_of_speech_leave_out_pauses(self):
+        clips = cut_speech_clips(
             [make_dataset(np.concatenate([tone(2.0), quiet(3.0), tone(1.0)]))]
         ).continuous
-        assert made.shape[1] == RATE
-        assert (np.abs(made).max(1) > 10_000).all()
-        assert 4 <= len(made) <= 7
+        assert clips.shape[1] == RATE
+        assert (np.abs(clips).max(1) > 10_000).all()
+        assert 4 <= len(clips) <= 7
 
-    def test_what_is_shorter_than_a_piece_stands_in_the_middle_of_silence(self):
+    def test_short_recordings_are_in_the_middle_of_silence(self):
         clips = cut_speech_clips([make_dataset(tone(0.5))])
-        (made,) = clips.isolated
+        (clip,) = clips.isolated
         assert not len(clips.continuous)
-        sound = np.flatnonzero(made)
+        sound = np.flatnonzero(clip)
         assert abs(sound[0] + sound[-1] - RATE) < 20
         assert sound[-1] - sound[0] == pytest.approx(RATE / 2, abs=20)
 
-    def test_clips_in_folders_named_after_a_class_are_known(self):
+    def test_clips_in_folders_named_after_a_word_are_out_of_corpus(self):
         dataset = make_dataset(tone(0.5), tone(0.25), tone(2.0))
         dataset = replace(
             dataset,
@@ -462,30 +442,30 @@ class TestIngredients:
             [RATE / 2, RATE], abs=20
         )
 
-    def test_a_snippet_is_as_long_as_a_word_and_stands_alone(self):
-        strangers, rng = (
+    def test_a_snippet_is_as_long_as_a_word_in_silence(self):
+        unknowns, rng = (
             SyntheticUnknowns(
-                make_part(10),
+                make_clips(10),
                 np.arange(20),
                 SpeechClips(np.full((3, RATE), 9000, np.int16)),
             ),
             np.random.default_rng(0),
         )
-        snippets = [np.flatnonzero(strangers.cut_snippet(rng)) for _ in range(200)]
+        snippets = [np.flatnonzero(unknowns.cut_snippet(rng)) for _ in range(200)]
         lengths = [(sound[-1] - sound[0]) / RATE for sound in snippets]
         assert 0.24 < min(lengths) < 0.3
         assert 0.75 < max(lengths) < 0.81
         assert all(np.diff(sound).max() == 1 for sound in snippets)
         assert len({sound[0] for sound in snippets}) > 150
 
-    def test_no_speech_gives_no_pieces(self):
+    def test_no_speech_gives_no_clips(self):
         clips = cut_speech_clips([])
         assert not len(clips.continuous) + len(clips.isolated) + len(clips.out_of_corpus)
 
 
 @pytest.fixture(scope="module")
 def protocol() -> Protocol:
-    unseen = make_part(10, seed=5)
+    unseen = make_clips(10, seed=5)
     keep = unseen.labels == 2
     unseen = LabeledClips(
         unseen.samples[keep], unseen.labels[keep], unseen.speakers[:10], unseen.words[:10]
@@ -493,9 +473,9 @@ def protocol() -> Protocol:
     return Protocol(
         "tones",
         CLASSES,
-        make_part(40),
-        make_part(12, 1),
-        make_part(15, 2),
+        make_clips(40),
+        make_clips(12, 1),
+        make_clips(15, 2),
         {"unseen": unseen},
         noise(),
         "tones of the test",
@@ -518,7 +498,7 @@ def trained(protocol, tmp_path_factory) -> Path:
     return path
 
 
-class TestSorting:
+class TestTraining:
     def test_it_learns(self, trained, protocol):
         report = accuracy.evaluate_classifier(Engine.load(str(trained)), protocol)
         assert report["sets"]["test"]["accuracy"] > 0.9
@@ -527,7 +507,7 @@ class TestSorting:
         assert report["sets"]["unseen"]["unknown_accepted"] < 0.2
         assert "60 clips" in accuracy.format_report(report)
 
-    def test_offline_exported_and_streamed_decide_alike(self, trained, protocol):
+    def test_offline_exported_and_streamed_predict_the_same(self, trained, protocol):
         network, engine = load_network(trained.with_suffix(".pt")), Engine.load(str(trained))
         offline, whole = (
             predict(network, protocol.test),
@@ -548,7 +528,7 @@ class TestSorting:
             step, state = engine.step(audio[:, at : at + 1000], state)
         assert step.pooled[0, -1].argmax() == offline[0]
 
-    def test_its_words_are_reported_in_streams_at_its_own_thresholds(self, trained, protocol):
+    def test_it_detects_words_in_streams_at_its_own_thresholds(self, trained, protocol):
         spotter = Spotter.load(trained)
         for word in "low", "high":
             part = protocol.validation.select(np.array(protocol.validation.words) == word)
@@ -559,9 +539,9 @@ class TestSorting:
             ]
             assert np.mean(found) > 0.7
 
-    def test_held_out_speech_says_how_often_they_are_for_nothing(self, trained, protocol, tmp_path):
+    def test_held_out_speech_measures_false_alarms(self, trained, protocol, tmp_path):
         # "low", which its folder does not say
-        speech = make_dataset(*(make_part(1, seed).samples[0] / 32768 for seed in range(400)))
+        speech = make_dataset(*(make_clips(1, seed).samples[0] / 32768 for seed in range(400)))
         path, train_config = (
             tmp_path / "a.onnx",
             replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, ema_decay=0.8),
@@ -583,17 +563,17 @@ class TestSorting:
             0,
             (UNREACHABLE_THRESHOLD, UNREACHABLE_THRESHOLD),
         )
-        # Or "low" would be heard all the time.
+        # Otherwise "low" would fire all the time.
         assert document["events"]["threshold"][0] > without.events.threshold[0]
         assert all(
             row["false_alarms"] <= row["false_alarms_per_hour"] * table["hours"]
             for row in table["rows"]
         )
 
-    def test_a_network_that_reads_decides_alike_everywhere_and_by_what_it_reads(
+    def test_a_network_with_phones_predicts_the_same_everywhere_and_uses_them(
         self, protocol, tmp_path
     ):
-        path, phones = tmp_path / "reads.onnx", BLANK + PHONES
+        path, phones = tmp_path / "phones.onnx", BLANK + PHONES
         train_config, sounds = (
             replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, ema_decay=0.8),
             {"low": ("lO",), "high": ("hI",)},
@@ -620,7 +600,7 @@ class TestSorting:
         )
         assert np.array_equal(offline, whole)
         assert (whole == protocol.test.labels).mean() > 0.75
-        # The letters count: were the sounds of the two exchanged, so would be some decisions.
+        # Exchanged pronunciations change some predictions.
         exchanged = replace(words, known={**words.known, "low": ("hI",), "high": ("lO",)})
         assert (predict(network, protocol.test, exchanged) != offline).any()
 
@@ -662,7 +642,7 @@ class TestSorting:
 
     @pytest.mark.parametrize(
         "change",
-        [{"train": make_part(40, seed=9)}, {"noise": make_dataset(quiet(1.0))}],
+        [{"train": make_clips(40, seed=9)}, {"noise": make_dataset(quiet(1.0))}],
         ids=["clips", "noise"],
     )
     def test_other_data_is_noticed_on_resume(self, trained, protocol, change):
@@ -686,7 +666,7 @@ class TestSorting:
         with pytest.raises(DataError, match="middle"):
             accuracy.evaluate_classifier(Engine.load(str(trained)), other)
 
-    def test_words_that_were_learned_are_not_unheard(self, trained, protocol):
+    def test_a_protocol_with_held_out_words_needs_its_own_model(self, trained, protocol):
         assert "trained_protocol" not in accuracy.format_report(
             accuracy.evaluate_classifier(Engine.load(str(trained)), protocol)
         )
@@ -709,7 +689,7 @@ class TestSorting:
 @pytest.mark.parametrize("classes", [9, 12, 35])
 @pytest.mark.parametrize("bands", [0, train.BAND_CHANNELS], ids=["all at once", "bands"])
 @pytest.mark.parametrize(("size", "most"), [("small", 100_000), ("large", 400_000)])
-def test_sizes_keep_their_promise(size, most, bands, classes):
+def test_parameters_of_the_sizes(size, most, bands, classes):
     config = replace(
         train.make_classifier_config(tuple(f"word{i}" for i in range(classes)), size),
         band_channels=bands,
@@ -727,8 +707,8 @@ def test_sizes_keep_their_promise(size, most, bands, classes):
         ("large", 400_000, pretrained.PHONE_RECOGNIZER_FILE),
     ],
 )
-def test_sizes_keep_their_promise_where_they_read(size, most, name, classes):
-    """And what reads begins with what its trunk can read."""
+def test_parameters_of_the_sizes_with_phones(size, most, name, classes):
+    """And the phone head starts from that of the encoder."""
     path = pretrained.shipped_checkpoint(name)
     config = train.make_classifier_config(tuple(f"word{i}" for i in range(classes)), size, path)
     assert bool(config.phones) is (classes <= train.MAX_CLASSES_WITH_PHONES)
@@ -741,7 +721,7 @@ def test_sizes_keep_their_promise_where_they_read(size, most, name, classes):
 
 
 @pytest.mark.parametrize("bands", [0, 4, train.BAND_CHANNELS])
-def test_stem_is_that_of_the_trunk(bands, tmp_path):
+def test_the_stem_is_that_of_the_encoder(bands, tmp_path):
     kinds = ("one", "two", "three"), ("yes", "no")
     of_others, own = (
         replace(train.make_classifier_config(kind, "small"), band_channels=bands) for kind in kinds

@@ -275,7 +275,8 @@ class TestPack9:
         protocol = load("pack-9-unseen", folder, warn=warnings.append)
         expected = round(np.bincount(protocol.validation.labels)[:7].mean())
         assert warnings == [
-            f"{folder}: 0 clips of other words in the validation split, the protocol asks for {expected}."
+            f"{folder}: 0 clips of other words in the validation split, "
+            f"the protocol asks for {expected}."
         ]
 
     @pytest.mark.parametrize(
