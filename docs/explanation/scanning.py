@@ -22,16 +22,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.flop_counter import FlopCounterMode
 
-from kws.training.model.cost import Layer, layers, multiplications_per_second
-from kws.training.model.network import (
-    SAMPLE_RATE,
-    LogMel,
-    NetworkConfig,
-    Output,
-    ScanningCNN,
-    fold_batch_norms,
-)
+from kws.audio.recordings import SAMPLE_RATE
+from kws.training.model.frontend import LogMel
+from kws.training.model.network import NetworkConfig, Output, ScanningCNN, fold_batch_norms
 
 WORD, OTHERS = "AB", ("A", "B", "BA", "")
 FORMANTS = {"A": ((350, 900), (2300, 1300)), "B": ((900, 500), (1300, 2100))}  # from and to, Hz
@@ -179,6 +174,55 @@ def slide(network: ScanningCNN, audio: Tensor, batch: int = 64) -> Output:
     )
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Million multiplications of a layer per second of audio: in one pass, and where each window is
+    classified by itself."""
+
+    name: str
+    one_pass: float
+    slid: float
+
+    @property
+    def ratio(self) -> float:
+        return self.slid / self.one_pass
+
+
+def costs(config: NetworkConfig) -> list[Cost]:
+    """The cost of each layer, from the samples to the scores. Convolutions and products of matrices
+    are counted; what is computed element by element is under one percent."""
+    network = fold_batch_norms(ScanningCNN(config))
+    one_pass = _multiplications(network, config.frame_samples, network.initial_state())
+    window = _multiplications(network, config.clip_frame_samples)
+    names = {"logmel": "log-mel", "bands": "bands", "stem": "stem"}
+    names |= {f"blocks.{i}": f"block, kernel {k}" for i, k in enumerate(config.kernels)}
+    names["head"] = "head"
+    millions = SAMPLE_RATE / config.frame_samples / 1e6
+    return [
+        Cost(name, millions * one_pass[module], millions * window[module])
+        for module, name in names.items()
+        if module in window
+    ]
+
+
+def total_cost(layers: list[Cost]) -> Cost:
+    return Cost("all", sum(each.one_pass for each in layers), sum(each.slid for each in layers))
+
+
+@torch.no_grad()
+def _multiplications(
+    network: ScanningCNN, samples: int, state: Tensor | None = None
+) -> dict[str, int]:
+    """Multiplications by module, for this many new samples."""
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, samples), state)
+    # torch counts the additions, too.
+    return {
+        name.removeprefix("ScanningCNN."): sum(operations.values()) // 2
+        for name, operations in counter.get_flop_counts().items()
+    }
+
+
 @torch.no_grad()
 def one_pass(network: ScanningCNN, audio: Tensor) -> Output:
     return network(audio)[0]
@@ -223,29 +267,15 @@ def _print_equality(network: ScanningCNN, scene: Tensor) -> None:
     print(
         f"CPU ms per second of audio: one pass {fast:.2f}, slid {slow:.1f}, ratio {slow / fast:.0f}"
     )
-    print(f"state of a stream: {network.silence().numel():,} numbers\n")
+    print(f"state of a stream: {network.state_size:,} numbers\n")
 
 
 def _print_multiplications(config: NetworkConfig) -> None:
+    layers = costs(config)
     print("million multiplications per second of audio: one pass, slid, ratio")
-    for layer, once, anew in _costs(config):
-        print(f"  {layer.name:18}{once:9.3f}{anew:10.2f}{anew / once:8.1f}")
-    total = multiplications_per_second(config)
-    print(
-        "  "
-        f"{'all':18}{total.one_pass / 1e6:9.3f}{total.slid_window / 1e6:10.2f}{total.ratio:8.1f}\n"
-    )
-
-
-def _costs(config: NetworkConfig) -> list[tuple[Layer, float, float]]:
-    """Each layer, from the samples to the scores, with its million multiplications per second: in
-    one pass, and slid."""
-    millions = SAMPLE_RATE / config.frame_samples / 1e6
-    both = ((layer, layer.multiplications * millions) for layer in reversed(layers(config)))
-    return [
-        (layer, each * layer.frames_per_score, each * layer.frames_per_window)
-        for layer, each in both
-    ]
+    for layer in (*layers, total_cost(layers)):
+        print(f"  {layer.name:18}{layer.one_pass:9.3f}{layer.slid:10.2f}{layer.ratio:8.1f}")
+    print()
 
 
 def _print_places(models: dict[str, nn.Module], scores: Scores, experiment: Experiment) -> None:
@@ -266,7 +296,7 @@ def _figure(network: ScanningCNN, scene: Tensor, scores: Scores, experiment: Exp
     _draw_scan(scan, network, scene)
     _draw_costs(costs, network.config)
     _draw_places(places, scores, experiment)
-    cheaper = f"One pass costs {multiplications_per_second(network.config).ratio:.0f} times less"
+    cheaper = f"One pass costs {total_cost(costs(network.config)).ratio:.0f} times less"
     titles = {
         scan: "One pass gives the scores of all windows",
         costs: cheaper,
@@ -315,14 +345,15 @@ def _draw_scan(axes: Axes, network: ScanningCNN, scene: Tensor) -> None:
 
 
 def _draw_costs(axes: Axes, config: NetworkConfig) -> None:
-    found, once, anew = zip(*_costs(config)[::-1], strict=True)
-    rows = range(len(found))
-    axes.hlines(rows, once, anew, color=GRID, linewidth=5)
+    layers = costs(config)[::-1]
+    rows, once = range(len(layers)), [layer.one_pass for layer in layers]
+    slid = [layer.slid for layer in layers]
+    axes.hlines(rows, once, slid, color=GRID, linewidth=5)
     axes.plot(once, rows, "o", color=SCAN, markersize=8, label="one pass")
-    axes.plot(anew, rows, "o", color=OTHER, markersize=8, label="slid window")
-    for row in rows:
-        axes.text(anew[row] * 1.8, row, f"× {anew[row] / once[row]:.0f}", va="center", color=INK)
-    axes.set_yticks(rows, [layer.name for layer in found])
+    axes.plot(slid, rows, "o", color=OTHER, markersize=8, label="slid window")
+    for row, layer in zip(rows, layers, strict=True):
+        axes.text(layer.slid * 1.8, row, f"× {layer.ratio:.0f}", va="center", color=INK)
+    axes.set_yticks(rows, [layer.name for layer in layers])
     axes.set(xscale="log", xlim=(0.005, 5000), xlabel="million multiplications per second")
     _legend(axes, height=1.01)
 

@@ -1,29 +1,28 @@
-"""The stem that looks at bands: the same small kernels for low and for high ones, as a voice may be
-higher or deeper than another.
+"""The stem with convolutions over time and frequency: the same small kernels serve low and high
+bands, as one voice is higher than another.
 
     log-mel [40 bands] ─► 5×5, stride 2×2 [C × 20] ─► 3×1, stride 2×1 [C × 10]
         ─► three times: x + 3×3 ─► C · 10 numbers a frame
 
-Small kernels over bands, and norms for groups of them, are what BC-ResNet is made of (Kim et al.,
-Interspeech 2021); here every band has a norm of its own. Over time nothing is padded, so it streams
-like the other layers; beyond the lowest and the highest band there are zeros.
+BC-ResNet has small kernels over bands, and norms for groups of them (Kim et al., Interspeech 2021);
+here each band has its own norm. Nothing is padded over time, so the stem streams as the other
+layers do. Beyond the lowest and the highest band there are zeros.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kws.training.model.layers import Layers
-from kws.training.model.norm import BatchNorm
-from kws.training.model.streaming_state import StreamingState
+from kws.training.model.layers import BatchNorm, Layers, residual
+from kws.training.model.streaming_state import Context, StreamingState
 
-RESIDUAL = 3  # blocks
-RESIDUAL_FRAMES = 3  # of their kernels
+RESIDUAL_BLOCKS = 3
+RESIDUAL_FRAMES = 3  # of a residual block's kernel
 
 
 class BandConvolution(nn.Module):
-    """Convolution over time and bands, and batch norm for each channel and band. [B, C · F, T]
-    → [B, C' · F / stride, T / stride]."""
+    """Convolution over bands and time, and batch norm for each channel and band. [B, C, F, T]
+    → [B, C', F / stride, T / stride]."""
 
     def __init__(
         self,
@@ -35,44 +34,36 @@ class BandConvolution(nn.Module):
     ):
         """kernel and stride: (bands, frames)."""
         super().__init__()
-        self.bands, self.output_bands, self.context_frames = (
-            bands,
-            -(-bands // stride[0]),
-            kernel[1] - stride[1],
-        )
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride=stride, padding=(kernel[0] // 2, 0), bias=False
-        )
+        self.output_bands = -(-bands // stride[0])
+        self.context = Context(inputs, bands, kernel[1] - stride[1])
+        padding = (kernel[0] // 2, 0)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
         self.norm = BatchNorm(outputs * self.output_bands)
 
-    def forward(self, x: Tensor, streaming_state: StreamingState) -> Tensor:
-        if self.context_frames > 0:
-            x = streaming_state.extend(x, self.context_frames)
-        return self.norm(self.conv(x.unflatten(1, (-1, self.bands))).flatten(1, 2))
+    def forward(self, x: Tensor, state: StreamingState) -> Tensor:
+        return self.norm(self.conv(self.context(x, state)))
 
 
-class Bands(nn.Module):
-    """[B, bands, T] → [B, outputs, T / stride], with `channels` for each of a quarter of
-    the bands."""
+class Conv2dStem(nn.Module):
+    """[B, mels, 1, T] → [B, outputs, 1, T / stride]: `channels` for each quarter of the bands."""
 
-    def __init__(self, bands: int, channels: int, kernel: int, stride: int):
+    def __init__(self, mels: int, channels: int, kernel: int, stride: int):
         super().__init__()
-        first = BandConvolution(1, channels, bands, (5, kernel), (2, stride))
-        # Of one channel this takes half the time to train.
+        first = BandConvolution(1, channels, mels, (5, kernel), (2, stride))
+        # With one input channel this layout takes half the time to train.
         first.conv.to(memory_format=torch.channels_last)
         second = BandConvolution(channels, channels, first.output_bands, (3, 1), (2, 1))
         self.downsampling: Layers[BandConvolution] = Layers([first, second])
-        bands_after_stem = second.output_bands
         self.residual: Layers[BandConvolution] = Layers(
-            BandConvolution(channels, channels, bands_after_stem, (3, RESIDUAL_FRAMES))
-            for _ in range(RESIDUAL)
+            BandConvolution(channels, channels, second.output_bands, (3, RESIDUAL_FRAMES))
+            for _ in range(RESIDUAL_BLOCKS)
         )
-        self.outputs = channels * bands_after_stem
+        self.outputs = channels * second.output_bands
 
-    def forward(self, x: Tensor, streaming_state: StreamingState) -> Tensor:
+    def forward(self, x: Tensor, state: StreamingState) -> Tensor:
+        x = x.transpose(1, 2)
         for layer in self.downsampling:
-            x = F.relu(layer(x, streaming_state))
+            x = F.relu(layer(x, state))
         for layer in self.residual:
-            y = layer(x, streaming_state)
-            x = F.relu(x[..., x.shape[-1] - y.shape[-1] :] + y)
-        return x
+            x = residual(x, layer(x, state))
+        return x.flatten(1, 2).unsqueeze(2)

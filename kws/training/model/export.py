@@ -23,16 +23,10 @@ from kws.audio.folders import sibling_path
 from kws.errors import ModelError
 from kws.runtime.engine import Engine
 from kws.runtime.model_file import METADATA_KEY, VERIFIER_KEY
-from kws.training.model.conv2d_stem import BandConvolution, Bands
-from kws.training.model.layers import bias_of
-from kws.training.model.network import (
-    Convolution,
-    LogMel,
-    ScanningCNN,
-    batch_norm_affine,
-    fold_batch_norms,
-)
-from kws.training.model.norm import BatchNorm
+from kws.training.model.conv2d_stem import BandConvolution, Conv2dStem
+from kws.training.model.frontend import LogMel
+from kws.training.model.layers import Affine, Convolution, bias_of
+from kws.training.model.network import ScanningCNN, fold_batch_norms
 from kws.training.model.pooling import (
     GeMPooling,
     MaxPooling,
@@ -42,6 +36,7 @@ from kws.training.model.pooling import (
     PowerPooling,
 )
 from kws.training.model.pretrained import VerifierSpec
+from kws.training.model.streaming_state import contexts
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -145,7 +140,7 @@ class _Graph:
     that makes them."""
 
     def __init__(self, network: ScanningCNN):
-        self.network, self.config, self.state_shapes = network, network.config, network.state_shapes
+        self.network, self.config, self.contexts = network, network.config, contexts(network)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.new_states: list[str] = []
@@ -155,7 +150,7 @@ class _Graph:
         self._outputs(self._layers())
         packed = [self._node("Flatten", part, axis=1) for part in self.new_states]
         self._node("Concat", *packed, output="new_state", axis=1)
-        batch, size = "batch", sum(channels * length for channels, length in self.state_shapes)
+        batch, size = "batch", sum(context.size for context in self.contexts)
         inputs = [_tensor("audio", batch, "samples"), _tensor("state", batch, size)]
         outputs = [_tensor(name, batch, "frames", *shape) for name, shape in self._shapes().items()]
         return helper.make_graph(
@@ -237,9 +232,12 @@ class _Graph:
         )
         return self._frames_first(self._node("Log", energy))
 
-    def _bands(self, x: str, bands: Bands) -> str:
+    def _bands(self, x: str, bands: Conv2dStem) -> str:
         """[B, mels, T] → [B, outputs, 1, T]; in between [B, channels, bands, T]."""
-        x = self._node("Unsqueeze", self._batch_norm(x, self.network.input_norm, (-1, 1)), _ints(1))
+        assert isinstance(self.network.input_norm, Affine)
+        x = self._node("Unsqueeze", x, _ints(2))
+        x = self._affine(x, self.network.input_norm)
+        x = self._node("Transpose", x, perm=[0, 2, 1, 3])
         for layer in bands.downsampling:
             x = self._node("Relu", self._band_convolution(x, layer))
         for layer in bands.residual:
@@ -247,7 +245,7 @@ class _Graph:
         return self._node("Reshape", x, _ints(0, bands.outputs, 1, -1))
 
     def _band_convolution(self, x: str, module: BandConvolution) -> str:
-        if module.context_frames > 0:
+        if module.context.frames:
             x = self._extend(x, 3, 4)
         conv = module.conv
         y = self._node(
@@ -258,14 +256,14 @@ class _Graph:
             strides=list(conv.stride),
             pads=[*conv.padding, *conv.padding],
         )
-        return self._batch_norm(y, module.norm, (conv.out_channels, -1, 1))
+        assert isinstance(module.norm, Affine)
+        return self._affine(y, module.norm)
 
-    def _batch_norm(self, x: str, norm: BatchNorm, shape: tuple[int, ...]) -> str:
-        scale, shift = (part.reshape(shape) for part in batch_norm_affine(norm))
-        return self._node("Add", self._node("Mul", x, scale), shift)
+    def _affine(self, x: str, affine: Affine) -> str:
+        return self._node("Add", self._node("Mul", x, affine.scale), affine.shift)
 
     def _convolution(self, x: str, module: Convolution) -> str:
-        if module.context_frames > 0:
+        if module.context.frames:
             x = self._extend(x, 3, 4)
         return self._convolve(
             x, module.conv, groups=module.conv.groups, stride=module.conv.stride[0]
@@ -324,32 +322,20 @@ class _Graph:
 
     def _extend(self, x: str, axis: int, rank: int = 2) -> str:
         """x with its past in front along the last axis; the last frames become its next past."""
-        length = self.state_shapes[len(self.new_states)][1]
+        length = self.contexts[len(self.new_states)].frames
         x = self._node("Concat", self.states[len(self.new_states)], x, axis=axis)
         self.new_states.append(self._slice(x, axis, -length))
         return x
 
     def _unpack_state(self) -> list[str]:
-        shapes = self.state_shapes
-        sizes = _ints(*(channels * length for channels, length in shapes))
+        sizes = _ints(*(context.size for context in self.contexts))
         parts = self._split("state", sizes)
-        bands = self.network.bands
-        streaming_layers = (
-            [layer for layer in [*bands.downsampling, *bands.residual] if layer.context_frames > 0]
-            if bands
-            else []
-        )
-        channels = [
-            *(layer.conv.in_channels for layer in streaming_layers),
-            *(size for size, _ in shapes[len(streaming_layers) + 1 :]),
-        ]
-        targets = [_ints(0, shapes[0][1])]
-        targets += [
-            _ints(0, channel_count, size // channel_count, length)
-            for channel_count, (size, length) in zip(channels, shapes[1:], strict=True)
-        ]
+        shapes = [context.shape for context in self.contexts]
+        # The logits have an axis more here.
+        targets = [(shape[0], 1, shape[1]) if len(shape) == 2 else shape for shape in shapes]
         return [
-            self._node("Reshape", part, target) for part, target in zip(parts, targets, strict=True)
+            self._node("Reshape", part, _ints(0, *target))
+            for part, target in zip(parts, targets, strict=True)
         ]
 
     def _slice(self, x: str, axis: int, start: int, end: int = 2**62, step: int = 1) -> str:
@@ -388,7 +374,7 @@ class _VerifierGraph(_Graph):
 
     def __init__(self, network: ScanningCNN):
         super().__init__(network)
-        self.state_shapes = self.state_shapes[:-1]
+        self.contexts = self.contexts[:-1]
 
     def _shapes(self) -> dict[str, list[int]]:
         return {"phones": [len(self.config.words)]}

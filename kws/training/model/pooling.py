@@ -41,7 +41,10 @@ class Pooling(nn.Module):
 
     def forward(self, log_p: Tensor) -> Tensor:
         """log p [*, T] → log scores [*, T - window + 1]."""
-        return self.pool(log_p.unfold(-1, self.window_frames, 1))
+        # Slices, as ONNX has no `unfold`.
+        last = self.window_frames - 1
+        shifted = [log_p[..., i : i - last or None] for i in range(self.window_frames)]
+        return self.pool(torch.stack(shifted, dim=-1))
 
     def pool(self, log_y: Tensor) -> Tensor:
         raise NotImplementedError

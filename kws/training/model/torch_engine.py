@@ -40,12 +40,7 @@ class TorchNetwork:
         output, new_state = self._network(
             torch.from_numpy(audio).to(self._device), torch.from_numpy(state).to(self._device)
         )
-        step = StepOutput(
-            pooled=output.pooled.exp().mT.cpu().numpy(),
-            frames=output.logits.sigmoid().mT.cpu().numpy(),
-            boundaries=output.boundaries.permute(0, 3, 1, 2).cpu().numpy(),
-            phones=output.phones.log_softmax(1).mT.cpu().numpy(),
-        )
+        step = StepOutput(*(scores.cpu().numpy() for scores in output.frames_first()))
         return step, new_state.cpu().numpy()
 
 

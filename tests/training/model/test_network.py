@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kws.training.model.network import LogMel, NetworkConfig, Output, ScanningCNN, fold_batch_norms
+from kws.training.model.frontend import LogMel
+from kws.training.model.network import NetworkConfig, Output, ScanningCNN, fold_batch_norms
 
 FRAMES = 60
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
@@ -197,12 +198,15 @@ class TestStreaming:
         [{}, BANDS, {"band_channels": 4, "mels": 13}],
         ids=["small", "bands", "an odd number of bands"],
     )
-    def test_shares_of_the_state_are_as_announced(self, changes):
+    def test_size_of_the_state_is_that_of_the_layers_contexts(self, changes):
         network = make_network(3, **changes)
-        assert network.initial_state(2).shape == (
-            2,
-            sum(channels * length for channels, length in network.state_shapes),
-        )
+        assert network.initial_state(2).shape == (2, network.state_size)
+
+    @pytest.mark.parametrize("samples", [1, 319, 321, 480])
+    def test_a_chunk_of_a_broken_frame_is_refused(self, samples):
+        network = make_network()
+        with pytest.raises(ValueError, match=f"{samples} samples.*no multiple of 320"):
+            network(torch.zeros(1, samples), network.initial_state())
 
     @pytest.mark.parametrize("seconds", [0.2449, 0.245, 0.265, 1.0])
     def test_number_of_frames_of_a_clip(self, seconds):
@@ -210,7 +214,7 @@ class TestStreaming:
         samples = round(seconds * 16_000)
         frames = (samples - network.config.clip_frame_samples) // 320 + 1
         if frames < 1:
-            with pytest.raises(RuntimeError):
+            with pytest.raises(ValueError, match=f"a clip has {samples} samples, fewer than"):
                 of_clip(network, torch.zeros(1, samples))
         else:
             assert of_clip(network, torch.zeros(1, samples)).pooled.shape == (1, 1, frames)
@@ -230,8 +234,9 @@ class TestFolding:
             atol=1e-4,
         )
 
-    def test_nothing_is_left_to_fold_and_the_original_is_untouched(self):
-        network = make_network()
+    @pytest.mark.parametrize("changes", [{}, BANDS], ids=["small", "bands"])
+    def test_nothing_is_left_to_fold_and_the_original_is_untouched(self, changes):
+        network = make_network(**changes)
         before = {name: value.clone() for name, value in network.state_dict().items()}
         folded = fold_batch_norms(network)
         assert not any(isinstance(module, nn.BatchNorm1d) for module in folded.modules())

@@ -11,10 +11,8 @@ import pytest
 import torch
 from factories import BANDS, WITH_PHONES, make_audio, make_config, make_network
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from kws.training.model.cost import multiplications_per_second
-from kws.training.model.network import NetworkConfig, Output, ScanningCNN, fold_batch_norms
+from kws.training.model.network import NetworkConfig, Output, ScanningCNN
 
 EXACT = {"rtol": 0, "atol": 1e-6}
 LARGER = {"mels": 40, "channels": 48, "kernels": (7, 9, 11)}
@@ -96,35 +94,25 @@ class TestOnePass:
         assert clip_score(5, seconds=9.0) == pytest.approx(clip_score(5), abs=1e-6)
 
 
-class TestCost:
-    @pytest.mark.parametrize(
-        "config",
-        [
+@pytest.mark.parametrize(
+    ("config", "slid_frames"),
+    [
+        (
             NetworkConfig(("word",)),
-            make_config(3),
-            make_config(1, stem_kernel=3, pool_frames=9),
-            make_config(mels=13, **BANDS),
-        ],
-        ids=["default", "small", "other", "bands"],
-    )
-    def test_multiplications_are_those_torch_counts(self, config):
-        network = fold_batch_norms(ScanningCNN(config))
-        rate = 16_000 / config.frame_samples
-        cost = multiplications_per_second(config)
-        assert cost.slid_window == counted(network, config.clip_frame_samples) * rate
-        assert (
-            cost.one_pass == counted(network, config.frame_samples, network.initial_state()) * rate
-        )
-
-    def test_one_pass_is_far_cheaper_than_slid_windows(self):
-        assert multiplications_per_second(NetworkConfig(("word",))).ratio >= 20
+            {"head": 5, "block, kernel 15": 5, "block, kernel 13": 19, "stem": 67},
+        ),
+        (make_config(3), {"head": 4, "block, kernel 5": 4, "block, kernel 3": 8}),
+        (make_config(mels=13, **BANDS), {"head": 4, "stem": 10}),
+    ],
+    ids=["default", "small", "bands"],
+)
+def test_a_slid_window_computes_each_layer_s_frames_again(config, slid_frames):
+    ratios = {layer.name: layer.ratio for layer in scanning.costs(config)}
+    assert {name: ratios[name] for name in slid_frames} == pytest.approx(slid_frames)
 
 
-@torch.no_grad()
-def counted(network: ScanningCNN, samples: int, state: Tensor | None = None) -> int:
-    with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, samples), state)
-    return counter.get_total_flops() // 2  # torch counts the additions too
+def test_one_pass_is_far_cheaper_than_slid_windows():
+    assert scanning.total_cost(scanning.costs(NetworkConfig(("word",)))).ratio >= 20
 
 
 # The word stands near the middle of the clip in training, and then elsewhere. Small, to be learned
