@@ -1,5 +1,5 @@
-"""From a phrase to folders, and from folders to a model: with an engine that hums instead
-of speaking."""
+"""From a phrase to folders of synthetic clips, and from folders to a model, with an engine that
+hums."""
 
 import logging
 import re
@@ -32,15 +32,13 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def hum(monkeypatch):
-    """All that is said is hummed."""
+    """The only engine: it hums every text."""
     engine = replace(
         HUMMER,
         voices=lambda: [f"voice{i}" for i in range(40)],
         speak=lambda text, settings: (tone(0.4), RATE),
     )
-    monkeypatch.setattr(
-        from_text.registry, "found", lambda **wishes: EngineSelection((engine,), ())
-    )
+    monkeypatch.setattr(from_text.registry, "found", lambda **_: EngineSelection((engine,), ()))
     return engine
 
 
@@ -54,7 +52,7 @@ def info_messages(caplog):
     caplog.set_level(logging.INFO, "kws")
 
 
-def test_folders(hum, tmp_path, caplog):
+def test_the_folders_hold_phrase_confusables_context_and_sentences(hum, tmp_path, caplog):
     folders = build_folders(tmp_path)
     assert folders.negatives == (tmp_path / "sentences", Path("podcasts"))
     assert len([*(folders.data / "hey_you").glob("*.wav")]) == 40
@@ -65,7 +63,7 @@ def test_folders(hum, tmp_path, caplog):
     assert len(read_manifest(folders.data)) == len([*folders.data.rglob("*.wav")])
 
 
-def test_nothing_is_spoken_twice_and_an_edited_list_is_followed(hum, tmp_path, caplog):
+def test_an_edited_list_is_followed_and_no_clip_is_made_twice(hum, tmp_path, caplog):
     build_folders(tmp_path)
     (tmp_path / "confusables.txt").write_text("hay\nhaiku\nmy own idea\n")
     caplog.clear()
@@ -83,7 +81,7 @@ def test_nothing_is_spoken_twice_and_an_edited_list_is_followed(hum, tmp_path, c
     assert not caplog.messages
 
 
-def test_only_what_is_planned_is_used_whatever_lies_in_the_folder(hum, tmp_path, caplog):
+def test_clips_of_other_plans_in_the_folder_are_not_used(hum, tmp_path, caplog):
     first = build_folders(tmp_path)
     wanted = {clip.path for clip in first.clips(first.data)}
     other = build_folders(tmp_path, seed=1)
@@ -94,7 +92,7 @@ def test_only_what_is_planned_is_used_whatever_lies_in_the_folder(hum, tmp_path,
     assert not caplog.messages
 
 
-def test_a_neighbour_whose_folder_would_be_the_phrase_s_is_passed_over(hum, tmp_path):
+def test_a_confusable_with_the_folder_of_the_phrase_is_left_out(hum, tmp_path):
     folders = build_folders(tmp_path, phrase="we'll")
     assert {clip.label for clip in folders.clips(folders.data)} >= {"well", "deal"}
     assert {
@@ -102,7 +100,7 @@ def test_a_neighbour_whose_folder_would_be_the_phrase_s_is_passed_over(hum, tmp_
     } == {"we'll"}
 
 
-def test_sentences_that_hold_the_phrase_are_not_heard_as_something_else(hum, tmp_path):
+def test_sentences_with_the_phrase_are_no_negatives(hum, tmp_path):
     folders = build_folders(tmp_path, phrase="morning")
     texts = {row["text"] for row in read_manifest(folders.negatives[0])}
     assert texts
@@ -115,13 +113,13 @@ def test_a_list_with_the_phrase_itself_is_refused(hum, tmp_path):
         build_folders(tmp_path)
 
 
-def test_pronunciations_are_said_alone_not_within_words_that_engines_spell(hum, tmp_path):
+def test_a_phrase_with_its_own_pronunciation_has_no_clips_in_context(hum, tmp_path):
     folders = build_folders(tmp_path, phrase="tomato", phonemes=("T AH0 M EY1 T OW0",))
     assert folders.in_context == ()
     assert not (tmp_path / "in_context").exists()
 
 
-def test_ways_to_pronounce_a_phrase():
+def test_pronunciations_of_a_phrase():
     assert SynthConfig("Smart mirror!").pronunciations == ("smɑɹtmɪɹəɹ", "smɑtmɪɹə")
     assert SynthConfig("hello").pronunciations[0] == "həlO"
     assert SynthConfig("hello", phonemes=("HH EH1 L OW0", "w eh l")).pronunciations == (
@@ -130,16 +128,16 @@ def test_ways_to_pronounce_a_phrase():
     )
 
 
-def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
+def test_few_recordings_of_the_user_are_drawn_often(hum, tmp_path):
     folders = build_folders(tmp_path)
     for number in range(3):
         write(
-            tmp_path / "mine" / "hey_you" / f"me_nohash_{number}.wav",
+            tmp_path / "own" / "hey_you" / f"me_nohash_{number}.wav",
             np.concatenate([quiet(0.3), tone(0.5), quiet(0.3)]),
         )
-    write(tmp_path / "mine" / "hey_you" / "me_nohash_long.wav", tone(20.0))
+    write(tmp_path / "own" / "hey_you" / "me_nohash_long.wav", tone(20.0))
     warnings: list[str] = []
-    own = replace(folders, negatives=folders.negatives[:1], own_recordings=(tmp_path / "mine",))
+    own = replace(folders, negatives=folders.negatives[:1], own_recordings=(tmp_path / "own",))
     keyword_data = load_keyword_data(["hey_you"], own, max_word_seconds=2.3, warn=warnings.append)
     assert any("me_nohash_long.wav: 20.0 s of sound" in text for text in warnings)
     sampling_weight = [word.sampling_weight for word in keyword_data.words]
@@ -147,7 +145,7 @@ def test_own_recordings_are_drawn_often_however_few(hum, tmp_path):
     assert len(keyword_data.words[-1].dataset) == 3
 
 
-def test_what_sounds_like_it_says_nothing_of_how_often_ordinary_sound_fires(hum, tmp_path):
+def test_confusables_do_not_count_as_ordinary_speech(hum, tmp_path):
     folders = build_folders(tmp_path)
     keyword_data = load_keyword_data(
         ["hey_you"],
@@ -155,15 +153,15 @@ def test_what_sounds_like_it_says_nothing_of_how_often_ordinary_sound_fires(hum,
         max_word_seconds=2.3,
         warn=lambda text: None,
     )
-    alike = {clip.label for clip in folders.clips(folders.data)} - {"hey_you"}
-    assert {clip.label for clip in keyword_data.heldout_confusables.clips} <= alike
+    confusables = {clip.label for clip in folders.clips(folders.data)} - {"hey_you"}
+    assert {clip.label for clip in keyword_data.heldout_confusables.clips} <= confusables
     assert not [
         dataset
         for dataset in keyword_data.heldout_negatives
-        if alike & {clip.label for clip in dataset.clips}
+        if confusables & {clip.label for clip in dataset.clips}
     ]
-    # But it is learned from.
-    assert alike & {
+    # But the detector learns from them.
+    assert confusables & {
         clip.label for source in keyword_data.negatives for clip in source.dataset.clips
     }
     network = ScanningCNN(NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5)))
@@ -182,13 +180,13 @@ def test_what_sounds_like_it_says_nothing_of_how_often_ordinary_sound_fires(hum,
     )
 
 
-def test_recordings_of_nothing_asked_for(hum, tmp_path):
+def test_recordings_of_another_word(hum, tmp_path):
     folders = build_folders(tmp_path)
-    write(tmp_path / "mine" / "other" / "me_nohash_0.wav", tone(0.5))
+    write(tmp_path / "own" / "other" / "me_nohash_0.wav", tone(0.5))
     with pytest.raises(DataError, match="no folder named after a word"):
         load_keyword_data(
             ["hey_you"],
-            replace(folders, negatives=folders.negatives[:1], own_recordings=(tmp_path / "mine",)),
+            replace(folders, negatives=folders.negatives[:1], own_recordings=(tmp_path / "own",)),
             max_word_seconds=2.3,
             warn=lambda text: None,
         )
@@ -217,7 +215,7 @@ def test_from_a_phrase_to_a_model_and_a_page(hum, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "messages"),
+    ("arguments", "status", "message"),
     [
         (("welcome",), 2, "Give either --data DIR, or --from-text"),
         (("welcome", "--from-text", "--data", "."), 2, "Give either --data DIR, or --from-text"),
@@ -243,10 +241,10 @@ def test_from_a_phrase_to_a_model_and_a_page(hum, tmp_path, caplog):
         ),
     ],
 )
-def test_mistakes(arguments, status, messages, tmp_path):
+def test_wrong_options(arguments, status, message, tmp_path):
     command = [sys.executable, ROOT / "cli.py", "train", *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
-    assert messages in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not [*tmp_path.rglob("*.wav")]
