@@ -109,7 +109,7 @@ def cold(folder: Path) -> dict[str, float]:
     sound = folder / "short.m4a"
     subprocess.run(["ffmpeg", "-v", "error", "-i", RECORDINGS / "twice.wav", sound], check=True)
     code = (
-        "import sys; from kws import audio; sum(len(block) for block in audio.blocks(sys.argv[1]))"
+        "import sys; from kws.audio import recordings; sum(map(len, recordings.blocks(sys.argv[1])))"
     )
     lines = {
         "wav": [sys.executable, "-c", code, RECORDINGS / "twice.wav"],

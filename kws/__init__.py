@@ -1,17 +1,20 @@
-"""kws: hear one word, wherever it is said.
+"""kws: a keyword spotter that finds a spoken word in recordings and live audio.
 
-The map: `spotter` (load a model, listen) uses `engine` (one stateful step), `reader` (a second
-opinion), `events` (scores → events), `modelfile`, and `audio`, which stands on `decoders` (samples
-of any format) and `channels` (mono of several). `folders` finds recordings, by their names and
-`signatures`, and compares names; what goes wrong is told by `errors`, and of `addresses` of the web
-how they come to be files. Beside this library there is what the command line in `cli.py` needs:
-`detecting` (recordings), `streaming` (live audio) and `recording` (one's own examples), with
-`microphone`, `output`, `plot`, `describe`, `terminal` (bar and meter), `ranges` and `paths` (of
-options), `interrupts` (Ctrl-C) and `standard` (standard streams that are closed or full, and what
-may be written to them); `doctor` says what works here, by `checks` that read what `encoding` wrote.
-`__main__` is `python -m kws`.
-`kws.training` makes and judges models; it needs the extra `train`. `kws.synth` speaks words made
-from text.
+    spotter = Spotter.load("welcome")
+    for event in spotter.detect("meeting.flac"):
+        print(event.word, event.start, event.end, event.score)
+
+The packages, from the lowest to the highest; a package imports only those before it.
+
+- `kws.errors`: errors for users.
+- `kws.audio`: recordings of any format, pipes and microphones as float32 mono samples at 16 kHz.
+- `kws.files`: atomic writing of files.
+- `kws.runtime`: model files, the engine that runs them, and detection (`spotter` is its front).
+- `kws.terminal`: progress, printers, plots and signals of the command line.
+- `kws.synth`: synthetic speech, to train from text.
+- `kws.training`: data, model, training and evaluation; needs the extra `train`.
+- `kws.doctor`: checks of the installation.
+- `kws.cli`: the command line.
 """
 
 import os
@@ -35,17 +38,16 @@ _MODULES = {
     "Stream": "kws.runtime.spotter",
 }
 
-# ONNX Runtime reports to its maker, and keeps a number for this machine in the home folder, unless
-# this is set before its first import. Nothing leaves the machine: whatever was set before is
-# replaced. After its import only some reports can be stopped.
+# Without this ONNX Runtime sends telemetry and keeps an ID of this machine in the home folder. It
+# must be set before the first import; later only some events can be disabled.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if "onnxruntime" in sys.modules:
     sys.modules["onnxruntime"].disable_telemetry_events()
 
 
 def __getattr__(name: str) -> object:
-    """Loads the front door when it is opened: `kws --help` and errors in usage should not wait for
-    numpy (PEP 562)."""
+    """Imports the public names at their first use (PEP 562), so that `kws --help` need not wait for
+    numpy."""
     if name == "__version__":
         from importlib.metadata import version
 

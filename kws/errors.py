@@ -1,15 +1,15 @@
-"""Errors a user can act on. Each message says what is wrong, where, and what to do; a bug stays an
-ordinary exception."""
+"""Errors that a user can act on. Each message says what is wrong, where, and what to do. A bug
+raises an ordinary exception."""
 
 
 def install_hint(extra: str) -> str:
-    """What to do where packages of this extra are missing."""
+    """How to install the packages of an extra."""
     return f"Install it from a clone of kws: pip install '.[{extra}]'"
 
 
 class KwsError(Exception):
-    """Base of all errors that are not bugs of ours; `kws` prints its message alone and exits with
-    status 1."""
+    """Base of all errors that are no bugs. `kws` prints the message alone and exits with status
+    1."""
 
 
 class AudioError(KwsError):

@@ -10,7 +10,7 @@ MIN_SOUND_FRAMES = 3  # a shorter sound that stands apart is a click
 
 
 def find_endpoints(samples: np.ndarray, drop_db: float = 30.0) -> tuple[float, float]:
-    """Start and end of the sound in a clip, in seconds. samples [N]: float in ±1 or any scale.
+    """Start and end of the sound in a clip, in seconds. samples [N]: float of any scale, 16 kHz.
 
     A 10 ms frame is sound when its level is within `drop_db` of the loudest frame and 6 dB above
     the noise. Clicks shorter than 30 ms that stand more than 150 ms apart do not count.

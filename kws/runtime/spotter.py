@@ -13,7 +13,7 @@
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -102,9 +102,15 @@ class Spotter:
         count as damage and are replaced by silence.
         """
         rate = self.sample_rate if sample_rate is None else sample_rate
-        yield from self.stream().detect_blocks(
-            _blocks(recording, rate, recordings.Selection(channel, track))
-        )
+        stream, fault = self.stream(), None
+        try:
+            for block in _blocks(recording, rate, recordings.Selection(channel, track)):
+                yield from stream.feed(block)
+        except AudioError as error:
+            fault = error
+        yield from stream.finish()
+        if fault:
+            raise fault
 
     def scores(self, samples: np.ndarray) -> Scores:
         """The scores of all frames of samples [N] (16 kHz mono), for plots and evaluation.
@@ -171,25 +177,6 @@ class Stream:
             return []
         self._finished = True
         return self._advance(np.zeros(int(FLUSH_SECONDS * Spotter.sample_rate), np.float32))
-
-    def detect_blocks(
-        self,
-        blocks: Iterable[np.ndarray],
-        after_block: "Callable[[Stream, np.ndarray], None]" = lambda stream, block: None,
-    ) -> Iterator[Detection]:
-        """Events of all blocks, to the end. An AudioError of the blocks is raised after the events
-        of the audio before it."""
-        deferred_error = None
-        try:
-            for block in blocks:
-                events = self.feed(block)
-                after_block(self, block)
-                yield from events
-        except AudioError as error:
-            deferred_error = error
-        yield from self.finish()
-        if deferred_error:
-            raise deferred_error
 
     def _advance(self, samples: np.ndarray) -> list[Detection]:
         # In blocks, for a step takes memory in proportion to its audio.

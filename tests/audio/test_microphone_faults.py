@@ -62,7 +62,7 @@ def test_a_device_that_fails_is_told_in_one_line(
 def test_devices_are_looked_for_where_stderr_is_closed() -> None:
     code = "import os\nfrom kws.audio import microphone\nfrom kws.errors import AudioError\nos.close(2)\n"
     code += (
-        "try:\n    print(*microphone.devices())\nexcept AudioError as error:\n    print(error)\n"
+        "try:\n    print(*microphone.list_devices())\nexcept AudioError as error:\n    print(error)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
