@@ -1,11 +1,11 @@
-"""One recording in every format that ffmpeg and sox write, and what is known of each file."""
+"""One recording in every format that ffmpeg and sox write, with the properties of each file."""
 
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
-VIDEO = "-f lavfi -i testsrc=size=64x48:rate=5:duration=7.2"  # a picture that runs beside the sound
+VIDEO = "-f lavfi -i testsrc=size=64x48:rate=5:duration=7.2"  # a video track
 COVER = "-f lavfi -i testsrc=size=64x48:rate=1:duration=1"
 COVERED = "-map 1:a -map 0:v -frames:v 1 -c:v mjpeg -disposition:v attached_pic"
 
@@ -42,7 +42,7 @@ class Form:
         path = folder / self.name
         options, before = self.options.split(), self.before.split()
         if self.program == "sox":
-            # -R: the same noise of dithering each time.
+            # -R: the same dither each time.
             command = ["sox", "-q", "-R", source, *options, path]
         else:
             begin = ["ffmpeg", "-v", "error", "-nostdin", "-y", *before, "-i", source]
@@ -59,7 +59,7 @@ def sox(name: str, options: str = "", **known: object) -> Form:
     return Form(name, "sox", options, **known)
 
 
-# With noise that comes and goes, a telephone takes the pauses for speech, too.
+# With intermittent noise a telephone takes the pauses for speech, too.
 BUSY = ffmpeg(
     "busy.wav",
     "-filter_complex [0][1]amix=duration=shortest:normalize=0",
@@ -67,7 +67,7 @@ BUSY = ffmpeg(
 )
 AMR = sox("speech.amr", "-r 8000 -t amr-nb -C 7", of=BUSY)
 
-# Names say container, codec or sample format, and what else is special: kHz, channels.
+# Names: container, codec or sample format, and other properties (kHz, channels).
 FORMS = [
     # WAV and its relatives
     ffmpeg("u8.wav", "-c:a pcm_u8"),
@@ -89,7 +89,7 @@ FORMS = [
     ffmpeg("mp3.wav", "-c:a libmp3lame", delay_seconds=1105 / 16_000),
     ffmpeg("rf64.rf64", "-f wav -rf64 always"),
     ffmpeg("s24.w64", "-c:a pcm_s24le"),
-    # other files of samples
+    # other uncompressed formats
     ffmpeg("s16.aiff"),
     ffmpeg("s24-48k-stereo.aif", "-c:a pcm_s24be -ar 48000 -ac 2"),
     ffmpeg("mulaw.aifc", "-c:a pcm_mulaw -f aiff"),
@@ -175,7 +175,7 @@ FORMS = [
     ffmpeg("ac3.ac3", "-ar 48000 -ac 6"),
     ffmpeg("eac3.eac3", "-ar 48000"),
     ffmpeg("dts.dts", "-c:a dca -strict -2 -ar 48000 -ac 2"),
-    # Whether the first frame of Windows Media Audio, which is half a sound, counts is disputed.
+    # Decoders differ in whether they give the first, half frame of Windows Media Audio.
     ffmpeg("wma2.wma", "-c:a wmav2", tolerance_seconds=0.05),
     ffmpeg("wma1-44k-stereo.wma", "-c:a wmav1 -ar 44100 -ac 2", tolerance_seconds=0.05),
     ffmpeg("video-wma.wmv", "-c:v wmv2 -c:a wmav2", VIDEO, tolerance_seconds=0.05),
@@ -183,7 +183,7 @@ FORMS = [
     ffmpeg("video-s16.avi", "-c:v mpeg4 -c:a pcm_s16le", VIDEO),
     ffmpeg("video-aac.flv", "-c:v flv -c:a aac", VIDEO, delay_seconds=1024 / 16_000),
     AMR,
-    # Where nobody speaks, a frame of this one says only how loud the silence is, or nothing.
+    # In pauses its frames hold only the noise level, or nothing.
     sox("pauses.amr", "-r 8000 -t amr-nb -C 7"),
     ffmpeg("g722.g722"),
 ]

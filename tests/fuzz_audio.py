@@ -1,4 +1,4 @@
-"""Damages recordings of all formats at random, and hears them in one process as `kws detect` does.
+"""Damages recordings of all formats at random, and reads them in one process as `kws detect` does.
 
     python tests/fuzz_audio.py --count 2000 --seed 0 --keep broken/
 
@@ -42,19 +42,19 @@ if TYPE_CHECKING:
     from kws import Spotter
 
 SOURCE = RECORDINGS / "twice.wav"
-SOURCE_SECONDS = (2.3, 4.3)  # what is taken of it: both words
+SOURCE_SECONDS = (2.3, 4.3)  # the excerpt with both words
 LIMIT_SECONDS = 10.0
 WARM_UP_FILES = 200
-MEASURED_EVERY = 100  # files: to give memory back takes longer than to hear one
+MEASURED_EVERY = 100  # files: returning memory takes longer than reading one
 GROWTH_BYTES = 5e6
 MOST_LINES = 2
-RENAMED = 0.1  # of all files have the ending of another format
+RENAMED = 0.1  # of all files have the suffix of another format
 OUTCOMES = ("whole", "faulty", "refused", "broken")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The files of one run. `seeds` are intact ones, made in `folder`."""
+    """The files of one run. seeds: intact files in `folder`."""
 
     seeds: Sequence[Path]
     folder: Path
@@ -65,7 +65,7 @@ class Plan:
         return self.folder / "trace"
 
     def write(self, number: int) -> Path:
-        """Damaged file `number`. Its name is that number, what it was, and what was done to it."""
+        """Damaged file `number`. Its name holds the number, the format and the damage."""
         rng = np.random.default_rng([self.seed, number])
         intact, other = (
             self.seeds[number % len(self.seeds)],
@@ -82,7 +82,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one file went. `messages` is what stood on stderr; `broken` names the rule that it broke."""
+    """The result of one file. messages: its stderr. broken: the rule that it broke, if any."""
 
     number: int
     path: Path
@@ -103,7 +103,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process holds after `files` files."""
+    """The memory of a process after `files` files."""
 
     files: int
     resident_bytes: int
@@ -112,14 +112,14 @@ class Footprint:
 
 @dataclass
 class Report:
-    """All verdicts, and the footprints of each process: a new one begins after a crash."""
+    """All verdicts, and the footprints of each process; a new process starts after a crash."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     footprints: list[list[Footprint]] = field(default_factory=list)
 
     @property
     def leaks(self) -> list[str]:
-        """What grew in a process between the end of its warm-up and its own end."""
+        """The growth of a process from its warm-up to its end."""
         found = []
         for begun, *_, ended in (each for each in map(_warm, self.footprints) if len(each) > 1):
             growth = ended.resident_bytes - begun.resident_bytes
@@ -149,12 +149,12 @@ def make_seeds(forms: Sequence[Form], folder: Path) -> list[Path]:
 
 
 def _source() -> tuple[np.ndarray, int]:
-    """The part of the source that is taken, and its sample rate."""
+    """The excerpt of the source, and its sample rate."""
     samples, rate = soundfile.read(SOURCE)
     return samples[slice(*(round(at * rate) for at in SOURCE_SECONDS))], rate
 
 
-# In the process that hears
+# The process that reads
 
 
 class DetectRunner:
@@ -184,7 +184,7 @@ class DetectRunner:
 
         recordings.blocks = counted
         self._stderr = stderr
-        # Below Python: what libraries write to descriptor 2 counts as well.
+        # Below Python: what libraries write to descriptor 2 counts, too.
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
@@ -210,7 +210,7 @@ class DetectRunner:
 
 
 def _warm_up(spotter: "Spotter") -> None:
-    """ONNX Runtime keeps memory for the longest that it heard twice: words without a pause."""
+    """ONNX Runtime keeps memory for the longest input that it has met twice: words without a pause."""
     words, _ = _source()
     for times in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5):
         list(spotter.detect(np.tile(words, times)))
@@ -234,7 +234,7 @@ def _broken_rule(path: Path, status: int, messages: Sequence[str]) -> str:
 
 
 def _footprint(files: int) -> Footprint:
-    """What is free goes back to the system first: glibc keeps some of it for later."""
+    """Returns free memory to the system first, for glibc keeps some of it."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -243,7 +243,7 @@ def _footprint(files: int) -> Footprint:
 
 
 def detect_files(pipe: Connection, plan: Plan, numbers: range) -> None:
-    """Sends the path of each file before it is heard, and its verdict after; at times a footprint.
+    """Sends the path of each file before it is read, its verdict after, and sometimes a footprint.
 
     Files that broke no rule are removed. Where the process dies, the plan's `trace` tells where.
     """
@@ -264,11 +264,11 @@ def detect_files(pipe: Connection, plan: Plan, numbers: range) -> None:
         faulthandler.disable()
 
 
-# In the process that watches
+# The process that watches
 
 
 def fuzz(count: int, seed: int, forms: Sequence[Form] = FORMS, keep: Path | None = None) -> Report:
-    """Hears `count` damaged files. Those that break a rule go to `keep`, with what they told."""
+    """Reads `count` damaged files. Those that break a rule go to `keep`, with their messages."""
     from tqdm import tqdm
 
     report = Report()
@@ -288,7 +288,7 @@ def fuzz(count: int, seed: int, forms: Sequence[Form] = FORMS, keep: Path | None
 
 
 def _verdicts(plan: Plan, numbers: range, report: Report) -> Iterator[Verdict]:
-    """Verdicts of one process, to the end or to the file that it dies of."""
+    """Verdicts of one process, up to its end or to the file that kills it."""
     footprints: list[Footprint] = []
     report.footprints.append(footprints)
     context = multiprocessing.get_context("spawn")
@@ -370,7 +370,7 @@ def figures(report: Report, seed: int) -> dict[str, object]:
 
 
 def _parts(verdict: Verdict) -> tuple[str, str]:
-    """Which format a file was of, and what was done to it."""
+    """The format of a file, and its damage."""
     _, *form, damage = verdict.path.stem.split("-")
     return "-".join(form), damage
 

@@ -1,4 +1,4 @@
-"""What is left of a damaged recording is heard in its place, and what is missing is told.
+"""The rest of a damaged recording is decoded at its time, and missing parts are reported.
 
 "welcome" is said twice in the source: before the damage, and after it.
 """
@@ -19,9 +19,9 @@ from kws.errors import AudioError
 RATE = recordings.SAMPLE_RATE
 SOURCE = RECORDINGS / "twice.wav"
 SOURCE_SECONDS = 7.05
-FIRST, SECOND = (2.53, 2.95), (3.64, 4.19)  # where the words are, in seconds
-CUT = 0.6  # of the file is left: more than the first word in all formats
-HIT, HIT_BYTES = 0.4, 200  # of the file is before what is overwritten: less than the second word
+FIRST, SECOND = (2.53, 2.95), (3.64, 4.19)  # start and end of the words, in seconds
+CUT = 0.6  # fraction of the file that is left: holds the first word in all formats
+HIT, HIT_BYTES = 0.4, 200  # fraction of the file before the overwritten bytes, and their number
 PLACE_SECONDS = 0.1
 
 Log = pytest.LogCaptureFixture
@@ -29,11 +29,11 @@ Log = pytest.LogCaptureFixture
 
 @dataclass(frozen=True)
 class Family:
-    """A format, and what can be known of a damaged file of it.
+    """A format, and what a decoder can know of a damaged file of it.
 
-    `length_known`: a file whose end is missing tells how long it was. `hit_known`: a byte that was
-    overwritten can be told from one that was not; where bytes are samples, it cannot. `finds_back`:
-    the format has marks by which a decoder finds the next frame and its time.
+    length_known: a file without its end still declares its duration. hit_known: overwritten bytes
+    are noticed, unless the bytes are samples. finds_back: the format has marks by which a decoder
+    finds the next frame and its time.
     """
 
     form: Form
@@ -42,7 +42,7 @@ class Family:
     finds_back: bool = True
 
 
-SHORT_CLUSTERS = "-cluster_time_limit 500"  # milliseconds, as of programs that record
+SHORT_CLUSTERS = "-cluster_time_limit 500"  # milliseconds, as recording programs use
 
 FAMILIES = [
     Family(ffmpeg("s16.wav"), hit_known=False),
@@ -125,26 +125,30 @@ def shift_span(place: tuple[float, float], family: Family) -> tuple[float, float
     return start + family.form.delay_seconds, end + family.form.delay_seconds
 
 
-def test_of_an_intact_file_nothing_is_told(intact: Intact, spotter: Spotter, caplog: Log) -> None:
+def test_an_intact_file_has_no_fault(intact: Intact, spotter: Spotter, caplog: Log) -> None:
     whole = decode(intact.path, caplog)
     assert (whole.fault, whole.warnings) == ("", [])
     for place in (FIRST, SECOND):
         assert has_word(spotter, whole.samples, shift_span(place, intact.family))
 
 
-def test_a_cut_file_is_heard_to_the_cut(intact: Intact, spotter: Spotter, caplog: Log) -> None:
+def test_a_truncated_file_is_decoded_up_to_the_cut(
+    intact: Intact, spotter: Spotter, caplog: Log
+) -> None:
     content = intact.path.read_bytes()
     rest = decode(intact.write_damaged(content[: round(CUT * len(content))]), caplog)
     assert has_word(spotter, rest.samples, shift_span(FIRST, intact.family))
     assert len(rest.samples) / RATE < 0.7 * SOURCE_SECONDS
     assert rest.fault
     if intact.family.length_known:
-        told_seconds = np.array([float(number) for number in re.findall(r"\d+\.\d+", rest.fault)])
+        reported_seconds = np.array(
+            [float(number) for number in re.findall(r"\d+\.\d+", rest.fault)]
+        )
         for seconds in (len(rest.samples) / RATE, SOURCE_SECONDS):
-            assert (abs(told_seconds - seconds) < PLACE_SECONDS).any(), rest.fault
+            assert (abs(reported_seconds - seconds) < PLACE_SECONDS).any(), rest.fault
 
 
-def test_what_comes_after_damage_is_heard(intact: Intact, spotter: Spotter, caplog: Log) -> None:
+def test_audio_after_damage_is_decoded(intact: Intact, spotter: Spotter, caplog: Log) -> None:
     content = bytearray(intact.path.read_bytes())
     at = round(HIT * len(content))
     content[at : at + HIT_BYTES] = np.random.default_rng(0).bytes(HIT_BYTES)
@@ -156,7 +160,7 @@ def test_what_comes_after_damage_is_heard(intact: Intact, spotter: Spotter, capl
 
 @pytest.mark.ffmpeg
 def test_a_file_without_its_index_is_refused(tmp_path: Path, caplog: Log) -> None:
-    """Phones write it when the recording ends: without it nobody knows where a frame begins."""
+    """Phones write the index at the end of the recording; without it frames cannot be found."""
     path = ffmpeg("a.m4a").write(SOURCE, tmp_path)
     content = path.read_bytes()
     path.write_bytes(content[: round(CUT * len(content))])

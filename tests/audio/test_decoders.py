@@ -1,5 +1,5 @@
-"""Headers that are wrong, files put one after the other, clocks of containers, tracks and channels:
-all that is there is heard, at its time, and what is not is told."""
+"""Wrong headers, concatenated files, timestamps, tracks and channels: all audio is decoded at its
+time, and missing audio is reported."""
 
 import logging
 import os
@@ -56,10 +56,9 @@ def concatenate_files(path: Path, *parts: Path) -> Path:
 def decode(
     path: Path, selection: recordings.Selection = recordings.DEFAULT_SELECTION
 ) -> tuple[np.ndarray, str]:
-    """All that can be heard, and the fault at the end."""
+    """All samples, and the error at the end."""
     blocks, fault = [np.zeros(0, np.float32)], ""
     try:
-        # A generator that raises keeps what came before.
         blocks += recordings.blocks(path, selection=selection)
     except AudioError as error:
         fault = str(error)
@@ -83,7 +82,7 @@ KINDS = [(form, "PCM_16") for form in SIZE_FIELDS] + [
 
 
 def patch_size_field(path: Path, form: str, change: Callable[[int], int]) -> Path:
-    """The file with another number where the length of its samples stands."""
+    """The file with another length of the samples in its header."""
     content = bytearray(path.read_bytes())
     layout, place = SIZE_FIELDS[form]
     at = place(content)
@@ -98,7 +97,7 @@ def patch_size_field(path: Path, form: str, change: Callable[[int], int]) -> Pat
     [lambda size: size * 3 // 7 // 8 * 8, lambda size: 0, lambda size: size + 44],
     ids=["less", "zero", "44 more"],
 )
-def test_all_is_heard_whatever_the_header_says(
+def test_all_samples_are_read_despite_a_wrong_header(
     tmp_path: Path, form: str, subtype: str, change: Callable[[int], int]
 ) -> None:
     path = write(tmp_path / "a", noise(3.0), format=form, subtype=subtype)
@@ -112,9 +111,7 @@ def test_all_is_heard_whatever_the_header_says(
 
 
 @pytest.mark.parametrize(("form", "subtype"), KINDS, ids="-".join)
-def test_what_a_header_promises_and_is_not_there_is_told(
-    tmp_path: Path, form: str, subtype: str
-) -> None:
+def test_missing_samples_are_reported(tmp_path: Path, form: str, subtype: str) -> None:
     path = patch_size_field(
         write(tmp_path / "a", noise(3.0), format=form, subtype=subtype), form, lambda size: 2 * size
     )
@@ -123,7 +120,7 @@ def test_what_a_header_promises_and_is_not_there_is_told(
     assert "only the first 3.00 of 6.0" in fault and "the file ends early" in fault
 
 
-def test_packed_samples_behind_what_the_header_knows_are_told(tmp_path: Path) -> None:
+def test_compressed_samples_beyond_the_header_are_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(3.0), subtype="IMA_ADPCM")
     samples, fault = decode(patch_size_field(path, "WAV", lambda size: size // 2 // 256 * 256))
     assert 1.3 < len(samples) / RATE < 1.6
@@ -131,8 +128,8 @@ def test_packed_samples_behind_what_the_header_knows_are_told(tmp_path: Path) ->
 
 
 def test_a_wav_of_more_than_four_gibibytes(tmp_path: Path) -> None:
-    """Its field of 32 bits holds what is left over. The middle is a hole in the file: it takes no
-    room on the disk."""
+    """Its 32-bit size field has overflowed. The middle is a hole in the file, which needs no space
+    on the disk."""
     path = write(tmp_path / "long.wav", noise(1.0))
     size = 2**32 + 3 * 2 * RATE
     with path.open("r+b") as file:
@@ -158,7 +155,9 @@ def test_a_wav_of_more_than_four_gibibytes(tmp_path: Path) -> None:
     ],
     ids=["chunk", "id3", "tag", "zeros", "stray byte"],
 )
-def test_what_follows_the_samples_is_not_heard(tmp_path: Path, tail: bytes, pad: bytes) -> None:
+def test_chunks_and_tags_after_the_samples_are_no_audio(
+    tmp_path: Path, tail: bytes, pad: bytes
+) -> None:
     samples = noise(1.0)[: RATE - len(pad)]
     path = write(tmp_path / "a.wav", samples, subtype="PCM_U8" if pad else "PCM_16")
     path.write_bytes(path.read_bytes() + tail)
@@ -167,7 +166,7 @@ def test_what_follows_the_samples_is_not_heard(tmp_path: Path, tail: bytes, pad:
 
 
 @pytest.mark.parametrize("form", SIZE_FIELDS)
-def test_recordings_one_after_the_other_are_all_heard(tmp_path: Path, form: str) -> None:
+def test_concatenated_recordings_are_all_read(tmp_path: Path, form: str) -> None:
     parts = [
         write(tmp_path / f"{i}", noise(1.0 + i, seed=i), format=form, subtype="PCM_16")
         for i in range(3)
@@ -229,7 +228,7 @@ CHAINED = {
 
 @pytest.mark.ffmpeg
 @pytest.mark.parametrize("ending", CHAINED)
-def test_compressed_files_one_after_the_other_are_all_heard(tmp_path: Path, ending: str) -> None:
+def test_concatenated_compressed_files_are_all_read(tmp_path: Path, ending: str) -> None:
     sources = [
         write(tmp_path / f"{i}.wav", np.concatenate([noise(1.0), tone(1.0)])) for i in range(3)
     ]
@@ -238,7 +237,7 @@ def test_compressed_files_one_after_the_other_are_all_heard(tmp_path: Path, endi
     ]
     samples, fault = decode(concatenate_files(tmp_path / f"all.{ending}", *parts))
     assert not fault
-    assert len(samples) / RATE == pytest.approx(6.0, abs=0.4)  # encoders put some silence around
+    assert len(samples) / RATE == pytest.approx(6.0, abs=0.4)  # encoders add some silence
     for second in (1.5, 3.6, 5.6):
         assert (
             np.sqrt(
@@ -249,7 +248,7 @@ def test_compressed_files_one_after_the_other_are_all_heard(tmp_path: Path, endi
 
 
 @pytest.mark.parametrize("ending", ["mp3", "ogg", "flac"])
-def test_without_pyav_whole_files_are_heard_and_what_follows_is_told(
+def test_without_pyav_a_second_recording_is_reported(
     tmp_path: Path, without_pyav: None, ending: str
 ) -> None:
     part = write(tmp_path / f"a.{ending}", noise(2.0))
@@ -264,7 +263,7 @@ def test_without_pyav_whole_files_are_heard_and_what_follows_is_told(
 
 
 @pytest.mark.parametrize("pyav", ["with", "without"])
-def test_an_ogg_file_that_is_cut_off_is_told(
+def test_a_truncated_ogg_file_is_reported(
     tmp_path: Path, request: pytest.FixtureRequest, pyav: str
 ) -> None:
     if pyav == "without":
@@ -281,7 +280,7 @@ def test_an_ogg_file_that_is_cut_off_is_told(
     [ImportError("libavcodec.so.62: cannot open shared object file"), OSError("bad image")],
     ids=type,
 )
-def test_a_pyav_that_does_not_load_is_told_and_others_go_on(
+def test_a_broken_pyav_is_reported_and_other_decoders_work(
     tmp_path: Path, error: Exception
 ) -> None:
     """In a process of its own: a package that raises on import."""
@@ -334,14 +333,14 @@ def test_no_library_writes_to_stderr(tmp_path: Path, ending: str, content: bytes
         "ffconcat version 1.0\nfile {0}\n",
     ],
 )
-def test_a_playlist_brings_nothing(tmp_path: Path, text: str) -> None:
+def test_a_playlist_loads_nothing(tmp_path: Path, text: str) -> None:
     write(tmp_path / "secret.flac", noise(1.0))
     (tmp_path / "list.m4a").write_text(text.format("secret.flac"))
     samples, fault = decode(tmp_path / "list.m4a")
     assert not len(samples) and "not a recording that can be read" in fault
 
 
-# Clocks and tracks
+# Timestamps and tracks
 
 
 @pytest.mark.ffmpeg
@@ -362,7 +361,7 @@ def test_sound_that_starts_after_the_picture(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.ffmpeg
-def test_a_pause_of_the_recorder_is_silence_and_told(tmp_path: Path, caplog: Log) -> None:
+def test_a_pause_of_the_recorder_is_silence_with_a_warning(tmp_path: Path, caplog: Log) -> None:
     source = write(tmp_path / "a.wav", tone(4.0))
     path = tmp_path / "a.mka"
     encode(source, path, "-af", "aselect='not(between(t,1,3))',asetpts=PTS", "-c:a", "pcm_s16le")
@@ -373,7 +372,7 @@ def test_a_pause_of_the_recorder_is_silence_and_told(tmp_path: Path, caplog: Log
 
 
 @pytest.mark.ffmpeg
-def test_of_two_tracks_the_first_is_heard_and_told(tmp_path: Path, caplog: Log) -> None:
+def test_the_first_of_two_tracks_is_used_with_a_warning(tmp_path: Path, caplog: Log) -> None:
     low, high = write(tmp_path / "low.wav", tone(1.0)), write(tmp_path / "high.wav", tone(2.0) / 2)
     path = encode(low, tmp_path / "two.mkv", "-i", high, "-map", "0", "-map", "1", "-c:a", "flac")
     with caplog.at_level(logging.WARNING, "kws"):
@@ -396,7 +395,7 @@ def test_of_two_tracks_the_first_is_heard_and_told(tmp_path: Path, caplog: Log) 
 # Channels
 
 
-def test_channels_that_cancel_each_other_are_heard(tmp_path: Path) -> None:
+def test_channels_that_cancel_are_not_averaged(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", np.stack([noise(2.0), -noise(2.0)], axis=1), subtype="FLOAT")
     np.testing.assert_array_equal(decode(path)[0], noise(2.0))
 
@@ -406,7 +405,7 @@ def test_channels_that_cancel_each_other_are_heard(tmp_path: Path) -> None:
     [(1.0, -0.8, 0), (0.95, -1.0, 0), (0.7, -1.0, 1)],
     ids=["louder", "as loud", "weaker"],
 )
-def test_of_channels_that_nearly_cancel_the_first_is_heard_unless_it_is_weaker(
+def test_the_first_of_nearly_cancelling_channels_is_used_unless_it_is_weaker(
     tmp_path: Path, first: float, second: float, chosen: int
 ) -> None:
     both = noise(2.0)[:, None] * np.array([first, second], np.float32)
@@ -414,7 +413,7 @@ def test_of_channels_that_nearly_cancel_the_first_is_heard_unless_it_is_weaker(
     np.testing.assert_array_equal(decode(path)[0], both[:, chosen])
 
 
-def test_channels_that_cancel_each_other_now_and_then_are_heard(tmp_path: Path) -> None:
+def test_channels_that_cancel_in_parts_are_not_averaged_there(tmp_path: Path) -> None:
     turned = np.where(np.arange(2 * RATE) // (RATE // 10) % 2, np.float32(-1), np.float32(1))
     both = np.stack([noise(2.0), turned * noise(2.0)], axis=1)
     path = write(tmp_path / "a.wav", both, subtype="FLOAT")
@@ -430,9 +429,7 @@ def test_other_channels_are_averaged(tmp_path: Path, second: np.ndarray) -> None
 
 
 @pytest.mark.parametrize("block_seconds", [0.0137, 0.08, 1.0])
-def test_the_choice_of_a_channel_does_not_depend_on_the_blocks(
-    tmp_path: Path, block_seconds: float
-) -> None:
+def test_the_downmix_does_not_depend_on_the_blocks(tmp_path: Path, block_seconds: float) -> None:
     expected = noise(3.0) * (np.arange(3 * RATE) // 4000 % 2)
     path = write(tmp_path / "a.wav", np.stack([noise(3.0), -expected], axis=1), subtype="FLOAT")
     np.testing.assert_array_equal(
@@ -458,11 +455,11 @@ def test_channels_of_a_compressed_file(tmp_path: Path) -> None:
     )
 
 
-# What was found by trying to break it
+# Unusual files and environments
 
 
 def run_detect(folder: Path, *names: str, path: Path | None = None) -> subprocess.CompletedProcess:
-    """`kws detect` in a process of its own; `path` holds packages that go before all others."""
+    """`kws detect` in a process of its own. path: a folder of packages that are imported first."""
     places = os.pathsep.join(map(str, [*([path] if path else []), ROOT]))
     line = [sys.executable, ROOT / "cli.py", "detect", *names]
     environment = {**os.environ, "PYTHONPATH": places}
@@ -492,17 +489,15 @@ def test_beginnings_of_files_are_refused_at_once(tmp_path: Path, content: bytes)
     assert not len(samples) and fault
 
 
-def test_a_wav_is_heard_whatever_its_name(tmp_path: Path) -> None:
+def test_a_wav_is_read_whatever_its_name(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(1.0)).rename(tmp_path / "a.raw")
     assert (len(decode(path)[0]), decode(path)[1]) == (RATE, "")
 
 
 @pytest.mark.ffmpeg
 @pytest.mark.parametrize("duration", ["245", "03:25", "00:00:09.000000000"])
-def test_a_tag_that_is_copied_from_elsewhere_promises_nothing(
-    tmp_path: Path, duration: str
-) -> None:
-    """Programs that cut sound out of WebM copy its DURATION."""
+def test_a_copied_duration_tag_is_ignored(tmp_path: Path, duration: str) -> None:
+    """Programs that extract audio from WebM copy its DURATION."""
     source = write(tmp_path / "a.wav", noise(2.0))
     path = encode(source, tmp_path / "a.ogg", "-metadata", f"DURATION={duration}")
     assert decode(path)[1] == ""
@@ -511,12 +506,12 @@ def test_a_tag_that_is_copied_from_elsewhere_promises_nothing(
 @pytest.mark.ffmpeg
 @pytest.mark.parametrize("ending", ["flac", "ogg", "opus", "aac"])
 @pytest.mark.parametrize("other", [["-ar", "16000"], ["-ar", "44100", "-ac", "2"]], ids=str)
-def test_joined_files_of_another_rate_or_of_more_channels_are_heard(
+def test_concatenated_files_may_change_rate_and_channels(
     tmp_path: Path, ending: str, other: list[str]
 ) -> None:
     source = write(tmp_path / "a.wav", np.concatenate([noise(1.0), tone(1.0)]))
     codec = CHAINED[ending]
-    other = other[2:] if ending == "opus" else other  # which has one rate
+    other = other[2:] if ending == "opus" else other  # Opus has one rate
     parts = [
         encode(source, tmp_path / f"1.{ending}", "-ar", "48000", *codec),
         encode(
@@ -529,7 +524,7 @@ def test_joined_files_of_another_rate_or_of_more_channels_are_heard(
 
 
 @pytest.mark.sox
-def test_a_nist_file_that_is_cut_off_is_told(tmp_path: Path) -> None:
+def test_a_truncated_nist_file_is_reported(tmp_path: Path) -> None:
     source, path = write(tmp_path / "a.wav", noise(2.0)), tmp_path / "a.sph"
     subprocess.run(["sox", source, path], check=True)
     assert decode(path)[1] == ""
@@ -542,7 +537,7 @@ def test_a_nist_file_that_is_cut_off_is_told(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("pyav", ["with", "without"])
 @pytest.mark.parametrize("ending", ["mp3", "flac"])
-def test_what_follows_the_last_frame_is_no_fault(
+def test_bytes_after_the_last_frame_are_no_fault(
     tmp_path: Path, request: pytest.FixtureRequest, ending: str, pyav: str, tail: bytes
 ) -> None:
     if pyav == "without":
@@ -554,7 +549,7 @@ def test_what_follows_the_last_frame_is_no_fault(
 
 
 @pytest.mark.parametrize("text", ['__version__ = "12.3.0"', ""], ids=["old", "a stub"])
-def test_a_pyav_that_is_too_old_is_told_and_others_go_on(tmp_path: Path, text: str) -> None:
+def test_an_old_pyav_is_reported_and_other_decoders_work(tmp_path: Path, text: str) -> None:
     (tmp_path / "av").mkdir()
     (tmp_path / "av" / "__init__.py").write_text(text)
     (tmp_path / "av" / "logging.py").write_text("")
@@ -566,7 +561,7 @@ def test_a_pyav_that_is_too_old_is_told_and_others_go_on(tmp_path: Path, text: s
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
-def test_the_work_goes_on_where_stderr_is_full(tmp_path: Path) -> None:
+def test_decoding_works_when_stderr_is_full(tmp_path: Path) -> None:
     recording = ROOT / "recordings" / "twice.wav"
     line = [sys.executable, ROOT / "cli.py", "detect", "missing.wav", recording]
     with Path("/dev/full").open("w") as full:
@@ -574,7 +569,7 @@ def test_the_work_goes_on_where_stderr_is_full(tmp_path: Path) -> None:
     assert done.stdout.count("welcome") == 2 and done.returncode == 1
 
 
-def test_a_picture_does_not_take_the_place_of_its_recording(tmp_path: Path) -> None:
+def test_a_picture_is_not_the_word_of_its_recording(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(1.0))
     before = path.read_bytes()
     done = run_detect(tmp_path, "a.wav", "--plot", "a.wav")

@@ -1,5 +1,5 @@
-"""What a folder stands for: every recording in it once, whatever its ending, by links as well; what
-is not heard is told."""
+"""The recordings of a folder: every one once, whatever its suffix, also through links. Skipped
+files are reported."""
 
 import errno
 import logging
@@ -44,7 +44,7 @@ def make_link(link: Path, target: Path | str) -> Path:
     return link
 
 
-# What is found
+# Recordings
 
 
 def test_a_folder_is_searched(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_file_is_found_whatever_its_name(tmp_path: Path) -> None:
     assert find_recordings(tmp_path / f"{'x' * 300}.wav") == [tmp_path / f"{'x' * 300}.wav"]
 
 
-def test_a_folder_that_cannot_be_listed_is_told_and_the_rest_found(
+def test_a_folder_that_cannot_be_listed_is_reported_and_the_rest_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("closed", ".closed", "open"):
@@ -125,7 +125,7 @@ def test_links_to_links_are_followed(tmp_path: Path) -> None:
     [
         ({"top/loop": "."}, ["top/a.wav", "top/sub/b.wav"]),
         ({"top/sub/up": ".."}, ["top/a.wav", "top/sub/b.wav"]),
-        # What lies beside a folder is not in it.
+        # A sibling folder is not below it.
         ({"top/parent": ".."}, ["top/a.wav", "top/sub/b.wav"]),
         ({"top/x": "../out", "out/y": "../top"}, ["top/a.wav", "top/sub/b.wav", "top/x/c.wav"]),
         ({"top/x": "../out", "out/y": ".."}, ["top/a.wav", "top/sub/b.wav", "top/x/c.wav"]),
@@ -145,7 +145,7 @@ def test_each_real_folder_is_entered_once(
     ]
 
 
-def test_a_linked_file_is_heard_and_each_real_file_once(tmp_path: Path) -> None:
+def test_each_real_file_is_given_once(tmp_path: Path) -> None:
     touch_files(tmp_path, "far.wav", "top/real.wav")
     make_link(tmp_path / "top" / "far.wav", "../far.wav")
     make_link(tmp_path / "top" / "latest.wav", "real.wav")
@@ -162,9 +162,9 @@ def test_hard_links_are_files_of_their_own(tmp_path: Path) -> None:
     assert find_recordings(tmp_path) == [tmp_path / "a.wav", tmp_path / "b.wav"]
 
 
-def test_folders_to_be_entered_first_give_the_names(tmp_path: Path) -> None:
-    """As in training: DATA/WORD may be a link to a folder, or hold links to files, that stand in
-    DATA under another name."""
+def test_folders_entered_first_give_the_names(tmp_path: Path) -> None:
+    """As in training: DATA/WORD may be a link to a folder, or hold links to files, that are in DATA
+    under another name."""
     touch_files(tmp_path, "pool/a.wav", "pool/b.wav", "version_2/c.wav")
     make_link(tmp_path / "word", "version_2")
     make_link(tmp_path / "other" / "b.wav", "../pool/b.wav")
@@ -176,7 +176,7 @@ def test_folders_to_be_entered_first_give_the_names(tmp_path: Path) -> None:
     ]
 
 
-def test_links_that_lead_nowhere_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_links_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = touch_files(tmp_path, "a.wav")
     make_link(tmp_path / "gone.wav", "../gone.wav")
     warnings: list[AudioError] = []
@@ -188,7 +188,7 @@ def test_links_that_lead_nowhere_are_told(tmp_path: Path, caplog: pytest.LogCapt
     make_link(tmp_path / "sub" / "itself", "itself")
     make_link(tmp_path / "notes.txt", "nowhere")
     assert not caplog.messages
-    assert find_recordings(tmp_path) == found  # nobody is to be told, as in training
+    assert find_recordings(tmp_path) == found  # without on_error, as in training
     assert [message.split(" (")[0] for message in caplog.messages] == [
         f"{tmp_path}: 3 broken links"
     ]
@@ -221,12 +221,12 @@ def test_a_shortened_name_fits_in_whole_characters(name: str, max_bytes: int) ->
         assert name.startswith(short[:-7])
 
 
-def test_long_names_stay_apart() -> None:
+def test_shortened_names_stay_distinct() -> None:
     assert len({truncate_with_digest("ü" * 200 + end, 255) for end in ("a", "b", "c")}) == 3
 
 
 @pytest.mark.parametrize("letter", ["n", "ü", "語"])
-def test_files_beside_another_can_be_written(tmp_path: Path, letter: str) -> None:
+def test_sibling_files_can_be_written(tmp_path: Path, letter: str) -> None:
     path = tmp_path / f"{letter * (250 // len(letter.encode()))}.onnx"
     for ending in (".first.onnx", ".pt"):
         sibling_path(path, ending).touch()
@@ -310,7 +310,7 @@ FFMPEG_OPTIONS = {
 
 
 @pytest.mark.parametrize("ending", SOUND_FORMATS)
-def test_first_bytes_tell_what_libsndfile_writes(tmp_path: Path, ending: str) -> None:
+def test_signatures_of_the_formats_of_libsndfile(tmp_path: Path, ending: str) -> None:
     path = tmp_path / "x"
     subtype = {"NIST": "PCM_16", "VOC": "PCM_16"}.get(SOUND_FORMATS[ending])
     soundfile.write(path, TONE, RATE, format=SOUND_FORMATS[ending], subtype=subtype)
@@ -320,7 +320,7 @@ def test_first_bytes_tell_what_libsndfile_writes(tmp_path: Path, ending: str) ->
 
 @pytest.mark.ffmpeg
 @pytest.mark.parametrize("ending", FFMPEG_FORMATS)
-def test_first_bytes_tell_what_ffmpeg_writes(tmp_path: Path, ending: str) -> None:
+def test_signatures_of_the_formats_of_ffmpeg(tmp_path: Path, ending: str) -> None:
     path, source = tmp_path / f"x.{ending}", tmp_path / ".source.wav"
     soundfile.write(source, TONE, RATE)
     options = ["-strict", "-2", "-ar", "48000", *FFMPEG_OPTIONS.get(ending, [])]
@@ -341,7 +341,7 @@ def test_first_bytes_tell_what_ffmpeg_writes(tmp_path: Path, ending: str) -> Non
         b"MPCKSH",
     ],
 )
-def test_first_bytes_of_other_recordings(head: bytes) -> None:
+def test_signatures_of_other_recordings(head: bytes) -> None:
     assert has_audio_signature(head + bytes(100))
 
 
@@ -362,16 +362,16 @@ def test_first_bytes_of_other_recordings(head: bytes) -> None:
         b"\x7fELF" + bytes(400),
         b"MThd\x00\x00\x00\x06" + bytes(400),
         b"G" * 20,
-        b"\xff\xfb\x90\x00" + bytes(2000),  # a frame of MP3 that no other one follows
+        b"\xff\xfb\x90\x00" + bytes(2000),  # a frame of MP3 without a second one
         *(np.random.default_rng(seed).bytes(HEAD_BYTES) for seed in range(20)),
     ],
 )
-def test_first_bytes_of_what_is_no_recording(content: bytes) -> None:
+def test_other_files_have_no_audio_signature(content: bytes) -> None:
     assert not has_audio_signature(content)
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_can_be_asked(head: bytes) -> None:
+def test_any_bytes_can_be_checked(head: bytes) -> None:
     assert has_audio_signature(head) in (True, False)
 
 
@@ -397,7 +397,7 @@ def test_raw_samples_are_hardly_ever_taken_for_a_file() -> None:
         (["program.ts"], "1 file of unknown kind is skipped (.ts). Name it to read it."),
     ],
 )
-def test_files_of_no_known_kind_are_told(
+def test_files_of_unknown_kind_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, names: list[str], warnings: str
 ) -> None:
     found = touch_files(tmp_path, "a.wav")
@@ -406,7 +406,7 @@ def test_files_of_no_known_kind_are_told(
     assert caplog.record_tuples == [("kws", logging.WARNING, f"{tmp_path}: {warnings}")]
 
 
-def test_what_is_known_to_be_no_recording_is_not_told(
+def test_known_other_files_are_not_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = touch_files(tmp_path, "a.wav")
@@ -427,7 +427,7 @@ def test_what_is_known_to_be_no_recording_is_not_told(
     assert find_recordings(tmp_path) == found and not caplog.messages
 
 
-def test_special_files_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_special_files_are_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = touch_files(tmp_path, "a.wav")
     os.mkfifo(tmp_path / "pipe.wav")
     assert find_recordings(tmp_path) == found and not caplog.messages

@@ -1,4 +1,4 @@
-"""A recording is the same recording in every format: its words, its timeline, and any part of it.
+"""A recording has the same words, timeline and excerpts in every format.
 
 "welcome" is said twice in the source. What decodes a file is not asked here.
 """
@@ -17,14 +17,14 @@ from kws.audio import recordings
 
 RATE = recordings.SAMPLE_RATE
 SOURCE = RECORDINGS / "twice.wav"
-WORD_SECONDS = 0.03  # how much a coder may move the edges of a word, besides its delay
-PART_SECONDS = (2.4, 3.2)  # holds the first word, and begins inside a frame of every coder
-EDGE = RATE // 40  # where a part is opened, the resampler knows nothing of what was before
+WORD_SECONDS = 0.03  # by which a codec may move the edges of a word, besides its delay
+PART_SECONDS = (2.4, 3.2)  # holds the first word, and starts inside a frame of every codec
+EDGE = RATE // 40  # the resampler does not know the audio before an excerpt
 
 
 @dataclass(frozen=True)
 class EncodedFile:
-    """The source as a file of one form."""
+    """The source encoded in one form."""
 
     form: Form
     path: Path
@@ -60,7 +60,7 @@ def spotter() -> Spotter:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where a recording fits another best: `seconds` after it, with this correlation."""
+    """The lag with the highest correlation between two recordings, in seconds."""
 
     seconds: float
     correlation: float
@@ -79,35 +79,37 @@ def cross_correlate(samples: np.ndarray, source: np.ndarray) -> Alignment:
 def test_the_words_are_found_where_they_are(encoded_file: EncodedFile, spotter: Spotter) -> None:
     with (RECORDINGS / "events.csv").open(newline="") as file:
         events = [row for row in csv.DictReader(file) if row["file"] == SOURCE.name]
-    told = [float(row[edge]) for row in events for edge in ("start", "end")]
+    annotated = [float(row[edge]) for row in events for edge in ("start", "end")]
     original = [edge for event in spotter.detect(SOURCE) for edge in (event.start, event.end)]
-    np.testing.assert_allclose(original, told, atol=0.05)
-    heard = [
+    np.testing.assert_allclose(original, annotated, atol=0.05)
+    detected = [
         edge for event in spotter.detect(encoded_file.samples) for edge in (event.start, event.end)
     ]
     delay, tolerance = (
         encoded_file.form.delay_seconds,
         WORD_SECONDS + encoded_file.form.tolerance_seconds,
     )
-    assert len(heard) == 4
-    np.testing.assert_allclose(np.array(heard) - delay, original, atol=tolerance)
+    assert len(detected) == 4
+    np.testing.assert_allclose(np.array(detected) - delay, original, atol=tolerance)
 
 
-def test_the_timeline_is_that_of_the_source(encoded_file: EncodedFile, source: np.ndarray) -> None:
+def test_the_timeline_equals_that_of_the_source(
+    encoded_file: EncodedFile, source: np.ndarray
+) -> None:
     match = cross_correlate(encoded_file.samples, source)
-    assert match.correlation > 0.6  # of Speex, which keeps the sound and not the wave
+    assert match.correlation > 0.6  # Speex keeps the spectrum and not the waveform
     tolerance = encoded_file.form.tolerance_seconds
     assert match.seconds == pytest.approx(encoded_file.form.delay_seconds, abs=tolerance)
     added = (len(encoded_file.samples) - len(source)) / RATE
-    assert -tolerance < added < encoded_file.form.delay_seconds + 0.2  # the last frame is filled up
+    assert -tolerance < added < encoded_file.form.delay_seconds + 0.2  # the last frame is padded
 
 
-def test_a_part_is_a_part_of_the_whole(encoded_file: EncodedFile) -> None:
+def test_an_excerpt_equals_that_part_of_the_whole(encoded_file: EncodedFile) -> None:
     start, end = PART_SECONDS
     part = recordings.read_excerpt(encoded_file.path, start, end)
     same = encoded_file.samples[round(start * RATE) : round(end * RATE)]
     assert len(part) == pytest.approx(len(same), abs=1)
     inside = slice(EDGE, -EDGE)
     difference = part[: len(same)][inside] - same[: len(part)][inside]
-    # Coders that predict from sample to sample need a while to agree.
+    # Codecs that predict from sample to sample converge slowly.
     assert np.linalg.norm(difference) < 0.05 * np.linalg.norm(same[inside])

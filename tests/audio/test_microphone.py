@@ -1,5 +1,5 @@
-"""A recording played into a sound server of our own is heard through the microphone, as a person's
-voice would be."""
+"""A recording is played into a private sound server and detected through its microphone, like a
+voice."""
 
 import json
 import os
@@ -24,8 +24,7 @@ PATIENCE_SECONDS = 20
 
 @dataclass
 class SoundServer:
-    """A PulseAudio daemon that nobody else uses: what is played on its one sink is what its one
-    microphone hears."""
+    """A private PulseAudio daemon: its one microphone records what is played on its one sink."""
 
     environment: dict[str, str]
     process: subprocess.Popen
@@ -83,7 +82,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoundServer]:
         running = SoundServer(environment, process)
         try:
             running.wait_until_ready()
-            # An idle sink is 2 s late.
+            # An idle sink starts 2 s late.
             hum = subprocess.Popen(
                 ["pacat", "--raw", "--latency-msec=20", "/dev/zero"], env=environment
             )
@@ -133,7 +132,7 @@ def test_an_unknown_device_lists_the_known_ones(listener: Callable) -> None:
     )
 
 
-def test_a_word_that_is_played_is_heard(
+def test_a_played_word_is_detected(
     server: SoundServer, listener: Callable, tone_recording: Callable, tmp_path: Path
 ) -> None:
     recording = tone_recording(tmp_path / "a.wav", [1.0], seconds=2.5, rate=48_000)
@@ -148,7 +147,7 @@ def test_a_word_that_is_played_is_heard(
     assert (process.returncode, out, err) == (130, "", "")
 
 
-def test_what_the_microphone_gives_is_what_was_played(
+def test_the_microphone_gives_what_was_played(
     server: SoundServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PULSE_SERVER", server.environment["PULSE_SERVER"])
@@ -157,17 +156,17 @@ def test_what_the_microphone_gives_is_what_was_played(
     played = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * 48_000) / 48_000)
     soundfile.write(tmp_path / "tone.wav", played, 48_000)
     player = None
-    heard = [np.zeros(0, np.float32)]
+    recorded = [np.zeros(0, np.float32)]
     blocks = microphone.blocks(
         "null output", on_overrun=lambda seconds: pytest.fail(f"{seconds} s lost")
     )
     for block in blocks:
-        player = player or server.play(tmp_path / "tone.wav")  # only once the microphone delivers
-        heard.append(block)
+        player = player or server.play(tmp_path / "tone.wav")  # after the microphone has delivered
+        recorded.append(block)
         if player.poll() is not None:
             break
     blocks.close()
-    samples = np.concatenate(heard)
+    samples = np.concatenate(recorded)
     loud = np.flatnonzero(np.abs(samples) > 0.05)
     assert (loud[-1] - loud[0]) / 16_000 == pytest.approx(2.0, abs=0.1)  # nothing lost
     middle = samples[loud[0] + 4_000 :][:16_000]
@@ -176,7 +175,7 @@ def test_what_the_microphone_gives_is_what_was_played(
 
 
 @pytest.mark.parametrize("sound", ["tone", "silence"])
-def test_the_doctor_hears_the_microphone(server: SoundServer, tmp_path: Path, sound: str) -> None:
+def test_the_doctor_checks_the_microphone(server: SoundServer, tmp_path: Path, sound: str) -> None:
     amplitude = 0.2 if sound == "tone" else 0.0
     tone = amplitude * np.sin(2 * np.pi * 440 * np.arange(20 * 48_000) / 48_000)
     soundfile.write(tmp_path / "tone.wav", tone, 48_000)
@@ -204,7 +203,7 @@ def test_the_doctor_hears_the_microphone(server: SoundServer, tmp_path: Path, so
         assert (check["status"], said) == ("broken", "gives nothing but digital silence")
 
 
-def test_a_slow_listener_is_told_what_it_lost(
+def test_a_slow_consumer_learns_what_was_lost(
     monkeypatch: pytest.MonkeyPatch, server: SoundServer
 ) -> None:
     monkeypatch.setenv("PULSE_SERVER", server.environment["PULSE_SERVER"])
@@ -250,15 +249,15 @@ def test_an_example_is_recorded_after_the_countdown(server, tmp_path):
     with subprocess.Popen(
         [*command, "--out", tmp_path / "mine"], env=server.environment, **pipes
     ) as running:
-        told = ""
-        while "now" not in told:
+        output = ""
+        while "now" not in output:
             letter = running.stderr.read(1)
-            assert letter, told
-            told += letter
+            assert letter, output
+            output += letter
         time.sleep(0.4)
         server.play(played).wait()
-        told += running.stderr.read()
-    assert running.returncode == 0, told
+        output += running.stderr.read()
+    assert running.returncode == 0, output
     samples, rate = soundfile.read(tmp_path / "mine" / "hey_you" / "me_nohash_0.wav")
     assert rate == 16_000
     assert 0.5 < len(samples) / rate < 1.0
@@ -268,7 +267,7 @@ def test_an_example_is_recorded_after_the_countdown(server, tmp_path):
 def test_a_microphone_that_goes_away_is_an_error(
     server: SoundServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From here on the server is down."""
+    """The server stays down for the tests that follow."""
     monkeypatch.setenv("PULSE_SERVER", server.environment["PULSE_SERVER"])
     from kws.audio import microphone
 

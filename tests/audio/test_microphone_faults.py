@@ -1,5 +1,5 @@
-"""A microphone that fails, without any sound server: the library below is made to fail as it does
-when a device is taken away."""
+"""A failing microphone, without a sound server: the library fails as it does when a device is
+unplugged."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Device:
-    """A device that opens, and does what the test wants of it then."""
+    """A device that opens and then fails as the test needs."""
 
     def __enter__(self) -> "Device":
         return self
@@ -41,7 +41,7 @@ class VanishingDevice(Device):
 @pytest.mark.parametrize(
     ("device", "reason"), [(DeadDevice, "failed to start"), (VanishingDevice, "failed to stop")]
 )
-def test_a_device_that_fails_is_told_in_one_line(
+def test_a_failing_device_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, device: type, reason: str
 ) -> None:
     monkeypatch.setattr(
@@ -59,11 +59,17 @@ def test_a_device_that_fails_is_told_in_one_line(
         list(microphone.blocks(on_overrun=lambda seconds: None))
 
 
-def test_devices_are_looked_for_where_stderr_is_closed() -> None:
-    code = "import os\nfrom kws.audio import microphone\nfrom kws.errors import AudioError\nos.close(2)\n"
-    code += (
-        "try:\n    print(*microphone.list_devices())\nexcept AudioError as error:\n    print(error)\n"
-    )
+def test_devices_are_listed_when_stderr_is_closed() -> None:
+    code = """
+import os
+from kws.audio import microphone
+from kws.errors import AudioError
+os.close(2)
+try:
+    print(*microphone.list_devices())
+except AudioError as error:
+    print(error)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
     )

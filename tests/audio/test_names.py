@@ -1,5 +1,5 @@
-"""Names of files and folders as people have them, through the command line: linked, in another form
-of Unicode, with control characters, too long, or addresses of the web."""
+"""Unusual names of files and folders on the command line: links, other forms of Unicode, control
+characters, long names, URLs."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def warnings(result: Result) -> list[str]:
 def place(
     tmp_path: Path, tone_recording: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder to be in, with a recording of the word at 1 s and at 3.5 s."""
+    """A current folder with a recording of the word at 1 s and at 3.5 s."""
     monkeypatch.chdir(tmp_path)
     return tone_recording(tmp_path / "twice.wav", [1.0, 3.5])
 
@@ -98,9 +98,7 @@ def test_detect_follows_links(place: Path, detect: Callable[..., Result]) -> Non
     assert (result.exit_code, files(result), result.stderr) == (0, ["sl/again/twice.wav"] * 2, "")
 
 
-def test_detect_tells_of_links_that_lead_nowhere(
-    place: Path, detect: Callable[..., Result]
-) -> None:
+def test_detect_reports_broken_links(place: Path, detect: Callable[..., Result]) -> None:
     Path("sl").mkdir()
     place.rename("sl/twice.wav")
     Path("sl/gone.wav").symlink_to("/nowhere.wav")
@@ -109,7 +107,7 @@ def test_detect_tells_of_links_that_lead_nowhere(
     assert errors(result) == ["sl: a broken link (gone.wav to /nowhere.wav). Repair or remove it."]
 
 
-def test_detect_hears_what_its_first_bytes_tell_and_counts_the_rest(
+def test_detect_reads_files_with_audio_signatures_and_counts_the_rest(
     place: Path, detect: Callable[..., Result]
 ) -> None:
     Path("archive").mkdir()
@@ -198,7 +196,7 @@ def test_files_and_models_are_found_in_either_form(place: Path, there: str, give
 
 
 @pytest.mark.parametrize(("there", "given"), [(NFD, NFC), (NFC, NFD)])
-def test_a_word_is_trained_and_judged_in_either_form(
+def test_a_word_is_trained_and_evaluated_in_either_form(
     tmp_path: Path, there: str, given: str
 ) -> None:
     data, radio = (
@@ -238,8 +236,8 @@ def test_a_word_is_trained_and_judged_in_either_form(
     )
 
 
-def test_a_model_of_a_word_in_the_longer_form_is_judged(tmp_path: Path) -> None:
-    """As older models may have it."""
+def test_a_model_of_a_word_in_decomposed_form_is_evaluated(tmp_path: Path) -> None:
+    """Models that were renamed by hand may have such words."""
     data = write_tone_folder(tmp_path / "data", 12)
     (data / "rise").rename(data / NFC)
     made = make_changed_model(tmp_path / "m.onnx", words=[NFD])
@@ -248,7 +246,7 @@ def test_a_model_of_a_word_in_the_longer_form_is_judged(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["results"][0]["clips"] == 12
 
 
-def test_clips_are_named_in_the_shorter_form(place: Path, detect: Callable[..., Result]) -> None:
+def test_clips_are_named_in_composed_form(place: Path, detect: Callable[..., Result]) -> None:
     place.rename(f"{NFD}.wav")
     assert detect(f"{NFC}.wav", "--save-clips", "clips", "-q").exit_code == 0
     assert {path.name.split("_")[0] for path in Path("clips").iterdir()} == {NFC}
@@ -258,14 +256,14 @@ def test_clips_are_named_in_the_shorter_form(place: Path, detect: Callable[..., 
 
 
 @pytest.mark.parametrize("letter", sorted(UNPRINTABLE))
-def test_what_would_not_be_seen_is_written_out(letter: str) -> None:
+def test_invisible_characters_are_escaped(letter: str) -> None:
     shown = escape_control_chars(f"a{letter}b")
     assert (
         shown.isascii() and shown.isprintable() and shown.startswith("a\\") and shown.endswith("b")
     )
 
 
-def test_what_is_seen_stays() -> None:
+def test_visible_characters_stay() -> None:
     assert escape_control_chars("日本 ü\u00a0é👩‍🚀 שלום.wav") == "日本 ü\u00a0é👩‍🚀 שלום.wav"
 
 
@@ -315,7 +313,7 @@ def test_words_are_escaped_and_columns_aligned() -> None:
     ],
     ids=" ".join,
 )
-def test_what_is_said_on_stderr_is_escaped(place: Path, arguments: list[str]) -> None:
+def test_messages_on_stderr_are_escaped(place: Path, arguments: list[str]) -> None:
     result = kws(*(argument.format(ODD) for argument in arguments))
     assert result.exit_code in (1, 2)
     assert not UNPRINTABLE - {"\n"} & set(result.stderr)
@@ -346,7 +344,7 @@ def test_a_model_is_described_without_control_characters(tmp_path: Path) -> None
     assert describe(info).count(ODD_SHOWN) == 4
 
 
-def test_figures_are_told_without_control_characters(tiny_model) -> None:
+def test_figures_hold_no_control_characters(tiny_model) -> None:
     result = kws("evaluate", tiny_model.path, "--positives", tiny_model.data, *FAST, "--json")
     report = json.loads(result.stdout)
     report["model"], report["results"][0]["word"] = ODD, ODD
@@ -434,7 +432,7 @@ def test_a_name_that_no_model_can_have_is_refused_before_anything_is_read(
     assert "File name too long" in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_words_that_make_a_long_name_are_a_model_s(tmp_path: Path) -> None:
+def test_words_that_make_a_long_name_give_a_model(tmp_path: Path) -> None:
     data = write_tone_folder(tmp_path / "data", 10)
     words = [f"{name}{'x' * 100}" for name in ("rise", "fall")]
     for word in words:
@@ -455,11 +453,11 @@ def test_the_longest_names_can_be_written(tmp_path: Path, name: str) -> None:
         check_writable(tmp_path / f"{name}nn")
 
 
-# Addresses
+# URLs
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "advice"),
     [
         (
             "https://example.org/talk.mp3",
@@ -478,13 +476,13 @@ def test_the_longest_names_can_be_written(tmp_path: Path, name: str) -> None:
         ("magnet+x://c.wav", "Fetch it first, and give the path."),
     ],
 )
-def test_detect_says_how_an_address_is_heard_and_hears_the_others(
-    detect: Callable[..., Result], name: str, told: str
+def test_detect_says_how_to_fetch_a_url_and_reads_the_others(
+    detect: Callable[..., Result], name: str, advice: str
 ) -> None:
     result = detect("--json", name, "twice.wav")
     assert (result.exit_code, files(result)) == (1, ["twice.wav"] * 2)
     (error,) = errors(result)
-    assert error.startswith(f"{name}: a URL, and kws ") and error.endswith(told)
+    assert error.startswith(f"{name}: a URL, and kws ") and error.endswith(advice)
 
 
 @pytest.mark.parametrize(
@@ -511,7 +509,7 @@ def test_detect_says_how_an_address_is_heard_and_hears_the_others(
     ],
     ids=" ".join,
 )
-def test_every_command_says_that_an_address_is_no_file(place: Path, arguments: list[str]) -> None:
+def test_every_command_refuses_urls(place: Path, arguments: list[str]) -> None:
     address = "https://example.org/a.onnx"
     result = kws(*(argument.replace("URL", address) for argument in arguments))
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
@@ -522,9 +520,7 @@ def test_every_command_says_that_an_address_is_no_file(place: Path, arguments: l
     assert os.listdir() == ["twice.wav"]  # noqa: PTH208
 
 
-def test_a_file_that_is_there_is_no_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_existing_file_is_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert is_url("http://a.wav") and not any(
         map(is_url, ["a.wav", "C:/a.wav", "a b://c.wav", "/a://b"])

@@ -42,7 +42,7 @@ def write(path: Path, samples: np.ndarray, rate: int = RATE, **options: str) -> 
 
 
 def read_until_error(path: Path) -> tuple[np.ndarray, str]:
-    """What could be read before the error, and the error."""
+    """The samples before the error, and the error."""
     decoded = [np.zeros(0, np.float32)]
     with pytest.raises(AudioError) as raised:
         for block in recordings.blocks(path):
@@ -94,7 +94,7 @@ def test_formats(tmp_path: Path, name: str, options: dict[str, str], tolerance: 
     assert decoded.dtype == np.float32
     # The last block of a Vorbis file of one page is lost.
     assert len(decoded) == pytest.approx(len(samples), abs=256)
-    middle = slice(RATE // 4, -RATE // 4)  # lossy formats need a moment at the edges
+    middle = slice(RATE // 4, -RATE // 4)  # lossy formats differ at the edges
     np.testing.assert_allclose(decoded[middle], samples[: len(decoded)][middle], atol=tolerance)
 
 
@@ -119,7 +119,7 @@ def test_formats_that_pyav_reads(tmp_path: Path, name: str) -> None:
     assert recordings.duration_seconds(tmp_path / name) == pytest.approx(2, abs=0.05)
 
 
-def test_without_pyav_the_error_names_the_command_that_brings_it(
+def test_without_pyav_the_error_names_the_command_that_installs_it(
     tmp_path: Path, without_pyav: None
 ) -> None:
     path = tmp_path / "a.m4a"
@@ -129,8 +129,8 @@ def test_without_pyav_the_error_names_the_command_that_brings_it(
 
 @pytest.mark.ffmpeg
 @pytest.mark.parametrize("name", ["vbr.mp3", "vbr.mpga", "stdin"])
-def test_mp3_without_a_length_tag_is_heard_to_its_end(tmp_path: Path, name: str) -> None:
-    """Variable rate without a Xing header: the file's size says little of its length."""
+def test_mp3_without_a_length_tag_is_read_to_its_end(tmp_path: Path, name: str) -> None:
+    """Variable bit rate without a Xing header: the file size does not give the duration."""
     source = write(
         tmp_path / "a.wav", np.concatenate([noise(2.0), np.zeros(10 * RATE, np.float32), tone(3.0)])
     )
@@ -146,7 +146,7 @@ def test_mp3_without_a_length_tag_is_heard_to_its_end(tmp_path: Path, name: str)
 
 
 @pytest.mark.ffmpeg
-def test_a_truncated_file_that_pyav_reads_is_told(tmp_path: Path) -> None:
+def test_a_truncated_file_that_pyav_reads_is_reported(tmp_path: Path) -> None:
     source, path = write(tmp_path / "a.wav", noise(20.0)), tmp_path / "a.m4a"
     subprocess.run(
         ["ffmpeg", "-v", "error", "-i", source, "-movflags", "+faststart", path], check=True
@@ -158,7 +158,7 @@ def test_a_truncated_file_that_pyav_reads_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.ffmpeg
-def test_a_wav_whose_length_was_never_written_is_heard(tmp_path: Path) -> None:
+def test_a_wav_without_a_length_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", tone(1.0))
     content = bytearray(path.read_bytes())
     content[4:8] = content[40:44] = bytes(4)
@@ -166,8 +166,8 @@ def test_a_wav_whose_length_was_never_written_is_heard(tmp_path: Path) -> None:
     assert len(recordings.read(path)) == RATE
 
 
-def test_a_flac_without_a_length_is_heard(tmp_path: Path) -> None:
-    """Programs that write to a pipe leave it out."""
+def test_a_flac_without_a_length_is_read(tmp_path: Path) -> None:
+    """Programs that write to a pipe leave the length out."""
     samples = noise(3.0)
     path = write(tmp_path / "piped.flac", samples)
     content = bytearray(path.read_bytes())
@@ -181,7 +181,7 @@ def test_a_flac_without_a_length_is_heard(tmp_path: Path) -> None:
     )
 
 
-def test_a_wav_that_is_called_mp3_is_heard(tmp_path: Path) -> None:
+def test_a_wav_that_is_called_mp3_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", tone(1.0)).rename(tmp_path / "a.mp3")
     assert len(recordings.read(path)) == RATE
 
@@ -193,7 +193,7 @@ def test_a_named_pipe_is_no_recording(tmp_path: Path) -> None:
 
 
 @pytest.mark.ffmpeg
-def test_header_of_a_piped_wav_promises_nothing(tmp_path: Path) -> None:
+def test_the_header_of_a_piped_wav_has_no_duration(tmp_path: Path) -> None:
     source = write(tmp_path / "a.wav", tone(1.0))
     piped = subprocess.run(
         ["ffmpeg", "-v", "error", "-i", source, "-f", "wav", "-"], check=True, capture_output=True
@@ -202,7 +202,7 @@ def test_header_of_a_piped_wav_promises_nothing(tmp_path: Path) -> None:
     assert len(recordings.read(tmp_path / "piped.wav")) == RATE
 
 
-def test_duration_is_what_the_header_says(tmp_path: Path) -> None:
+def test_duration_comes_from_the_header(tmp_path: Path) -> None:
     assert recordings.duration_seconds(
         write(tmp_path / "a.flac", noise(1.25, 44_100), 44_100)
     ) == pytest.approx(1.25)
@@ -210,7 +210,7 @@ def test_duration_is_what_the_header_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])
-def test_an_excerpt_is_a_part_of_the_whole(tmp_path: Path, name: str) -> None:
+def test_an_excerpt_equals_that_part_of_the_whole(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, noise(3.0))
     whole = recordings.read(path)
     part = recordings.read_excerpt(path, 1.0, 1.5)
@@ -224,8 +224,8 @@ def test_an_excerpt_is_a_part_of_the_whole(tmp_path: Path, name: str) -> None:
 def test_excerpts_of_an_mp3_take_one_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, passes: int, rate: int
 ) -> None:
-    """Later ones, overlapping ones, the same again, beyond the end; and a second pass for one that
-    begins before the last."""
+    """One pass for excerpts that are later, overlapping, equal or beyond the end; a second pass for
+    an earlier one."""
     path = write(tmp_path / name, noise(3.0, rate), rate)
     places = [
         (0.5, 0.7),
@@ -245,7 +245,7 @@ def test_excerpts_of_an_mp3_take_one_pass(
     for place, one in zip(places, alone, strict=True):
         part = excerpts.cut(*place)
         assert abs(len(part) - len(one)) <= 1
-        edge = 400  # where a part is opened the resampler knows nothing of what was before
+        edge = 400  # the resampler does not know the audio before an excerpt
         np.testing.assert_allclose(part[edge : len(one)], one[edge : len(part)], atol=0.02)
     assert len(opened) == passes
 
@@ -266,7 +266,7 @@ def test_memory_does_not_grow_with_length(tmp_path: Path, seconds: int) -> None:
     ("name", "subtype"),
     [("a.wav", "GSM610"), ("a.aiff", "GSM610"), ("a.au", "G721_32"), ("a.wav", "NMS_ADPCM_16")],
 )
-def test_formats_that_cannot_be_sought(tmp_path: Path, name: str, subtype: str) -> None:
+def test_formats_that_cannot_seek(tmp_path: Path, name: str, subtype: str) -> None:
     path = write(tmp_path / name, tone(2.0), subtype=subtype)
     whole = recordings.read(path)
     np.testing.assert_allclose(whole[RATE // 2 : RATE], tone(2.0)[RATE // 2 : RATE], atol=0.1)
@@ -295,7 +295,7 @@ def test_missing_file(tmp_path: Path) -> None:
         ("header.wav", b"RIFF\x24\0\0\0WAVEfmt ", NOT_SOUND),
     ],
 )
-def test_files_without_sound(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_files_without_audio(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     decoded, error = read_until_error(path)
@@ -313,7 +313,7 @@ def test_no_samples(tmp_path: Path) -> None:
     )
 
 
-def test_too_few_samples_to_make_one_of_the_model(tmp_path: Path) -> None:
+def test_too_few_samples_for_one_at_16_khz(tmp_path: Path) -> None:
     path = write(tmp_path / "one.wav", np.ones(1, np.float32), 44_100)
     assert "no samples in it" in read_until_error(path)[1]
     with pytest.raises(AudioError, match="no samples in it"):
@@ -333,7 +333,7 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     ],
     ids=["gone", "replaced"],
 )
-def test_an_mp3_that_changes_before_it_is_heard(
+def test_an_mp3_that_changes_before_it_is_read(
     tmp_path: Path, without_pyav: None, change: Callable[[Path], object], reason: str
 ) -> None:
     path = write(tmp_path / "a.mp3", noise(1.0))
@@ -368,7 +368,7 @@ def test_a_device_is_no_recording() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.au", "a.mp3"])
-def test_a_truncated_file_is_heard_as_far_as_it_goes(tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_is_read_as_far_as_possible(tmp_path: Path, name: str) -> None:
     samples = noise(8.0)
     path = write(tmp_path / name, samples)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -379,7 +379,7 @@ def test_a_truncated_file_is_heard_as_far_as_it_goes(tmp_path: Path, name: str) 
         np.testing.assert_allclose(decoded, samples[: len(decoded)], atol=2**-14)
 
 
-def test_a_little_that_is_missing_is_no_fault(tmp_path: Path) -> None:
+def test_a_slightly_short_file_is_no_fault(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(3.0))
     whole, fiftieth_bytes, fifth_bytes = path.read_bytes(), 2 * RATE // 50, 2 * RATE // 5
     path.write_bytes(whole[:-fiftieth_bytes])
@@ -400,7 +400,7 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("rate", [RATE, 44_100])
-def test_samples_that_are_no_sound_become_silence(tmp_path: Path, channels: int, rate: int) -> None:
+def test_invalid_samples_become_silence(tmp_path: Path, channels: int, rate: int) -> None:
     samples = noise(3.0, rate, channels)
     clean = samples.copy()
     for at, bad in ((rate, np.nan), (rate + 1, np.inf), (rate + 2, -np.inf), (rate + 3, 1e30)):
@@ -412,7 +412,7 @@ def test_samples_that_are_no_sound_become_silence(tmp_path: Path, channels: int,
     assert f"{4 * channels} samples are invalid" in error and "the first at 1.00 s" in error
 
 
-def test_a_senseless_rate(tmp_path: Path) -> None:
+def test_an_impossible_rate(tmp_path: Path) -> None:
     assert "a sample rate of 7 Hz" in read_until_error(write(tmp_path / "a.wav", noise(1.0), 7))[1]
 
 
@@ -420,7 +420,7 @@ def test_a_senseless_rate(tmp_path: Path) -> None:
 
 
 class SlowPipe(io.BytesIO):
-    """A pipe that gives a few bytes at a time, whatever is asked for."""
+    """A pipe that gives a few bytes at a time."""
 
     def read1(self, size: int | None = -1) -> bytes:
         return super().read1(min(size or 0, 7))
@@ -441,7 +441,7 @@ def test_raw_audio(
     np.testing.assert_array_equal(decoded, expected)
 
 
-def test_raw_audio_is_given_as_soon_as_it_comes() -> None:
+def test_raw_audio_is_given_as_soon_as_it_arrives() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
         blocks = recordings.raw_blocks(cat.stdout)
         for _ in range(3):
@@ -464,7 +464,7 @@ def test_a_file_is_no_raw_audio(form: str) -> None:
 @pytest.mark.parametrize(
     "form", ["mp3", "webm", "matroska", "ipod", "adts", "mpegts", "ac3", "asf"]
 )
-def test_a_file_that_arrives_bit_by_bit_is_no_raw_audio(tmp_path: Path, form: str) -> None:
+def test_a_file_that_arrives_in_pieces_is_no_raw_audio(tmp_path: Path, form: str) -> None:
     source, target = write(tmp_path / "a.wav", noise(1.0)), tmp_path / "a"
     plain = ["-id3v2_version", "0", "-write_xing", "0"] if form == "mp3" else []
     subprocess.run(["ffmpeg", "-v", "error", "-i", source, *plain, "-f", form, target], check=True)
@@ -479,7 +479,7 @@ def test_a_file_that_arrives_bit_by_bit_is_no_raw_audio(tmp_path: Path, form: st
 
 @pytest.mark.parametrize("seed", range(20))
 def test_raw_audio_is_no_file(seed: int) -> None:
-    """Samples may begin with any bytes, such as the two that frames of MP3 begin with."""
+    """Samples may start with any bytes, such as the sync word of MP3."""
     raw = (
         b"\xff\xfb"
         + (3000 * np.random.default_rng(seed).standard_normal(RATE)).astype("<i2").tobytes()
