@@ -108,9 +108,7 @@ def cold(folder: Path) -> dict[str, float]:
     """Wall seconds of a whole process, for a WAV and for an M4A file."""
     sound = folder / "short.m4a"
     subprocess.run(["ffmpeg", "-v", "error", "-i", RECORDINGS / "twice.wav", sound], check=True)
-    code = (
-        "import sys; from kws.audio import recordings; sum(map(len, recordings.blocks(sys.argv[1])))"
-    )
+    code = "import sys; from kws.audio import recordings; sum(map(len, recordings.blocks(sys.argv[1])))"
     lines = {
         "wav": [sys.executable, "-c", code, RECORDINGS / "twice.wav"],
         "m4a": [sys.executable, "-c", code, sound],

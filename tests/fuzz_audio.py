@@ -210,7 +210,7 @@ class DetectRunner:
 
 
 def _warm_up(spotter: "Spotter") -> None:
-    """ONNX Runtime keeps memory for the longest input that it has met twice: words without a pause."""
+    """ONNX Runtime keeps memory for the longest input met twice: words without a pause."""
     words, _ = _source()
     for times in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5):
         list(spotter.detect(np.tile(words, times)))
