@@ -1,29 +1,28 @@
-"""What reads recordings best: PyAV, libsndfile, miniaudio or the ffmpeg program, by time and size.
+"""Compares decoders by CPU time and size: PyAV, libsndfile, miniaudio, and the ffmpeg program.
 
     python benchmarks/decoders.py --out docs/results/decoders.json
 
-Encodes the shipped recordings, repeated to 15 minutes of 44.1 kHz stereo (Opus 48 kHz), and decodes
-them with each decoder in turns: CPU seconds, the median of three rounds, processes of ffmpeg
-included. A cold start is a whole process that decodes seven seconds. Needs the ffmpeg program and
-the extra `media`.
+Encodes the demo recordings, repeated to 15 minutes, as 44.1 kHz stereo (Opus: 48 kHz), and decodes
+them with each decoder in turns. Figures are CPU seconds, with those of ffmpeg's processes, as the
+median of three rounds. A cold start is a process of its own that reads seven seconds. Needs the
+ffmpeg program and the extra `media`.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Sequence
 from importlib.metadata import files, version
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.demo_audio import SAMPLE_RATE, demo_audio
+from benchmarks.report import ROOT, add_out_option, print_report
 from kws.audio.decoders import Decoder
 from kws.audio.decoders.base import DecodeRequest
 from kws.audio.decoders.media import PyAvDecoder
@@ -31,106 +30,109 @@ from kws.audio.decoders.mp3 import MiniaudioDecoder
 from kws.audio.decoders.signatures import read_head
 from kws.audio.decoders.sndfile import SndfileDecoder
 
-RECORDINGS = Path(__file__).parent.parent / "recordings"
-SECONDS, ROUNDS, COLD_ROUNDS = 900, 3, 9
-FORMATS = {"mp3": 44_100, "ogg": 44_100, "opus": 48_000, "flac": 44_100, "m4a": 44_100}
+ROUNDS, COLD_ROUNDS = 3, 9
+RATES = {"mp3": 44_100, "ogg": 44_100, "opus": 48_000, "flac": 44_100, "m4a": 44_100}
 PACKAGES = ("av", "soundfile", "miniaudio", "numpy", "onnxruntime")
+RECORDING = ROOT / "recordings" / "twice.wav"
+READ_SCRIPT = """
+import sys
+from kws.audio import recordings
+for block in recordings.blocks(sys.argv[1]):
+    pass
+"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, help="Write the figures to this JSON file.")
+    parser.add_argument("--seconds", type=int, default=900, help="of audio in each file")
+    add_out_option(parser)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        recordings = [encoded(Path(folder), ending, rate) for ending, rate in FORMATS.items()]
-        report = {
-            "date": date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-            "seconds_of_audio": SECONDS,
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = folder / "source.wav"
+        soundfile.write(source, demo_audio(args.seconds), SAMPLE_RATE)
+        paths = [encode(source, suffix, rate) for suffix, rate in RATES.items()]
+        figures = {
+            "seconds_of_audio": args.seconds,
             "package_mb": {package: round(package_bytes(package) / 1e6, 1) for package in PACKAGES},
             "versions": {package: version(package) for package in PACKAGES},
-            "cpu_seconds": {path.suffix[1:]: timed(path) for path in recordings},
-            "cold_wall_seconds": cold(Path(folder)),
+            "cpu_seconds": {path.suffix[1:]: measure_decoders(path) for path in paths},
+            "cold_wall_seconds": measure_cold_start(folder),
         }
-    print(json.dumps(report, indent=2))
-    if args.out:
-        args.out.write_text(json.dumps(report, indent=2) + "\n")
+    print_report(figures, args.out)
 
 
-def encoded(folder: Path, ending: str, rate: int) -> Path:
-    """The shipped recordings, repeated, in one format."""
-    parts = [soundfile.read(path, dtype="int16")[0] for path in sorted(RECORDINGS.glob("*.wav"))]
-    source, target = folder / "source.wav", folder / f"long.{ending}"
-    soundfile.write(source, np.resize(np.concatenate(parts), SECONDS * 16_000), 16_000)
+def encode(source: Path, suffix: str, rate: int) -> Path:
+    """Encodes a WAV file as stereo in the format of a suffix, beside it."""
+    target = source.with_suffix(f".{suffix}")
+    options = ["-ar", str(rate), "-ac", "2"]
     subprocess.run(
-        ["ffmpeg", "-v", "error", "-y", "-i", source, "-ar", str(rate), "-ac", "2", target],
-        check=True,
+        ["ffmpeg", "-v", "error", "-y", "-i", str(source), *options, str(target)], check=True
     )
     return target
 
 
-def timed(path: Path) -> dict[str, float]:
+def measure_decoders(path: Path) -> dict[str, float]:
     """CPU seconds of each decoder that reads this file, in turns."""
-    readers: dict[str, Callable[[], None]] = {
+    work: dict[str, Callable[[], None]] = {
         "pyav": lambda: decode(PyAvDecoder(), path),
-        "ffmpeg": lambda: run_ffmpeg(path),
+        "ffmpeg": lambda: decode_with_ffmpeg(path),
     }
-    if path.suffix != ".m4a":
-        other = MiniaudioDecoder() if path.suffix == ".mp3" else SndfileDecoder(compressed=True)
-        readers[other.name] = lambda: decode(other, path)
-    rounds = [{name: cpu_seconds(read) for name, read in readers.items()} for _ in range(ROUNDS)]
-    return {name: round(statistics.median(each[name] for each in rounds), 2) for name in readers}
+    if path.suffix == ".mp3":
+        work["miniaudio"] = lambda: decode(MiniaudioDecoder(), path)
+    elif path.suffix != ".m4a":
+        work["libsndfile"] = lambda: decode(SndfileDecoder(compressed=True), path)
+    rounds = [{name: cpu_seconds(each) for name, each in work.items()} for _ in range(ROUNDS)]
+    return {name: round(statistics.median(each[name] for each in rounds), 2) for name in work}
 
 
 def decode(decoder: Decoder, path: Path) -> None:
     with path.open("rb", buffering=0) as file:
-        source = DecodeRequest(file, path, read_head(file), 0.0, 10.0, None)
-        with decoder.open(source) as recording:
+        request = DecodeRequest(file, path, read_head(file), 0.0, 10.0, None)
+        with decoder.open(request) as recording:
             for _ in recording.chunks:
                 pass
 
 
-def run_ffmpeg(path: Path) -> None:
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", path, "-f", "f32le", "-"]
+def decode_with_ffmpeg(path: Path) -> None:
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-f", "f32le", "-"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def cpu_seconds(work: Callable[[], None]) -> float:
+    """CPU seconds of this process and its children."""
     before = os.times()
     work()
     after = os.times()
     return sum(after[:4]) - sum(before[:4])
 
 
-def cold(folder: Path) -> dict[str, float]:
-    """Wall seconds of a whole process, for a WAV and for an M4A file."""
-    sound = folder / "short.m4a"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", RECORDINGS / "twice.wav", sound], check=True)
-    code = "import sys; from kws.audio import recordings; sum(map(len, recordings.blocks(sys.argv[1])))"
-    lines = {
-        "wav": [sys.executable, "-c", code, RECORDINGS / "twice.wav"],
-        "m4a": [sys.executable, "-c", code, sound],
-    }
+def measure_cold_start(folder: Path) -> dict[str, float]:
+    """Wall seconds of a whole process that reads a WAV and an M4A file."""
+    m4a = folder / "short.m4a"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", RECORDING, m4a], check=True)
+    paths = {"wav": RECORDING, "m4a": m4a}
     rounds = [
-        {name: wall_seconds(line) for name, line in lines.items()} for _ in range(COLD_ROUNDS)
+        {
+            name: wall_seconds([sys.executable, "-c", READ_SCRIPT, str(path)])
+            for name, path in paths.items()
+        }
+        for _ in range(COLD_ROUNDS)
     ]
-    return {name: round(statistics.median(each[name] for each in rounds), 3) for name in lines}
+    return {name: round(statistics.median(each[name] for each in rounds), 3) for name in paths}
 
 
-def wall_seconds(line: list[object]) -> float:
+def wall_seconds(command: Sequence[str]) -> float:
     before = os.times().elapsed
-    subprocess.run(line, check=True)
+    subprocess.run(command, check=True, cwd=ROOT)
     return os.times().elapsed - before
 
 
 def package_bytes(package: str) -> int:
-    return sum(
-        path.stat().st_size
-        for path in (file.locate() for file in files(package) or [])
-        if path.is_file()
-    )
+    paths = (Path(str(file.locate())) for file in files(package) or [])
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 if __name__ == "__main__":

@@ -1,35 +1,37 @@
-"""Do detectors made from text hear people? Trains one for each phrase of the wake-word benchmark,
-and judges it by people's recordings.
+"""Trains detectors from text, and evaluates them on recordings of people.
 
-    python benchmarks/people.py --data DATA --out RUNS --mine --init-from models/encoder.pt
-        [--phrases snowboy] [--human 10]
-    python benchmarks/people.py --data DATA --out RUNS --judge [--alone | --reread]
+    python benchmarks/people.py --data DATA --runs RUNS [--phrases snowboy] [--human 10]
+        [--two-stage] [--init-from models/encoder.pt]
+    python benchmarks/people.py --data DATA --runs RUNS --evaluate [--without-verifier]
 
-DATA holds one folder a set of recordings: wake_words (people who say the phrases), and
-speech_commands, librispeech, precise_community, custom_commands, honk (other speech), esc10
-(noise). RUNS keeps what is spoken, and one model for each run; a run that is there is not trained
-again, one that was stopped goes on. No recording of the phrase under test is learned from; or, with
---human N, N of them, which are then not judged by (the files do not say who speaks).
+DATA has one folder per data set: wake_words (people who say the phrases); speech_commands,
+librispeech, precise_community, custom_commands, honk (other speech); esc10 (noise). RUNS keeps the
+synthetic clips and one model per run. Runs that are there are not trained again; one that was
+stopped is resumed. No recording of the phrase is trained on; with --human N it is N of them, and
+the evaluation leaves them out. (The files do not name their speakers.)
 
-Judged by all recordings of the phrase, clean and in pink noise at 10 dB, at no more than 1 and 0.5
-false alarms per hour over all other speech: that of the training speakers, too, and, apart, over
-that of others alone; as the model comes, at its own threshold; and at a few other ones.
+The evaluation uses all recordings of the phrase, clean and in pink noise at 10 dB. It reports
+misses at no more than 1 and 0.5 false alarms per hour, at the model's own threshold and at a few
+others. False alarms are counted in all other speech, and apart in that of speakers who are not in
+the negatives of the training.
 """
 
 import argparse
 import json
 import logging
-import pathlib
 import shutil
-import tempfile
+import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.report import add_out_option, write_report
 from kws.audio.endpoints import find_endpoints
 from kws.runtime.engine import Engine
-from kws.runtime.model_file import FORMAT
 from kws.runtime.spotter import Spotter
 from kws.synth.phrase import folder_name
 from kws.training.data.clips import BACKGROUND, Clip, find_clips
@@ -45,10 +47,8 @@ from kws.training.evaluate.scoring import count_alarms, score_clips
 from kws.training.evaluate.test_streams import embed_word
 from kws.training.fit.config import TrainConfig, bfloat16_devices
 from kws.training.fit.progress import PrintedEpochs
-from kws.training.model.export import export
 from kws.training.model.network import SIZES, NetworkConfig
 from kws.training.model.pretrained import band_channels, init_from_pretrained, load_verifier
-from kws.training.model.torch_engine import load_network
 
 PHRASES = ("snowboy", "smart mirror", "view glass")
 SPEECH = (
@@ -59,87 +59,94 @@ SPEECH = (
     "honk",
     "wake_words",
 )
-NOISE = ("esc10",)
+NOISE = "esc10"
 SNRS_DB = (None, 10.0)
-RATES = (1.0, 0.5)  # false alarms per hour
+FALSE_ALARMS_PER_HOUR = (1.0, 0.5)
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.8)
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """Events in recordings without the phrase: counts [T] at CURVE_THRESHOLDS, in so many hours."""
+
+    counts: np.ndarray
+    hours: float
+
+    def __add__(self, other: "Alarms") -> "Alarms":
+        return Alarms(self.counts + other.counts, self.hours + other.hours)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--phrases", nargs="+", choices=PHRASES, default=list(PHRASES))
     parser.add_argument(
-        "--human", type=int, default=0, help="recordings of the phrase to learn from"
+        "--human", type=int, default=0, help="recordings of the phrase to train on (default: 0)"
     )
-    parser.add_argument("--clips", type=int, default=SynthConfig.clips)
+    parser.add_argument("--synth-clips", type=int, default=SynthConfig.clips)
     parser.add_argument("--epochs", type=int, default=SynthConfig.epochs)
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument(
-        "--init-from", type=pathlib.Path, help="checkpoint to begin with, of this size"
-    )
+    parser.add_argument("--init-from", type=Path, help="checkpoint of this size to start from")
     parser.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
-        "--mine",
+        "--two-stage",
         action="store_true",
-        help="in two rounds: the second learns from what fires in the first",
+        help="train a second stage with the false alarms of the first",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
+    parser.add_argument("--evaluate", action="store_true", help="evaluate the runs in RUNS")
     parser.add_argument(
-        "--without-verifier", action="store_true", help="… as if there were no reader in them"
+        "--without-verifier", action="store_true", help="evaluate the networks alone"
     )
-    parser.add_argument(
-        "--reread",
-        action="store_true",
-        help="… with the reader that comes with kws now in place of theirs",
-    )
+    add_out_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.evaluate:
+        evaluate_runs(args)
+        return
     for phrase in args.phrases:
-        speech = SynthConfig(phrase, args.clips, args.seed)
-        how = [
-            args.size,
-            *["trunk"] * bool(args.init_from),
-            *["mined"] * args.mine,
-            args.clips,
-            args.epochs,
-            f"human{args.human}",
-        ]
-        path = args.out / f"{'-'.join(map(str, [speech.name, *how]))}-seed{args.seed}.onnx"
-        if args.judge:
-            for found in sorted(args.out.glob(f"{speech.name}-*-human*-seed[0-9].onnx")):
-                spoken_ = spoken_folder(args.out, speech.name, found.stem.rpartition("seed")[2])
-                engine = (
-                    reread(found)
-                    if args.reread
-                    else Engine.load(str(found), verifier=not args.without_verifier)
-                )
-                print(
-                    json.dumps(
-                        {"run": found.stem, **judge(engine, args.data, spoken_, speech.name)}
-                    ),
-                    flush=True,
-                )
-        elif not path.exists():
-            run(args, speech, path)
+        synth_config = SynthConfig(phrase, args.synth_clips, args.seed)
+        path = args.runs / f"{run_name(args, synth_config.name)}.onnx"
+        if not path.exists():
+            train_run(args, synth_config, path)
 
 
-def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> None:
-    """Trains one detector, from the phrase to a calibrated model, and says how long it took."""
-    began, learned = time.perf_counter(), human(args, speech.name)
-    folders = DataFolders(
-        spoken_folder(args.out, speech.name, args.seed),
-        negatives=tuple(args.data / name for name in SPEECH),
-        background=tuple(args.data / name for name in NOISE),
-        own_recordings=(folder_of(learned, path.with_suffix(".human")),) if learned else (),
-        hard_negatives=tuple(args.data / name for name in SPEECH) if args.mine else (),
+def run_name(args: argparse.Namespace, name: str) -> str:
+    parts = [name, args.size]
+    if args.init_from:
+        parts.append("pretrained")
+    if args.two_stage:
+        parts.append("two_stage")
+    return "-".join(
+        [*parts, str(args.synth_clips), str(args.epochs), f"human{args.human}", f"seed{args.seed}"]
     )
-    folders = synthesize_folders(speech, folders)
-    minutes = [(time.perf_counter() - began) / 60]
+
+
+def train_run(args: argparse.Namespace, synth_config: SynthConfig, path: Path) -> None:
+    """Trains one detector, from the phrase to a calibrated model. Prints how long it took."""
+    start, name = time.perf_counter(), synth_config.name
+    human_clips = draw_human_clips(args, name)
+    human_folders = []
+    if human_clips:
+        human_folders.append(copy_clips(human_clips, path.with_suffix(".human")))
+    speech = tuple(args.data / each for each in SPEECH)
+    folders = synthesize_folders(
+        synth_config,
+        DataFolders(
+            synth_folder(args.runs, name, args.seed),
+            negatives=speech,
+            background=(args.data / NOISE,),
+            own_recordings=tuple(human_folders),
+            hard_negatives=speech if args.two_stage else (),
+        ),
+    )
+    synthesis_seconds = time.perf_counter() - start
+    config = NetworkConfig((name,), band_channels=band_channels(args.init_from), **SIZES[args.size])
     train_config = TrainConfig(
         epochs=args.epochs,
         learning_rate=args.learning_rate,
@@ -147,188 +154,180 @@ def run(args: argparse.Namespace, speech: SynthConfig, path: pathlib.Path) -> No
         seed=args.seed,
     )
     keyword_data = load_keyword_data(
-        [speech.name],
-        folders,
-        max_word_seconds=train_config.max_word_seconds,
-        warn=lambda text: None,
+        [name], folders, max_word_seconds=train_config.max_word_seconds, warn=lambda text: None
     )
-    config = NetworkConfig(
-        (speech.name,), band_channels=band_channels(args.init_from), **SIZES[args.size]
-    )
-    resume, device = (
-        (first_stage_path(path) if args.mine else path).with_suffix(".pt").exists(),
-        torch.device("cpu"),
-    )
-    model_card = {"human": [clip.path.name for clip in learned]}
-    init_from = init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
-    learn = train_two_stage if args.mine else train
-    how = {
-        "device": device,
-        "resume": resume,
-        "init_from": init_from,
-        "progress": PrintedEpochs(path.stem),
-        "model_card": model_card,
-    }
-    learn(
+    train_function = train_two_stage if args.two_stage else train
+    first_path = first_stage_path(path) if args.two_stage else path
+    train_function(
         keyword_data,
         config,
         train_config,
         path,
-        verifier_candidates=[load_verifier({speech.name: speech.pronunciations})],
-        **how,
-    )
-    minutes.append((time.perf_counter() - began) / 60)
-    print(
-        json.dumps(
-            {
-                "run": path.stem,
-                "minutes to speak": round(minutes[0], 1),
-                "minutes in all": round(minutes[1], 1),
-            }
+        device=torch.device("cpu"),
+        resume=first_path.with_suffix(".pt").exists(),
+        init_from=(
+            init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
         ),
-        flush=True,
+        progress=PrintedEpochs(path.stem),
+        model_card={"human": [clip.path.name for clip in human_clips]},
+        verifier_candidates=[load_verifier({name: synth_config.pronunciations})],
     )
+    minutes = {
+        "synthesis_minutes": round(synthesis_seconds / 60, 1),
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+    }
+    print(json.dumps({"run": path.stem, **minutes}), flush=True)
 
 
-def spoken_folder(out: pathlib.Path, name: str, seed: int | str) -> pathlib.Path:
-    return out / f"{name}-seed{seed}.synth"
+def synth_folder(runs: Path, name: str, seed: int | str) -> Path:
+    return runs / f"{name}-seed{seed}.synth"
 
 
-def human(args: argparse.Namespace, name: str) -> list[Clip]:
-    """The recordings of the phrase that are learned from."""
+def draw_human_clips(args: argparse.Namespace, name: str) -> list[Clip]:
+    """The recordings of the phrase to train on."""
     clips = find_clips(args.data / "wake_words" / name)
-    return [
-        clips[i]
-        for i in np.random.default_rng(args.seed).choice(len(clips), args.human, replace=False)
-    ]
+    rng = np.random.default_rng(args.seed)
+    return [clips[i] for i in rng.choice(len(clips), args.human, replace=False)]
 
 
-def folder_of(clips: list[Clip], folder: pathlib.Path) -> pathlib.Path:
+def copy_clips(clips: list[Clip], folder: Path) -> Path:
     for clip in clips:
         (folder / clip.label).mkdir(parents=True, exist_ok=True)
         shutil.copy(clip.path, folder / clip.label)
     return folder
 
 
-def reread(path: pathlib.Path) -> Engine:
-    """A model with the reader that comes with kws, in place of its own. Its thresholds stay as they
-    were calibrated."""
-    document = Engine.load(str(path)).info.document
-    sounds = document["verifier"]["pronunciations"]
-    plain = {name: value for name, value in document.items() if name != "verifier"}
-    with tempfile.TemporaryDirectory() as folder:
-        copy = pathlib.Path(folder) / path.name
-        export(
-            load_network(path.with_suffix(".pt")),
-            {**plain, "format": FORMAT},
-            copy,
-            load_verifier(sounds),
-        )
-        return Engine.load(str(copy))
+def evaluate_runs(args: argparse.Namespace) -> None:
+    """Prints a line of JSON for each run; the report has all of them."""
+    rows = []
+    for name in map(folder_name, args.phrases):
+        for path in sorted(args.runs.glob(f"{name}-*-human*-seed[0-9].onnx")):
+            engine = Engine.load(str(path), verifier=not args.without_verifier)
+            synth = synth_folder(args.runs, name, path.stem.rpartition("seed")[2])
+            rows.append({"run": path.stem, **evaluate(engine, args.data, synth, name)})
+            print(json.dumps(rows[-1]), flush=True)
+    write_report({"runs": rows}, args.out)
 
 
-def judge(engine: Engine, data: pathlib.Path, spoken: pathlib.Path, name: str) -> dict:
-    """Misses at one false alarm per hour, and how many of its neighbours fire there, said by voices
-    that were held out."""
-    learned = set(engine.info.document["human"])
-    words = [
-        clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in learned
-    ]
+def evaluate(engine: Engine, data: Path, synth: Path, name: str) -> dict:
+    """Metrics of a detector of one phrase on people's recordings, and on the confusables in the
+    folder `synth` of held-out voices."""
+    human = set(engine.info.document["human"])
+    words = [clip for clip in find_clips(data / "wake_words" / name) if clip.path.name not in human]
     spotter = Spotter(engine, engine.info.events)
-    found = {snr_db: _score_clips(spotter, words, snr_db) for snr_db in SNRS_DB}
-    own = int(np.searchsorted(CURVE_THRESHOLDS, engine.info.events.threshold[0]))
-    near = [
-        clip for clip in find_clips(spoken / WORDS) if clip.label != name and clip.split == "test"
-    ]
-    clips = [
+    hits = {snr_db: detect_clips(spotter, words, snr_db) for snr_db in SNRS_DB}
+    speech = [
         clip
-        for name_ in SPEECH
-        for clip in find_clips(data / name_)
+        for folder in SPEECH
+        for clip in find_clips(data / folder)
         if clip.label not in (name, BACKGROUND)
     ]
-    heard, others = (
-        _count_alarms(spotter, [clip for clip in clips if (clip.split == "train") is learned_])
-        for learned_ in (True, False)
-    )
-    everything = heard[0] + others[0], heard[1] + others[1]
-    kind_of, fires = _read_kinds(spoken), _score_clips(spotter, near, None)
-    kinds = np.array([kind_of[clip.label] for clip in near])
-    within = {rate: lowest_threshold_within(everything[0], rate * everything[1]) for rate in RATES}
+    seen = count_speech_alarms(spotter, [clip for clip in speech if clip.split == "train"])
+    unseen = count_speech_alarms(spotter, [clip for clip in speech if clip.split != "train"])
+    default = _curve_index(engine.info.events.threshold[0])
     return {
         "clips": len(words),
-        "all speech": {rate: _metrics_at(at, found, *everything) for rate, at in within.items()},
-        "speech of others": {
-            rate: _metrics_at(lowest_threshold_within(others[0], rate * others[1]), found, *others)
-            for rate in RATES
-        },
-        "as it comes": _metrics_at(own, found, *everything),
-        "at thresholds": [
-            _metrics_at(int(np.searchsorted(CURVE_THRESHOLDS, each)), found, *everything)
-            for each in THRESHOLDS
-        ],
-        "alarms of others": [
-            int(others[0][np.searchsorted(CURVE_THRESHOLDS, each)]) for each in THRESHOLDS
-        ],
-        "neighbours that fire": {
-            f"{CURVE_THRESHOLDS[at]:g}": {
-                str(kind): f"{fires[kinds == kind, at].sum()} of {(kinds == kind).sum()}"
-                for kind in np.unique(kinds)
+        "all_speech": metrics_at_rates(hits, seen + unseen),
+        "unseen_speakers": metrics_at_rates(hits, unseen),
+        "default_threshold": metrics_at(default, hits, seen + unseen),
+        "thresholds": [
+            {
+                **metrics_at(_curve_index(threshold), hits, seen + unseen),
+                "unseen_speaker_false_alarms": int(unseen.counts[_curve_index(threshold)]),
             }
-            for at in (within[RATES[0]], own)
-            if at is not None
-        },
+            for threshold in THRESHOLDS
+        ],
+        "confusables": count_firing_confusables(spotter, synth, name, default),
     }
 
 
-def _read_kinds(spoken: pathlib.Path) -> dict[str, str]:
-    """Of each folder of spoken neighbours, why it is one."""
-    lines = (spoken / "confusables.txt").read_text().splitlines()
+def metrics_at_rates(hits: dict[float | None, np.ndarray], alarms: Alarms) -> list[dict]:
+    """Metrics at the lowest threshold within each rate of false alarms."""
+    return [
+        {
+            "target_false_alarms_per_hour": rate,
+            **metrics_at(lowest_threshold_within(alarms.counts, rate * alarms.hours), hits, alarms),
+        }
+        for rate in FALSE_ALARMS_PER_HOUR
+    ]
+
+
+def metrics_at(at: int | None, hits: dict[float | None, np.ndarray], alarms: Alarms) -> dict:
+    """Misses and false alarms at one of CURVE_THRESHOLDS; nulls where no threshold is high
+    enough."""
+    if at is None:
+        return {
+            "hours": round(alarms.hours, 2),
+            "threshold": None,
+            "false_alarms": None,
+            "missed": None,
+        }
+    missed = {}
+    for snr_db, is_hit in hits.items():
+        count = int((~is_hit[:, at]).sum())
+        missed[noise_name(snr_db)] = {
+            "rate": round(count / len(is_hit), 4),
+            "interval": [round(limit, 4) for limit in wilson(count, len(is_hit))],
+        }
     return {
-        folder_name(text): kind
-        for kind, _, text in (line.partition("\t") for line in lines)
-        if text
+        "hours": round(alarms.hours, 2),
+        "threshold": CURVE_THRESHOLDS[at],
+        "false_alarms": int(alarms.counts[at]),
+        "missed": missed,
     }
 
 
-def _score_clips(spotter: Spotter, clips: list[Clip], snr_db: float | None) -> np.ndarray:
-    """Whether there is an event [clips, thresholds of the curve] in each of some recordings, clean
-    or in pink noise: anywhere in the recording, as many are noisy around the phrase."""
+def noise_name(snr_db: float | None) -> str:
+    return "clean" if snr_db is None else f"noise_{snr_db:g}_db"
+
+
+def count_firing_confusables(spotter: Spotter, synth: Path, name: str, at: int) -> list[dict]:
+    """How many clips of confusables by held-out voices have an event at a threshold, by kind."""
+    clips = [
+        clip for clip in find_clips(synth / WORDS) if clip.label != name and clip.split == "test"
+    ]
+    kind_by_label = read_confusable_kinds(synth)
+    kinds = np.array([kind_by_label[clip.label] for clip in clips])
+    fires = detect_clips(spotter, clips, None)[:, at]
+    return [
+        {
+            "kind": str(kind),
+            "clips": int((kinds == kind).sum()),
+            "fire": int(fires[kinds == kind].sum()),
+        }
+        for kind in np.unique(kinds)
+    ]
+
+
+def read_confusable_kinds(synth: Path) -> dict[str, str]:
+    """The kind of each confusable, by the name of its folder."""
+    lines = (synth / "confusables.txt").read_text().splitlines()
+    rows = [line.partition("\t") for line in lines]
+    return {folder_name(text): kind for kind, _, text in rows if text}
+
+
+def detect_clips(spotter: Spotter, clips: list[Clip], snr_db: float | None) -> np.ndarray:
+    """Whether each clip has an event [clips, CURVE_THRESHOLDS], clean or in pink noise. It may lie
+    anywhere in the clip: many recordings are noisy around the phrase."""
     waves = [
-        embed_word(wave, find_endpoints(wave), snr_db, seed=i).audio
-        for i, wave in enumerate(load_clips(clips, warn=print))
+        embed_word(wave, find_endpoints(wave), snr_db, seed=number).audio
+        for number, wave in enumerate(load_clips(clips, warn=print))
     ]
     word = spotter.words[0]
     scored = score_clips(spotter, waves)
-    return np.array([count_alarms([each], word, CURVE_THRESHOLDS) > 0 for each in scored])
+    hits = [count_alarms([each], word, CURVE_THRESHOLDS) > 0 for each in scored]
+    return np.array(hits).reshape(len(scored), len(CURVE_THRESHOLDS))
 
 
-def _count_alarms(spotter: Spotter, clips: list[Clip]) -> tuple[np.ndarray, float]:
-    """Events at each threshold of the curve in some recordings, and their hours."""
+def count_speech_alarms(spotter: Spotter, clips: list[Clip]) -> Alarms:
     dataset = load_clips(clips, warn=print)
     scored = score_clips(spotter, dataset)
-    return count_alarms(scored, spotter.words[0], CURVE_THRESHOLDS), dataset.seconds / 3600
+    counts = count_alarms(scored, spotter.words[0], CURVE_THRESHOLDS)
+    return Alarms(counts, dataset.seconds / 3600)
 
 
-def _metrics_at(
-    at: int | None, found: dict[float | None, np.ndarray], alarms: np.ndarray, hours: float
-) -> dict:
-    """What is missed, and how often it fires, at one threshold of the curve."""
-    if at is None:
-        return {"hours": round(hours, 2), "missed": None}
-    shares = {}
-    for snr_db, hit in found.items():
-        missed = int((~hit[:, at]).sum())
-        interval = [round(limit, 4) for limit in wilson(missed, len(hit))]
-        shares["clean" if snr_db is None else f"{snr_db:g} dB"] = [
-            round(missed / len(hit), 4),
-            interval,
-        ]
-    return {
-        "hours": round(hours, 2),
-        "threshold": CURVE_THRESHOLDS[at],
-        "false alarms": int(alarms[at]),
-        "missed": shares,
-    }
+def _curve_index(threshold: float) -> int:
+    return int(np.searchsorted(CURVE_THRESHOLDS, threshold))
 
 
 if __name__ == "__main__":

@@ -1,36 +1,47 @@
-"""CPU time of one training step of the network: forward, backward, optimiser. It needs no data.
+"""Measures the CPU time of one training step of the network: forward, backward, optimiser. It needs
+no data.
 
     python benchmarks/training_step.py [--size small] [--steps 8] [--threads 1] [--bfloat16]
 
 A batch is 32 clips of three seconds of noise. The least of the steps counts, as a busy machine only
-adds to it. Two commits are compared by running this script in turns with PYTHONPATH at a work tree
-of each.
+adds to it. To compare two commits, run this script in turns with PYTHONPATH at a work tree of each.
 """
 
 import argparse
-import json
+import sys
 import time
+from pathlib import Path
 
 import torch
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # after PYTHONPATH
+from benchmarks.report import add_out_option, print_report
 from kws.training.model.network import SIZES, NetworkConfig, ScanningCNN
 
 CLIPS, SAMPLES = 32, 48_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bfloat16", action="store_true", help="run the blocks in bfloat16")
+    add_out_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     network = ScanningCNN(NetworkConfig(("word",), **SIZES[args.size]))
     network.mixed_precision = ("cpu",) if args.bfloat16 else ()
-    seconds = measure(network, args.steps)
-    print(json.dumps({"cpu_seconds": round(seconds, 4), **vars(args)}))
+    figures = {
+        "size": args.size,
+        "threads": args.threads,
+        "bfloat16": args.bfloat16,
+        "cpu_seconds": round(measure(network, args.steps), 4),
+    }
+    print_report(figures, args.out)
 
 
 def measure(network: ScanningCNN, steps: int) -> float:

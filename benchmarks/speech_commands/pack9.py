@@ -1,29 +1,33 @@
-"""Trains the two sizes on the pack-9 protocols, and judges them.
+"""Trains and evaluates classifiers of both sizes on the protocols of pack-9.
 
-    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS [--size small]
-        [--seeds 0 1 2] [--init-from models/encoder.pt]
-    python benchmarks/speech_commands/pack9.py --data DATA --out RUNS --judge [--alone]
+    python benchmarks/speech_commands/pack9.py --data DATA --runs RUNS [--size large]
+        [--seeds 0 1 2] [--init-from models/encoder_conv2d.pt]
+    python benchmarks/speech_commands/pack9.py --data DATA --runs RUNS --evaluate
+        [--without-lexicon]
 
-Either with --protocol pack-9 (the default) or pack-9-unseen. DATA holds one folder a set of
-recordings: speech_commands (the pack of seven whole words); librispeech, wake_words,
-precise_community, custom_commands, honk: other speech, whose training speakers are heard as unknown
-words; what was made of them or spoken: spoken_words (by speak.py in this folder), cut_words (by
-cut.py), spoken_nonsense (by trunk/speak.py); esc10: noise. RUNS keeps one model for each run; a run
-that is there is not trained again, one that was stopped goes on. Every choice is made on the
-validation part, whose accuracy is the mean over the classes since it holds few unknown words, and
-on words never heard: with --half 0 or 1 every second unknown word is left out of training, and
-judged by. `--judge` opens the test part.
+DATA has one folder per data set: speech_commands (the seven words of pack-9); librispeech,
+wake_words, precise_community, custom_commands, honk (other speech); spoken_words (by speak.py),
+cut_words (by cut.py), spoken_nonsense (by recipes/phone_recognizer/speak.py); esc10 (noise). Data
+sets of other speech that are missing are left out. RUNS keeps one model per run. Runs that are
+there are not trained again; one that was stopped is resumed.
+
+Choices are made on the validation split, by the mean accuracy of the classes, as it has few unknown
+words. For words that a network has never heard, --half 0 or 1 leaves every second unknown word out
+of the training, and reports how many of their clips are accepted. --evaluate uses the test split.
 """
 
 import argparse
 import json
-import pathlib
+import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.report import add_out_option, write_report
 from kws.runtime.engine import Engine
 from kws.training.data.clips import find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
@@ -45,199 +49,190 @@ from kws.training.speech_commands.train import add_pronunciations, make_classifi
 
 OTHER_SPEECH = (
     *("librispeech", "wake_words", "precise_community", "custom_commands", "honk"),
-    # Made; those that are not there are left out, and it is said.
     *("spoken_words", "spoken_nonsense", "cut_words"),
 )
-NOISE = ("esc10",)
+NOISE = "esc10"
 CHUNK_SAMPLES = 1280
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """The recordings that a run uses beside the clips of the protocol."""
+
+    other_speech: list[ClipDataset]
+    heldout_speech: list[ClipDataset]
+    background: list[ClipDataset]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--protocol", choices=("pack-9", "pack-9-unseen"), default="pack-9")
     parser.add_argument(
-        "--half",
-        type=int,
-        choices=(0, 1),
-        help="leave half of the unknown words out of training, and choose by them",
+        "--half", type=int, choices=(0, 1), help="leave this half of the unknown words out"
     )
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=ClassifierTrainConfig.epochs)
-    parser.add_argument(
-        "--init-from", type=pathlib.Path, help="checkpoint to begin with, of this size"
-    )
+    parser.add_argument("--init-from", type=Path, help="checkpoint of this size to start from")
     parser.add_argument("--learning-rate", type=float, default=ClassifierTrainConfig.learning_rate)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--evaluate", action="store_true", help="evaluate the runs in RUNS")
     parser.add_argument(
-        "--judge", action="store_true", help="judge all runs that are there, by the test part"
+        "--without-lexicon", action="store_true", help="evaluate without the scores of phones"
     )
-    parser.add_argument(
-        "--alone", action="store_true", help="… as if their networks could not read"
-    )
+    add_out_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    args.out.mkdir(parents=True, exist_ok=True)
     protocol = protocols.load(args.protocol, args.data / "speech_commands", warn=print)
-    if args.judge:
-        for path in sorted(args.out.glob(f"{args.protocol}-[sl]*.onnx")):
-            engine = Engine.load(str(path))
-            if args.alone:
-                engine.info.document.pop("lexicon", None)
-            comparison = compare_decisions(path, engine, protocol)
-            report = {**accuracy.judge(engine, protocol), **comparison}
-            print(path.stem, accuracy.format_report(report), comparison, sep="\n", flush=True)
-            path.with_suffix(".alone.json" if args.alone else ".json").write_text(
-                json.dumps(report, indent=2) + "\n"
-            )
-        return
+    rows = evaluate_runs(args, protocol) if args.evaluate else train_runs(args, protocol)
+    write_report({"runs": rows}, args.out)
+
+
+def train_runs(args: argparse.Namespace, protocol: protocols.Protocol) -> list[dict]:
+    """Trains a run with each seed. Prints a line of JSON for each."""
+    args.runs.mkdir(parents=True, exist_ok=True)
     left_out = None
     if args.half is not None:
-        protocol, left_out = hold_out_half(protocol, args.half)
-    keyword_data = load_training_data(args.data)
+        protocol, left_out = leave_out_half(protocol, args.half)
+    data = load_training_data(args.data)
+    rows = []
     for seed in args.seeds:
-        train_config = ClassifierTrainConfig(
-            epochs=args.epochs,
-            learning_rate=args.learning_rate,
-            mixed_precision=bfloat16_devices(),
-            seed=seed,
-        )
-        half = [] if args.half is None else [f"half{args.half}"]
-        parts = [
-            args.protocol,
-            *half,
-            args.size,
-            *(["trunk"] if args.init_from else []),
-            str(args.epochs),
-            f"seed{seed}",
-        ]
-        path = args.out / f"{'-'.join(parts)}.onnx"
-        print(
-            json.dumps(
-                {
-                    "run": path.stem,
-                    **run(protocol, args, train_config, keyword_data, path),
-                    **measure_false_accepts(path, left_out),
-                }
-            ),
-            flush=True,
-        )
+        path = args.runs / f"{run_name(args, seed)}.onnx"
+        figures = train_run(args, protocol, data, seed, path)
+        if left_out is not None:
+            figures |= count_accepted(path, left_out)
+        rows.append({"run": path.stem, **figures})
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
 
 
-def hold_out_half(
-    protocol: protocols.Protocol, half: int
-) -> tuple[protocols.Protocol, LabeledClips]:
-    """The protocol without every second of the unknown words of its training part, and the clips of
-    these words."""
-    words, unknown = (
-        np.array(protocol.train.words),
-        protocol.train.labels == protocol.classes.index(UNKNOWN),
-    )
-    left_out = sorted({*words[unknown]})[half::2]
-    out = unknown & np.isin(words, left_out)
-    return replace(
-        protocol, train=protocol.train.select(~out), held_out=(*protocol.held_out, *left_out)
-    ), protocol.train.select(out)
+def run_name(args: argparse.Namespace, seed: int) -> str:
+    parts = [args.protocol]
+    if args.half is not None:
+        parts.append(f"half{args.half}")
+    parts.append(args.size)
+    if args.init_from:
+        parts.append("pretrained")
+    return "-".join([*parts, str(args.epochs), f"seed{seed}"])
 
 
-def measure_false_accepts(path: pathlib.Path, left_out: LabeledClips | None) -> dict[str, float]:
-    """How many of the words that were left out are taken for one of the seven."""
-    if left_out is None:
-        return {}
-    engine = Engine.load(str(path))
-    words = [i for i, name in enumerate(engine.info.words) if not name.startswith("_")]
-    return {
-        "left out": len(left_out),
-        "of them taken": round(
-            float(np.isin(predict_streaming(engine, left_out), words).mean()), 4
-        ),
-    }
-
-
-def run(
-    protocol: protocols.Protocol,
+def train_run(
     args: argparse.Namespace,
-    train_config: ClassifierTrainConfig,
-    keyword_data: dict[str, list[ClipDataset]],
-    path: pathlib.Path,
+    protocol: protocols.Protocol,
+    data: TrainingData,
+    seed: int,
+    path: Path,
 ) -> dict:
-    began, resume = time.perf_counter(), path.with_suffix(".pt").exists()
-    config, sounds = add_pronunciations(
+    start = time.perf_counter()
+    train_config = ClassifierTrainConfig(
+        epochs=args.epochs,
+        learning_rate=args.learning_rate,
+        mixed_precision=bfloat16_devices(),
+        seed=seed,
+    )
+    config, pronunciations = add_pronunciations(
         make_classifier_config(protocol.classes, args.size, args.init_from), protocol
     )
     if not path.exists():
-        device = torch.device(args.device)
-        init_from = (
-            init_from_pretrained(config, args.init_from, train_config.seed)
-            if args.init_from
-            else None
-        )
         train.train(
             protocol,
             config,
             train_config,
             path,
-            device=device,
-            resume=resume,
-            init_from=init_from,
-            pronunciations=sounds,
+            device=torch.device(args.device),
+            other_speech=data.other_speech,
+            heldout_speech=data.heldout_speech,
+            background=data.background,
+            resume=path.with_suffix(".pt").exists(),
+            init_from=init_from_pretrained(config, args.init_from, seed)
+            if args.init_from
+            else None,
+            pronunciations=pronunciations,
             progress=PrintedEpochs(),
-            **keyword_data,
         )
-    minutes = (time.perf_counter() - began) / 60
+    minutes = (time.perf_counter() - start) / 60
     engine = Engine.load(str(path))
-    clips = train_config.epochs * train_config.steps_per_epoch * train_config.batch
+    predicted = predict_streaming(engine, protocol.validation)
     return {
         "parameters": engine.info.document["parameters"],
-        "validation": round(
-            balanced_accuracy(protocol.validation, predict_streaming(engine, protocol.validation)),
-            4,
-        ),
+        "validation_accuracy": round(balanced_accuracy(protocol.validation, predicted), 4),
         "minutes": round(minutes, 1),
-        "clips per second": round(clips / minutes / 60),
     }
 
 
-def compare_decisions(
-    path: pathlib.Path, engine: Engine, protocol: protocols.Protocol
-) -> dict[str, int]:
-    """Clips, and those of them that the checkpoint, the model file and the model file in chunks of
-    80 ms do not all sort alike."""
-    network = load_network(path.with_suffix(".pt"))
-    parts = (protocol.validation, protocol.test, *protocol.extra_test_sets.values())
-    predictions = [
-        np.stack(
-            [
-                predict(network, part, load_lexicon(engine.info)),
-                predict_streaming(engine, part),
-                predict_streaming(engine, part, CHUNK_SAMPLES),
-            ]
-        )
-        for part in parts
-    ]
+def leave_out_half(
+    protocol: protocols.Protocol, half: int
+) -> tuple[protocols.Protocol, LabeledClips]:
+    """The protocol without every second of the unknown words of its training split, and the clips
+    of these words."""
+    words = np.array(protocol.train.words)
+    is_unknown = protocol.train.labels == protocol.classes.index(UNKNOWN)
+    left_out = sorted({*words[is_unknown]})[half::2]
+    is_left_out = is_unknown & np.isin(words, left_out)
+    remaining = replace(
+        protocol,
+        train=protocol.train.select(~is_left_out),
+        held_out=(*protocol.held_out, *left_out),
+    )
+    return remaining, protocol.train.select(is_left_out)
+
+
+def count_accepted(path: Path, left_out: LabeledClips) -> dict[str, float]:
+    """The share of the clips of unknown words that a model takes for one of its words."""
+    engine = Engine.load(str(path))
+    words = [i for i, name in enumerate(engine.info.words) if not name.startswith("_")]
+    is_accepted = np.isin(predict_streaming(engine, left_out), words)
     return {
-        "clips sorted in three ways": sum(map(len, parts)),
-        "sorted differently": int(
-            sum((prediction != prediction[0]).any(0).sum() for prediction in predictions)
-        ),
+        "left_out_clips": len(left_out),
+        "left_out_accepted": round(float(is_accepted.mean()), 4),
     }
 
 
-def load_training_data(data: pathlib.Path) -> dict[str, list[ClipDataset]]:
-    """What is heard beside the protocol's clips."""
-    present_folders = [data / name for name in OTHER_SPEECH if (data / name).is_dir()]
-    print("other speech:", *(folder.name for folder in present_folders), flush=True)
-    speech = [load_clips(find_clips(folder), warn=print) for folder in present_folders]
-    return {
-        "other_speech": [dataset.select(lambda clip: clip.split == "train") for dataset in speech],
-        "heldout_speech": [
+def load_training_data(data: Path) -> TrainingData:
+    folders = [data / name for name in OTHER_SPEECH if (data / name).is_dir()]
+    print("other speech:", *(folder.name for folder in folders), flush=True)
+    speech = [load_clips(find_clips(folder), warn=print) for folder in folders]
+    return TrainingData(
+        other_speech=[dataset.select(lambda clip: clip.split == "train") for dataset in speech],
+        heldout_speech=[
             dataset.select(lambda clip: clip.split == "validation") for dataset in speech
         ],
-        "background": [load_clips(find_clips(data / name), warn=print) for name in NOISE],
-    }
+        background=[load_clips(find_clips(data / NOISE), warn=print)],
+    )
+
+
+def evaluate_runs(args: argparse.Namespace, protocol: protocols.Protocol) -> list[dict]:
+    """Evaluates all runs of the protocol on the test split. Prints the metrics of each."""
+    rows = []
+    # The name goes on with a size: "pack-9-[sl]" leaves out the runs of pack-9-unseen.
+    for path in sorted(args.runs.glob(f"{args.protocol}-[sl]*.onnx")):
+        engine = Engine.load(str(path))
+        if args.without_lexicon:
+            engine.info.document.pop("lexicon", None)
+        metrics = accuracy.evaluate_classifier(engine, protocol)
+        comparison = compare_predictions(path, engine, protocol)
+        print(path.stem, accuracy.format_report(metrics), comparison, sep="\n", flush=True)
+        rows.append({"run": path.stem, **metrics, **comparison})
+    return rows
+
+
+def compare_predictions(path: Path, engine: Engine, protocol: protocols.Protocol) -> dict[str, int]:
+    """How many clips the checkpoint, the model file, and the model file in chunks of 80 ms do not
+    all predict alike."""
+    network, lexicon = load_network(path.with_suffix(".pt")), load_lexicon(engine.info)
+    clips = differences = 0
+    for part in (protocol.validation, protocol.test, *protocol.extra_test_sets.values()):
+        expected = predict(network, part, lexicon)
+        whole = predict_streaming(engine, part)
+        chunks = predict_streaming(engine, part, CHUNK_SAMPLES)
+        clips += len(part)
+        differences += int(((whole != expected) | (chunks != expected)).sum())
+    return {"compared_clips": clips, "different_predictions": differences}
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-"""Speaks what the clips of pack-9 lack: its seven words in other voices, other words of Speech
+"""Synthesizes what the clips of pack-9 lack: its seven words in other voices, other words of Speech
 Commands, words that sound like the seven, and common words.
 
-    python benchmarks/speech_commands/speak.py --out SPOKEN
+    python benchmarks/speech_commands/speak.py --out DATA/spoken_words
 
-Needs the engines of `kws synth`; those that are missing are named and left out. The common words
-stand in other_words.txt, those that sound alike come from `kws neighbours`; none of these two kinds
-sounds the same as a word of Speech Commands. Makes SPOKEN/WORD/*.wav, named after voices, and
-SPOKEN/clips.csv; what is there is not spoken again.
+Uses the engines of `kws synth`; those that are missing are named and left out. The common words are
+those of other_words.txt. The words that sound like the seven come from `kws confusables`. Neither
+kind sounds the same as a word of Speech Commands. Writes WORD/*.wav, named after voices, and
+clips.csv. Clips that are there are not made again.
 """
 
 import argparse
-import pathlib
+import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from kws.synth.confusables import CONTAINING, find_confusables
 from kws.synth.corpus import progress
 from kws.synth.engines import registry
@@ -20,45 +22,52 @@ from kws.synth.pronunciation import phonemize
 from kws.synth.render import speak
 from kws.training.speech_commands.protocols import PROTOCOLS, WORDS
 
-COMMON = (pathlib.Path(__file__).parent / "other_words.txt").read_text().split()
+OTHER_WORDS = Path(__file__).parent / "other_words.txt"
 CLIPS = {"known": 120, "other": 60, "near": 6, "common": 2}  # of each word
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--jobs", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--jobs", type=int, default=0, help="processes (default: one per core)")
     args = parser.parse_args()
-    found = registry.found()
-    for engine, requirement in found.unavailable:
+    selection = registry.found()
+    for engine, requirement in selection.unavailable:
         print(f"not used: {engine.name} needs {requirement}: {engine.install}")
     clips = [
         clip
-        for kind, words in word_lists().items()
-        for clip in plan_clips(words, CLIPS[kind], found.available, seed=0)
+        for kind, words in list_words().items()
+        for clip in plan_clips(words, CLIPS[kind], selection.available, seed=0)
     ]
-    result = speak(clips, found.available, args.out, progress=progress, jobs=args.jobs)
-    print(
-        f"{args.out}: {len(result.clips)} clips, {len(result.failed)} failed",
-        *result.error_messages[:5],
-        sep="\n  ",
-    )
+    result = speak(clips, selection.available, args.out, progress=progress, jobs=args.jobs)
+    print(f"{args.out}: {len(result.clips)} clips, {len(result.failed)} failed")
+    for message in result.error_messages[:5]:
+        print(f"  {message}")
 
 
-def word_lists() -> dict[str, list[str]]:
+def list_words() -> dict[str, list[str]]:
     """The words by kind, none twice."""
     known = PROTOCOLS["pack-9"].words
-    barred = {phonemize(word) for word in WORDS["0.02"]}
-    near = {
-        each.text: phonemize(each.text)
+    excluded = {phonemize(word) for word in WORDS["0.02"]}
+    confusables = {
+        each.text
         for word in known
         for each in find_confusables(word, max_near=50)
         if each.kind != CONTAINING
     }
-    near = {word: sound for word, sound in near.items() if sound not in barred}
-    common = [word for word in COMMON if word not in near and phonemize(word) not in barred]
-    other = [word for word in WORDS["0.02"] if word not in known]
-    return {"known": list(known), "other": other, "near": sorted(near), "common": common}
+    near = sorted(word for word in confusables if phonemize(word) not in excluded)
+    return {
+        "known": list(known),
+        "other": [word for word in WORDS["0.02"] if word not in known],
+        "near": near,
+        "common": [
+            word
+            for word in OTHER_WORDS.read_text().split()
+            if word not in near and phonemize(word) not in excluded
+        ],
+    }
 
 
 if __name__ == "__main__":
