@@ -1,71 +1,75 @@
-"""Speaks what the trunk learns to read beside people's recordings: nonsense of three words each, by
-every engine that is there.
+"""Synthesizes nonsense phrases of three words, which the phone recogniser is trained on beside
+recordings of people.
 
     python recipes/phone_recognizer/speak.py --out DATA/spoken_nonsense [--phrases 400]
 
-Half of the words are common ones (speech_commands/other_words.txt), half are drawn from the
-dictionary of `kws neighbours`; the words that protocol pack-9-unseen holds out are not among them.
-Kokoro says each phrase once, every other engine four phrases of its own for it: they cost a tenth.
-What is there is not spoken again.
+Half of the words are common ones (benchmarks/speech_commands/other_words.txt), half are drawn from
+the pronouncing dictionary. The words that protocol pack-9-unseen holds out are not among them.
+Every engine that is installed takes part. Kokoro speaks each phrase once; the other engines are ten
+times as fast, and share four phrases of their own for each of Kokoro's. Clips that are there are
+not made again.
 """
 
 import argparse
-import pathlib
+import sys
+from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.report import ROOT
 from kws.synth.corpus import progress
 from kws.synth.engines import registry
 from kws.synth.plan import plan_clips
-from kws.synth.pronunciation import phonemize
+from kws.synth.pronunciation import load_common_words, phonemize
 from kws.synth.render import speak
 from kws.training.speech_commands.protocols import HELD_OUT
 
-COMMON = (
-    (pathlib.Path(__file__).parents[2] / "benchmarks" / "speech_commands" / "other_words.txt")
-    .read_text()
-    .split()
-)
-CHEAP = 4  # phrases of a quick engine for one of Kokoro's, all of the quick ones together
+OTHER_WORDS = ROOT / "benchmarks" / "speech_commands" / "other_words.txt"
+SLOW_ENGINE = "kokoro"
+FAST_PHRASES_PER_SLOW_PHRASE = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--phrases", type=int, default=400)
-    parser.add_argument("--jobs", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--phrases", type=int, default=400, help="phrases that Kokoro speaks")
+    parser.add_argument("--jobs", type=int, default=0, help="processes (default: one per core)")
     args = parser.parse_args()
-    found = registry.found()
-    quick = [engine for engine in found.available if engine.name != "kokoro"]
-    slow = [engine for engine in found.available if engine.name == "kokoro"]
-    every = nonsense((len(slow) + CHEAP) * args.phrases)
-    shares = np.array_split(every[args.phrases * len(slow) :], len(quick))
-    clips = plan_clips(every[: args.phrases * len(slow)], 1, slow, seed=0) if slow else []
-    clips += [
-        clip
-        for engine, phrases in zip(quick, shares, strict=True)
-        for clip in plan_clips(list(phrases), 1, [engine], seed=0)
-    ]
-    result = speak(clips, found.available, args.out, progress=progress, jobs=args.jobs)
-    print(
-        f"{args.out}: {len(result.clips)} clips, {len(result.failed)} failed",
-        *result.error_messages[:5],
-        sep="\n  ",
-    )
+    engines = registry.found().available
+    slow = [engine for engine in engines if engine.name == SLOW_ENGINE]
+    fast = [engine for engine in engines if engine.name != SLOW_ENGINE]
+    slow_count = args.phrases * len(slow)
+    phrases = make_phrases(slow_count + FAST_PHRASES_PER_SLOW_PHRASE * args.phrases)
+    clips = plan_clips(phrases[:slow_count], 1, slow, seed=0) if slow else []
+    if fast:
+        shares = np.array_split(phrases[slow_count:], len(fast))
+        for engine, share in zip(fast, shares, strict=True):
+            clips += plan_clips(share.tolist(), 1, [engine], seed=0)
+    result = speak(clips, engines, args.out, progress=progress, jobs=args.jobs)
+    print(f"{args.out}: {len(result.clips)} clips, {len(result.failed)} failed")
+    for message in result.error_messages[:5]:
+        print(f"  {message}")
 
 
-def nonsense(count: int) -> list[str]:
+def make_phrases(count: int) -> list[str]:
+    """Random phrases: a common word, a dictionary word, and one of either kind, in any order."""
     rng = np.random.default_rng(0)
-    barred = {phonemize(word) for word in HELD_OUT}
-    common = [word for word in COMMON if phonemize(word) not in barred]
+    excluded = {phonemize(word) for word in HELD_OUT}
+    common = [word for word in OTHER_WORDS.read_text().split() if phonemize(word) not in excluded]
     rare = sorted(
-        word for word, plain in common().items() if 3 <= len(plain) <= 8 and plain not in barred
+        word
+        for word, phones in load_common_words().items()
+        if 3 <= len(phones) <= 8 and phones not in excluded
     )
-    phrases = [
-        [str(rng.choice(words)) for words in (common, rare, common if rng.random() < 0.5 else rare)]
-        for _ in range(count)
-    ]
-    return [" ".join(rng.permutation(phrase)) for phrase in phrases]
+    phrases = []
+    for _ in range(count):
+        third = common if rng.random() < 0.5 else rare
+        words = [str(rng.choice(each)) for each in (common, rare, third)]
+        phrases.append(" ".join(rng.permutation(words)))
+    return phrases
 
 
 if __name__ == "__main__":

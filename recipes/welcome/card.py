@@ -1,38 +1,36 @@
-"""The card of the shipped model: draws its DET curve, for docs/models/welcome.md, by the test part of
-`evaluate.py`, and writes some points of it and the known weaknesses into the model file, where
-`kws info` shows them.
+"""Writes the model card of the shipped model: draws its DET curve for docs/models/welcome.md, and
+writes points of the curve and the known weaknesses into the model file, for `kws info` to show.
 
     python recipes/welcome/card.py --data DATA --work WORK --out docs/models/welcome.png
 
-DATA and WORK as for `train.py`. Misses of 400 clips against false alarms per hour of all real
-speech, clean and in recorded noise.
+DATA and WORK as for train.py. The curve is of the test split: misses of 400 clips, clean and in
+recorded noise, against false alarms per hour of all speech without the word.
 """
 
 import argparse
-import pathlib
 import sys
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from evaluate import negatives_of, noises_of, score_embedded, score_negatives
-from train import WORD, read, unpack
-
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from kws import Spotter
 from kws.training.data.sources import aligned_word
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
 from kws.training.evaluate.scoring import count_alarms, count_hits, total_hours
 from kws.training.model.document import copy_with_document
+from recipes.welcome.evaluate import read_noises, score_embedded, score_negatives
+from recipes.welcome.train import WORD, read_clips, unpack
 
-MODEL = pathlib.Path("models/welcome.onnx")
 SNRS_DB = {"clean": None, "noise at 10 dB": 10.0}
-POINTS = (0.1, 0.2, 0.3, 0.5, 0.9)  # thresholds that the file tells of, beside its own
+COLOURS = ("#3b6fb6", "#d1495b")
+POINTS = (0.1, 0.2, 0.3, 0.5, 0.9)  # thresholds in the model file, beside the model's own
 WEAKNESSES = {
     "people": (
         "47 % of 95 recordings of 83 people are missed, most of them in sentences (measured "
-        "elsewhere); it learned from voices alone"
+        "elsewhere); it was trained on synthetic voices alone"
     ),
     "false alarms": (
         "2.1 an hour in 17 h of English by people, 11 an hour in music (measured elsewhere)"
@@ -41,7 +39,7 @@ WEAKNESSES = {
         "'Wilkinson', 'falcon', 'locum', 'wilco', 'well, come in' and the like fire now and then"
     ),
     "longer words": "'welcomed' and 'unwelcome' nearly always fire",
-    "voices": "deep ones that speak fast are heard worst, and festival's in noise",
+    "voices": "deep, fast ones are missed most, and festival's in noise",
     "telephones": (
         "with nothing above 4 kHz an earlier network missed up to a third of the clips of "
         "a deep voice"
@@ -52,76 +50,77 @@ WEAKNESSES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--work", type=pathlib.Path, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--work", type=Path, required=True, help="folder of intermediate files")
+    parser.add_argument("--model", type=Path, default=Path("models/welcome.onnx"))
+    parser.add_argument("--out", type=Path, required=True, help="picture to write")
     args = parser.parse_args()
-    spotter = Spotter.load(MODEL)
+    spotter = Spotter.load(args.model)
     data = unpack(args.data, args.work / "data")
-    (alarms, hours), misses = (
-        alarms_per_hour(spotter, data),
-        missed(spotter, data, args.work / "spoken" / "test"),
-    )
-    draw(args.out, spotter.events.threshold[0], alarms, hours, misses)
-    judged = {
-        "hours_of_other_speech": round(hours, 2),
-        "det_curve": points(spotter.events.threshold[0], alarms, misses),
+    seen, unseen = score_negatives(spotter, data)
+    hours = total_hours([*seen, *unseen])
+    alarms_per_hour = count_alarms([*seen, *unseen], WORD, CURVE_THRESHOLDS) / hours
+    miss_rates = measure_miss_rates(spotter, data, args.work / "synth" / "test")
+    own = spotter.events.threshold[0]
+    draw(args.out, own, alarms_per_hour, hours, miss_rates)
+    document = {
+        **spotter.info.document,
+        "judged": {
+            "hours_of_other_speech": round(hours, 2),
+            "det_curve": list_points(own, alarms_per_hour, miss_rates),
+        },
+        "weaknesses": [{"where": where, "what": what} for where, what in WEAKNESSES.items()],
     }
-    weaknesses = [{"where": where, "what": what} for where, what in WEAKNESSES.items()]
-    copy_with_document(
-        MODEL, {**spotter.info.document, "judged": judged, "weaknesses": weaknesses}, MODEL
-    )
+    copy_with_document(args.model, document, args.model)
 
 
-def alarms_per_hour(spotter: Spotter, data: pathlib.Path) -> tuple[np.ndarray, float]:
-    """At each threshold of the curve, and the hours."""
-    scored = score_negatives(spotter, negatives_of(data))
-    recordings = [*scored[True], *scored[False]]
-    hours = total_hours(recordings)
-    return count_alarms(recordings, WORD, CURVE_THRESHOLDS) / hours, hours
+def measure_miss_rates(spotter: Spotter, data: Path, synth: Path) -> dict[str, np.ndarray]:
+    """Miss rates of the word [CURVE_THRESHOLDS] in each noise."""
+    word, noises = aligned_word(WORD, read_clips(synth / "word")), read_noises(data)
+    miss_rates = {}
+    for name, snr_db in SNRS_DB.items():
+        scored = score_embedded(spotter, word, snr_db, noises)
+        miss_rates[name] = 1 - count_hits(scored, CURVE_THRESHOLDS) / len(scored)
+    return miss_rates
 
 
-def missed(spotter: Spotter, data: pathlib.Path, spoken: pathlib.Path) -> dict[str, np.ndarray]:
-    """Share of the clips at each threshold of the curve, by the noise."""
-    word = aligned_word(WORD, read(spoken / "word"))
-    noises = noises_of(data)
-    scored = {
-        name: score_embedded(spotter, word, snr_db, noises) for name, snr_db in SNRS_DB.items()
-    }
-    return {
-        name: 1 - count_hits(words, CURVE_THRESHOLDS) / len(words) for name, words in scored.items()
-    }
-
-
-def points(own: float, alarms: np.ndarray, misses: dict[str, np.ndarray]) -> list[dict]:
-    """Some of the curve, the model's own threshold among them."""
-    places = {
-        threshold: int(np.searchsorted(CURVE_THRESHOLDS, threshold))
-        for threshold in sorted((*POINTS, own))
-    }
-    return [
-        {"threshold": threshold, "false_alarms_per_hour": round(float(alarms[at]), 3)}
-        | {
-            f"missed_{name}".replace(" ", "_"): round(float(share[at]), 4)
-            for name, share in misses.items()
+def list_points(
+    own: float, alarms_per_hour: np.ndarray, miss_rates: dict[str, np.ndarray]
+) -> list[dict]:
+    """Rows for some thresholds, the model's own among them."""
+    rows = []
+    for threshold in sorted((*POINTS, own)):
+        at = int(np.searchsorted(CURVE_THRESHOLDS, threshold))
+        row = {
+            "threshold": threshold,
+            "false_alarms_per_hour": round(float(alarms_per_hour[at]), 3),
         }
-        for threshold, at in places.items()
-    ]
+        for name, rates in miss_rates.items():
+            row[f"missed_{name}".replace(" ", "_")] = round(float(rates[at]), 4)
+        rows.append(row)
+    return rows
 
 
 def draw(
-    path: pathlib.Path, own: float, alarms: np.ndarray, hours: float, misses: dict[str, np.ndarray]
+    path: Path,
+    own: float,
+    alarms_per_hour: np.ndarray,
+    hours: float,
+    miss_rates: dict[str, np.ndarray],
 ) -> None:
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    highest = int(np.argmax(alarms))  # at lower thresholds the score never falls to the release
+    # At lower thresholds there are fewer events, as the score never falls to the release.
+    first = int(np.argmax(alarms_per_hour))
     at = int(np.searchsorted(CURVE_THRESHOLDS, own))
     axes.axvline(1.0, color="#bbbbbb", linewidth=1)
-    for (name, share), colour in zip(misses.items(), ("#3b6fb6", "#d1495b"), strict=True):
-        axes.plot(alarms[highest:], share[highest:], color=colour, label=name)
-        axes.plot(alarms[at], share[at], "o", clip_on=False, zorder=3, color=colour)
-    axes.set_xscale("symlog", linthresh=1 / hours)  # none at all has a place, too
+    for (name, rates), colour in zip(miss_rates.items(), COLOURS, strict=True):
+        axes.plot(alarms_per_hour[first:], rates[first:], color=colour, label=name)
+        axes.plot(alarms_per_hour[at], rates[at], "o", clip_on=False, zorder=3, color=colour)
+    axes.set_xscale("symlog", linthresh=1 / hours)  # has a place for 0
     axes.set_xlim(0, 60)
     axes.set_ylim(0, 0.1)
     axes.set_xticks([0, 0.2, 0.5, 1, 2, 5, 10, 20, 50])
@@ -131,7 +130,7 @@ def draw(
     axes.set_xlabel(f"false alarms per hour, of {hours:.2f} h")
     axes.set_ylabel("words missed")
     axes.grid(color="#dddddd", which="major")
-    axes.legend(frameon=False, title="dot: as it comes")
+    axes.legend(frameon=False, title="dot: default threshold")
     figure.savefig(path, dpi=130)
 
 

@@ -1,27 +1,30 @@
-"""Makes the demo recordings in `recordings/` and the table of their true events, from clips that
-`speak.py` spoke in test voices.
+"""Makes the demo recordings in `recordings/`, and the table of their true events.
 
-python recipes/welcome/recordings.py --spoken SPOKEN --out recordings
+    python recipes/welcome/recordings.py --synth SYNTH --out recordings
+
+SYNTH is the folder of clips by speak.py. The voices are those of its test split.
 """
 
 import argparse
 import csv
-import pathlib
+import sys
+from pathlib import Path
 
 import numpy as np
 import soundfile
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from kws.audio.endpoints import find_endpoints
 from kws.training.data.noise import make_coloured_noise
 
-RATE = 16_000
-# (kind/phrase, number of the clip among those of the phrase, seconds of pause before it). Kind
-# "word" is an event.
+SAMPLE_RATE = 16_000
+# (kind/phrase, number of the clip among those of the phrase, seconds of pause before it). Clips of
+# the kind "word" are events.
 SCRIPTS = {
     "early": [
         ("word/welcome", 3, 0.15),
         ("sentences/turn_on_the_lights_in_the_kitchen_please", 0, 0.4),
-        ("neighbours/well_done", 0, 0.5),
+        ("confusables/well_done", 0, 0.5),
     ],
     "late": [
         ("sentences/what_is_the_weather_going_to_be_like_tom", 0, 0.5),
@@ -37,60 +40,64 @@ SCRIPTS = {
     "noise": [
         ("sentences/set_a_timer_for_ten_minutes", 0, 1.0),
         ("word/welcome", 180, 0.7),
-        ("neighbours/telecom", 1, 1.2),
+        ("confusables/telecom", 1, 1.2),
     ],
     "absent": [
-        ("neighbours/well_come_in", 1, 0.5),
-        ("neighbours/become", 2, 0.6),
-        ("neighbours/wilkinson", 0, 0.6),
-        ("neighbours/web_cam", 2, 0.6),
+        ("confusables/well_come_in", 1, 0.5),
+        ("confusables/become", 2, 0.6),
+        ("confusables/wilkinson", 0, 0.6),
+        ("confusables/web_cam", 2, 0.6),
         ("sentences/as_well_as_coming_late_he_forgot_the_key", 0, 0.6),
-        ("neighbours/malcolm", 1, 0.6),
-        ("neighbours/well_done", 3, 0.6),
+        ("confusables/malcolm", 1, 0.6),
+        ("confusables/well_done", 3, 0.6),
     ],
 }
-SNR_DB = {"noise": 5.0}  # the others have a quiet room's noise, 35 dB below the speech
+QUIET_SNR_DB = 35.0  # as in a quiet room
+SNR_DB = {"noise": 5.0}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--spoken", type=pathlib.Path, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--synth", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the recordings")
     args = parser.parse_args()
-    rows = []
-    for number, (name, script) in enumerate(SCRIPTS.items()):
-        audio, events = assemble(script, args.spoken / "test")
-        noisy = in_noise(audio, SNR_DB.get(name, 35.0), np.random.default_rng(number))
-        soundfile.write(args.out / f"{name}.wav", noisy, RATE, subtype="PCM_16")
+    rows = [("file", "word", "start", "end")]
+    for seed, (name, script) in enumerate(SCRIPTS.items()):
+        audio, events = assemble(script, args.synth / "test")
+        snr_db = SNR_DB.get(name, QUIET_SNR_DB)
+        noisy = add_pink_noise(audio, snr_db, np.random.default_rng(seed))
+        soundfile.write(args.out / f"{name}.wav", noisy, SAMPLE_RATE, subtype="PCM_16")
         rows += [(f"{name}.wav", "welcome", f"{start:.2f}", f"{end:.2f}") for start, end in events]
     with (args.out / "events.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([("file", "word", "start", "end"), *rows])
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def assemble(
-    script: list[tuple], folder: pathlib.Path
+    script: list[tuple[str, int, float]], folder: Path
 ) -> tuple[np.ndarray, list[tuple[float, float]]]:
-    """The clips of a script one after the other, and where the word is said among them."""
-    parts, events, at = [], [], 0
+    """The clips of a script one after the other, and start and end of each word in seconds."""
+    parts, events, samples = [], [], 0
     for phrase, number, pause_seconds in script:
-        clips = sorted((folder / phrase).glob("kokoro-*.wav")) or sorted(
-            (folder / phrase).glob("*.wav")
-        )
-        wave = soundfile.read(clips[number % len(clips)], dtype="float32")[0]
-        pause = int(pause_seconds * RATE)
+        paths = sorted((folder / phrase).glob("kokoro-*.wav"))
+        paths = paths or sorted((folder / phrase).glob("*.wav"))
+        wave = soundfile.read(paths[number % len(paths)], dtype="float32")[0]
+        pause = int(pause_seconds * SAMPLE_RATE)
+        samples += pause
         if phrase.startswith("word/"):
             start, end = find_endpoints(wave)
-            events.append(((at + pause) / RATE + start, (at + pause) / RATE + end))
+            events.append((samples / SAMPLE_RATE + start, samples / SAMPLE_RATE + end))
         parts += [np.zeros(pause, np.float32), wave / np.abs(wave).max()]
-        at += pause + len(wave)
-    return np.concatenate([*parts, np.zeros(RATE // 4, np.float32)]), events
+        samples += len(wave)
+    return np.concatenate([*parts, np.zeros(SAMPLE_RATE // 4, np.float32)]), events
 
 
-def in_noise(audio: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
-    speech = np.sqrt(np.mean(audio[np.abs(audio) > 0.01] ** 2))
+def add_pink_noise(audio: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
+    speech_level = np.sqrt(np.mean(audio[np.abs(audio) > 0.01] ** 2))
     noise = make_coloured_noise(len(audio), 1.0, rng)
-    mixed = audio + noise / noise.std() * speech * 10 ** (-snr_db / 20)
-    return 0.5 * mixed / np.abs(mixed).max()
+    noisy = audio + noise / noise.std() * speech_level * 10 ** (-snr_db / 20)
+    return 0.5 * noisy / np.abs(noisy).max()
 
 
 if __name__ == "__main__":

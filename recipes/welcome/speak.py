@@ -1,28 +1,30 @@
-"""Speaks the clips that the shipped "welcome" model learns from and is judged by, with the engines
-of `kws synth`.
+"""Synthesizes the clips that the shipped model "welcome" is trained and evaluated on.
 
-    python recipes/welcome/speak.py --out SPOKEN          # what is there is not spoken again
+    python recipes/welcome/speak.py --out SYNTH
 
-Three parts that share no voice: `train`, `validation` (Piper joe and five Kokoro voices) and `test`
-(festival and seven other Kokoro voices). Within a part every kind of phrase is spoken by the same
-engines in the same proportions, so that "synthetic" never means "the word".
+Uses the engines of `kws synth`. The splits share no voice: `train`, `validation` (Piper's joe and
+five voices of Kokoro) and `test` (festival and seven other voices of Kokoro). Within a split the
+same engines speak every kind of phrase in the same proportions, so that synthetic speech as such
+says nothing. Clips that are there are not made again.
 """
 
 import argparse
 import json
 import os
-import pathlib
+import sys
 import tempfile
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from kws.synth.corpus import progress
 from kws.synth.engines import kokoro, registry
-from kws.synth.plan import PlannedClip, plan_clips
+from kws.synth.plan import plan_clips
 from kws.synth.render import speak
 
-PHRASES = json.loads((pathlib.Path(__file__).parent / "phrases.json").read_text())
+PHRASES = json.loads((Path(__file__).parent / "phrases.json").read_text())
 HELD_OUT_VOICES = {
-    "validation": ["af_bella", "am_adam", "bf_lily", "bm_lewis", "hf_beta"],
-    "test": ["af_nova", "af_sky", "am_michael", "am_onyx", "bf_emma", "bm_daniel", "if_sara"],
+    "validation": ("af_bella", "am_adam", "bf_lily", "bm_lewis", "hf_beta"),
+    "test": ("af_nova", "af_sky", "am_michael", "am_onyx", "bf_emma", "bm_daniel", "if_sara"),
 }
 ENGINES = {
     "train": ("kokoro", "flite", "espeak", "pico", "hibari"),
@@ -30,47 +32,45 @@ ENGINES = {
     "test": ("kokoro", "festival"),
 }
 CLIPS = {  # of each phrase of a kind
-    "train": {"word": 1200, "spoken_in": 20, "neighbours": 20, "sentences": 6},
-    "validation": {"word": 150, "spoken_in": 3, "neighbours": 2, "sentences": 1},
-    "test": {"word": 400, "spoken_in": 8, "neighbours": 5, "sentences": 1, "containing": 20},
+    "train": {"word": 1200, "in_context": 20, "confusables": 20, "sentences": 6},
+    "validation": {"word": 150, "in_context": 3, "confusables": 2, "sentences": 1},
+    "test": {"word": 400, "in_context": 8, "confusables": 5, "sentences": 1, "containing": 20},
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--part", choices=[*CLIPS], nargs="+", default=[*CLIPS])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--split", choices=CLIPS, nargs="+", default=list(CLIPS))
     args = parser.parse_args()
-    everyone = kokoro.voices_folder().resolve()
-    for part in args.part:
-        # Kokoro blends the voices that it finds: of other parts it must find none.
-        with tempfile.TemporaryDirectory() as voices:
-            link_voices(part, everyone, pathlib.Path(voices))
-            os.environ["KWS_KOKORO_VOICES"] = voices
-            speak_part(part, args.out / part)
+    all_voices = kokoro.voices_folder().resolve()
+    for split in args.split:
+        # Kokoro blends all voices that it finds: it must find those of the split alone.
+        with tempfile.TemporaryDirectory() as folder:
+            link_voices(split, all_voices, Path(folder))
+            os.environ["KWS_KOKORO_VOICES"] = folder
+            synthesize_split(split, args.out / split)
 
 
-def speak_part(part: str, folder: pathlib.Path) -> None:
-    available = registry.found(ENGINES[part]).available
-    for kind, count in CLIPS[part].items():
-        clips: list[PlannedClip] = plan_clips(
-            PHRASES[kind], count, available, seed=[*CLIPS].index(part)
-        )
-        print(f"{part}, {kind}: {len(clips)} clips", flush=True)
-        for error_message in speak(
-            clips, available, folder / kind, progress=progress
-        ).error_messages:
-            print(error_message)
+def synthesize_split(split: str, folder: Path) -> None:
+    engines = registry.found(ENGINES[split]).available
+    seed = list(CLIPS).index(split)
+    for kind, count in CLIPS[split].items():
+        clips = plan_clips(PHRASES[kind], count, engines, seed=seed)
+        print(f"{split}, {kind}: {len(clips)} clips", flush=True)
+        result = speak(clips, engines, folder / kind, progress=progress)
+        for message in result.error_messages:
+            print(message)
 
 
-def link_voices(part: str, source: pathlib.Path, target: pathlib.Path) -> None:
+def link_voices(split: str, source: Path, target: Path) -> None:
+    """Links the voices of a split: those that are held out for it, or for none."""
     held_out = {voice for voices in HELD_OUT_VOICES.values() for voice in voices}
     for path in source.glob("*.bin"):
-        if (
-            path.stem in HELD_OUT_VOICES[part]
-            if part in HELD_OUT_VOICES
-            else path.stem not in held_out
-        ):
+        own = HELD_OUT_VOICES.get(split)
+        if path.stem in own if own else path.stem not in held_out:
             (target / path.name).symlink_to(path)
 
 
