@@ -26,7 +26,9 @@ ROUNDS = 9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", nargs="?", default="welcome", help="name or path of a model file")
     path = find_model(parser.parse_args().model)
     rewritings = {

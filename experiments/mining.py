@@ -1,36 +1,36 @@
-"""Does a second round with mined negatives pay? Trains a detector with and without, in as many
-steps, and judges both.
+"""Do hard negatives pay? Trains a detector with and without them, in as many steps, and evaluates
+both.
 
-    python experiments/mining.py --data DATA --out RUNS [--word cat] [--seeds 0 1]
-        [--arms plain mined ...] [--share 0.08]
-    python experiments/mining.py --data DATA --out RUNS --judge
+    python experiments/mining.py --data DATA --runs RUNS [--word cat] [--seeds 0 1]
+        [--arms plain mined ...]
+    python experiments/mining.py --data DATA --runs RUNS --evaluate
 
-DATA holds one folder a set of recordings: speech_commands (its other words are what the word is
-told from), and librispeech, wake_words, precise_community, custom_commands: other speech. RUNS
-keeps one model for each run; a run that is there is not trained again, one that was stopped goes
-on. The arms:
+DATA has one folder per data set: speech_commands (the word and others), and librispeech,
+wake_words, precise_community, custom_commands (other speech). RUNS keeps one model per run. Runs
+that are there are not trained again; one that was stopped is resumed. The arms:
 
-    plain        one round; the other speech is not heard at all
-    mined        two rounds; of the other speech only what fired after the first is learned from
-                 (kws train --mine)
-    heard        one round; the other speech is drawn from at random all the time
-                 (kws train --negatives)
-    heard-mined  two rounds; both
+    plain         one stage, without the other speech
+    mined         two stages; the second adds the false alarms of the first in the other speech
+                  (kws train --hard-negatives-from)
+    random        one stage, with random parts of the other speech (kws train --negatives)
+    random-mined  two stages, with both
 
-Judged by speakers that were held out, the validation and the test part apart: words in pink noise
-at 10 dB, false alarms on all speech of DATA without the word.
+The evaluation uses the validation and the test speakers, apart: words in pink noise at 10 dB, false
+alarms in all speech of DATA without the word.
 """
 
 import argparse
 import json
 import logging
-import pathlib
+import sys
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.report import add_out_option, write_report
 from kws.audio.endpoints import find_endpoints
 from kws.runtime.engine import Engine
 from kws.runtime.spotter import Spotter
@@ -38,7 +38,11 @@ from kws.training.data.clips import BACKGROUND, find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
 from kws.training.data.keyword_data import DataFolders, load_keyword_data
 from kws.training.detection.train import train
-from kws.training.detection.two_stage import second_stage_config, train_two_stage
+from kws.training.detection.two_stage import (
+    first_stage_path,
+    second_stage_config,
+    train_two_stage,
+)
 from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.intervals import poisson
 from kws.training.evaluate.metrics import CURVE_THRESHOLDS
@@ -50,172 +54,165 @@ from kws.training.evaluate.scoring import (
     total_hours,
 )
 from kws.training.fit.config import TrainConfig
-from kws.training.fit.hard_negatives import MiningConfig
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model.network import NetworkConfig
 
 OTHER_SPEECH = ("librispeech", "wake_words", "precise_community", "custom_commands")
-# The second round has two epochs.
-FIRST = TrainConfig(epochs=4, steps_per_epoch=200, batch=64, learning_rate=3e-3, ema_decay=0.99)
+FIRST_STAGE = TrainConfig(
+    epochs=4, steps_per_epoch=200, batch=64, learning_rate=3e-3, ema_decay=0.99
+)
 SNR_DB = 10.0
-ALARMS_PER_HOUR = (1.0, 5.0)
+FALSE_ALARMS_PER_HOUR = (1.0, 5.0)
 MISS_RATES = (0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Whether the other speech is drawn from at random, and whether it is mined."""
+    """How the other speech is used."""
 
-    heard: bool
-    mined: bool
+    is_negative: bool
+    is_mined: bool
 
 
 ARMS = {
     "plain": Arm(False, False),
     "mined": Arm(False, True),
-    "heard": Arm(True, False),
-    "heard-mined": Arm(True, True),
+    "random": Arm(True, False),
+    "random-mined": Arm(True, True),
 }
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Recordings of held-out speakers."""
+
+    words: ClipDataset
+    negatives: tuple[ClipDataset, ...]
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the runs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--word", default="cat")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument(
-        "--share",
-        type=float,
-        default=MiningConfig.max_share,
-        help="of the negatives drawn that are mined ones",
-    )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--judge", action="store_true", help="judge the runs that are there")
+    parser.add_argument("--evaluate", action="store_true", help="evaluate the runs in RUNS")
+    add_out_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.judge:
-        judge_all(args.data, args.out, args.word)
+    if args.evaluate:
+        evaluate_runs(args)
         return
     for seed in args.seeds:
         for arm in args.arms:
-            share = ""
-            if args.share != MiningConfig.max_share and ARMS[arm].mined:
-                share = f"-{args.share:g}"
-            train_arm(
-                args.data,
-                args.out / f"{args.word}-{arm}{share}-{seed}.onnx",
-                args.word,
-                ARMS[arm],
-                seed,
-                args.share,
-            )
+            path = args.runs / f"{args.word}-{arm}-{seed}.onnx"
+            if not path.exists():
+                train_run(args.data, path, args.word, ARMS[arm], seed)
 
 
-def train_arm(
-    data: pathlib.Path, path: pathlib.Path, word: str, arm: Arm, seed: int, share: float
-) -> None:
-    """Trains one run, or goes on with it."""
-    if path.exists():
-        return
-    other = tuple(data / name for name in OTHER_SPEECH)
+def train_run(data: Path, path: Path, word: str, arm: Arm, seed: int) -> None:
+    """Trains one run, or resumes it."""
+    other_speech = tuple(data / name for name in OTHER_SPEECH)
     folders = DataFolders(
         data / "speech_commands",
-        negatives=other if arm.heard else (),
-        hard_negatives=other if arm.mined else (),
+        negatives=other_speech if arm.is_negative else (),
+        hard_negatives=other_speech if arm.is_mined else (),
     )
-    train_config = replace(FIRST, seed=seed)
+    config, train_config = NetworkConfig((word,)), replace(FIRST_STAGE, seed=seed)
     keyword_data = load_keyword_data(
         [word], folders, max_word_seconds=train_config.max_word_seconds, warn=print
     )
-    if not arm.mined:
-        train_config = replace(
-            train_config, epochs=FIRST.epochs + second_stage_config(FIRST).epochs
-        )
-    learn = train
-    if arm.mined:
-        learn = partial(train_two_stage, mining=MiningConfig(max_share=share))
-    began = path.with_suffix(".first.pt" if arm.mined else ".pt").exists()
-    learn(
+    train_function = train_two_stage if arm.is_mined else train
+    first_path = first_stage_path(path) if arm.is_mined else path
+    if not arm.is_mined:
+        epochs = train_config.epochs + second_stage_config(train_config).epochs
+        train_config = replace(train_config, epochs=epochs)
+    train_function(
         keyword_data,
-        NetworkConfig((word,)),
+        config,
         train_config,
         path,
         device=torch.device("cpu"),
+        resume=first_path.with_suffix(".pt").exists(),
         progress=PrintedEpochs(path.stem),
-        resume=began,
     )
 
 
-def judge_all(data: pathlib.Path, runs: pathlib.Path, word: str) -> None:
-    """A line of JSON for each run, and for the first round of those with two."""
-    datasets = {part: _heldout(data, word, part) for part in ("validation", "test")}
-    for path in sorted(runs.glob(f"{word}-*.onnx")):
+def evaluate_runs(args: argparse.Namespace) -> None:
+    """Prints a line of JSON for each run, and for the first stage of those with two."""
+    held_out = {
+        split: load_held_out(args.data, args.word, split) for split in ("validation", "test")
+    }
+    rows = []
+    for path in sorted(args.runs.glob(f"{args.word}-*.onnx")):
         engine = Engine.load(str(path))
-        print(
-            json.dumps(
-                {
-                    "run": path.stem,
-                    **{part: judge(engine, *dataset) for part, dataset in datasets.items()},
-                }
-            ),
-            flush=True,
-        )
+        metrics = {split: evaluate(engine, recordings) for split, recordings in held_out.items()}
+        rows.append({"run": path.stem, **metrics})
+        print(json.dumps(rows[-1]), flush=True)
+    write_report({"runs": rows}, args.out)
 
 
-def judge(engine: Engine, words: ClipDataset, speech: list[ClipDataset]) -> dict:
-    """Misses in noise at given rates of false alarms, and false alarms at given rates of misses."""
+def load_held_out(data: Path, word: str, split: str) -> HeldOut:
+    commands = [
+        clip
+        for clip in find_clips(data / "speech_commands")
+        if clip.split == split and clip.label != BACKGROUND
+    ]
+    other_speech = [
+        clip for name in OTHER_SPEECH for clip in find_clips(data / name) if clip.split == split
+    ]
+    words = [clip for clip in commands if clip.label == word]
+    other_words = [clip for clip in commands if clip.label != word]
+    return HeldOut(
+        load_clips(words, warn=print),
+        (load_clips(other_words, warn=print), load_clips(other_speech, warn=print)),
+    )
+
+
+def evaluate(engine: Engine, held_out: HeldOut) -> dict:
+    """Misses in noise at given rates of false alarms, and false alarms at given miss rates."""
     spotter = Spotter(engine, engine.info.events)
-    endpoints = np.array([find_endpoints(wave) for wave in words])
-    scored_words = list(score_words(spotter, 0, words, endpoints, SNR_DB))
-    missed = 1 - count_hits(scored_words, CURVE_THRESHOLDS) / len(scored_words)
-    recordings = [each for dataset in speech for each in score_clips(spotter, dataset)]
-    hours = total_hours(recordings)
-    alarms = count_alarms(recordings, spotter.words[0], CURVE_THRESHOLDS)
+    endpoints = np.array([find_endpoints(wave) for wave in held_out.words])
+    scored_words = list(score_words(spotter, 0, held_out.words, endpoints, SNR_DB))
+    miss_rates = 1 - count_hits(scored_words, CURVE_THRESHOLDS) / len(scored_words)
+    scored = [each for dataset in held_out.negatives for each in score_clips(spotter, dataset)]
+    hours = total_hours(scored)
+    alarms = count_alarms(scored, spotter.words[0], CURVE_THRESHOLDS)
     return {
-        "clips": len(words),
+        "clips": len(scored_words),
         "hours": round(hours, 2),
-        "missed": {
-            f"{rate:g} per hour": _missed(missed, lowest_threshold_within(alarms, rate * hours))
-            for rate in ALARMS_PER_HOUR
-        },
-        "false_alarms": {
-            f"{rate:.0%} missed": _alarms(alarms, np.flatnonzero(missed <= rate))
+        "misses": [
+            {
+                "target_false_alarms_per_hour": rate,
+                "missed": _missed(miss_rates, lowest_threshold_within(alarms, rate * hours)),
+            }
+            for rate in FALSE_ALARMS_PER_HOUR
+        ],
+        "false_alarms": [
+            {"target_missed": rate, **_alarms(alarms, np.flatnonzero(miss_rates <= rate))}
             for rate in MISS_RATES
-        },
+        ],
     }
 
 
-def _missed(missed: np.ndarray, at: int | None) -> float | None:
-    return None if at is None else round(float(missed[at]), 4)
+def _missed(miss_rates: np.ndarray, at: int | None) -> float | None:
+    return None if at is None else round(float(miss_rates[at]), 4)
 
 
-def _alarms(alarms: np.ndarray, within: np.ndarray) -> list | None:
-    """Events, and their 95 % interval, at the highest threshold that misses no more."""
+def _alarms(alarms: np.ndarray, within: np.ndarray) -> dict:
+    """False alarms at the highest of the thresholds that miss no more than wanted."""
     if not len(within):
-        return None
+        return {"false_alarms": None, "interval": None}
     count = int(alarms[within[-1]])
-    return [count, *(round(limit, 1) for limit in poisson(count, 1.0))]
-
-
-def _heldout(data: pathlib.Path, word: str, part: str) -> tuple[ClipDataset, list[ClipDataset]]:
-    clips = [
-        clip
-        for clip in find_clips(data / "speech_commands")
-        if clip.split == part and clip.label != BACKGROUND
-    ]
-    speech = [
-        clip for name in OTHER_SPEECH for clip in find_clips(data / name) if clip.split == part
-    ]
-    words, others = (
-        [clip for clip in clips if (clip.label == word) == wanted] for wanted in (True, False)
-    )
-    return load_clips(words, warn=print), [
-        load_clips(others, warn=print),
-        load_clips(speech, warn=print),
-    ]
+    return {
+        "false_alarms": count,
+        "interval": [round(limit, 1) for limit in poisson(count, 1.0)],
+    }
 
 
 if __name__ == "__main__":
