@@ -33,7 +33,7 @@ from kws.training.speech_commands.batches import (
 )
 from kws.training.speech_commands.config import ClassifierTrainConfig
 from kws.training.speech_commands.dataset import SILENCE, UNKNOWN, LabeledClips
-from kws.training.speech_commands.predict import predict, predict_streaming
+from kws.training.speech_commands.predict import load_lexicon, predict, predict_streaming
 from kws.training.speech_commands.protocols import Protocol
 from kws.training.speech_commands.train import add_pronunciations
 from kws.training.speech_commands.unknowns import SpeechClips, SyntheticUnknowns, cut_speech_clips
@@ -588,7 +588,7 @@ class TestTraining:
             workers=0,
         )
         network, engine = load_network(path.with_suffix(".pt")), Engine.load(str(path))
-        words = train.load_lexicon(engine.info)
+        words = load_lexicon(engine.info)
         assert words.known == {"low": ("lO",), "high": ("hI",), UNKNOWN: (), SILENCE: ()}
         offline, whole = (
             predict(network, protocol.test, words),
