@@ -24,5 +24,9 @@ class DataError(KwsError):
     """Training or evaluation data that cannot be used."""
 
 
+class SynthError(KwsError):
+    """A phrase that cannot be synthesized."""
+
+
 class MissingExtraError(KwsError):
     """A feature whose optional packages are not installed."""

@@ -4,7 +4,8 @@ import numpy as np
 from sounds import quiet, tone
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.synth.engines.base import Settings, SpeechEngine, SynthError, draw_log_uniform
+from kws.errors import SynthError
+from kws.synth.engines.base import Settings, SpeechEngine, draw_log_uniform
 
 
 def hum(text: str, settings: Settings) -> tuple[np.ndarray, int]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from kws.synth.confusables import CONTAINING, find_confusables
-from kws.synth.corpus import progress
 from kws.synth.engines import registry
 from kws.synth.plan import plan_clips
 from kws.synth.pronunciation import phonemize
@@ -33,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the clips")
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one per core)")
     args = parser.parse_args()
-    selection = registry.found()
+    selection = registry.select_engines()
     for engine, requirement in selection.unavailable:
         print(f"not used: {engine.name} needs {requirement}: {engine.install}")
     clips = [
@@ -41,7 +40,7 @@ def main() -> None:
         for kind, words in list_words().items()
         for clip in plan_clips(words, CLIPS[kind], selection.available, seed=0)
     ]
-    result = speak(clips, selection.available, args.out, progress=progress, jobs=args.jobs)
+    result = speak(clips, selection.available, args.out, jobs=args.jobs)
     print(f"{args.out}: {len(result.clips)} clips, {len(result.failed)} failed")
     for message in result.error_messages[:5]:
         print(f"  {message}")

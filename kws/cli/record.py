@@ -19,10 +19,9 @@ from kws.audio.folders import find_on_disk, normalize_name
 from kws.audio.formats import to_int16
 from kws.audio.recordings import SAMPLE_RATE
 from kws.cli import options
-from kws.errors import AudioError, KwsError
+from kws.errors import AudioError, KwsError, SynthError
 from kws.files import check_writable, write_atomically
 from kws.synth import phrase as phrases
-from kws.synth.engines.base import SynthError
 from kws.terminal.stdio import escape_control_chars
 from kws.terminal.types import FOLDER, Range
 
@@ -143,8 +142,8 @@ class Take:
 
 
 def run(options: RecordOptions, prompt: Prompt | None) -> list[Path]:
-    """Records until `count` examples are saved; returns their paths. With `prompt`, a person decides
-    about each.
+    """Records until `count` examples are saved. Returns their paths. With `prompt`, a person
+    decides about each.
 
     Raises AudioError where there is no microphone, KwsError where nothing can be written; before
     anything is recorded, where that is known.

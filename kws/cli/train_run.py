@@ -15,10 +15,9 @@ from kws.cli.training_reporter import (
     check_model_path,
     report_training,
 )
-from kws.errors import DataError
+from kws.errors import DataError, SynthError
 from kws.runtime.spotter import Spotter
 from kws.synth.confusables import pronunciations
-from kws.synth.engines.base import SynthError
 from kws.training import distributed
 from kws.training.data.clips import exclude_words
 from kws.training.data.keyword_data import DataFolders, KeywordData, check, load_keyword_data

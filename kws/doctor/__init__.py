@@ -1,1 +1,1 @@
-"""`kws doctor`: what works on this machine, what is missing, and what brings it."""
+"""`kws doctor`: what works on this machine, what is missing, and how to install it."""

@@ -1,8 +1,7 @@
-"""What `kws doctor` tries: packages, formats, models, the microphone, speech engines; one small
-function each.
+"""The checks of `kws doctor`: packages, formats, models, the microphone, speech engines.
 
-A function says what it found, or raises: a Problem, or whatever the thing that is tried raises. All
-that may be missing or broken is imported inside of them.
+A check returns a line of text, or raises: a Problem, or any error of the thing that it checks.
+Packages that may be missing or broken are imported inside the functions.
 """
 
 import os
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 WORKS, MISSING, BROKEN, NOT_TRIED = "works", "missing", "broken", "not tried"
 REQUIRED = ("numpy", "onnxruntime", "soundfile", "soxr", "miniaudio", "click", "tqdm")
-OPTIONAL = {  # what they are for, and the command that brings them
+OPTIONAL = {  # their use, and how to install them
     "av": ("reads M4A, WebM, AMR, ...", "pip install av"),
     "matplotlib": ("draws plots", install_hint("plot")),
     "torch": ("is for training", install_hint("train")),
@@ -38,11 +37,11 @@ PYAV_FORMATS = ("M4A", "WebM", "WMA", "AMR", "3GP")
 ENGINES = ("kokoro", "piper", "hibari", "pico", "flite", "espeak", "festival")
 _CLONE_MODELS = Path(__file__).resolve().parents[2] / "models"
 _REINSTALL = "pip install --force-reinstall kws"
-_MAX_DETAIL_CHARS = 300  # letters of what a library says
+_MAX_DETAIL_CHARS = 300
 
 
-class Problem(Exception):  # noqa: N818 - it is told, it is no error of ours
-    """What is wrong with the thing that is tried, and the one thing that mends it."""
+class Problem(Exception):  # noqa: N818 - a result, not a failure of the check
+    """What is wrong, and how to mend it."""
 
     def __init__(self, status: str, detail: str, remedy: str = ""):
         super().__init__(detail)
@@ -51,8 +50,8 @@ class Problem(Exception):  # noqa: N818 - it is told, it is no error of ours
 
 @dataclass(frozen=True)
 class Check:
-    """What came of one try. needed: whether kws does not work without it. status: one of those
-    above. remedy: empty where there is nothing to mend, or nobody knows how."""
+    """The result of a check. needed: whether kws does not work without it. status: WORKS, MISSING,
+    BROKEN or NOT_TRIED. remedy: how to mend it, or empty."""
 
     section: str
     name: str
@@ -63,13 +62,13 @@ class Check:
 
     @property
     def fails(self) -> bool:
-        """Whether kws does not work for it."""
+        """Whether kws does not work because of it."""
         return self.needed and self.status in (MISSING, BROKEN)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Something to try; `attempt` returns what there is to say of it if it works. remedy: of what
+    """Something to check. attempt: returns a line of text if it works. remedy: how to mend it if it
     is broken."""
 
     section: str
@@ -79,24 +78,24 @@ class Probe:
     needed: bool = False
 
     def check(self) -> Check:
-        """Tries it. Raises nothing."""
+        """Runs the check. Raises nothing."""
         try:
             return self.report(WORKS, self.attempt(), "")
         except Problem as problem:
             return self.report(problem.status, problem.detail, problem.remedy)
         except KwsError as error:
             return self.report(BROKEN, str(error), self.remedy)
-        except (Exception, SystemExit) as error:  # other people's code: whatever it raises is told
+        except (Exception, SystemExit) as error:  # third-party code may raise anything
             return self.report(BROKEN, f"{type(error).__name__}: {error}", self.remedy)
 
     def report(self, status: str, detail: str, remedy: str) -> Check:
-        """On one line."""
+        """The result, with its detail on one line."""
         line = " ".join(detail.split())[:_MAX_DETAIL_CHARS]
         return Check(self.section, self.name, self.needed, status, line, remedy)
 
 
 def probes_of(section: str) -> list[Probe]:
-    """All that is tried in a section, in the same order whenever it is asked."""
+    """The probes of a section, always in the same order."""
     return SECTIONS[section]()
 
 
@@ -140,7 +139,7 @@ def _package(name: str, use: str, remedy: str) -> str:
             raise
         raise Problem(MISSING, f"not installed{use}", remedy) from None
     if loaded.__file__ is None:
-        raise Problem(BROKEN, "nothing but an empty folder of it is there", remedy)
+        raise Problem(BROKEN, "its folder is empty", remedy)
     if name == "soundfile":
         return f"{_version(name)}, with libsndfile {loaded.__libsndfile_version__}"
     return _version(name)
@@ -150,7 +149,7 @@ def _version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:  # onnxruntime may come as onnxruntime-gpu
-        return str(getattr(sys.modules[name], "__version__", "of unknown version"))
+        return str(getattr(sys.modules[name], "__version__", "unknown version"))
 
 
 def _gpu() -> str:
@@ -170,21 +169,17 @@ def _gpu() -> str:
 
 
 def _formats() -> list[Probe]:
-    libsndfile, pyav = (
-        "pip install --force-reinstall soundfile miniaudio",
-        "pip install --force-reinstall av",
-    )
-    return [
-        *(
-            Probe("formats", each, partial(_format, each), libsndfile, True)
-            for each in NEEDED_FORMATS
-        ),
-        *(Probe("formats", each, partial(_format, each), pyav) for each in PYAV_FORMATS),
+    libsndfile = "pip install --force-reinstall soundfile miniaudio"
+    pyav = "pip install --force-reinstall av"
+    needed = [
+        Probe("formats", name, partial(_format, name), libsndfile, needed=True)
+        for name in NEEDED_FORMATS
     ]
+    return needed + [Probe("formats", name, partial(_format, name), pyav) for name in PYAV_FORMATS]
 
 
 def _format(name: str) -> str:
-    """A tone is written and heard again."""
+    """Writes a tone and reads it again."""
     from kws.audio import recordings
     from kws.doctor import sample_files
 
@@ -213,7 +208,7 @@ def _write_tone(path: Path, audio_format: "Format") -> None:
 
 
 def _check_tone(samples: "np.ndarray") -> str:
-    """Raises Problem for samples (16 kHz) that are not the tone that was written."""
+    """Raises Problem for samples [n] (16 kHz) that are not the tone that was written."""
     import numpy as np
 
     from kws.audio.recordings import SAMPLE_RATE
@@ -222,13 +217,10 @@ def _check_tone(samples: "np.ndarray") -> str:
     seconds, level = len(samples) / SAMPLE_RATE, float(np.sqrt(2 * np.mean(samples**2)))
     pitch = float(np.abs(np.fft.rfft(samples)).argmax() / seconds)
     measurement = f"{seconds:.2f} s of {pitch:.0f} Hz at {level:.2f}"
-    if (
-        abs(seconds - 1) > 0.1
-        or abs(pitch - TONE_HERTZ) > 5
-        or not TONE_AMPLITUDE / 2 < level < 2 * TONE_AMPLITUDE
-    ):
+    is_tone = abs(seconds - 1) <= 0.1 and abs(pitch - TONE_HERTZ) <= 5
+    if not (is_tone and TONE_AMPLITUDE / 2 < level < 2 * TONE_AMPLITUDE):
         expected = f"1.00 s of {TONE_HERTZ:.0f} Hz at {TONE_AMPLITUDE:.2f}"
-        raise Problem(BROKEN, f"{measurement} heard, {expected} written")
+        raise Problem(BROKEN, f"{measurement} read, {expected} written")
     return measurement
 
 
@@ -269,14 +261,11 @@ def _microphone() -> str:
 
 
 def _models() -> list[Probe]:
-    shipped = Probe("models", "shipped", _shipped_model, _REINSTALL, True)
-    local_models = sorted(
+    shipped = Probe("models", "shipped", _shipped_model, _REINSTALL, needed=True)
+    own_paths = sorted(
         path for path in Path("models").glob("*.onnx") if path.resolve().parent != _CLONE_MODELS
     )
-    return [
-        shipped,
-        *(Probe("models", str(path), partial(_own_model, path)) for path in local_models),
-    ]
+    return [shipped, *(Probe("models", str(path), partial(_own_model, path)) for path in own_paths)]
 
 
 def _shipped_model() -> str:
@@ -292,12 +281,12 @@ def _shipped_model() -> str:
         )
     spotter, sample = Spotter.load(folder / "welcome.onnx"), folder / "welcome.flac"
     if [event.word for event in spotter.detect(sample)] != ["welcome"]:
-        raise Problem(BROKEN, f"does not hear its word in {sample}", _REINSTALL)
-    return f"{_thresholds(spotter)}; heard in {sample.name}"
+        raise Problem(BROKEN, f"does not detect its word in {sample}", _REINSTALL)
+    return f"{_thresholds(spotter)}; detected in {sample.name}"
 
 
 def _own_model(path: Path) -> str:
-    """It runs on noise."""
+    """Runs the model on noise."""
     import numpy as np
 
     from kws.runtime.spotter import Spotter
@@ -322,7 +311,7 @@ def _engines() -> list[Probe]:
 
 
 def _engine(name: str) -> str:
-    """It says a word."""
+    """Has the engine say a word."""
     import numpy as np
 
     from kws.synth.engines import kokoro, registry
@@ -331,8 +320,8 @@ def _engine(name: str) -> str:
     missing_dependency = engine.missing()
     if missing_dependency:
         raise Problem(MISSING, f"needs {missing_dependency}", engine.install)
-    os.environ["KWS_KOKORO_VOICES"] = str(kokoro.voices_folder())  # those that are there
-    with tempfile.TemporaryDirectory(prefix="kws-") as cache:  # but nothing new in the user's cache
+    os.environ["KWS_KOKORO_VOICES"] = str(kokoro.voices_folder())  # keep the voices in use
+    with tempfile.TemporaryDirectory(prefix="kws-") as cache:  # write nothing to the user's cache
         os.environ["XDG_CACHE_HOME"] = cache
         voices = sorted(set(engine.voices()))
         settings = engine.settings(voices[0], np.random.default_rng(0))

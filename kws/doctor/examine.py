@@ -1,7 +1,7 @@
-"""What works on this machine, what is missing, and what brings it: `kws doctor`.
+"""Runs the checks of `kws doctor`, and formats their results.
 
-Each section of `kws.doctor.checks` is tried in a process of its own, so that what crashes or hangs is told
-like anything else that is broken.
+Each section of `kws.doctor.checks` runs in a process of its own, so that a crash or a hang is
+reported like any other failure.
 """
 
 import json
@@ -19,9 +19,9 @@ from dataclasses import asdict
 from kws.doctor.checks import BROKEN, SECTIONS, Check, Probe, probes_of
 from kws.errors import KwsError
 
-_TIMEOUT_SECONDS = 60.0  # for one check: importing torch can take half of it on a busy machine
+_TIMEOUT_SECONDS = 60.0  # of one check; importing torch takes half of it on a busy machine
 
-# Of a child: the same modules are found there, whatever lies in the current folder.
+# The program of a child process. It has this sys.path, whatever the current folder holds.
 _CHILD = """
 import sys
 section, start, *sys.path = sys.argv[1:]
@@ -31,11 +31,11 @@ answer(section, int(start))
 
 
 def run() -> Iterator[list[Check]]:
-    """The checks of each section, in order, as soon as they are there.
+    """The checks of each section, in order, as soon as they are done.
 
-    Raises KwsError where there is no room for what they write meanwhile.
+    Raises KwsError where no temporary folder can be made.
     """
-    with _scratch() as scratch, ThreadPoolExecutor(len(SECTIONS)) as pool:
+    with _scratch_folder() as scratch, ThreadPoolExecutor(len(SECTIONS)) as pool:
         runners = [_SectionRunner(section, scratch) for section in SECTIONS]
         try:
             yield from pool.map(_SectionRunner.checks, runners)
@@ -45,13 +45,14 @@ def run() -> Iterator[list[Check]]:
 
 
 @contextmanager
-def _scratch() -> Iterator[str]:
-    """A folder that is gone afterwards, also with what a child leaves that had to be killed."""
+def _scratch_folder() -> Iterator[str]:
+    """A temporary folder. It is deleted even if a killed child left files in it."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="kws-", ignore_cleanup_errors=True)
     except OSError as error:
-        report = f"no temporary folder can be made ({error.strerror}). Set TMPDIR."
-        raise KwsError(report) from error
+        raise KwsError(
+            f"no temporary folder can be made ({error.strerror}). Set TMPDIR."
+        ) from error
     with folder as name:
         yield name
 
@@ -82,23 +83,22 @@ def as_json(checks: Sequence[Check]) -> str:
 
 
 def answer(section: str, start: int) -> None:
-    """What a child does: tries what is in the section from number `start` on, and writes a line of
-    JSON for each."""
+    """The work of a child: runs the probes of a section from number `start` on, and writes a
+    line of JSON for each."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
-        os.dup2(2, 1)  # what libraries print is no answer
+        os.dup2(2, 1)  # libraries may print to stdout
         for probe in probes_of(section)[start:]:
             print(json.dumps(asdict(probe.check())), file=out, flush=True)
 
 
 class _SectionRunner:
-    """Tries one section in a child, and in another one from there on where that does not answer."""
+    """Runs one section in a child process. Where the child does not answer, another one runs the
+    rest."""
 
     def __init__(self, section: str, scratch: str):
         self._section = section
-        self._environment = {
-            "TMPDIR": scratch,
-            "MPLCONFIGDIR": scratch,
-        }  # matplotlib keeps a list of fonts
+        # matplotlib writes a font cache to MPLCONFIGDIR.
+        self._environment = {"TMPDIR": scratch, "MPLCONFIGDIR": scratch}
         self._closed = False
         self._child: subprocess.Popen | None = None
 
@@ -115,7 +115,7 @@ class _SectionRunner:
             self._child.kill()
 
     def _run_child(self, probes: Sequence[Probe], start: int) -> list[Check]:
-        """Checks from number `start` on; where a child did not answer, the last one says so."""
+        """Checks from number `start` on. If the child does not answer, the last one says so."""
         line = [sys.executable, "-c", _CHILD, self._section, str(start), *sys.path]
         results: list[Check] = []
         with subprocess.Popen(
@@ -135,11 +135,12 @@ class _SectionRunner:
 
 
 class _NoAnswerError(Exception):
-    """Why a child did not answer."""
+    """A child process did not answer."""
 
 
 def _read_line(child: subprocess.Popen, seconds: float) -> bytes:
-    """The next line of a child. Raises _NoAnswerError where it ends before, or takes longer."""
+    """The next line of a child. Raises _NoAnswerError where the child ends before it, or takes
+    longer."""
     assert child.stdout is not None  # a pipe
     timed_out = threading.Event()
 

@@ -1,4 +1,4 @@
-"""A second of tone in many formats, written with what is here, to see whether it is read again."""
+"""Writes a second of tone in many audio formats, with the libraries that are installed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ TONE_HERTZ, TONE_AMPLITUDE = 440.0, 0.3
 
 
 class NoEncoderError(Exception):
-    """Nothing here writes this format."""
+    """No installed library writes this format."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is written: by libsndfile in this `container`, by PyAV where none is given."""
+    """An audio format. libsndfile writes it in this `container`; without one, PyAV does."""
 
     name: str
     suffix: str
@@ -44,7 +44,7 @@ FORMATS = (
 
 
 def write_tone(path: Path, audio_format: Format) -> None:
-    """Raises NoEncoderError, and ImportError where PyAV is needed and does not load."""
+    """Raises NoEncoderError, or ImportError where PyAV is needed and cannot be imported."""
     tone = TONE_AMPLITUDE * np.sin(
         2 * np.pi * TONE_HERTZ * np.arange(audio_format.rate) / audio_format.rate
     )

@@ -1,9 +1,12 @@
-"""The synthesis wing: words made from text. It needs what speech engines there are (extra `synth`),
-and neither torch nor the models.
+"""Synthesis of speech from text, with the engines that are installed (extra `synth`).
 
-`sound` (what every clip goes through), `engine` (what an engine is), one module for each: `kokoro`,
-`piper`, `hibari`, `pico`, `espeak`, `flite`, `festival`; `engines` (which are there). `dictionary`
-(how words are pronounced), `phrase` (what can be asked for), `phonemes` (ARPAbet), `neighbours`
-(what sounds like a phrase). `plan` (who says what, and how), `speaking` (all cores, resumable, a
-table of what was spoken by whom); `command` and `cli` (`kws synth`, `kws neighbours`).
+engines/        one module an engine; base: their interface; registry: which are installed
+pronunciation   the dictionary
+phonemes        ARPAbet, as the engines write it
+phrase          which phrases can be synthesized, and how they are written
+confusables     words and phrases that sound like a phrase
+plan            who speaks which clip, and how
+render          speaks the clips of a plan on all cores
+audio           what every clip passes through: resampling, trimming, level
+corpus          the work of `kws synth` and `kws confusables`
 """

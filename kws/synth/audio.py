@@ -1,4 +1,4 @@
-"""What every spoken clip goes through: brought to 16 kHz, trimmed, levelled, written."""
+"""What every synthetic clip passes through: resampling to 16 kHz, trimming, a common level."""
 
 import io
 import wave
@@ -14,16 +14,16 @@ from kws.files import write_atomically
 MARGIN_SECONDS = 0.06  # kept before and after the sound
 PEAK_LEVEL = 0.7
 _FRAME_SAMPLES = SAMPLE_RATE // 100
-_SILENCE_RATIO = 0.02  # of the loudest frame: pause
+_SILENCE_RATIO = 0.02  # of the level of the loudest frame
 _MAX_GAP_FRAMES, _MIN_SOUND_FRAMES = 15, 4
 
 
 def postprocess(samples: np.ndarray, rate: int, size: float = 1.0) -> np.ndarray:
-    """Samples [n] at `rate` as a clip: float32 at 16 kHz, without the pauses around it, as loud as
-    every other.
+    """Resamples samples [n] to a clip, float32 at 16 kHz, trims the pauses around the sound, and
+    scales it to a common peak. Silence stays silence.
 
-    `size` > 1 raises formants and pitch together, as of a shorter vocal tract; the clip gets
-    shorter by as much. Of silence, silence comes back.
+    size: above 1, formants and pitch rise together, as with a shorter vocal tract, and the clip
+    becomes shorter by the same factor.
     """
     clip = soxr.resample(np.asarray(samples, np.float32).ravel(), rate * size, SAMPLE_RATE)
     first, last = _find_sound_bounds(clip)
@@ -33,8 +33,8 @@ def postprocess(samples: np.ndarray, rate: int, size: float = 1.0) -> np.ndarray
 
 
 def _find_sound_bounds(clip: np.ndarray) -> tuple[int, int]:
-    """Samples between which something is heard; lone clicks, apart from the rest by more than
-    0.15 s, are not counted."""
+    """First and last sample of the sound; clicks that are more than 0.15 s apart from it do not
+    count."""
     frame_levels = np.abs(
         clip[: len(clip) // _FRAME_SAMPLES * _FRAME_SAMPLES].reshape(-1, _FRAME_SAMPLES)
     ).max(axis=1, initial=0.0)
@@ -58,7 +58,7 @@ def from_wav(data: bytes) -> tuple[np.ndarray, int]:
 
 
 def write(path: Path, clip: np.ndarray) -> None:
-    """Writes a clip as 16-bit WAV, whole or not at all."""
+    """Writes a clip atomically as 16-bit WAV."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)

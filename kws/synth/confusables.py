@@ -1,9 +1,7 @@
-"""What sounds like a phrase and is not it: its parts, words that share its sounds, its words in
-another order.
+"""Confusables of a phrase: its parts, words with similar phones, its words in another order.
 
-Distances are weighted edit distances between sounds, as the letters of Kokoro's alphabet (one
-letter for a sound, stress left out): two sounds that are often taken for each other cost less
-than others.
+Distances are weighted edit distances between phone strings in Kokoro's alphabet, one letter per
+phone, without stress. Similar phones cost less than others.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,11 +15,11 @@ from kws.synth.pronunciation import phonemize, strip_stress
 
 PART, NEAR, SWAPPED, REPLACED, CONTAINING = "part", "near", "swapped", "replaced", "containing"
 KINDS = {
-    PART: "is said within the phrase",
-    NEAR: "shares its sounds",
-    SWAPPED: "has its words in another order",
-    REPLACED: "has another word in place of one of its own",
-    CONTAINING: "holds the whole phrase: neither to fire at nor to be silent at",
+    PART: "is spoken within the phrase",
+    NEAR: "shares phones with the phrase",
+    SWAPPED: "has the words of the phrase in another order",
+    REPLACED: "has another word in place of one of the phrase",
+    CONTAINING: "contains the whole phrase; neither a positive nor a negative example",
 }
 _SIMILAR_PHONES = (
     "iɪᵻ",
@@ -41,17 +39,17 @@ _SIMILAR_PHONES = (
     "lɹw",
     "ji",
 )
-_SIMILAR_COST, _DIFFERENT_COST = 0.4, 1.0  # costs of taking one sound for another
+_SIMILAR_COST, _DIFFERENT_COST = 0.4, 1.0  # of a substitution
 MAX_NEAR_WORDS = 60
 _MIN_PHONES = 2
-_MAX_DISTANCE = 0.5  # of the longer one's sounds
-_REPLACEMENTS_PER_WORD = 8  # of each word of a phrase
+_MAX_DISTANCE = 0.5  # relative, see `Confusable`
+_REPLACEMENTS_PER_WORD = 8
 
 
 @dataclass(frozen=True)
 class Confusable:
-    """A text, why it is listed (one of KINDS), and its distance as a share of the longer one's
-    sounds: 1 where it was not measured."""
+    """A text, why it is listed (one of KINDS), and its distance: edit distance divided by the
+    number of phones of the longer text, 1 where it is not computed."""
 
     text: str
     kind: str
@@ -61,13 +59,12 @@ class Confusable:
 def find_confusables(
     phrase: str, pronunciations: Sequence[str] = (), max_near: int = MAX_NEAR_WORDS
 ) -> list[Confusable]:
-    """Neighbours of a phrase, which is said as spelled unless pronunciations in Kokoro's alphabet
-    are given.
+    """Confusables of a phrase; its nearest words come last, at most `max_near` of them.
 
-    Parts, swapped words and containing words first, then the nearest words. Raises SynthError where
-    hibari-tts is not installed.
+    pronunciations: of the phrase, in Kokoro's alphabet; without any it is pronounced as spelled.
+    Raises SynthError where hibari-tts is not installed.
     """
-    pronunciation.require("finding neighbours")
+    pronunciation.require("finding confusables")
     target_phones = [strip_stress(each) for each in pronunciations] or [phonemize(phrase)]
     words = {
         word: phones
@@ -104,31 +101,29 @@ def find_confusables(
 
 
 def pronunciations(phrase: str, target_phones: Sequence[str] = ()) -> tuple[str, ...]:
-    """The sounds of a phrase, without stress and pauses: as they are given in Kokoro's alphabet,
-    else as Americans and Britons say it.
+    """The phones of a phrase, without stress and pauses: those that are given in Kokoro's alphabet,
+    else the American and the British pronunciation.
 
-    Raises SynthError where the latter is to be looked up and hibari-tts is not installed.
+    Raises SynthError where the latter are needed and hibari-tts is not installed.
     """
-    if not target_phones:
-        pronunciation.require("knowing how it is pronounced")
-    variants = target_phones or [
-        pronunciation.load_g2p(british)(phrase) for british in (False, True)
-    ]
+    variants = list(target_phones)
+    if not variants:
+        pronunciation.require("pronouncing a phrase")
+        variants = [pronunciation.load_g2p(british)(phrase) for british in (False, True)]
     return tuple(dict.fromkeys(map(strip_stress, variants)))
 
 
 def explain_unknown_words(phrase: str) -> list[str]:
-    """Remarks on words that are not in the dictionary, and so are said as by rule; none where there
-    is no dictionary to look into."""
+    """A remark on each word that is not in the dictionary and is pronounced by rule; none where no
+    dictionary is installed."""
     if not pronunciation.is_installed():
         return []
+    vocabulary = pronunciation.load_vocabulary()
     return [
-        (
-            f"'{word}' is not in the dictionary; by its spelling it is said '{phonemize(word)}'. "
-            "If that is wrong, give --phonemes."
-        )
+        f"'{word}' is not in the dictionary; by rule it is pronounced '{phonemize(word)}'. "
+        "If that is wrong, give --phonemes."
         for word in phrase.split()
-        if word not in pronunciation.load_vocabulary() and "." not in word  # letters are known
+        if word not in vocabulary and "." not in word  # A.I. is spelled out
     ]
 
 
@@ -139,25 +134,23 @@ def _is_part(phones: str, target_phones: Sequence[str]) -> bool:
 def _rank_by_distance(
     kind: str, words: dict[str, str], target_phones: Sequence[str], phrase_words: Sequence[str] = ()
 ) -> list[Confusable]:
-    """One spelling for each sound, the phrase's own if it has one; the longest parts and the
-    shortest containing words first."""
+    """Words by their distance: the longest parts and the shortest containing words first. Of
+    homophones one is kept, the phrase's own if there is one."""
+    distances = _relative_distances(target_phones, words.values())
     confusables = [
         Confusable(word, kind, round(distance, 3))
-        for word, distance in zip(
-            words, _relative_distances(target_phones, words.values()), strict=True
-        )
+        for word, distance in zip(words, distances, strict=True)
     ]
-    return _drop_homophones(
-        sorted(
-            confusables, key=lambda each: (each.distance, each.text not in phrase_words, each.text)
-        ),
-        words,
-    )
+    confusables.sort(key=lambda each: (each.distance, each.text not in phrase_words, each.text))
+    return _drop_homophones(confusables, words)
 
 
 def _drop_homophones(confusables: Iterable[Confusable], words: dict[str, str]) -> list[Confusable]:
-    """Of words that sound the same the first."""
-    return list({words[each.text]: each for each in reversed(list(confusables))}.values())[::-1]
+    """The first of words with the same phones."""
+    first_by_phones: dict[str, Confusable] = {}
+    for each in confusables:
+        first_by_phones.setdefault(words[each.text], each)
+    return [*first_by_phones.values()]
 
 
 def _reorder_words(phrase: str) -> list[Confusable]:
@@ -173,38 +166,40 @@ def _reorder_words(phrase: str) -> list[Confusable]:
 
 
 def _replace_words(phrase: str) -> list[Confusable]:
-    """Each word of a phrase in turn is another, one of the nearest."""
-    words, confusables = phrase.split(), []
-    for position, word in enumerate(words if len(words) > 1 else []):
-        word_phones = phonemize(word)
-        others = {
-            other: phones
-            for other, phones in pronunciation.load_common_words().items()
-            if word_phones not in phones
-        }
-        nearest = np.argsort(_relative_distances([word_phones], others.values()), kind="stable")[
-            :_REPLACEMENTS_PER_WORD
-        ]
-        names = [*others]
-        confusables += [
-            " ".join([*words[:position], names[i], *words[position + 1 :]]) for i in nearest
-        ]
-    return [Confusable(text, REPLACED, 1.0) for text in confusables]
+    """The phrase with each of its words in turn replaced by the nearest other words."""
+    words = phrase.split()
+    if len(words) < 2:
+        return []
+    confusables = []
+    for position, word in enumerate(words):
+        for other in _nearest_words(phonemize(word), _REPLACEMENTS_PER_WORD):
+            text = " ".join([*words[:position], other, *words[position + 1 :]])
+            confusables.append(Confusable(text, REPLACED, 1.0))
+    return confusables
+
+
+def _nearest_words(target_phones: str, count: int) -> list[str]:
+    """The common words nearest to a pronunciation that do not contain it."""
+    words = {
+        word: phones
+        for word, phones in pronunciation.load_common_words().items()
+        if target_phones not in phones
+    }
+    order = np.argsort(_relative_distances([target_phones], words.values()), kind="stable")
+    names = [*words]
+    return [names[i] for i in order[:count]]
 
 
 def _relative_distances(target_phones: Sequence[str], words: Iterable[str]) -> np.ndarray:
-    """Distance of each word [n] to the nearest pronunciation, as a share of the longer
-    one's sounds."""
+    """Relative distance of each word [n], as phones, to the nearest pronunciation."""
     words = list(words)
     if not words:
         return np.zeros(0)
-    return np.min(
-        [
-            _edit_distances(each, words) / np.maximum(len(each), [len(word) for word in words])
-            for each in target_phones
-        ],
-        axis=0,
-    )
+    lengths = [len(word) for word in words]
+    distances = [
+        _edit_distances(each, words) / np.maximum(len(each), lengths) for each in target_phones
+    ]
+    return np.min(distances, axis=0)
 
 
 def _edit_distances(target_phones: str, words: Sequence[str]) -> np.ndarray:
@@ -227,10 +222,7 @@ def _edit_distances(target_phones: str, words: Sequence[str]) -> np.ndarray:
 
 
 def _cost(a: str, b: str) -> float:
-    return (
-        0.0
-        if a == b
-        else _SIMILAR_COST
-        if any(a in group and b in group for group in _SIMILAR_PHONES)
-        else _DIFFERENT_COST
-    )
+    if a == b:
+        return 0.0
+    is_similar = any(a in group and b in group for group in _SIMILAR_PHONES)
+    return _SIMILAR_COST if is_similar else _DIFFERENT_COST

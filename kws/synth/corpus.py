@@ -1,21 +1,20 @@
-"""What `kws synth` does with its options."""
+"""The work of `kws synth` and `kws confusables`."""
 
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kws.errors import SynthError
 from kws.files import check_writable
 from kws.synth import phonemes, phrase
 from kws.synth.confusables import CONTAINING, KINDS, explain_unknown_words, find_confusables
 from kws.synth.engines import registry
-from kws.synth.engines.base import SynthError
 from kws.synth.engines.registry import EngineSelection
 from kws.synth.plan import PlannedClip, plan_clips
 from kws.synth.render import MANIFEST_NAME, SynthesisResult, speak
-from kws.terminal.progress import progress_bar
 from kws.terminal.stdio import escape_control_chars
 
 logger = logging.getLogger("kws")
@@ -23,7 +22,7 @@ logger = logging.getLogger("kws")
 
 @dataclass(frozen=True)
 class SynthOptions:
-    """The wishes of one `kws synth`."""
+    """The options of `kws synth`. pronunciations: ARPAbet."""
 
     phrases: tuple[str, ...]
     lists: tuple[Path, ...]
@@ -36,33 +35,25 @@ class SynthOptions:
 
 
 def run(options: SynthOptions, as_json: bool) -> None:
-    """Speaks as wished, and says what came of it. Raises KwsError."""
+    """Synthesizes the clips and prints a summary to stdout. Raises KwsError."""
     texts = [*options.phrases, *(text for path in options.lists for text in read_phrase_list(path))]
     phrases = tuple(dict.fromkeys(map(phrase.normalize, texts)))
     _check_folder_names(phrases)
     pronunciations = tuple(map(phonemes.normalize, options.pronunciations))
     if not pronunciations:
-        for note in (note for text in texts for note in phrase.explain_capitals(text)):
-            logger.warning(note)
-        for note in (
-            note
-            for text in options.phrases
-            for note in explain_unknown_words(phrase.normalize(text))
-        ):
-            logger.warning(note)
+        _warn_of_spellings(options.phrases, texts)
     check_writable(options.out / MANIFEST_NAME)
-    found = registry.found(options.engines, options.piper_voices)
-    clips = plan_clips(phrases, options.count, found.available, options.seed, pronunciations)
-    result = speak(clips, found.available, options.out, progress=progress)
-    for error_message in result.error_messages:
-        logger.warning(error_message)
-    print(
-        json.dumps(_report(options, result, found)) if as_json else _summary(options, result, found)
-    )
+    engines = registry.select_engines(options.engines, options.piper_voices)
+    clips = plan_clips(phrases, options.count, engines.available, options.seed, pronunciations)
+    result = speak(clips, engines.available, options.out)
+    for message in result.error_messages:
+        logger.warning(message)
+    report = _report(options.out, result, engines)
+    print(json.dumps(report) if as_json else _summarize(options.out, result, engines))
 
 
 def _check_folder_names(phrases: Sequence[str]) -> None:
-    """Raises SynthError where clips of two phrases would be mixed."""
+    """Raises SynthError where clips of two phrases would share a folder."""
     text_by_folder: dict[str, str] = {}
     for text in phrases:
         other = text_by_folder.setdefault(phrase.folder_name(text), text)
@@ -72,17 +63,28 @@ def _check_folder_names(phrases: Sequence[str]) -> None:
             )
 
 
+def _warn_of_spellings(phrases: Sequence[str], texts: Sequence[str]) -> None:
+    for text in texts:
+        for remark in phrase.explain_capitals(text):
+            logger.warning(remark)
+    for text in phrases:
+        for remark in explain_unknown_words(phrase.normalize(text)):
+            logger.warning(remark)
+
+
 def format_confusables(text: str, pronunciations: Sequence[str], max_near: int) -> str:
-    """A line for each neighbour of a phrase: kind and text; what holds it whole stands in remarks.
-    Raises KwsError."""
-    phone_strings = [phonemes.to_kokoro(phonemes.normalize(each)) for each in pronunciations]
-    found = find_confusables(phrase.normalize(text), phone_strings, max_near)
-    lines = [f"{'# ' * (each.kind == CONTAINING)}{each.kind}\t{each.text}" for each in found]
-    return "\n".join([f"# {kind}: {meaning}" for kind, meaning in KINDS.items()] + lines)
+    """A line for each confusable of a phrase: kind and text. Those that contain the phrase are
+    remarks. pronunciations: ARPAbet. Raises KwsError."""
+    phones = [phonemes.to_kokoro(phonemes.normalize(each)) for each in pronunciations]
+    lines = [f"# {kind}: {meaning}" for kind, meaning in KINDS.items()]
+    for confusable in find_confusables(phrase.normalize(text), phones, max_near):
+        line = f"{confusable.kind}\t{confusable.text}"
+        lines.append(f"# {line}" if confusable.kind == CONTAINING else line)
+    return "\n".join(lines)
 
 
 def read_phrase_list(path: Path) -> list[str]:
-    """Phrases of a list, one a line, after a kind and a tab if there is one; lines that begin with
+    """Phrases of a list, one a line, after a kind and a tab if there is one. Lines that begin with
     # are remarks. Raises SynthError."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -91,62 +93,47 @@ def read_phrase_list(path: Path) -> list[str]:
             f"{path}: cannot be read as a list of phrases ({error}). "
             "Give a text file with a phrase a line."
         ) from error
-    found = [
-        line.rpartition("\t")[2].strip() for line in lines if not line.lstrip().startswith("#")
-    ]
-    if not any(found):
+    entries = [line for line in lines if not line.lstrip().startswith("#")]
+    phrases = [entry.rpartition("\t")[2].strip() for entry in entries]
+    if not any(phrases):
         raise SynthError(f"{path}: no phrases in it. Write one a line.")
-    return [text for text in found if text]
+    return [text for text in phrases if text]
 
 
 def describe_engines(as_json: bool) -> str:
     """Each engine, and what it lacks."""
-    requirements = {engine.name: engine.missing() for engine in registry.ENGINES.values()}
+    engines = {
+        name: {"missing": engine.missing(), "install": engine.install}
+        for name, engine in registry.ENGINES.items()
+    }
     if as_json:
-        return json.dumps(
-            {
-                name: {"missing": requirement, "install": registry.ENGINES[name].install}
-                for name, requirement in requirements.items()
-            }
-        )
+        return json.dumps(engines)
     return "\n".join(
-        f"{name}: {f'needs {requirement}: {registry.ENGINES[name].install}' if requirement else 'ready'}"
-        for name, requirement in requirements.items()
+        f"{name}: needs {each['missing']}: {each['install']}"
+        if each["missing"]
+        else f"{name}: ready"
+        for name, each in engines.items()
     )
 
 
-def progress(work: Iterable, total: int) -> Iterable:
-    """A bar on stderr, where that is a terminal."""
-    return progress_bar(work, "speaking", unit="batch", total=total)
-
-
-def _clips_by_engine(clips: Sequence[PlannedClip]) -> dict[str, int]:
+def _count_by_engine(clips: Sequence[PlannedClip]) -> dict[str, int]:
     return dict(Counter(clip.engine for clip in clips))
 
 
-def _report(options: SynthOptions, result: SynthesisResult, found: EngineSelection) -> dict:
+def _report(out: Path, result: SynthesisResult, engines: EngineSelection) -> dict:
     return {
-        "folder": str(options.out),
-        "table": str(options.out / MANIFEST_NAME),
+        "folder": str(out),
+        "table": str(out / MANIFEST_NAME),
         "clips": len(result.clips),
         "failed": len(result.failed),
-        "engines": _clips_by_engine(result.clips),
-        "unavailable": {engine.name: requirement for engine, requirement in found.unavailable},
+        "engines": _count_by_engine(result.clips),
+        "unavailable": {engine.name: requirement for engine, requirement in engines.unavailable},
     }
 
 
-def _summary(options: SynthOptions, result: SynthesisResult, found: EngineSelection) -> str:
-    by_engine = ", ".join(
-        f"{count} {name}" for name, count in _clips_by_engine(result.clips).items()
-    )
-    lines = [
-        (
-            f"{options.out}: {len(result.clips)} clips ({by_engine}); "
-            f"{options.out / MANIFEST_NAME} says who speaks"
-        )
-    ]
-    lines += [
-        f"  not used: {engine.name} needs {requirement}: {engine.install}"
-        for engine, requirement in found.unavailable
-    ]
+def _summarize(out: Path, result: SynthesisResult, engines: EngineSelection) -> str:
+    counts = ", ".join(f"{count} {name}" for name, count in _count_by_engine(result.clips).items())
+    lines = [f"{out}: {len(result.clips)} clips ({counts}), listed in {out / MANIFEST_NAME}"]
+    for engine, requirement in engines.unavailable:
+        lines.append(f"  not used: {engine.name} needs {requirement}: {engine.install}")
     return "\n".join(map(escape_control_chars, lines))

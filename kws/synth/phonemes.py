@@ -1,10 +1,9 @@
-"""Pronunciations in ARPAbet, the alphabet of the CMU dictionary ("W EH1 L K AH0 M"), as the engines
-write them.
+"""ARPAbet, the alphabet of the CMU dictionary ("W EH1 L K AH0 M"), and how the engines write it.
 
 The digit behind a vowel is its stress: 1 primary, 2 secondary, 0 none.
 """
 
-from kws.synth.engines.base import SynthError
+from kws.errors import SynthError
 
 _KOKORO_SYMBOLS = {
     "AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "W", "AY": "I", "EH": "ɛ", "ER": "ɜɹ",
@@ -25,16 +24,16 @@ _KOKORO_STRESS, _ESPEAK_STRESS = ({"1": "ˈ", "2": "ˌ"}, {"1": "'", "2": ","})
 
 
 def normalize(pronunciation: str) -> str:
-    """ARPAbet in capitals, one blank between the phonemes. A vowel without a digit is unstressed,
-    unless it is the first of all.
+    """ARPAbet in capitals, with one blank between the phonemes. A vowel without a digit is
+    unstressed; if no vowel has a digit, the first one has the primary stress.
 
-    Raises SynthError for what is no phoneme, and where there is no vowel.
+    Raises SynthError for unknown phonemes, and where there is no vowel.
     """
     phonemes = pronunciation.upper().split()
     for phoneme in phonemes:
-        if phoneme.rstrip("012") not in _KOKORO_SYMBOLS or len(phoneme) > len(
-            phoneme.rstrip("012")
-        ) + (phoneme[:2] in VOWELS):
+        name = phoneme.rstrip("012")
+        max_digits = 1 if name in VOWELS else 0
+        if name not in _KOKORO_SYMBOLS or len(phoneme) - len(name) > max_digits:
             raise SynthError(
                 f"'{phoneme}' is no phoneme of ARPAbet. "
                 "Write as in the CMU dictionary: 'W EH1 L K AH0 M' is welcome."
@@ -51,7 +50,7 @@ def normalize(pronunciation: str) -> str:
 
 
 def to_kokoro(pronunciation: str) -> str:
-    """The letters that Kokoro's vocabulary has for the sounds."""
+    """The phonemes in Kokoro's alphabet."""
     reduced_vowels = {"AH0": "ə", "ER0": "əɹ"}
     return "".join(
         reduced_vowels.get(phoneme) or _transcribe(phoneme, _KOKORO_SYMBOLS, _KOKORO_STRESS)
@@ -60,7 +59,7 @@ def to_kokoro(pronunciation: str) -> str:
 
 
 def to_espeak(pronunciation: str) -> str:
-    """eSpeak's own mnemonics, to stand in [[ ]]."""
+    """The phonemes as mnemonics of eSpeak, which it reads between [[ and ]]."""
     reduced_vowels = {"AH0": "@", "ER0": "3"}
     return "".join(
         reduced_vowels.get(phoneme) or _transcribe(phoneme, _ESPEAK_SYMBOLS, _ESPEAK_STRESS)

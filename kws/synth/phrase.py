@@ -1,28 +1,28 @@
-"""What can be asked for: a word or a few, in Latin letters."""
+"""Phrases that can be synthesized: one word or a few, in Latin letters."""
 
 import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
 
+from kws.errors import SynthError
 from kws.synth import pronunciation
-from kws.synth.engines.base import SynthError
 
-MAX_WORDS = 5  # longer ones last longer than the network hears at once
+MAX_WORDS = 5  # longer phrases exceed the receptive field of the network
 MIN_LETTERS = 2
-_MAX_NAME_LENGTH = 60
-_MAX_SPELLED_LETTERS = 4  # letters: longer words in capitals are meant to be loud
+_MAX_NAME_CHARS = 60
+_MAX_SPELLED_LETTERS = 4  # longer words in capitals are emphasis, not abbreviations
 _DOTTED_LETTERS = r"(?<![A-Za-z.'])[A-Za-z](?:\.[A-Za-z])+(?:\.'s)?\.?(?![A-Za-z'])"
 _CAPITALIZED_WORD = re.compile(r"(?P<letters>[A-Z]{2,})(?P<end>'?s)?")  # TVs, AI's
 
 
 def normalize(text: str) -> str:
-    """The phrase as it is spoken: small letters, accents and punctuation dropped, one blank between
-    words. What is said letter by letter stands in capitals with points, A.I., as all engines read
-    it: what is written so, and words in capitals (see `explain_capitals`).
+    """The phrase as it is spoken: lower case, without accents and punctuation, one blank between
+    words. Abbreviations are written A.I., as all engines read them letter by letter; some words in
+    capitals count as abbreviations (see `explain_capitals`).
 
-    Raises SynthError for what no English voice says as it is written, and for what is too short or
-    too long to be listened for.
+    Raises SynthError for text that English voices cannot read, and for a phrase that is too short
+    or too long to be detected.
     """
     plain = _strip_accents(text)
     if re.search(r"\d", plain):
@@ -38,48 +38,38 @@ def normalize(text: str) -> str:
     words = [_normalize_word(word, _is_all_capitals(plain)) for word in _split_words(plain)]
     if sum(letter.isalpha() for letter in "".join(words)) < MIN_LETTERS:
         raise SynthError(
-            f"'{text}': too short to be told from the rest of speech. "
-            "Take a word of two syllables or more."
+            f"'{text}': too short to be detected reliably. Take a word of two syllables or more."
         )
     if len(words) > MAX_WORDS:
         raise SynthError(
-            f"'{text}': {len(words)} words; a detector hears {MAX_WORDS} at most. "
+            f"'{text}': {len(words)} words; a detector takes {MAX_WORDS} at most. "
             "Take a shorter phrase."
         )
     return " ".join(words)
 
 
 def explain_capitals(text: str) -> list[str]:
-    """How words in capitals are spoken, and how to have them spoken in another way."""
+    """Remarks on how words in capitals are spoken, and how to change that."""
     plain = _strip_accents(text)
     capitals = [word for word in _split_words(plain) if _CAPITALIZED_WORD.fullmatch(word)]
     letters = [word for word in capitals if "." in _normalize_word(word, _is_all_capitals(plain))]
     words = [word for word in capitals if word not in letters]
-    sentences = (
-        [
-            (
-                f"{_quote_words(letters)} spoken letter by letter. "
-                f"For a word write {' '.join(letters).lower()}"
-            )
-        ]
-        if letters
-        else []
-    )
-    sentences += (
-        [
-            (
-                f"{_quote_words(words)} spoken like any word. "
-                f"For letters write {' '.join(map(_dot_letters, words))}"
-            )
-        ]
-        if words
-        else []
-    )
-    return [f"{sentence}, or give --phonemes." for sentence in sentences]
+    remarks = []
+    if letters:
+        remarks.append(
+            f"{_quote_words(letters)} spoken letter by letter. "
+            f"For a word write {' '.join(letters).lower()}, or give --phonemes."
+        )
+    if words:
+        remarks.append(
+            f"{_quote_words(words)} spoken like any word. "
+            f"For letters write {' '.join(map(_dot_letters, words))}, or give --phonemes."
+        )
+    return remarks
 
 
 def _strip_accents(text: str) -> str:
-    """Without accents, in letters of the alphabet as far as there are such."""
+    """Without accents, in ASCII letters as far as possible."""
     decomposed = unicodedata.normalize("NFKD", text).replace("’", "'")
     return "".join(
         character if character.isascii() else character.casefold()
@@ -106,20 +96,20 @@ def _normalize_word(word: str, is_all_capitals: bool) -> str:
 
 
 def _dot_letters(word: str) -> str:
-    """AI as A.I., TVs as T.V.'s, which all engines say alike."""
+    """AI as A.I., TVs as T.V.'s, which all engines speak alike."""
     letters = word.removesuffix("s").removesuffix("'")
     return "".join(f"{letter}." for letter in letters) + ("'s" if word.endswith("s") else "")
 
 
 def _is_all_capitals(plain: str) -> bool:
-    """Whether capitals say nothing, as all is written in them."""
+    """Whether all words are in capitals, so that capitals mean nothing."""
     return all("." in word or word.isupper() for word in _split_words(plain))
 
 
 def _is_spelled_out(word: str, is_all_capitals: bool) -> bool:
-    """Whether a word in capitals is said letter by letter: where it has no vowel, or is short and
-    no acronym that the dictionary knows as a word (NASA). Where all is in capitals, it must be no
-    other word of the dictionary either."""
+    """Whether a word in capitals is spoken letter by letter: it has no vowel; or it is short and no
+    acronym that the dictionary pronounces as a word (NASA). If the whole phrase is in capitals, it
+    must not be another word of the dictionary either."""
     if not set(word) & set("AEIOUY"):
         return True
     if len(word) > _MAX_SPELLED_LETTERS or _is_pronounced_as_word(word):
@@ -130,12 +120,11 @@ def _is_spelled_out(word: str, is_all_capitals: bool) -> bool:
 
 
 def _is_pronounced_as_word(capitals: str) -> bool:
-    spoken_form = (
-        pronunciation.load_entries().get(capitals) if pronunciation.is_installed() else None
-    )
-    return isinstance(spoken_form, str) and pronunciation.strip_stress(
-        spoken_form
-    ) != pronunciation.phonemize(_dot_letters(capitals))
+    if not pronunciation.is_installed():
+        return False
+    entry = pronunciation.load_entries().get(capitals)
+    spelled_out = pronunciation.phonemize(_dot_letters(capitals))
+    return isinstance(entry, str) and pronunciation.strip_stress(entry) != spelled_out
 
 
 def _quote_words(words: Sequence[str]) -> str:
@@ -144,11 +133,9 @@ def _quote_words(words: Sequence[str]) -> str:
 
 
 def folder_name(text: str) -> str:
-    """The name of the folder and of the word: hey_you for "hey you", hey_ai for "hey A.I."; of long
-    sentences the beginning and a hash."""
+    """The name of the folder of clips, and of the word: hey_you for "hey you", hey_ai for
+    "hey A.I."; long names are cut and get a digest."""
     name = re.sub(r"[^a-z0-9]+", "_", re.sub(r"['.]", "", text.lower())).strip("_")
-    return (
-        name
-        if len(name) <= _MAX_NAME_LENGTH
-        else f"{name[:_MAX_NAME_LENGTH]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-    )
+    if len(name) <= _MAX_NAME_CHARS:
+        return name
+    return f"{name[:_MAX_NAME_CHARS]}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -1,7 +1,7 @@
-"""Who says what, and how: a pure function of phrases, engines and seed.
+"""Plans who speaks which clip, and how: a pure function of phrases, engines and seed.
 
-Clips are named after voices as those of Speech Commands are after speakers, VOICE_nohash_N, so that
-training holds out voices.
+Clips are named VOICE_nohash_N, as Speech Commands names clips after speakers, so that training
+holds out voices.
 """
 
 import hashlib
@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.folders import truncate_with_digest
-from kws.synth.engines.base import Settings, SpeechEngine, SynthError
+from kws.errors import SynthError
+from kws.synth.engines.base import Settings, SpeechEngine
 from kws.synth.phrase import folder_name
 
-# Of the clips of several words: people pause within a phrase, engines only where they are told to.
+# Of a pause between two words of a phrase: people make pauses, engines only at a comma.
 PAUSE_PROBABILITY = 0.2
-_MAX_SPEAKER_BYTES = 120  # in the name of a clip, where the name of a folder may stand as well
-MAX_BATCH_CLIPS = 8  # clips of one piece of work: so many are lost at most where it is stopped
+_MAX_SPEAKER_BYTES = 120  # in the name of a clip, which may hold the name of a folder too
+MAX_BATCH_CLIPS = 8  # a stopped run loses this many clips per process at most
 
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """One clip to be spoken: `file` below the folder of all, `settings` as the engine
-    takes them."""
+    """One clip to speak. file: relative to the folder of all clips. settings: for the engine."""
 
     file: Path
     engine: str
@@ -39,19 +39,17 @@ def plan_clips(
     seed: int,
     pronunciations: Sequence[str] = (),
 ) -> list[PlannedClip]:
-    """`count` clips of each phrase, by all engines in proportion to their shares, every voice
-    in turn.
+    """`count` clips of each phrase, by the engines in proportion to their shares, by all voices in
+    turn.
 
-    Each clip has its own random numbers: one more, of this phrase or another, leaves the others as
-    they were. With pronunciations, only engines that take them speak, each pronunciation as often
-    as the others. Raises SynthError where none of the engines does.
+    Each clip has its own random numbers, so more clips or phrases change none of the others. With
+    pronunciations (ARPAbet), only engines that take phonemes speak, and the pronunciations take
+    turns. Raises SynthError where no engine takes them.
     """
     if pronunciations:
         engines = [engine for engine in engines if engine.takes_phonemes]
         if not engines:
-            raise SynthError(
-                "none of the engines that are there takes a pronunciation; kokoro and espeak do."
-            )
+            raise SynthError("none of the engines takes a pronunciation. Use kokoro or espeak.")
     return [
         clip
         for phrase in phrases
@@ -60,7 +58,7 @@ def plan_clips(
 
 
 def file_under_word(clip: PlannedClip, word: str) -> PlannedClip:
-    """The clip among those of a word that is said in it."""
+    """The clip in the folder of a word that it contains."""
     return replace(clip, file=Path(word, f"{clip.file.stem}_{clip.file.parent.name}.wav"))
 
 
@@ -72,27 +70,24 @@ def _plan_phrase(
     pronunciations: Sequence[str],
 ) -> list[PlannedClip]:
     clips = []
-    for engine, share in zip(
-        engines, _allocate(count, [engine.share for engine in engines]), strict=True
-    ):
+    counts = _allocate(count, [engine.share for engine in engines])
+    for engine, engine_count in zip(engines, counts, strict=True):
         key = [seed, *hashlib.sha256(f"{phrase}/{engine.name}".encode()).digest()[:8]]
-        for number, voice in enumerate(_cycle_voices(engine.voices(), share, key)):
+        for number, voice in enumerate(_cycle_voices(engine.voices(), engine_count, key)):
             settings = engine.settings(voice, np.random.default_rng([*key, number, 0]))
+            text = phrase
             if pronunciations:
                 settings["phonemes"] = pronunciations[number % len(pronunciations)]
+            else:
+                text = _insert_pause(phrase, np.random.default_rng([*key, number, 2]))
             speaker = truncate_with_digest(f"{engine.name}-{voice}", _MAX_SPEAKER_BYTES)
             name = f"{speaker}_nohash_{seed}_{number:05d}{_pronunciation_tag(settings)}.wav"
-            text = (
-                phrase
-                if pronunciations
-                else _insert_pause(phrase, np.random.default_rng([*key, number, 2]))
-            )
             clips.append(PlannedClip(Path(folder_name(phrase), name), engine.name, text, settings))
     return clips
 
 
 def _insert_pause(phrase: str, rng: np.random.Generator) -> str:
-    """The phrase as it is, or now and then with a comma between two of its words."""
+    """The phrase, sometimes with a comma between two of its words."""
     words = phrase.split()
     if len(words) < 2 or rng.random() >= PAUSE_PROBABILITY:
         return phrase
@@ -101,27 +96,24 @@ def _insert_pause(phrase: str, rng: np.random.Generator) -> str:
 
 
 def _pronunciation_tag(settings: Settings) -> str:
-    """So that the same clip in another pronunciation is another file."""
-    return (
-        f"_{hashlib.sha256(str(settings['phonemes']).encode()).hexdigest()[:6]}"
-        if "phonemes" in settings
-        else ""
-    )
+    """A part of the file name that differs between pronunciations."""
+    if "phonemes" not in settings:
+        return ""
+    return f"_{hashlib.sha256(str(settings['phonemes']).encode()).hexdigest()[:6]}"
 
 
 def _cycle_voices(voices: Sequence[str], count: int, key: Sequence[int]) -> list[str]:
-    """So many voices: each once in random order, then all again in another order."""
-    rounds = range(-(-count // len(voices)))
-    return [
-        voices[i]
-        for turn in rounds
-        for i in np.random.default_rng([*key, turn, 1]).permutation(len(voices))
-    ][:count]
+    """`count` voices: all in random order, then all in another order, and so on."""
+    cycled: list[str] = []
+    for cycle in range(-(-count // len(voices))):
+        order = np.random.default_rng([*key, cycle, 1]).permutation(len(voices))
+        cycled += [voices[i] for i in order]
+    return cycled[:count]
 
 
 def _allocate(count: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to shares that add up to count: one by one to whoever is farthest
-    behind, so more takes from none."""
+    """Whole numbers in proportion to the shares, of sum `count`. Each next one goes to the share
+    that is farthest behind, so a higher count takes from none."""
     fractions, allocated = np.array(shares) / sum(shares), np.zeros(len(shares), int)
     for number in range(1, count + 1):
         allocated[np.argmax(fractions * number - allocated)] += 1
@@ -129,7 +121,7 @@ def _allocate(count: int, shares: Sequence[float]) -> list[int]:
 
 
 def make_batches(clips: Sequence[PlannedClip]) -> list[list[PlannedClip]]:
-    """Clips in pieces of work, each of one engine."""
+    """Batches of clips, each of one engine."""
     by_engine: dict[str, list[PlannedClip]] = {}
     for clip in clips:
         by_engine.setdefault(clip.engine, []).append(clip)

@@ -1,7 +1,7 @@
-"""How English words are pronounced: misaki's dictionary, which the package hibari-tts brings
-(Apache-2.0), and its rules for all others.
+"""Pronunciations of English words: misaki's dictionary in the package hibari-tts (Apache-2.0), and
+its rules for words that are not in it.
 
-Sounds are the letters of Kokoro's alphabet, one letter for a sound, stress left out.
+Phones are letters of Kokoro's alphabet, one per phone, without stress.
 """
 
 import gzip
@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
 
-from kws.synth.engines.base import SynthError
+from kws.errors import SynthError
 
 
 def is_installed() -> bool:
@@ -19,7 +19,7 @@ def is_installed() -> bool:
 
 
 def require(purpose: str) -> None:
-    """Raises SynthError where there is no dictionary."""
+    """Raises SynthError where no dictionary is installed."""
     if not is_installed():
         raise SynthError(
             f"{purpose} needs a pronouncing dictionary, from the package hibari-tts. "
@@ -28,14 +28,14 @@ def require(purpose: str) -> None:
 
 
 def phonemize(text: str) -> str:
-    """The sounds of a text, without stress and pauses."""
+    """The phones of a text, without stress and pauses."""
     return strip_stress(load_g2p(british=False)(text))
 
 
 @cache
 def load_entries() -> dict[str, str | dict]:
-    """Words as they are written, with their pronunciations; those of a word that is said in several
-    ways by its use in a sentence."""
+    """The pronunciation of each word as it is spelled, with stress; by part of speech where it
+    depends on that."""
     with gzip.open(
         str(files("hibari") / "assets" / "lexicon_us_gold.json.gz"), "rt", encoding="utf-8"
     ) as file:
@@ -44,7 +44,7 @@ def load_entries() -> dict[str, str | dict]:
 
 @cache
 def load_common_words() -> dict[str, str]:
-    """Sounds of each common word; no names."""
+    """The phones of each common word; names are left out."""
     pronunciations = {
         word: entry if isinstance(entry, str) else entry["DEFAULT"]
         for word, entry in load_entries().items()
@@ -59,13 +59,13 @@ def load_common_words() -> dict[str, str]:
 
 @cache
 def load_non_acronyms() -> frozenset[str]:
-    """Words in small letters that are more than an acronym."""
+    """Words in lower case, without those that are spelled in capitals only."""
     return frozenset(word.lower() for word in load_entries() if not word.isupper())
 
 
 @cache
 def load_vocabulary() -> frozenset[str]:
-    """All words that are in it, names as well, in small letters."""
+    """All words of the dictionary, names too, in lower case."""
     return frozenset(word.lower() for word in load_entries())
 
 

@@ -1,5 +1,4 @@
-"""Speaks planned clips on all cores, leaves alone what is there, and writes a table of what was
-spoken by whom."""
+"""Speaks the clips of a plan on all cores, keeps existing clips, and writes a table of them."""
 
 import csv
 import io
@@ -8,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import wave
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,37 +16,36 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.errors import KwsError
+from kws.errors import KwsError, SynthError
 from kws.files import write_atomically
 from kws.synth.audio import postprocess, write
-from kws.synth.engines.base import SpeechEngine, SynthError
+from kws.synth.engines.base import SpeechEngine
 from kws.synth.plan import PlannedClip, make_batches
+from kws.terminal.progress import progress_bar
 
 MANIFEST_NAME = "clips.csv"
 MIN_CLIP_SECONDS = 0.1
 _COLUMNS = ("file", "text", "engine", "voice", "licence", "seconds", "settings")
 
-Progress = Callable[[Iterable, int], Iterable]
-
-_engines: dict[str, SpeechEngine] = {}  # of a worker
+_engines: dict[str, SpeechEngine] = {}  # of a worker process
 
 
 @dataclass(frozen=True)
 class SynthesisResult:
-    """Clips that are there, and those that an engine could not say with what it said instead."""
+    """Clips that exist, and clips that an engine could not speak, with its error message."""
 
     clips: tuple[PlannedClip, ...]
     failed: tuple[tuple[PlannedClip, str], ...]
 
     @property
     def error_messages(self) -> list[str]:
-        """A sentence for each engine and text that failed, with the first thing it said."""
-        grouped_messages: dict[tuple[str, str], list[str]] = {}
+        """A sentence for each engine and text that failed, with the first error message."""
+        messages_by_text: dict[tuple[str, str], list[str]] = {}
         for clip, error_message in self.failed:
-            grouped_messages.setdefault((clip.engine, clip.text), []).append(error_message)
+            messages_by_text.setdefault((clip.engine, clip.text), []).append(error_message)
         return [
             f"{engine} could not say '{text}' {len(messages)} times: {messages[0]}"
-            for (engine, text), messages in grouped_messages.items()
+            for (engine, text), messages in messages_by_text.items()
         ]
 
 
@@ -56,25 +54,24 @@ def speak(
     engines: Sequence[SpeechEngine],
     folder: Path,
     *,
-    progress: Progress = lambda batches, _: batches,
     jobs: int = 0,
 ) -> SynthesisResult:
-    """Speaks what is not there yet, and writes `folder`/clips.csv, also when it is stopped.
+    """Speaks the clips that are missing, with a progress bar, and writes `folder`/clips.csv, also
+    when it is stopped. jobs: number of processes, by default one for each core.
 
-    Raises SynthError where nothing could be spoken, or the table that is there is none of ours;
-    KwsError where it cannot be written.
+    Raises SynthError where no clip could be spoken, or `folder`/clips.csv is of another program;
+    KwsError where nothing can be written.
     """
     previous_rows = read_manifest(folder)
     missing = [clip for clip in clips if not (folder / clip.file).exists()]
     for name in {clip.engine for clip in missing}:
         next(engine for engine in engines if engine.name == name).prepare()
+    batches = make_batches(missing)
+    results = _run_batches(batches, engines, folder, jobs or _count_cores())
     error_messages: dict[Path, str] = {}
     try:
-        for grouped_messages in progress(
-            _run_batches(make_batches(missing), engines, folder, jobs or _count_cores()),
-            len(make_batches(missing)),
-        ):
-            error_messages |= grouped_messages
+        for batch_messages in progress_bar(results, "speaking", unit="batch", total=len(batches)):
+            error_messages |= batch_messages
         failed = tuple(
             (clip, error_messages[clip.file]) for clip in clips if clip.file in error_messages
         )
@@ -94,15 +91,15 @@ def speak(
 
 
 def _count_cores() -> int:
-    """Those that this process may use."""
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run_batches(
     batches: Sequence[list[PlannedClip]], engines: Sequence[SpeechEngine], folder: Path, jobs: int
 ) -> Iterator[dict[Path, str]]:
-    """Of each piece of work the clips that failed. Workers are forked, as engines hold functions;
-    where none can be, one by one."""
+    """The error messages of each batch, by file. Workers are forked, because engines hold functions
+    and cannot be pickled; where the system cannot fork, this process does the work."""
     tasks = [(batch, folder) for batch in batches]
     if jobs == 1 or not batches or "fork" not in multiprocessing.get_all_start_methods():
         _init_worker(engines, False)
@@ -118,7 +115,7 @@ def _run_batches(
         # Engines are native code: they may crash, or be killed where memory runs out.
         raise SynthError(
             "an engine ended its process. "
-            "What was spoken is kept: give the same command again, it goes on there."
+            "The clips so far are kept: give the same command again, and it resumes there."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -126,7 +123,7 @@ def _run_batches(
 
 def _init_worker(engines: Sequence[SpeechEngine], is_worker: bool) -> None:
     if is_worker:
-        # Ctrl-C reaches the workers too; who waits for them decides.
+        # Ctrl-C reaches the workers too; the parent process decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     _engines.update({engine.name: engine for engine in engines})
 
@@ -144,7 +141,7 @@ def _speak_batch(task: tuple[list[PlannedClip], Path]) -> dict[Path, str]:
         except KwsError:
             raise
         except Exception as error:
-            # Engines are other people's programs: one bad clip should not cost the others.
+            # Engines are third-party programs; one bad clip must not cost the others.
             error_messages[clip.file] = f"{type(error).__name__}: {error}"
             continue
         if (
@@ -164,14 +161,14 @@ def _write_manifest(
     new: Sequence[PlannedClip],
     licences: dict[str, str],
 ) -> None:
-    """All clips of the folder, those of earlier calls too, in the order of their names. What was
-    there before keeps its row."""
-    rows, new_files = {row["file"]: row for row in previous_rows}, {clip.file for clip in new}
+    """Lists all clips of the folder, those of earlier calls too, by file name. Clips that existed
+    before keep their rows."""
+    rows = {row["file"]: row for row in previous_rows}
+    new_files = {clip.file for clip in new}
     for clip in clips:
-        if (folder / clip.file).exists() and (
-            clip.file in new_files or clip.file.as_posix() not in rows
-        ):
-            rows[clip.file.as_posix()] = _row(folder, clip, licences[clip.engine])
+        file = clip.file.as_posix()
+        if (folder / file).exists() and (clip.file in new_files or file not in rows):
+            rows[file] = _row(folder, clip, licences[clip.engine])
     manifest_rows = [rows[file] for file in sorted(rows) if (folder / file).exists()]
     if not manifest_rows:
         return
@@ -197,8 +194,7 @@ def _row(folder: Path, clip: PlannedClip, licence: str) -> dict[str, str]:
 
 
 def read_manifest(folder: Path) -> list[dict[str, str]]:
-    """Rows of a folder's table; none where there is no table. Raises SynthError for a table that is
-    none of ours."""
+    """The rows of clips.csv, if there is one. Raises SynthError for a table of another program."""
     path = folder / MANIFEST_NAME
     if not path.exists():
         return []

@@ -1,1 +1,1 @@
-"""What a person at a terminal sees: progress, results, plots, standard streams."""
+"""The terminal: messages, progress, output formats, plots, standard streams, Ctrl-C."""

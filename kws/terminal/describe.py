@@ -1,5 +1,4 @@
-"""A model's own description as text a person can read: whatever sections the document has, in
-its order."""
+"""The document of a model file as text: all of its sections, in their order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,7 +13,7 @@ def describe(info: ModelInfo) -> str:
 
 
 def _section(document: Mapping, indent: int) -> Iterator[str]:
-    """Plain values first, in one aligned column; then everything that has parts of its own."""
+    """Plain values first, in one aligned column; then mappings and tables."""
     scalars = {key: value for key, value in document.items() if not _has_parts(value)}
     width = max(map(len, scalars), default=0)
     for key, value in scalars.items():

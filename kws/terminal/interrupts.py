@@ -1,9 +1,8 @@
 """Ctrl-C that is never lost.
 
-Python drops an exception that is raised inside a destructor or a callback, and a
-KeyboardInterrupt is raised wherever the program happens to be: now and then in there, as when the
-file just heard is closed. So the wish to stop is remembered as well, and `check` raises it again
-where nothing drops it.
+Python drops an exception that is raised inside a destructor or a callback. A KeyboardInterrupt may
+be raised there, for example while a file is closed. So Ctrl-C is remembered as well, and `check`
+raises it again where nothing drops it.
 """
 
 import signal
@@ -15,11 +14,11 @@ from types import FrameType
 
 class Interrupts:
     """Around work that Ctrl-C may stop: `with Interrupts() as interrupts: ...`, with
-    `interrupts.check()` now and then inside.
+    `interrupts.check()` inside from time to time.
 
-    While `graceful`, the first Ctrl-C waits for the next check, and `on_deferred` is called; the second,
-    or any one else, is a KeyboardInterrupt at once. Nothing changes outside the main thread, or
-    where the program was started to ignore Ctrl-C.
+    Ctrl-C raises KeyboardInterrupt at once. While `graceful`, the first one waits for the next
+    check, and `on_deferred` is called. Nothing changes outside the main thread, or where the
+    program was started to ignore Ctrl-C.
     """
 
     def __init__(self, on_deferred: Callable[[], None] = lambda: None):
@@ -39,8 +38,8 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         self._handler, self._hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
-        # A shell starts `kws train ... &` deaf to Ctrl-C, which is meant for what runs in front
-        # of it.
+        # A shell starts `kws train ... &` so that it ignores Ctrl-C, which is meant for the
+        # foreground.
         self._is_installed = (
             threading.current_thread() is threading.main_thread()
             and self._handler not in (signal.SIG_IGN, None)
@@ -64,5 +63,5 @@ class Interrupts:
         self._on_deferred()
 
     def _report_unraisable(self, dropped: "sys.UnraisableHookArgs") -> None:
-        if dropped.exc_type is not KeyboardInterrupt:  # of this one nothing is lost
+        if dropped.exc_type is not KeyboardInterrupt:  # this one is remembered
             self._hook(dropped)

@@ -1,5 +1,5 @@
-"""A picture of one recording: its waveform, what the network hears of it (log-mel), and the score
-over time with the events."""
+"""A plot of one recording: waveform, log-mel spectrogram, and the score over time with the
+events."""
 
 import io
 import os
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _Hertz = TypeVar("_Hertz", float, np.ndarray)
 
-_COLUMNS = 2_000  # across the picture; more would not be seen
+_COLUMNS = 2_000  # of the plot; more would not be visible
 _WINDOW_SAMPLES = 512
 _MEL_BANDS = 64
 _HERTZ_TICKS = (200, 500, 1000, 2000, 4000)
@@ -40,7 +40,7 @@ def plot(
     """Draws samples [n] (16 kHz mono), their `scores` and `events` to the PNG at `path`;
     `thresholds` gives the words in order.
 
-    Raises MissingExtraError without matplotlib, KwsError when the picture cannot be written.
+    Raises MissingExtraError without matplotlib, KwsError when the file cannot be written.
     """
     figure, (wave, mel, score) = _panels()
     _draw_wave(wave, samples)
@@ -51,15 +51,15 @@ def plot(
         _mark_event(event, colours[event.word], wave, mel, score)
     score.set_xlim(0, max(len(samples) / SAMPLE_RATE, 0.01))
     figure.align_ylabels()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    write_atomically(path, picture.getvalue())
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130)
+    write_atomically(path, png.getvalue())
 
 
 @contextmanager
 def without_font_cache() -> Iterator[None]:
-    """Around an import of matplotlib: the list of fonts that it makes then is not kept in the home
-    folder. $MPLCONFIGDIR, where it is set, still says where it is kept."""
+    """Around an import of matplotlib: keeps its font cache out of the home folder, unless
+    $MPLCONFIGDIR chooses a folder."""
     if "MPLCONFIGDIR" in os.environ:
         yield
         return
@@ -126,8 +126,8 @@ def _draw_mel(axes: "Axes", samples: np.ndarray) -> None:
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
-    """Band powers in dB [columns, bands] of samples [n] (16 kHz), a column for every 10 ms or at
-    most some 2,000 in all."""
+    """Band powers in dB [columns, bands] of samples [n] (16 kHz), one column per 10 ms, but at most
+    about 2,000."""
     hop = max(160, len(samples) // _COLUMNS)
     padded = np.pad(samples, (_WINDOW_SAMPLES // 2, _WINDOW_SAMPLES))
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW_SAMPLES)[
@@ -142,7 +142,7 @@ def _mel(hertz: _Hertz) -> _Hertz:
 
 
 def _mel_bands() -> np.ndarray:
-    """Triangles [frequencies, bands], evenly spaced in mel."""
+    """Triangular filters [frequencies, bands], evenly spaced in mel."""
     position = (
         _mel(np.fft.rfftfreq(_WINDOW_SAMPLES, 1 / SAMPLE_RATE))
         / _mel(SAMPLE_RATE / 2)
@@ -185,7 +185,7 @@ def _mark_event(event: Detection, colour: str, wave: "Axes", mel: "Axes", score:
     for axes in (wave, score):
         axes.axvspan(event.start, event.end, color=colour, alpha=0.15, linewidth=0)
     for edge in (event.start, event.end):
-        # A tint would hide the speech below it.
+        # A tint would hide the speech.
         mel.axvline(edge, color="white", linewidth=1.0, alpha=0.9)
     wave.annotate(
         f"{event.word}  {event.score:.2f}",

@@ -1,5 +1,5 @@
-"""Events on their way out: lines of text, JSON, CSV or Audacity labels, flushed one by one, and
-clips of the audio around them."""
+"""Output of events: lines of text, JSON, CSV or Audacity labels, flushed one by one, and clips of
+the audio around them."""
 
 import errno
 import io
@@ -28,8 +28,8 @@ FIELDS = ("file", "word", "start", "end", "peak", "score")
 
 
 class EventWriter:
-    """Writes events as lines in one of FORMATS. Text columns are as wide as the longest of `files`
-    and of `words`."""
+    """Writes events as lines in one of FORMATS. Text columns fit the longest of `files` and of
+    `words`."""
 
     def __init__(self, out: TextIO, output_format: str, files: Sequence[str], words: Sequence[str]):
         self._out = out
@@ -39,8 +39,8 @@ class EventWriter:
             write_line(out, csv_row(FIELDS))
 
     def write(self, file: str, event: Detection) -> None:
-        """Raises KwsError when the output cannot take it; a reader that has gone stays
-        a BrokenPipeError."""
+        """Raises KwsError when the line cannot be written, BrokenPipeError when the reader of a
+        pipe is gone."""
         write_line(self._out, self._line(file, event, self._widths))
 
 
@@ -49,8 +49,8 @@ def _width(names: Sequence[str]) -> int:
 
 
 def write_line(out: TextIO, line: str, what: str = "events") -> None:
-    """Writes a line at once. Raises KwsError when standard output cannot take it; a reader that has
-    gone stays a BrokenPipeError."""
+    """Writes and flushes a line. Raises KwsError when it cannot be written, BrokenPipeError when
+    the reader of a pipe is gone."""
     try:
         out.write(line + "\n")
         out.flush()
@@ -64,10 +64,9 @@ def write_line(out: TextIO, line: str, what: str = "events") -> None:
 
 
 def _text(file: str, event: Detection, widths: tuple[int, int]) -> str:
-    return (
-        f"{escape_control_chars(file):<{widths[0]}}  {escape_control_chars(event.word):<{widths[1]}}  {event.start:8.2f}  "
-        f"{event.end:8.2f}  {event.score:.2f}"
-    )
+    name = f"{escape_control_chars(file):<{widths[0]}}"
+    word = f"{escape_control_chars(event.word):<{widths[1]}}"
+    return f"{name}  {word}  {event.start:8.2f}  {event.end:8.2f}  {event.score:.2f}"
 
 
 def _json(file: str, event: Detection, _: tuple[int, int]) -> str:
@@ -81,11 +80,11 @@ def _csv(file: str, event: Detection, _: tuple[int, int]) -> str:
 
 
 def csv_row(values: Sequence[object]) -> str:
-    """A line of CSV without its end."""
+    """A line of CSV, without the line end."""
     import csv
 
     row = io.StringIO()
-    # What is in the end of a line is quoted in a field.
+    # The writer quotes fields that hold a character of its line end.
     csv.writer(row, lineterminator="\r\n").writerow(values)
     return row.getvalue().removesuffix("\r\n")
 
@@ -103,8 +102,8 @@ FORMATS: dict[str, Callable[[str, Detection, tuple[int, int]], str]] = {
 
 
 class ClipFolder:
-    """Saves the audio around events as `DIR/<stem>_<start>_<word>.wav`, 16 kHz mono; a long stem
-    is shortened."""
+    """Saves the audio around events as `DIR/<stem>_<start>_<word>.wav`, 16 kHz mono. A stem that is
+    too long is shortened."""
 
     def __init__(self, folder: Path, selection: "Selection"):
         self._folder, self._selection = folder, selection

@@ -1,6 +1,5 @@
-"""Standard input, output and error where they are not as usual: closed by the caller
-(`kws detect a.wav >&-`), or full; and what to say of errors of the system that a user can do
-something about."""
+"""Standard streams that are closed (`kws detect a.wav >&-`) or full, names that a terminal cannot
+show, and messages for errors of the system that a user can mend."""
 
 import errno
 import io
@@ -9,21 +8,20 @@ import re
 import sys
 from contextlib import suppress
 
-# The disk, one's share of it, the longest file allowed.
+# The disk is full, or the quota, or the file is as long as allowed.
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-UNWRITABLE_ERRNOS = (*DISK_FULL_ERRNOS, errno.EBADF)  # the last of them: output is closed
+UNWRITABLE_ERRNOS = (*DISK_FULL_ERRNOS, errno.EBADF)  # EBADF: the output is closed
 
-# Control characters, and what turns the direction of writing: a name with one breaks lines, colours
-# a terminal, or reads as another name.
+# Control characters, and characters that change the direction of text. In a name they break
+# lines, colour the terminal, or make it look like another name.
 _CONTROL_CHARS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def reopen_closed_streams() -> None:
-    """Puts something in the place of streams that are closed: no file opened later gets their
-    number, and Python finds them there.
+    """Opens streams that are closed, so that no other file gets their number.
 
-    Input and output are opened the wrong way round, so that using them stays the error it is; what
-    is said on stderr is lost.
+    Input is opened for writing and output for reading, so that using them remains an error.
+    Messages on stderr are lost.
     """
     for name, mode, flags in (
         ("stdin", "r", os.O_WRONLY),
@@ -36,34 +34,33 @@ def reopen_closed_streams() -> None:
 
 
 def escape_unencodable() -> None:
-    """What standard output cannot encode (names of files are bytes) is written as an escape, as on
-    standard error."""
+    """Makes standard output escape characters that it cannot encode, as standard error does. Names
+    of files may hold any bytes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def to_printable(name: str) -> str:
-    """A name as standard output can take it, before it is measured or quoted there."""
+    """A name with the characters escaped that standard output cannot encode."""
     encoding = sys.stdout.encoding or "utf-8"
     return name.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def escape_control_chars(text: str) -> str:
-    """A text for people to read on one line, with control characters written out, as in "a\\nb".
-    JSON stays the same JSON."""
-    return _CONTROL_CHARS.sub(
-        lambda match: (
-            match[0].encode("unicode_escape").decode()
-            if match[0] < " "
-            else f"\\u{ord(match[0]):04x}"
-        ),
-        text,
-    )
+    """A text on one line, with control characters escaped, as in "a\\nb". JSON stays the same."""
+    return _CONTROL_CHARS.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character < " ":
+        return character.encode("unicode_escape").decode()
+    return f"\\u{ord(character):04x}"
 
 
 def describe_os_error(error: OSError) -> str | None:
-    """What a user should know and do, where the system's error is none of ours: no room, or a name
-    that no file can have."""
+    """A message for errors that a user can mend: no room, or a name that is too long. None for all
+    others."""
     if error.errno in UNWRITABLE_ERRNOS:
         return f"cannot write ({error.strerror}). Make room, or write elsewhere."
     if error.errno == errno.ENAMETOOLONG:
@@ -72,10 +69,10 @@ def describe_os_error(error: OSError) -> str | None:
 
 
 def discard_unwritten_output() -> None:
-    """Forgets what standard output does not take: when Python ends it would try once more, and
-    complain in its own way."""
+    """Discards output that cannot be written. Python would try again when it ends, and report the
+    error in its own way."""
     try:
         sys.stdout.flush()
     except OSError:
-        with suppress(OSError):  # an output of a test has no number
+        with suppress(OSError):  # in tests stdout has no file number
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.report import ROOT
-from kws.synth.corpus import progress
 from kws.synth.engines import registry
 from kws.synth.plan import plan_clips
 from kws.synth.pronunciation import load_common_words, phonemize
@@ -38,7 +37,7 @@ def main() -> None:
     parser.add_argument("--phrases", type=int, default=400, help="phrases that Kokoro speaks")
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one per core)")
     args = parser.parse_args()
-    engines = registry.found().available
+    engines = registry.select_engines().available
     slow = [engine for engine in engines if engine.name == SLOW_ENGINE]
     fast = [engine for engine in engines if engine.name != SLOW_ENGINE]
     slow_count = args.phrases * len(slow)
@@ -48,7 +47,7 @@ def main() -> None:
         shares = np.array_split(phrases[slow_count:], len(fast))
         for engine, share in zip(fast, shares, strict=True):
             clips += plan_clips(share.tolist(), 1, [engine], seed=0)
-    result = speak(clips, engines, args.out, progress=progress, jobs=args.jobs)
+    result = speak(clips, engines, args.out, jobs=args.jobs)
     print(f"{args.out}: {len(result.clips)} clips, {len(result.failed)} failed")
     for message in result.error_messages[:5]:
         print(f"  {message}")

@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from kws.synth.corpus import progress
 from kws.synth.engines import kokoro, registry
 from kws.synth.plan import plan_clips
 from kws.synth.render import speak
@@ -55,12 +54,12 @@ def main() -> None:
 
 
 def synthesize_split(split: str, folder: Path) -> None:
-    engines = registry.found(ENGINES[split]).available
+    engines = registry.select_engines(ENGINES[split]).available
     seed = list(CLIPS).index(split)
     for kind, count in CLIPS[split].items():
         clips = plan_clips(PHRASES[kind], count, engines, seed=seed)
         print(f"{split}, {kind}: {len(clips)} clips", flush=True)
-        result = speak(clips, engines, folder / kind, progress=progress)
+        result = speak(clips, engines, folder / kind)
         for message in result.error_messages:
             print(message)
 

@@ -1,4 +1,4 @@
-"""What `kws doctor` says is so: here, and where something is missing, broken, or ends its child."""
+"""`kws doctor`: here, and where something is missing, broken, or ends its process."""
 
 import json
 import os
@@ -99,7 +99,7 @@ def test_all_that_is_needed_works_here(run_doctor: RunDoctor) -> None:
     assert report.result("models", "shipped")[1].startswith("welcome from 0.731")
 
 
-def test_the_text_says_what_was_tried_section_by_section(tmp_path: Path) -> None:
+def test_the_text_lists_the_checks_by_section(tmp_path: Path) -> None:
     done = start(tmp_path, {}, "doctor")
     assert (done.returncode, done.stderr) == (0, "")
     rows = done.stdout.splitlines()
@@ -112,7 +112,7 @@ def test_the_text_says_what_was_tried_section_by_section(tmp_path: Path) -> None
         assert row.removeprefix(f"  {status}").strip().startswith(probe.name)
 
 
-def test_a_line_ends_with_what_brings_it() -> None:
+def test_a_line_ends_with_the_remedy() -> None:
     missing = checks.Check(
         "packages", "av", False, checks.MISSING, "not installed", "pip install av"
     )
@@ -163,7 +163,7 @@ def test_a_needed_package_that_does_not_load(run_doctor: RunDoctor) -> None:
     ],
     ids=["import", "of another", "exit", "talks"],
 )
-def test_whatever_a_package_raises_is_told(tmp_path: Path, text: str, reason: str) -> None:
+def test_any_error_of_a_package_is_reported(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "soxr.py").write_text(text)
     result = {
         check["name"]: check for check in run_section("packages", tmp_path, tmp_path, REPOSITORY)
@@ -211,7 +211,7 @@ def test_without_numpy_every_section_still_answers(run_doctor: RunDoctor) -> Non
     ("command", "reason"),
     [("exec sleep 600", "no answer within 1 s"), ("exit 3", r"ended its process \(status 3\)")],
 )
-def test_what_does_not_answer_is_cut_off(command: str, reason: str) -> None:
+def test_a_child_that_does_not_answer_is_killed(command: str, reason: str) -> None:
     child = subprocess.Popen(["sh", "-c", f"{command}"], stdout=subprocess.PIPE)
     with child, pytest.raises(examine._NoAnswerError, match=reason):
         examine._read_line(child, 1.0)
@@ -221,7 +221,7 @@ def test_what_does_not_answer_is_cut_off(command: str, reason: str) -> None:
 # Formats
 
 
-def test_what_is_heard_must_be_what_was_written() -> None:
+def test_the_tone_that_is_read_must_be_the_one_that_was_written() -> None:
     seconds = np.arange(16_000) / 16_000
     tone = sample_files.TONE_AMPLITUDE * np.sin(2 * np.pi * sample_files.TONE_HERTZ * seconds)
     assert checks._check_tone(tone).startswith("1.00 s of 440 Hz")
@@ -235,7 +235,7 @@ def test_what_is_heard_must_be_what_was_written() -> None:
 # Models
 
 
-def test_models_of_this_folder_are_told(tmp_path: Path) -> None:
+def test_models_of_this_folder_are_checked(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     good = make_model(tmp_path / "models", make_network(2), "good")
     bad = tmp_path / "models" / "bad.onnx"
@@ -292,11 +292,11 @@ def silence_recording(model: Path) -> None:
     [
         (delete, "missing", "welcome.onnx is not where kws is installed"),
         (truncate_model, "broken", "a damaged one"),
-        (replace_with_other_model, "broken", "does not hear its word"),
-        (silence_recording, "broken", "does not hear its word"),
+        (replace_with_other_model, "broken", "does not detect its word"),
+        (silence_recording, "broken", "does not detect its word"),
     ],
 )
-def test_the_shipped_model_must_hear_its_word(clone, tmp_path, damage, status, detail):
+def test_the_shipped_model_must_detect_its_word(clone, tmp_path, damage, status, detail):
     assert [check["status"] for check in run_section("models", tmp_path, clone)] == ["works"]
     damage(clone / "models" / "welcome.onnx")
     check = run_section("models", tmp_path, clone)[0]

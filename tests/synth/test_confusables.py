@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kws.errors import SynthError
 from kws.synth.confusables import (
     CONTAINING,
     NEAR,
@@ -23,7 +24,6 @@ from kws.synth.confusables import (
     find_confusables,
 )
 from kws.synth.corpus import read_phrase_list
-from kws.synth.engines.base import SynthError
 from kws.synth.pronunciation import load_common_words, phonemize
 
 ROOT = Path(__file__).parents[2]

@@ -4,8 +4,8 @@ is damaged."""
 import numpy as np
 import pytest
 
+from kws.errors import SynthError
 from kws.synth.engines import kokoro
-from kws.synth.engines.base import SynthError
 
 
 @pytest.fixture

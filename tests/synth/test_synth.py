@@ -22,13 +22,12 @@ from onnx import TensorProto, helper
 from sounds import quiet, tone
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.errors import KwsError
+from kws.errors import KwsError, SynthError
 from kws.runtime.spotter import Spotter
 from kws.synth import phonemes, phrase, pronunciation
 from kws.synth.audio import MARGIN_SECONDS, PEAK_LEVEL, from_pcm, postprocess
-from kws.synth.engines.base import SynthError
 from kws.synth.engines.piper import engine_from_voice_file
-from kws.synth.engines.registry import ENGINES, found
+from kws.synth.engines.registry import ENGINES, select_engines
 from kws.synth.plan import PAUSE_PROBABILITY, PlannedClip, _allocate, file_under_word, plan_clips
 from kws.synth.render import read_manifest, speak
 from kws.training.data.splits import parse_speaker
@@ -405,10 +404,12 @@ class TestSpeaking:
 class TestEngines:
     def test_unknown_engine(self):
         with pytest.raises(SynthError, match=r"'siri' is no engine\. There are kokoro, piper"):
-            found(["siri"])
+            select_engines(["siri"])
 
     def test_an_engine_named_twice_speaks_once(self):
-        assert [engine.name for engine in found(["hibari", "hibari"]).available] == ["hibari"]
+        assert [engine.name for engine in select_engines(["hibari", "hibari"]).available] == [
+            "hibari"
+        ]
 
     def test_two_voice_files_of_one_name(self, tmp_path):
         for folder in ("a", "b"):
@@ -416,7 +417,7 @@ class TestEngines:
             write_model(tmp_path / folder / "v.onnx", "input", "input_lengths", "scales")
             (tmp_path / folder / "v.onnx.json").write_text(VOICE)
         with pytest.raises(SynthError, match="two voice files of this name"):
-            found(["hibari"], [str(tmp_path / folder / "v.onnx") for folder in ("a", "b")])
+            select_engines(["hibari"], [str(tmp_path / folder / "v.onnx") for folder in ("a", "b")])
 
     @pytest.mark.parametrize(
         ("content", "reason"),
@@ -426,7 +427,7 @@ class TestEngines:
                 b"#!/bin/sh\necho x: error while loading shared libraries: liby.so >&2\nexit 127\n",
                 "x: error while loading shared libraries",
             ),
-            (b"#!/bin/sh\nexit 3\n", "ended with status 3: it says nothing"),
+            (b"#!/bin/sh\nexit 3\n", "ended with status 3: no message"),
             (b"#!/nowhere/sh\n", "cannot be started (No such file or directory)"),
         ],
         ids=["no program", "library missing", "silent", "no interpreter"],
@@ -442,12 +443,12 @@ class TestEngines:
         (tmp_path / program).chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(SynthError) as raised:
-            found([engine])
+            select_engines([engine])
         assert str(raised.value).startswith(
             f"{engine} needs a program {program} that works ({program} "
         ) and reason in str(raised.value)
         assert "\n" not in str(raised.value)
-        assert engine in [each.name for each, _ in found().unavailable]
+        assert engine in [each.name for each, _ in select_engines().unavailable]
         with pytest.raises(SynthError, match=program):
             ENGINES[engine].speak(
                 "word",
@@ -460,13 +461,13 @@ class TestEngines:
         }
         monkeypatch.setattr("kws.synth.engines.registry.ENGINES", unavailable)
         with pytest.raises(SynthError, match="no speech engine") as raised:
-            found()
+            select_engines()
         assert all(
             f"{name} needs something: {engine.install}" in str(raised.value)
             for name, engine in ENGINES.items()
         )
         with pytest.raises(SynthError, match="flite needs something"):
-            found(["flite"])
+            select_engines(["flite"])
 
     @pytest.mark.parametrize(
         ("files", "wish", "complaint"),
@@ -570,8 +571,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "status", "expected"),
         [
-            ((), 2, "Name what to say"),
-            (("welcome",), 2, "Name what to say"),
+            ((), 2, "Give phrases and a folder"),
+            (("welcome",), 2, "Give phrases and a folder"),
             (("42", "--out", "OUT"), 1, "numbers as words"),
             (("welcome", "--out", "OUT", "--engine", "siri"), 1, "is no engine"),
             (("welcome", "--out", "OUT", "--phonemes", "welcome"), 1, "no phoneme of ARPAbet"),

@@ -1,1 +1,1 @@
-"""Speech engines: what one is, and those that are there."""
+"""Speech engines: their interface, one module for each, and a registry."""

@@ -1,4 +1,4 @@
-"""What a speech engine is: how it may say a phrase, and the saying."""
+"""A speech engine: how it may speak a phrase, and the speaking."""
 
 import shutil
 import subprocess
@@ -7,29 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kws.errors import KwsError
+from kws.errors import SynthError
 
-# Times an engine's own. People call a machine more slowly than engines speak: "snowboy" takes
-# people 0.71 s, engines 0.58 s (medians).
+# Relative to an engine's own speed. People call a machine more slowly than engines speak: "snowboy"
+# takes people 0.71 s, engines 0.58 s (medians).
 SPEED_RANGE = (0.6, 1.25)
-_MAX_MESSAGE_LENGTH = 200  # letters
-# Of one clip, as they stand in the table; "voice" is always among them.
+_MAX_MESSAGE_CHARS = 200
+# How an engine speaks one clip, as the table of clips shows it; "voice" is always among them.
 Settings = dict[str, str | int | float]
-
-
-class SynthError(KwsError):
-    """Nothing can be spoken: what is asked for, or what is missing, is said."""
 
 
 @dataclass(frozen=True)
 class SpeechEngine:
-    """One way to speak.
+    """A speech engine.
 
-    share: of the clips, where all engines are there. missing(): what is not installed, None if all
-    is. voices(): who may speak. settings(voice, rng): how one clip may be spoken. speak(text,
-    settings): samples float32 [n] and their rate. phonetic: whether it takes a pronunciation
-    ("phonemes" in settings, ARPAbet) in place of the spelling. prepare(): what is done once, before
-    clips are spoken side by side.
+    share: of all clips, if all engines are installed
+    install: the command that installs it
+    missing(): what is not installed, or None
+    voices(): names of its voices
+    settings(voice, rng): random settings of one clip
+    speak(text, settings): samples float32 [n] and their rate
+    takes_phonemes: whether "phonemes" in the settings (ARPAbet) may replace the spelling
+    prepare(): called once, before several processes speak
     """
 
     name: str
@@ -45,14 +44,13 @@ class SpeechEngine:
 
 
 def draw_log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """A factor between two, as often below one as above where they are each other's inverse; three
-    digits, as in the table."""
+    """A random factor, uniform in its logarithm, with the three decimals of the table of clips."""
     return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 3)
 
 
 def run_program(*command: str) -> bytes:
-    """Standard output of a program. Raises SynthError with the last that it said, or where it
-    cannot be started."""
+    """Standard output of a program. Raises SynthError, with the last line on stderr, where it fails
+    or cannot be started."""
     try:
         process = subprocess.run(command, capture_output=True, check=False)
     except OSError as error:
@@ -60,18 +58,14 @@ def run_program(*command: str) -> bytes:
             f"{command[0]} cannot be started ({error.strerror}). Install it anew."
         ) from error
     if process.returncode:
-        last_lines = process.stderr.decode(errors="replace").strip().splitlines()[-1:] or [
-            "it says nothing"
-        ]
-        raise SynthError(
-            f"{command[0]} ended with status {process.returncode}: {last_lines[0][-_MAX_MESSAGE_LENGTH:]}"
-        )
+        lines = process.stderr.decode(errors="replace").strip().splitlines()
+        message = lines[-1][-_MAX_MESSAGE_CHARS:] if lines else "no message"
+        raise SynthError(f"{command[0]} ended with status {process.returncode}: {message}")
     return process.stdout
 
 
 def find_missing_program(name: str, *arguments: str) -> str | None:
-    """What is missing where a program is not there, or does not even run with some arguments that
-    ask for nothing."""
+    """What is missing if a program is not installed, or fails with these arguments."""
     if not shutil.which(name):
         return f"the program {name}"
     try:

@@ -1,5 +1,5 @@
-"""eSpeak NG: rules and formants. Robotic, but of many accents and voices, and it
-takes pronunciations."""
+"""eSpeak NG: formant synthesis by rule. It sounds robotic, but has many accents and voices, and
+takes phonemes."""
 
 import numpy as np
 
@@ -96,7 +96,7 @@ VARIANTS = (
     *("travis", "victor", "zac", "klatt2", "klatt4"),
 )
 _RATE = 22_050
-DEFAULT_WORDS_PER_MINUTE = 160  # words per minute
+DEFAULT_WORDS_PER_MINUTE = 160
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
@@ -116,7 +116,7 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
     data = run_program(
         "espeak-ng", "--stdout", "-v", str(settings["voice"]), *tempo, "--", text_or_phonemes
     )
-    # The lengths in the header are not filled in where the output is a pipe.
+    # In a pipe, eSpeak leaves the lengths in the header empty.
     return from_pcm(data[data.find(b"data") + 8 :]), _RATE
 
 

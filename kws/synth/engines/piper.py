@@ -1,5 +1,4 @@
-"""Piper: one neural voice in a package, and any voice file a user has, with as many speakers as
-it holds."""
+"""Piper: one neural voice in a package, and any voice file of a user, with all of its speakers."""
 
 import json
 import re
@@ -14,7 +13,8 @@ import numpy as np
 
 from kws.audio.addresses import reject_url
 from kws.audio.folders import find_on_disk
-from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, SynthError, draw_log_uniform
+from kws.errors import SynthError
+from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, draw_log_uniform
 
 MODEL_INPUTS = {"input", "input_lengths", "scales"}
 CONFIG_KEYS = ("num_speakers", "num_symbols", "phoneme_id_map", "audio")
@@ -77,8 +77,8 @@ ENGINE = SpeechEngine(
 
 
 def engine_from_voice_file(voice_spec: str) -> SpeechEngine:
-    """An engine of a Piper voice file, of all its speakers or some: VOICE.onnx,
-    VOICE.onnx#7, VOICE.onnx#0-99.
+    """The engine of a Piper voice file, with all of its speakers or some: VOICE.onnx, VOICE.onnx#7,
+    VOICE.onnx#0-99.
 
     Raises SynthError for a file that is no voice, or has no such speakers.
     """
@@ -100,7 +100,7 @@ def engine_from_voice_file(voice_spec: str) -> SpeechEngine:
 
 
 def _check_voice_model(path: Path) -> None:
-    """Now, and not when each clip fails in turn."""
+    """Raises SynthError for a file that is no Piper voice, before each clip fails."""
     import onnxruntime
 
     try:
@@ -143,6 +143,7 @@ def _select_speakers(voice_spec: str, speaker_range: str, count: int) -> Sequenc
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not first <= last < count:
         raise SynthError(
-            f"{voice_spec}: speakers are given as VOICE.onnx#FIRST-LAST; this voice has 0 to {count - 1}."
+            f"{voice_spec}: speakers are given as VOICE.onnx#FIRST-LAST; this voice has "
+            f"0 to {count - 1}."
         )
     return range(first, last + 1)

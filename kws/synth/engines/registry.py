@@ -1,10 +1,11 @@
-"""The engines that are there."""
+"""All speech engines, and which of them are installed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kws.errors import SynthError
 from kws.synth.engines import espeak, festival, flite, hibari, kokoro, pico, piper
-from kws.synth.engines.base import SpeechEngine, SynthError
+from kws.synth.engines.base import SpeechEngine
 
 ENGINES = {
     module.ENGINE.name: module.ENGINE
@@ -14,17 +15,19 @@ ENGINES = {
 
 @dataclass(frozen=True)
 class EngineSelection:
-    """Engines that can speak, and of the others what they lack."""
+    """Engines that can speak, and the others with what they lack."""
 
     available: tuple[SpeechEngine, ...]
     unavailable: tuple[tuple[SpeechEngine, str], ...]
 
 
-def found(requested: Sequence[str] = (), piper_voices: Sequence[str] = ()) -> EngineSelection:
-    """Of all engines, or of those wanted; with the Piper voice files of a user.
+def select_engines(
+    requested: Sequence[str] = (), piper_voices: Sequence[str] = ()
+) -> EngineSelection:
+    """All engines, or those that are requested by name, and the Piper voice files of a user.
 
-    Raises SynthError where one is not known, where one that was asked for by name lacks something,
-    and where there is none at all.
+    Raises SynthError for an unknown engine, for a requested engine that is not installed, and where
+    no engine is installed.
     """
     unknown = [name for name in requested if name not in ENGINES]
     if unknown:

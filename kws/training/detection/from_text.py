@@ -23,7 +23,7 @@ from kws.errors import DataError
 from kws.files import write_atomically
 from kws.synth import phonemes, phrase
 from kws.synth.confusables import explain_unknown_words, pronunciations
-from kws.synth.corpus import format_confusables, progress, read_phrase_list
+from kws.synth.corpus import format_confusables, read_phrase_list
 from kws.synth.engines import registry
 from kws.synth.engines.base import SpeechEngine
 from kws.synth.plan import PlannedClip, file_under_word, plan_clips
@@ -114,7 +114,7 @@ def synthesize_folders(config: SynthConfig, folders: DataFolders) -> DataFolders
 def _select_engines(config: SynthConfig) -> Sequence[SpeechEngine]:
     """The engines that work here. Warns of those that do not, and of words that may be spoken in
     another way than meant."""
-    selection = registry.found(piper_voices=config.piper_voices)
+    selection = registry.select_engines(piper_voices=config.piper_voices)
     if not config.phonemes:
         for note in phrase.explain_capitals(config.phrase):
             logger.warning(note)
@@ -127,7 +127,7 @@ def _select_engines(config: SynthConfig) -> Sequence[SpeechEngine]:
 
 def _synthesize(planned: _PlannedFolder, engines: Sequence[SpeechEngine], folder: Path) -> None:
     logger.info(f"synthesizing {planned.description}: {len(planned.clips)} clips")
-    result = speak(planned.clips, engines, folder / planned.subfolder, progress=progress)
+    result = speak(planned.clips, engines, folder / planned.subfolder)
     for message in result.error_messages:
         logger.warning(message)
 

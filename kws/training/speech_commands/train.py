@@ -13,11 +13,10 @@ import torch
 from kws.audio.endpoints import find_endpoints
 from kws.audio.folders import sibling_path
 from kws.audio.formats import to_float32
-from kws.errors import DataError
+from kws.errors import DataError, SynthError
 from kws.runtime.engine import Engine
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
 from kws.runtime.spotter import Spotter
-from kws.synth.engines.base import SynthError
 from kws.training import distributed
 from kws.training.augment.rooms import simulate_room_responses
 from kws.training.data.dataset import ClipDataset, concatenate_datasets, digest
