@@ -38,7 +38,9 @@ def hum(monkeypatch):
         voices=lambda: [f"voice{i}" for i in range(40)],
         speak=lambda text, settings: (tone(0.4), RATE),
     )
-    monkeypatch.setattr(from_text.registry, "select_engines", lambda **_: EngineSelection((engine,), ()))
+    monkeypatch.setattr(
+        from_text.registry, "select_engines", lambda **_: EngineSelection((engine,), ())
+    )
     return engine
 
 
