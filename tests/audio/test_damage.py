@@ -16,6 +16,8 @@ from kws import Spotter
 from kws.audio import recordings
 from kws.errors import AudioError
 
+pytestmark = pytest.mark.slow
+
 RATE = recordings.SAMPLE_RATE
 SOURCE = RECORDINGS / "twice.wav"
 SOURCE_SECONDS = 7.05

@@ -127,6 +127,7 @@ def test_compressed_samples_beyond_the_header_are_reported(tmp_path: Path) -> No
     assert "can be read (its header declares no more)" in fault
 
 
+@pytest.mark.slow
 def test_a_wav_of_more_than_four_gibibytes(tmp_path: Path) -> None:
     """Its 32-bit size field has overflowed. The middle is a hole in the file, which needs no space
     on the disk."""
@@ -275,6 +276,7 @@ def test_a_truncated_ogg_file_is_reported(
     assert f"the end is missing after {len(samples) / RATE:.2f} s" in fault
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [ImportError("libavcodec.so.62: cannot open shared object file"), OSError("bad image")],
@@ -306,6 +308,7 @@ def test_a_broken_pyav_is_reported_and_other_decoders_work(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [b"", b"\xff\xfb\x90\x64", b"ID3\x03\0\0\0\0\0\x0a" + bytes(10)],
@@ -548,6 +551,7 @@ def test_bytes_after_the_last_frame_are_no_fault(
     assert not fault and len(samples) / RATE == pytest.approx(2.0, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ['__version__ = "12.3.0"', ""], ids=["old", "a stub"])
 def test_an_old_pyav_is_reported_and_other_decoders_work(tmp_path: Path, text: str) -> None:
     (tmp_path / "av").mkdir()
@@ -560,6 +564,7 @@ def test_an_old_pyav_is_reported_and_other_decoders_work(tmp_path: Path, text: s
     assert "is too old; pip install -U av brings 16" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_decoding_works_when_stderr_is_full(tmp_path: Path) -> None:
     recording = ROOT / "recordings" / "twice.wav"

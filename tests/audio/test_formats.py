@@ -15,6 +15,8 @@ from formats import FORMS, RECORDINGS, Form
 from kws import Spotter
 from kws.audio import recordings
 
+pytestmark = pytest.mark.slow
+
 RATE = recordings.SAMPLE_RATE
 SOURCE = RECORDINGS / "twice.wav"
 WORD_SECONDS = 0.03  # by which a codec may move the edges of a word, besides its delay

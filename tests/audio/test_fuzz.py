@@ -9,6 +9,8 @@ import pytest
 from formats import FORMS
 from fuzz_audio import describe, fuzz
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.ffmpeg
 @pytest.mark.sox

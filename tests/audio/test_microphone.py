@@ -17,7 +17,7 @@ import soundfile
 
 from kws.errors import AudioError
 
-pytestmark = pytest.mark.pulse
+pytestmark = [pytest.mark.pulse, pytest.mark.slow]
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 20
 

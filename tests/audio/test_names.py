@@ -28,6 +28,8 @@ from kws.terminal.stdio import escape_control_chars
 from kws.training.model.export import export
 from kws.training.report.text import summary
 
+pytestmark = pytest.mark.slow
+
 NFC, NFD = "gr\u00fcezi", "gru\u0308ezi"
 ODD, ODD_SHOWN = "a\nb\x1b[31m\x85\u202etxt", r"a\nb\x1b[31m\u0085\u202etxt"
 UNPRINTABLE = {

@@ -307,6 +307,7 @@ def reference(track: Sequence[float], options: EventSettings) -> dict[int, float
     return {t: heights[t] for t in found if heights[t] >= threshold and is_news(t)}
 
 
+@pytest.mark.slow
 @given(track=tracks, options=event_settings, threshold=levels)
 @settings(deadline=None, max_examples=500)
 def test_events_equal_those_of_the_reference(track, options, threshold):
