@@ -205,7 +205,7 @@ def test_mixed_precision_changes_training_slightly_and_inference_not_at_all(devi
 
     exact, mixed = logits((), True), logits((device,), True)
     assert mixed.dtype == torch.float32
-    assert 0 < (mixed - exact).abs().max() < 0.05 * exact.std()
+    assert 0 < (mixed - exact).square().mean().sqrt() < 0.02 * exact.std()
     mixed.sum().backward()
     assert all(
         parameter.grad is None or parameter.grad.isfinite().all()
