@@ -1,5 +1,4 @@
-"""What sounds like a phrase: distances against brute force, and words that must and must not
-be listed."""
+"""Confusables: distances against brute force, and words that must and must not be listed."""
 
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from kws.synth.corpus import read_phrase_list
 from kws.synth.pronunciation import load_common_words, phonemize
 
 ROOT = Path(__file__).parents[2]
-said = st.text("wɛlkəmbpiɪ", min_size=1, max_size=6)
+PHONES = st.text("wɛlkəmbpiɪ", min_size=1, max_size=6)
 
 
 def distance(a: str, b: str) -> float:
@@ -42,7 +41,7 @@ def distance(a: str, b: str) -> float:
     return rest(0, 0)
 
 
-@given(said, st.lists(said, min_size=1, max_size=5))
+@given(PHONES, st.lists(PHONES, min_size=1, max_size=5))
 @settings(deadline=None)
 def test_distances_equal_brute_force(phrase, words):
     np.testing.assert_allclose(
@@ -51,7 +50,7 @@ def test_distances_equal_brute_force(phrase, words):
 
 
 @pytest.mark.parametrize(("nearer", "farther"), [("pb", "pz"), ("iɪ", "iɔ"), ("sz", "sm")])
-def test_sounds_that_are_taken_for_each_other_are_nearer(nearer, farther):
+def test_similar_phones_are_nearer(nearer, farther):
     assert 0 < _cost(*nearer) < _cost(*farther)
     assert _cost(*nearer) == _cost(*nearer[::-1])
 
@@ -73,7 +72,7 @@ def test_sounds_that_are_taken_for_each_other_are_nearer(nearer, farther):
         ),
     ],
 )
-def test_what_is_listed(phrase, kind, listed, not_listed):
+def test_listed_confusables(phrase, kind, listed, not_listed):
     found = {each.text for each in find_confusables(phrase) if each.kind == kind}
     assert listed <= found
     assert not not_listed & found
@@ -93,17 +92,17 @@ def test_an_order_is_listed_once_and_never_the_phrase_s_own(phrase, orders):
     assert [each.text for each in find_confusables(phrase) if each.kind == SWAPPED] == orders
 
 
-def test_nothing_listed_sounds_like_the_phrase_and_nothing_twice():
+def test_no_homophones_are_listed():
     found = [each for each in find_confusables("write") if each.kind in (PART, NEAR, CONTAINING)]
-    heard = [load_common_words()[each.text] for each in found]
-    assert phonemize("write") not in heard  # right, rite
-    assert len(heard) == len(set(heard))
+    phones = [load_common_words()[each.text] for each in found]
+    assert phonemize("write") not in phones  # right, rite
+    assert len(phones) == len(set(phones))
     near = [each.distance for each in found if each.kind == NEAR]
     assert near == sorted(near)
     assert max(near) <= 0.5
 
 
-def test_a_pronunciation_takes_the_place_of_the_spelling():
+def test_a_pronunciation_replaces_the_spelling():
     assert {each.text for each in find_confusables("qzx", ["wˈɛlkəm"])} >= {"well", "welcome"} - {
         "welcome"
     }
@@ -120,7 +119,7 @@ def test_a_pronunciation_takes_the_place_of_the_spelling():
         ("xzqrtbl kws", ["xzqrtbl", "kws"]),
     ],
 )
-def test_words_that_are_not_in_the_dictionary_are_told(phrase, unknown):
+def test_words_outside_the_dictionary_are_explained(phrase, unknown):
     assert [note.split("'")[1] for note in explain_unknown_words(phrase)] == unknown
 
 
@@ -134,7 +133,7 @@ class TestList:
         assert read_phrase_list(path) == ["webcam", "well come"]
 
     @pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe\x00"])
-    def test_what_is_no_list(self, tmp_path, content):
+    def test_files_that_are_no_list(self, tmp_path, content):
         path = tmp_path / "list.txt"
         path.write_bytes(content)
         with pytest.raises(SynthError, match=r"list\.txt"):

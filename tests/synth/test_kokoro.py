@@ -1,5 +1,4 @@
-"""Kokoro as far as it goes without its network: which voices there are, how they are blended, what
-is damaged."""
+"""Kokoro without its network: its voices, their blends, damaged files."""
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ def voices(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_known_voices_that_are_there(voices):
+def test_known_voices_whose_files_exist(voices):
     assert kokoro.voice_names() == ["af_bella", "bm_lewis", "jf_alpha"]
     assert len(kokoro._load_digests()) == 54
 
@@ -27,7 +26,7 @@ def test_english_voices_speak_more_often_than_others(voices):
     assert drawn.count("af_bella") == drawn.count("bm_lewis") > drawn.count("jf_alpha") == 1
 
 
-def test_half_of_the_clips_are_of_one_voice_and_blends_add_up(voices):
+def test_half_of_the_blends_are_one_voice_and_weights_add_up(voices):
     settings = [
         kokoro.ENGINE.settings("af_bella", np.random.default_rng(seed)) for seed in range(300)
     ]
@@ -62,7 +61,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
     assert kokoro.ENGINE.missing() == f"voices in {tmp_path}"
 
 
-def test_a_comma_is_drawn_out():
+def test_a_comma_is_lengthened():
     assert kokoro._repeat_pauses(np.arange(3, 8), np.array([5]), 2).tolist() == [
         3,
         4,
