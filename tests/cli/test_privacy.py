@@ -1,4 +1,4 @@
-"""Nothing leaves the machine, and nothing is written but what was asked for: seen from outside."""
+"""No command opens a connection, and none writes other files than those that are asked for."""
 
 import os
 import subprocess
@@ -24,19 +24,19 @@ COMMANDS = {
     "doctor": ["doctor"],
 }
 ASKED_FOR = {"plot": ["work/p.png"], "evaluate": ["work/page.html"]}
-SOUND_SERVER = "home/.config/pulse/"  # its library makes this where it looks for the server
-LOOK_UP_SECONDS = 14  # ONNX Runtime 1.32 looks up the address of its maker 9 s after its import
+SOUND_SERVER = "home/.config/pulse/"  # its client library makes this folder
+LOOK_UP_SECONDS = 14  # ONNX Runtime 1.32 looks up an address 9 s after its import
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A user's folders, all empty, in an environment that says nothing of where else to write."""
+    """The empty folders of a user, in an environment that names no other folders."""
 
     folder: Path
 
     def run(self, command: list, *, around: tuple = (), **environment: str) -> str:
-        """What a command of kws writes to standard output. `TALK` is on its standard input, and it
-        says nothing on standard error."""
+        """Standard output of a command. `TALK` is its standard input; standard error stays
+        empty."""
         with self.start(command, around, **environment) as process:
             out, complaints = process.communicate(samples_of(TALK), timeout=300)
         assert (process.returncode, complaints) == (0, b"")
@@ -45,21 +45,24 @@ class Machine:
     def start(self, command: list, around: tuple = (), **environment: str) -> subprocess.Popen:
         for name in ("home", "work", "scratch"):
             (self.folder / name).mkdir(exist_ok=True)
-        told = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY", "MPLCONFIGDIR")
-        forgotten = ("XDG_", "KWS_", *told)
-        kept = {name: os.environ[name] for name in os.environ if not name.startswith(forgotten)}
-        places = {
+        removed = ("XDG_", "KWS_", "CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY")
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith((*removed, "MPLCONFIGDIR"))
+        }
+        folders = {
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "scratch"),
             "PYTHONPATH": str(REPOSITORY),
         }
         line = [*around, sys.executable, "-B", REPOSITORY / "cli.py", *command]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        environment = kept | places | environment
+        environment = kept | folders | environment
         return subprocess.Popen(line, cwd=self.folder / "work", env=environment, **pipes)
 
     def files(self) -> list[str]:
-        """All that is in its folders, empty folders too."""
+        """All files, and empty folders."""
         folders = (self.folder / name for name in ("home", "work", "scratch"))
         found = (path for folder in folders for path in folder.rglob("*"))
         ends = (path for path in found if not (path.is_dir() and any(path.iterdir())))
@@ -77,13 +80,13 @@ def samples_of(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_nothing_is_written_but_what_was_asked_for(machine: Machine, name: str) -> None:
+def test_a_command_writes_the_files_that_are_asked_for_alone(machine: Machine, name: str) -> None:
     assert machine.run(COMMANDS[name])
     assert machine.files() == ASKED_FOR.get(name, [])
 
 
-def test_a_page_is_all_that_is_written(machine: Machine, tiny_model: TinyModel) -> None:
-    wishes = [
+def test_evaluate_writes_its_page_alone(machine: Machine, tiny_model: TinyModel) -> None:
+    options = [
         "--positives",
         tiny_model.data / "rise",
         "--negatives",
@@ -91,22 +94,22 @@ def test_a_page_is_all_that_is_written(machine: Machine, tiny_model: TinyModel) 
         "--html",
         "page.html",
     ]
-    assert machine.run(["evaluate", tiny_model.path, *wishes])
+    assert machine.run(["evaluate", tiny_model.path, *options])
     assert machine.files() == ASKED_FOR["evaluate"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_home_that_cannot_be_written_is_no_trouble(machine: Machine, name: str) -> None:
+def test_a_home_that_cannot_be_written_is_no_error(machine: Machine, name: str) -> None:
     assert machine.run(COMMANDS[name], HOME="/dev/null/home")
 
 
 @pytest.mark.parametrize("value", ["", "0"])
-def test_whatever_was_set_before(machine: Machine, value: str) -> None:
+def test_telemetry_is_off_whatever_the_environment_says(machine: Machine, value: str) -> None:
     assert machine.run(COMMANDS["detect"], ORT_DISABLE_TELEMETRY=value)
     assert machine.files() == []
 
 
-def test_the_wish_where_to_keep_the_list_of_fonts_is_kept(machine: Machine, tmp_path: Path) -> None:
+def test_the_font_cache_goes_where_the_environment_says(machine: Machine, tmp_path: Path) -> None:
     machine.run(COMMANDS["plot"], MPLCONFIGDIR=str(tmp_path / "fonts"))
     assert len([*(tmp_path / "fonts").glob("fontlist*.json")]) == 1
 
@@ -120,7 +123,7 @@ def test_no_connection_is_opened(machine: Machine, tmp_path: Path, name: str) ->
 
 
 @pytest.mark.strace
-def test_no_name_is_looked_up_however_long_it_listens(machine: Machine, tmp_path: Path) -> None:
+def test_a_long_stream_looks_up_no_address(machine: Machine, tmp_path: Path) -> None:
     with machine.start(["stream", "-"], traced(tmp_path / "calls")) as process:
         process.stdin.write(samples_of(TALK))
         process.stdin.flush()
@@ -132,7 +135,7 @@ def test_no_name_is_looked_up_however_long_it_listens(machine: Machine, tmp_path
 
 
 @pytest.mark.strace
-def test_a_connection_would_be_seen(tmp_path: Path) -> None:
+def test_the_trace_shows_a_connection(tmp_path: Path) -> None:
     code = "import socket, threading; threading.Thread(target=socket.socket).start()"
     command = [*traced(tmp_path / "calls"), sys.executable, "-c", code]
     subprocess.run(command, check=True, timeout=60)
@@ -140,5 +143,5 @@ def test_a_connection_would_be_seen(tmp_path: Path) -> None:
 
 
 def traced(calls: Path) -> tuple:
-    """Writes the sockets that a command and all its children open to `calls`."""
+    """The command prefix that writes all sockets of a command and its children to `calls`."""
     return ("strace", "-f", "-qq", "-e", "trace=socket", "-e", "signal=none", "-o", calls)

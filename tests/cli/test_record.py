@@ -1,4 +1,4 @@
-"""Examples of one's own: what is kept, what is sent back and why; and what a person answers."""
+"""`kws record`: which takes are kept, which are repeated and why, and what a person answers."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def around(
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_what_is_wrong(samples, problem):
+def test_problems_of_takes(samples, problem):
     found = check_take(samples).problem
     assert found is None if problem is None else problem in found
 
@@ -54,7 +54,7 @@ FLATTENED = np.clip(tone(0.5, amplitude=3), -0.99, 0.99)
 
 
 def with_peaks(count: int) -> np.ndarray:
-    """A word of which so many samples are as loud as can be."""
+    """A word with so many samples at full scale."""
     word = tone(0.5)
     word[100 : 100 + count] = 1.0
     return word
@@ -74,13 +74,13 @@ def with_peaks(count: int) -> np.ndarray:
     ],
     ids=["quiet", "loud", "peaks", "noise", "beginning", "end", "short", "long"],
 )
-def test_where_the_limits_are(good, bad, problem):
+def test_limits_between_good_and_bad_takes(good, bad, problem):
     assert check_take(good).problem is None
     assert problem in check_take(bad).problem
 
 
 @pytest.mark.parametrize("before", [0.3, 0.8, 1.2])
-def test_trimmed_to_the_word_wherever_it_was_said(before):
+def test_a_take_is_trimmed_to_the_word(before):
     take = check_take(around(tone(0.5), before=before))
     assert len(take.samples) / RATE == pytest.approx(0.5 + 2 * MARGIN_SECONDS, abs=0.03)
     loud = np.flatnonzero(np.abs(take.samples) > 0.1)
@@ -89,11 +89,11 @@ def test_trimmed_to_the_word_wherever_it_was_said(before):
 
 @pytest.fixture
 def person(monkeypatch):
-    """Says these takes one after the other, answers so, and keeps what was played."""
+    """Records these takes in turn; returns the list of those that are played."""
 
     def say(*takes: np.ndarray) -> list[np.ndarray]:
-        said, played = iter(takes), []
-        monkeypatch.setattr(record, "_record_take", lambda options: next(said))
+        recorded, played = iter(takes), []
+        monkeypatch.setattr(record, "_record_take", lambda options: next(recorded))
         monkeypatch.setattr(record, "play", played.append)
         return played
 
@@ -145,14 +145,14 @@ class TestAnswers:
         ],
     )
     def test_a_person_chooses(self, person, tmp_path, answers, takes, kept, played):
-        heard = person(*[GOOD] * takes)
+        played_takes = person(*[GOOD] * takes)
         answering = iter(answers)
         count = kept if "q" not in answers else 2
         assert (
             len(record.run(options(tmp_path, count=count), lambda question: next(answering)))
             == kept
         )
-        assert len(heard) == played
+        assert len(played_takes) == played
 
     def test_a_bad_one_is_repeated_unless_a_person_wants_it(self, person, tmp_path):
         person(BAD, around(tone(0.06)))
@@ -160,7 +160,7 @@ class TestAnswers:
         assert len(record.run(options(tmp_path, count=1), lambda question: next(answering))) == 1
 
 
-def test_a_muted_microphone_is_not_asked_forever(person, tmp_path):
+def test_a_muted_microphone_ends_the_recording(person, tmp_path):
     person(*[BAD] * 5)
     with pytest.raises(
         AudioError, match="5 recordings one after the other cannot be used: nothing was recorded"
@@ -194,13 +194,13 @@ def test_names_that_are_no_files(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("speaker", ["a" * 250, "ü" * 125])
-def test_a_name_that_is_too_long_is_told_before_anybody_speaks(person, tmp_path, speaker):
+def test_a_name_that_is_too_long_fails_before_the_recording(person, tmp_path, speaker):
     person()
     with pytest.raises(KwsError, match="File name too long"):
         record.run(options(tmp_path, speaker=speaker), None)
 
 
-def test_a_speaker_in_another_form_of_unicode_is_counted_on(person, tmp_path):
+def test_numbers_continue_in_another_form_of_unicode(person, tmp_path):
     for number in (0, 1):
         person(GOOD)
         (kept,) = record.run(options(tmp_path, count=1, speaker="zo\u00eb"), None)

@@ -1,4 +1,4 @@
-"""Ctrl-C, wherever it comes."""
+"""Ctrl-C at any moment."""
 
 import signal
 import sys
@@ -32,7 +32,7 @@ def test_it_is_raised_at_once():
         pytest.fail("Ctrl-C was not raised")
 
 
-def test_what_a_destructor_drops_is_raised_by_the_next_check(capsys):
+def test_an_interrupt_in_a_destructor_is_raised_by_the_next_check(capsys):
     with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
         interrupts.check()
         CtrlCWhenDeleted()
@@ -43,12 +43,12 @@ def test_what_a_destructor_drops_is_raised_by_the_next_check(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_a_destructor_drops_is_raised_at_the_end():
+def test_an_interrupt_in_a_destructor_is_raised_at_the_end():
     with pytest.raises(KeyboardInterrupt), Interrupts():
         CtrlCWhenDeleted()
 
 
-def test_other_errors_in_destructors_are_told_as_ever(monkeypatch):
+def test_other_errors_in_destructors_are_reported(monkeypatch):
     reported_types = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda dropped: reported_types.append(dropped.exc_type)
@@ -63,18 +63,21 @@ def test_other_errors_in_destructors_are_told_as_ever(monkeypatch):
     assert reported_types == [ValueError]
 
 
-def test_while_patient_the_first_waits_and_the_second_does_not():
+def test_while_graceful_the_first_waits_and_the_second_does_not():
     waits = []
-    with pytest.raises(KeyboardInterrupt), Interrupts(lambda: waits.append("told")) as interrupts:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Interrupts(lambda: waits.append("announced")) as interrupts,
+    ):
         interrupts.graceful = True
         ctrl_c()
-        assert waits == ["told"]
+        assert waits == ["announced"]
         ctrl_c()
         pytest.fail("the second Ctrl-C waited, too")
-    assert waits == ["told"]
+    assert waits == ["announced"]
 
 
-def test_while_patient_a_check_ends_the_wait():
+def test_while_graceful_a_check_ends_the_wait():
     with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
         interrupts.graceful = True
         ctrl_c()
@@ -89,7 +92,7 @@ def test_an_error_of_the_work_stays_what_it_is():
         raise ValueError("of the work")
 
 
-def test_a_program_started_deaf_stays_deaf():
+def test_a_program_started_to_ignore_it_ignores_it():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Interrupts() as interrupts:

@@ -102,7 +102,7 @@ def test_a_closed_stream_that_is_not_needed(arguments: list, closed: int, lines:
         ),
     ],
 )
-def test_a_full_disk_is_told_in_one_line(arguments: list, message: str) -> None:
+def test_a_full_disk_is_one_line(arguments: list, message: str) -> None:
     with Path("/dev/full").open("wb") as full:
         done = kws(*arguments, before=lambda: None, stdout=full)
     assert done.returncode == 1
@@ -119,7 +119,7 @@ def test_no_room_for_standard_input(tmp_path: Path) -> None:
             before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
             stdin=recording,
         )
-    # The other recording is heard all the same.
+    # The other recording is processed.
     assert (done.returncode, done.stdout.count("\n")) == (1, 2)
     assert (
         done.stderr.startswith("Error: -: standard input does not fit into ")
