@@ -10,7 +10,6 @@ the test split is for the final figures.
 
 import argparse
 import csv
-import statistics
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -144,16 +143,20 @@ def _synthetic_metrics(
         ),
         "pairs_1_s_apart": _pairs(spotter, word, threshold),
         "latency_seconds": {
-            "median": round(float(np.percentile(latencies, 50)), 3),
-            "p95": round(float(np.percentile(latencies, 95)), 3),
+            "median": _percentile(latencies, 50),
+            "p95": _percentile(latencies, 95),
         },
-        "start_error_seconds": round(statistics.median(start_errors), 3),
-        "end_error_seconds": round(statistics.median(end_errors), 3),
+        "start_error_seconds": _percentile(start_errors, 50),
+        "end_error_seconds": _percentile(end_errors, 50),
     }
     if (synth / "containing").exists():
         containing = read_clips(synth / "containing")
         metrics["longer_words_that_fire"] = _firing_rate(spotter, containing, threshold)
     return metrics
+
+
+def _percentile(values: list[float], percent: float) -> float | None:
+    return round(float(np.percentile(values, percent)), 3) if values else None
 
 
 def score_embedded(
