@@ -1,14 +1,11 @@
 """`kws calibrate`: thresholds for a room."""
 
-import logging
 from pathlib import Path
 
 import click
 
 from kws.cli import options
 from kws.terminal.types import FILE, FOLDER
-
-logger = logging.getLogger("kws")
 
 
 @click.command(
@@ -56,4 +53,4 @@ def calibrate(
     with options.training_imports():
         from kws.cli import calibrate_run
         from kws.runtime.spotter import Spotter
-    calibrate_run.run(Spotter.load(model), negatives, positives, out, logger.warning)
+    calibrate_run.run(Spotter.load(model), negatives, positives, out)

@@ -2,7 +2,6 @@
 thresholds for that room."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ from kws.training.evaluate.scoring import ScoredWord, score_words
 from kws.training.model.document import copy_with_document
 from kws.training.report.text import format_alarm_rate, format_duration, format_miss_rate
 
-Warn = Callable[[str], None]
 # Keys of a model file that hold for its own threshold alone.
 _THRESHOLD_KEYS = ("confusables", "latency_seconds")
 
@@ -37,12 +35,11 @@ def run(
     negatives: tuple[Path, ...],
     positives: Path | None,
     out: Path | None,
-    warn: Warn,
 ) -> Path:
     """Calibrates a model, writes the new model file, and prints the figures to stdout. Returns the
     path of the new file. Raises KwsError."""
     out = _check_out(spotter.info.path, out)
-    calibration = _calibrate(spotter, negatives, positives, warn)
+    calibration = _calibrate(spotter, negatives, positives)
     thresholds = _new_thresholds(spotter, calibration)
     document = {
         **spotter.info.document,
@@ -71,14 +68,12 @@ def _check_out(source: Path, out: Path | None) -> Path:
     return out
 
 
-def _calibrate(
-    spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, warn: Warn
-) -> dict:
+def _calibrate(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None) -> dict:
     datasets = []
     if positives:
-        datasets = load_word_clips(spotter, positives, "all", MAX_WORD_SECONDS, warn)
-    clips = find_negative_clips(negatives, spotter.words, datasets, "all", warn)
-    scored_recordings = score_negatives(spotter, clips, warn)
+        datasets = load_word_clips(spotter, positives, "all", MAX_WORD_SECONDS)
+    clips = find_negative_clips(negatives, spotter.words, datasets, "all")
+    scored_recordings = score_negatives(spotter, clips)
     if not scored_recordings:
         raise DataError(
             f"{negatives[0]}: none of its recordings can be used. Give others with --negatives."

@@ -1,6 +1,5 @@
 """`kws evaluate`: misses and false alarms of a model."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ from kws.cli import options
 from kws.terminal.types import FILE, FOLDER, Range
 
 _CLEAN = "clean"
-
-logger = logging.getLogger("kws")
 
 
 class _Decibels(click.ParamType):
@@ -152,4 +149,4 @@ def evaluate(
         as_json,
         html,
     )
-    evaluate_run.run(Spotter.load(model), evaluate_options, logger.warning)
+    evaluate_run.run(Spotter.load(model), evaluate_options)

@@ -2,9 +2,10 @@
 page."""
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from kws.training.evaluate.scoring import (
 from kws.training.evaluate.test_streams import EvaluationStreams, drop_silent_noises, pink_noise
 from kws.training.report.text import summary
 
-Warn = Callable[[str], None]
+logger = logging.getLogger("kws")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class EvaluateOptions:
     html: Path | None
 
 
-def run(spotter: Spotter, options: EvaluateOptions, warn: Warn) -> None:
+def run(spotter: Spotter, options: EvaluateOptions) -> None:
     """Evaluates a model and prints the figures to stdout. Raises KwsError."""
     if options.html:
         check_writable(options.html)
@@ -66,11 +67,10 @@ def run(spotter: Spotter, options: EvaluateOptions, warn: Warn) -> None:
         options.positives,
         options.split,
         options.stream_seconds - last_position,
-        warn,
         _too_long_message(options.stream_seconds, last_position),
     )
-    negatives = find_negative_clips(options.negatives, spotter.words, words, options.split, warn)
-    report = evaluate(spotter, words, negatives, options, warn)
+    negatives = find_negative_clips(options.negatives, spotter.words, words, options.split)
+    report = evaluate(spotter, words, negatives, options)
     text = json.dumps(report, ensure_ascii=False) if options.as_json else summary(report)
     write_line(sys.stdout, text, "the figures")
 
@@ -80,19 +80,18 @@ def evaluate(
     words: Sequence[ClipDataset],
     negatives: Sequence[Clip],
     options: EvaluateOptions,
-    warn: Warn,
 ) -> dict:
     """The report of a model (docs/reference/evaluation-json.md lists its keys). Writes the page
     that the options ask for.
 
     words: clips of each word. negatives: recordings without the words. Raises KwsError.
     """
-    noises = _load_noises(options, warn)
+    noises = _load_noises(options)
     streams = tuple(_make_streams(dataset, noises, options) for dataset in words)
     stream_results = tuple(
         _score_word(spotter, index, word_streams) for index, word_streams in enumerate(streams)
     )
-    scored_recordings = score_negatives(spotter, negatives, warn)
+    scored_recordings = score_negatives(spotter, negatives)
     data = EvaluationData(spotter, streams, stream_results, scored_recordings)
     report = _build_report(data, options, len(negatives) - len(scored_recordings))
     if options.html:
@@ -109,13 +108,12 @@ def load_word_clips(
     folder: Path,
     split: str,
     max_seconds: float,
-    warn: Warn,
     too_long_message: str = TOO_LONG_FOR_A_WORD,
 ) -> list[ClipDataset]:
     """The clips of each of the model's words in `folder`/WORD; for a single word also those
     directly in `folder`.
 
-    A word without clips has an empty data set, and is named with `warn`. The classes for unknown
+    A word without clips has an empty data set, and a warning. The classes for unknown
     words and silence are empty, too. too_long_message: follows the length of a clip that is longer
     than `max_seconds`. Raises DataError if no word has clips, KwsError for a folder that is missing
     or empty.
@@ -128,14 +126,14 @@ def load_word_clips(
         if not clips and len(words) == 1:
             clips = [clip for clip in found if clip.path.parent == folder]
         dataset = _load_dataset(
-            _in_split(clips, split), f"clips of {word}", warn, max_seconds, too_long_message
+            _in_split(clips, split), f"clips of {word}", max_seconds, too_long_message
         )
-        datasets[word] = drop_silent_clips(dataset, warn)
+        datasets[word] = drop_silent_clips(dataset, logger.warning)
     if not any(map(len, datasets.values())):
         raise DataError(_no_clips_message(folder, words, found, split))
     for word in words:
         if not len(datasets[word]):
-            warn(f"{folder}: no usable clips of '{word}'; its miss rate stays unknown.")
+            logger.warning(f"{folder}: no usable clips of '{word}'; its miss rate stays unknown.")
     return list(datasets.values())
 
 
@@ -144,7 +142,6 @@ def find_negative_clips(
     words: Sequence[str],
     positives: Iterable[ClipDataset],
     split: str,
-    warn: Warn,
 ) -> list[Clip]:
     """Every recording of the folders once, except the positives and those in folders named after a
     word.
@@ -155,11 +152,11 @@ def find_negative_clips(
     positive_paths = {clip.path.resolve() for dataset in positives for clip in dataset.clips}
     others = [clip for clip in without_words if clip.path.resolve() not in positive_paths]
     if named:
-        warn(
+        logger.warning(
             f"{named} recordings in folders named after a word are not counted as audio without it."
         )
     if len(others) < len(without_words):
-        warn(
+        logger.warning(
             f"{len(without_words) - len(others)} recordings that are also among --positives are "
             "not counted as audio without the word."
         )
@@ -172,8 +169,8 @@ def find_negative_clips(
     return chosen
 
 
-def score_negatives(spotter: Spotter, clips: Sequence[Clip], warn: Warn) -> list[ScoredRecording]:
-    """Scores recordings without the words. Those that cannot be read are named with `warn`."""
+def score_negatives(spotter: Spotter, clips: Sequence[Clip]) -> list[ScoredRecording]:
+    """Scores recordings without the words. Those that cannot be read are warned about."""
     results = list(
         progress_bar(
             score_recordings(spotter, clips),
@@ -184,7 +181,7 @@ def score_negatives(spotter: Spotter, clips: Sequence[Clip], warn: Warn) -> list
     )
     for result in results:
         if isinstance(result, AudioError):
-            warn(f"left out: {result}")
+            logger.warning(f"left out: {result}")
     return [result for result in results if isinstance(result, ScoredRecording)]
 
 
@@ -272,17 +269,16 @@ def _make_streams(
     )
 
 
-def _load_noises(options: EvaluateOptions, warn: Warn) -> list[np.ndarray]:
+def _load_noises(options: EvaluateOptions) -> list[np.ndarray]:
     if not options.background:
         return pink_noise(options.seed)
     clips = [clip for folder in options.background for clip in find_clips_in(folder)]
-    return drop_silent_noises(_load_dataset(clips, "background", warn))
+    return drop_silent_noises(_load_dataset(clips, "background"))
 
 
 def _load_dataset(
     clips: Sequence[Clip],
     title: str,
-    warn: Warn,
     max_seconds: float = float("inf"),
     too_long_message: str = TOO_LONG_FOR_A_WORD,
 ) -> ClipDataset:
@@ -290,7 +286,7 @@ def _load_dataset(
         clips,
         max_seconds=max_seconds,
         too_long_message=too_long_message,
-        warn=warn,
+        warn=logger.warning,
         progress=lambda items: progress_bar(items, title, unit="clip", total=len(clips)),
         max_unreadable_fraction=1.0,
     )

@@ -245,7 +245,6 @@ def _write_page(page: Path, model: Path, data: KeywordData, folders: DataFolders
         [word.dataset for word in data.heldout_words],
         [*negatives.values()],
         options,
-        logger.warning,
     )
 
 
