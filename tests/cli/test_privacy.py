@@ -12,6 +12,8 @@ import pytest
 import soundfile
 from tones import TinyModel
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TALK = REPOSITORY / "recordings" / "twice.wav"
 COMMANDS = {

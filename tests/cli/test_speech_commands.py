@@ -16,6 +16,8 @@ from kws.training.data.splits import assign_split
 from kws.training.model import pretrained
 from kws.training.model.torch_engine import load_network
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--epochs", "1", "--steps-per-epoch", "2")
 
 

@@ -18,6 +18,8 @@ from kws.cli.training_reporter import Stage, TrainingReporter
 from kws.training.fit.config import TrainConfig
 from kws.training.model import checkpoint, pretrained
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--epochs", "1", "--steps-per-epoch", "1")
 # The networks are tiny: more threads only wait for one another.
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -17,6 +17,8 @@ from factories import make_model, make_network
 from kws.doctor import checks, examine, sample_files
 from kws.synth.engines import registry
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 STATUSES = (checks.WORKS, checks.MISSING, checks.BROKEN, checks.NOT_TRIED)
 KEYS = ["section", "name", "needed", "status", "detail", "remedy"]

@@ -141,6 +141,7 @@ class TestList:
         with pytest.raises(SynthError, match="absent"):
             read_phrase_list(tmp_path / "absent")
 
+    @pytest.mark.slow
     def test_from_the_command_to_clips(self, tmp_path):
         path = tmp_path / "list.txt"
         command = [sys.executable, "cli.py"]

@@ -12,6 +12,8 @@ import soundfile
 
 from kws.synth.engines.registry import ENGINES
 
+pytestmark = pytest.mark.slow
+
 KWS = [sys.executable, "cli.py"]
 
 
