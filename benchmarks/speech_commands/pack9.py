@@ -12,8 +12,8 @@ sets of other speech that are missing are left out. RUNS keeps one model per run
 there are not trained again; one that was stopped is resumed.
 
 Choices are made on the validation split, by the mean accuracy of the classes, as it has few unknown
-words. For words that a network has never heard, --half 0 or 1 leaves every second unknown word out
-of the training, and reports how many of their clips are accepted. --evaluate uses the test split.
+words. --half 0 or 1 leaves every second unknown word out of the training, and reports how many of
+their clips are accepted. --evaluate uses the test split.
 """
 
 import argparse
