@@ -1,6 +1,6 @@
 """Damaged recordings of all formats: one line for each fault, no traceback, no hang, no crash.
 
-`python tests/fuzz_audio.py` hears many more, and watches the memory.
+`python tests/support/fuzz_audio.py` hears many more, and watches the memory.
 """
 
 from pathlib import Path

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def torchrun(*args: str | Path) -> subprocess.CompletedProcess:
     """Two processes on this machine, and what they print together."""
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")]),
         "OMP_NUM_THREADS": "1",
     }
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -45,7 +45,7 @@ class TwoProcesses:
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory) -> TwoProcesses:
     folder = tmp_path_factory.mktemp("shared")
-    done = torchrun(ROOT / "tests" / "shared_training.py", folder)
+    done = torchrun(ROOT / "tests" / "support" / "shared_training.py", folder)
     assert done.returncode == 0, done.stderr
     return TwoProcesses(folder, [checkpoint.load(folder / f"rank{rank}.pt") for rank in (0, 1)])
 

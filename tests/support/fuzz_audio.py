@@ -1,6 +1,6 @@
 """Damages recordings of all formats at random, and reads them in one process as `kws detect` does.
 
-    python tests/fuzz_audio.py --count 2000 --seed 0 --keep broken/
+    python tests/support/fuzz_audio.py --count 2000 --seed 0 --keep broken/
 
 For each file: the exit status is 0 or 1, and 1 exactly where one line on stderr begins with
 "Error: "; every line on stderr names the file (native libraries write there, too), and there are

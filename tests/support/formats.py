@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-RECORDINGS = Path(__file__).parent.parent / "recordings"
+RECORDINGS = Path(__file__).parents[2] / "recordings"
 VIDEO = "-f lavfi -i testsrc=size=64x48:rate=5:duration=7.2"  # a video track
 COVER = "-f lavfi -i testsrc=size=64x48:rate=1:duration=1"
 COVERED = "-map 1:a -map 0:v -frames:v 1 -c:v mjpeg -disposition:v attached_pic"

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from kws.cli.main import main
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 ONCE, TWICE = [2.0], [1.0, 3.5]  # seconds at which the word begins
 
 
