@@ -3,10 +3,10 @@ prints the numbers of scanning.md.
 
     python docs/explanation/scanning.py
 
-The "word" is made here: two gliding syllables, A then B, in noise. What is not the word is nearly
-so: A, B, or B then A. While training, the word always stands near the middle of its clip.
-Afterwards it is moved, and two models trained on the same clips are asked again: a perceptron on
-the whole clip, and the scanning network.
+The word is synthetic: two gliding syllables, A then B, in noise. The other clips hold A, B, B then
+A, or noise alone. In training the word always stands near the middle of its clip. Two models are
+trained on the same clips, a perceptron on the whole clip and the scanning network, and then tested
+with the word at other places.
 """
 
 import time
@@ -30,17 +30,17 @@ from kws.training.model.network import NetworkConfig, Output, ScanningCNN, fold_
 
 WORD, OTHERS = "AB", ("A", "B", "BA", "")
 FORMANTS = {"A": ((350, 900), (2300, 1300)), "B": ((900, 500), (1300, 2100))}  # from and to, Hz
-# What is said in the figure, and when.
+# The syllables of the figure, each with its start in seconds.
 SCENE = ((WORD, 1.6), ("BA", 3.1), (WORD, 4.4), ("A", 6.0), ("B", 7.2), (WORD, 8.3))
 INK, GRID, SOUND, SCAN, OTHER = "#2b303a", "#d9dce3", "#c3cddd", "#00798c", "#d1495b"
 
-Scores = dict[tuple[str, str], np.ndarray]  # (model, what is said) → [starts, trials]
+Scores = dict[tuple[str, str], np.ndarray]  # (model, syllables) → [starts, trials]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """How clips are made and learned; times in seconds. No start is earlier than a window: before
-    that the scan has no score."""
+    """How clips are synthesized and models trained; times in seconds. No start is earlier than a
+    window, as the scan has no score before that."""
 
     clip_seconds: float = 4.0
     trained_starts: tuple[float, float] = (2.2, 2.6)
@@ -58,8 +58,8 @@ class Experiment:
 
 
 class WholeClip(nn.Module):
-    """A perceptron on the whole clip: every input has a weight of its own, so every place must be
-    learned for itself."""
+    """A perceptron on the whole clip. Each input has its own weight, so the word must be learned at
+    each place."""
 
     def __init__(self, config: NetworkConfig, clip_seconds: float, hidden: int = 64):
         super().__init__()
@@ -93,12 +93,12 @@ class Scan(nn.Module):
 
 
 def recording(
-    seconds: float, said: tuple[tuple[str, float], ...], rng: np.random.Generator
+    seconds: float, utterances: tuple[tuple[str, float], ...], rng: np.random.Generator
 ) -> np.ndarray:
-    """Noise in which syllables are said, each at its time, in a voice and at a level drawn
-    by chance."""
+    """Noise with utterances, each its syllables and its start in seconds, in a random voice
+    at a random level."""
     samples = 0.05 * rng.standard_normal(round(seconds * SAMPLE_RATE), dtype=np.float32)
-    for syllables, start in said:
+    for syllables, start in utterances:
         pitch, length, level = (
             rng.uniform(0.93, 1.07),
             rng.uniform(0.22, 0.28),
@@ -136,19 +136,18 @@ def train(model: nn.Module, experiment: Experiment) -> nn.Module:
 
 def _training_batch(step: int, experiment: Experiment) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng((1, step))
-    said = [WORD if i % 2 else str(rng.choice(OTHERS)) for i in range(experiment.batch)]
-    starts = rng.uniform(*experiment.trained_starts, len(said))
-    return _clips(zip(said, starts, strict=True), experiment, rng), torch.tensor(
-        [each == WORD for each in said]
-    )
+    syllables = [WORD if i % 2 else str(rng.choice(OTHERS)) for i in range(experiment.batch)]
+    starts = rng.uniform(*experiment.trained_starts, len(syllables))
+    audio = _clips(zip(syllables, starts, strict=True), experiment, rng)
+    return audio, torch.tensor([each == WORD for each in syllables])
 
 
 def _clips(
-    said: Iterable[tuple[str, float]], experiment: Experiment, rng: np.random.Generator
+    utterances: Iterable[tuple[str, float]], experiment: Experiment, rng: np.random.Generator
 ) -> Tensor:
-    return torch.from_numpy(
-        np.stack([recording(experiment.clip_seconds, (each,), rng) for each in said])
-    )
+    """One clip for each utterance [B, N]."""
+    clips = [recording(experiment.clip_seconds, (each,), rng) for each in utterances]
+    return torch.from_numpy(np.stack(clips))
 
 
 @torch.no_grad()
@@ -235,9 +234,9 @@ def main() -> None:
     for model in models.values():
         train(model, experiment)
     scores = {
-        (name, said): scores_by_start(model, said, experiment)
+        (name, syllables): scores_by_start(model, syllables, experiment)
         for name, model in models.items()
-        for said in (WORD, "BA")
+        for syllables in (WORD, "BA")
     }
     network = fold_batch_norms(models["scan"].network)
     scene = torch.from_numpy(recording(10.0, SCENE, np.random.default_rng(3)))[None]
@@ -280,12 +279,12 @@ def _print_multiplications(config: NetworkConfig) -> None:
 
 def _print_places(models: dict[str, nn.Module], scores: Scores, experiment: Experiment) -> None:
     print("share of clips that score 0.5 or more, and the model's parameters")
-    for (name, said), values in scores.items():
-        found, trained = values >= 0.5, experiment.is_trained
+    for (name, syllables), values in scores.items():
+        is_found, trained = values >= 0.5, experiment.is_trained
         size = sum(p.numel() for p in models[name].parameters())
         print(
-            f"  {name:10} {said}{found[trained].mean():8.1%} where "
-            f"trained{found[~trained].mean():8.1%} elsewhere{size:13,}"
+            f"  {name:10} {syllables}{is_found[trained].mean():8.1%} where "
+            f"trained{is_found[~trained].mean():8.1%} elsewhere{size:13,}"
         )
 
 
@@ -329,14 +328,14 @@ def _draw_scan(axes: Axes, network: ScanningCNN, scene: Tensor) -> None:
         markersize=4,
         label="every sixth window, classified by itself",
     )
-    for said, start in SCENE:
+    for syllables, start in SCENE:
         axes.text(
-            start + 0.125 * len(said),
+            start + 0.125 * len(syllables),
             1.06,
-            " ".join(said),
+            " ".join(syllables),
             ha="center",
             color=INK,
-            weight="bold" if said == WORD else "normal",
+            weight="bold" if syllables == WORD else "normal",
         )
     axes.set(
         xlim=(0, len(wave) / SAMPLE_RATE), ylim=(-0.04, 1.04), xlabel="seconds", ylabel="score"

@@ -12,7 +12,7 @@ from kws.training.model.export import export
 from kws.training.model.network import NetworkConfig, ScanningCNN
 
 SMALL = {"mels": 12, "channels": 12, "kernels": (3, 5), "pool_frames": 4}
-BANDS = {"band_channels": 3}  # a stem that looks at bands
+BANDS = {"band_channels": 3}  # a stem over time and frequency
 WITH_PHONES = {"phones": "_abc"}
 
 
@@ -41,7 +41,7 @@ def make_network(words: int = 1, *, seed: int = 0, **changes: object) -> Scannin
 
 @torch.no_grad()
 def _spread_scores(network: ScanningCNN) -> None:
-    """Scales the head so that logits lie at -1 ± 2, extents at 0.3 ± 0.1 s."""
+    """Scales the head so that logits lie at -1 ± 2, boundaries at 0.3 ± 0.1 s."""
     output, _ = network(torch.from_numpy(make_audio(8.0, seed=99)))
     words, head = len(network.config.words), network.head
     channels = torch.cat([output.logits[0], output.boundaries[0].flatten(0, 1)])

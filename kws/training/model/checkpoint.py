@@ -1,5 +1,5 @@
-"""Checkpoints: plain dicts and tensors, read with `weights_only=True`, written beside and then
-renamed, so that a killed write leaves the one before."""
+"""Checkpoints: plain dicts and tensors, read with `weights_only=True`. They are written beside the
+old file and then renamed, so that a killed process leaves the old one."""
 
 import zipfile
 from contextlib import suppress
@@ -14,8 +14,8 @@ FORMAT = 2
 
 
 def save(checkpoint: dict, path: Path) -> None:
-    """Writes atomically. Raises ModelError when the disk is full or the folder cannot
-    be written."""
+    """Writes atomically. Raises ModelError where the disk is full or the folder cannot be
+    written."""
     partial = sibling_path(path, ".partial.pt")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

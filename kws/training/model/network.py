@@ -139,7 +139,8 @@ class ScanningCNN(nn.Module):
         config = self.config
         if is_clip and samples < config.clip_frame_samples:
             raise ValueError(
-                f"a clip has {samples} samples, fewer than the {config.clip_frame_samples} of a score"
+                f"a clip has {samples} samples, fewer than the {config.clip_frame_samples} "
+                "that a score needs"
             )
         if not is_clip and samples % config.frame_samples:
             raise ValueError(

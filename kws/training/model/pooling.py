@@ -13,9 +13,9 @@ With y the probabilities in a window of n frames:
                                    Radenović et al., arXiv 1711.02512
     power   Σ y^(n+1) / Σ y^n      n ≥ 0 learned: n = 0 is the mean, n → ∞ the maximum
                                    Liu et al., arXiv 2010.09985
-    none    the newest y           targets are then asked of every frame by itself
+    none    the newest y           training then has a target for each frame by itself
 
-"gem-fixed" is gem with q = 4 for good.
+"gem-fixed" is gem with q = 4, which is not learned.
 
 Power pooling is not monotone in y: a window that misses the weaker frames of a hit scores higher
 than one that holds them all.

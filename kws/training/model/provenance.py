@@ -25,5 +25,5 @@ def reproduce_command() -> str:
 
 def versions() -> dict[str, str]:
     packages = {name: version(name) for name in PACKAGES}
-    # torch's own version tells the kind of build, too.
+    # torch's own version names the build, too.
     return {"python": platform.python_version(), **packages, "torch": str(torch.__version__)}

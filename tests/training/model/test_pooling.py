@@ -172,7 +172,7 @@ def test_one_hit_pooled_over_a_whole_recording_fades_with_its_length(frames, q):
 
 
 @pytest.mark.parametrize("exponent", [1.5, 4.0, 25.0, 1000.0])
-def test_exponents_are_what_was_asked_for(exponent):
+def test_exponents_start_at_the_requested_values(exponent):
     assert GeMPooling(8, exponent).q.item() == pytest.approx(exponent, rel=1e-5)
     assert PowerPooling(8, exponent).n.item() == pytest.approx(exponent, rel=1e-5)
 

@@ -31,40 +31,29 @@ def trained(tmp_path):
 
 
 def features(network, audio):
-    """What the head is given."""
-    given = []
+    """The input of the head."""
+    inputs = []
     handle = network.head.register_forward_hook(
-        lambda module, inputs, output: given.append(inputs[0])
+        lambda module, arguments, output: inputs.append(arguments[0])
     )
     with torch.no_grad():
         network(audio)
     handle.remove()
-    return given[0]
+    return inputs[0]
 
 
 def test_layers_are_taken_over_and_the_head_is_new(trained):
     source, path = trained
-    network = init_from_pretrained(
-        make_config(1, pool_frames=6, pooling="max"), path, seed=0
-    ).eval()
+    config = make_config(1, pool_frames=6, pooling="max")
+    network, same, other = (init_from_pretrained(config, path, seed=seed) for seed in (0, 0, 1))
     audio = torch.from_numpy(make_audio(2.0))
-    torch.testing.assert_close(features(network, audio), features(source, audio))
+    torch.testing.assert_close(features(network.eval(), audio), features(source, audio))
     assert network.head.weight.shape[0] == 3
-    assert torch.equal(
-        network.head.weight,
-        init_from_pretrained(
-            make_config(1, pool_frames=6, pooling="max"), path, seed=0
-        ).head.weight,
-    )
-    assert not torch.equal(
-        network.head.weight,
-        init_from_pretrained(
-            make_config(1, pool_frames=6, pooling="max"), path, seed=1
-        ).head.weight,
-    )
+    assert torch.equal(network.head.weight, same.head.weight)
+    assert not torch.equal(network.head.weight, other.head.weight)
 
 
-def test_torch_s_own_random_numbers_are_left_alone(trained):
+def test_the_global_random_state_is_left_alone(trained):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -88,14 +77,14 @@ def test_another_size_is_refused(trained, changes):
         init_from_pretrained(make_config(1, **changes), trained[1], seed=0)
 
 
-def test_what_is_no_checkpoint(tmp_path):
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "not.pt").write_text("hello")
     with pytest.raises(ModelError):
         init_from_pretrained(make_config(1), tmp_path / "not.pt", seed=0)
 
 
 @pytest.mark.parametrize(
-    ("wish", "size", "from_text", "expected"),
+    ("requested", "size", "from_text", "expected"),
     [
         (None, "small", True, "encoder.pt"),
         (None, "small", False, "encoder_conv2d.pt"),
@@ -105,13 +94,13 @@ def test_what_is_no_checkpoint(tmp_path):
     ],
     ids=["from text", "recorded", "shipped fits small only", "none", "own"],
 )
-def test_what_is_begun_with(wish, size, from_text, expected):
-    found = pretrained.resolve_checkpoint(wish, size, from_text=from_text)
-    assert (found and found.name) == expected
+def test_the_checkpoint_that_training_starts_from(requested, size, from_text, expected):
+    path = pretrained.resolve_checkpoint(requested, size, from_text=from_text)
+    assert (path and path.name) == expected
 
 
 @pytest.mark.parametrize("name", [pretrained.ENCODER_FILE, pretrained.ENCODER_CONV2D_FILE])
-def test_a_shipped_trunk_fits_small_networks(name):
+def test_a_shipped_encoder_fits_small_networks(name):
     path = pretrained.shipped_checkpoint(name)
     config = NetworkConfig(
         ("word",), band_channels=pretrained.band_channels(path), **SIZES["small"]
@@ -119,19 +108,19 @@ def test_a_shipped_trunk_fits_small_networks(name):
     assert init_from_pretrained(config, path, seed=0).config == config
 
 
-def test_what_is_shipped_tells_its_sources():
-    trunks = [
+def test_shipped_checkpoints_name_their_sources():
+    encoders = [
         pretrained.model_card(pretrained.shipped_checkpoint(name))["encoder"]["sources"]
         for name in (pretrained.ENCODER_FILE, pretrained.ENCODER_CONV2D_FILE)
     ]
-    for sources in (*trunks, pretrained.load_verifier({"word": ["wɜɹd"]}).sources):
+    for sources in (*encoders, pretrained.load_verifier({"word": ["wɜɹd"]}).sources):
         assert sources
         assert all(source["name"] and source["licence"] for source in sources)
 
 
 @pytest.mark.parametrize("name", ["early.wav", "late.wav", "twice.wav", "noise.wav"])
-def test_the_shipped_reader_reads_what_is_said(name):
-    """The word, rather than phrases that nobody says there."""
+def test_the_shipped_phone_recogniser_recognises_the_word(name):
+    """The word is likelier than phrases that are not in the recordings."""
     network = load_network(pretrained.shipped_checkpoint(pretrained.PHONE_RECOGNIZER_FILE)).eval()
     audio, rate = soundfile.read(RECORDINGS / name, dtype="float32")
     with torch.no_grad():
@@ -140,11 +129,11 @@ def test_the_shipped_reader_reads_what_is_said(name):
     welcome, *others = (
         compute_ctc_llr(
             phones,
-            [PHONES.index(letter) + 1 for letter in said],
+            [PHONES.index(phone) + 1 for phone in word],
             verifier.CONTEXT_FRAMES,
             verifier.END_TOLERANCE_FRAMES,
         ).max()
-        for said in ("wɛlkəm", "snObY", "vjuɡlæs", "smɑɹtmɪɹəɹ")
+        for word in ("wɛlkəm", "snObY", "vjuɡlæs", "smɑɹtmɪɹəɹ")
     )
     assert welcome > pretrained.DEFAULT_FUSION.ceiling
     assert welcome > max(others) + 1

@@ -144,18 +144,22 @@ def whole_clip() -> nn.Module:
     return trained(lambda: scanning.WholeClip(CONFIG, EXPERIMENT.clip_seconds))
 
 
-def found(model: nn.Module, said: str) -> np.ndarray:
+def share_found(model: nn.Module, syllables: str) -> np.ndarray:
     """Share of clips, by start, that score at least one half."""
-    return (scanning.scores_by_start(model, said, EXPERIMENT) >= 0.5).mean(1)
+    return (scanning.scores_by_start(model, syllables, EXPERIMENT) >= 0.5).mean(1)
 
 
 class TestMovedWord:
     def test_scan_finds_it_at_every_place_and_nothing_else(self, scan):
-        assert found(scan, "AB").min() >= 0.9
-        assert found(scan, "BA").max() <= 0.1
+        assert share_found(scan, "AB").min() >= 0.9
+        assert share_found(scan, "BA").max() <= 0.1
 
     def test_whole_clip_model_finds_it_only_where_it_was_trained(self, whole_clip):
-        word, other, here = found(whole_clip, "AB"), found(whole_clip, "BA"), EXPERIMENT.is_trained
+        word, other, here = (
+            share_found(whole_clip, "AB"),
+            share_found(whole_clip, "BA"),
+            EXPERIMENT.is_trained,
+        )
         assert word[here].min() >= 0.9
         assert other[here].max() <= 0.1
         assert word[~here].mean() <= 0.7
