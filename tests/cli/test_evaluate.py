@@ -416,7 +416,7 @@ def bad(folders, tmp_path) -> Path:
             1,
             "no usable clips of rise",
         ),
-        ("evaluate {model}", 2, "Give either --positives DIR, or --protocol NAME and --data DIR"),
+        ("evaluate {model}", 2, "Missing option '--positives'"),
         ("calibrate {model}", 2, "Missing option '--negatives'"),
         ("calibrate {model} --negatives {bad}/none", 1, "none: no such folder"),
         ("calibrate {model} --negatives {bad}/empty", 1, "no recordings in this directory"),

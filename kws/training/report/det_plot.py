@@ -68,6 +68,7 @@ def draw_det_curve(word: dict, hours: float) -> str:
         return ""
     with without_font_cache():
         import matplotlib
+        import matplotlib.figure  # lists the fonts
     curves = make_curves(word, hours)
     with matplotlib.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": word["word"], "font.size": 9}
