@@ -31,6 +31,7 @@ OPTIONAL = {  # their use, and how to install them
     "torchaudio": ("is for training", install_hint("train")),
     "librosa": ("is for training", install_hint("train")),
     "onnx": ("is for training", install_hint("train")),
+    "onnxscript": ("is for training", install_hint("train")),
 }
 NEEDED_FORMATS = ("WAV", "FLAC", "Ogg Vorbis", "Opus", "AIFF", "AU", "CAF", "W64", "RF64", "MP3")
 PYAV_FORMATS = ("M4A", "WebM", "WMA", "AMR", "3GP")
@@ -108,7 +109,8 @@ def _packages() -> list[Probe]:
 
 
 def _training() -> list[Probe]:
-    packages = (_optional("training", name) for name in ("torch", "torchaudio", "librosa", "onnx"))
+    names = ("torch", "torchaudio", "librosa", "onnx", "onnxscript")
+    packages = (_optional("training", name) for name in names)
     return [*packages, Probe("training", "gpu", _gpu, "Check the driver: nvidia-smi")]
 
 
