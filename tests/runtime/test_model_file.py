@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from kws.errors import ModelError
 from kws.runtime.model_file import FORMAT, METADATA_KEY, ModelInfo, find_model, read_model
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
+from kws.training.model.export import OPSET
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,7 +186,7 @@ def test_graph_takes_any_batch_and_length(tmp_path):
 
 def test_file_holds_nothing_but_standard_operators(tmp_path):
     model = onnx.load(make_model(tmp_path, make_network()))
-    assert {(each.domain, each.version) for each in model.opset_import} == {("", 17)}
+    assert {(each.domain, each.version) for each in model.opset_import} == {("", OPSET)}
     assert [each.key for each in model.metadata_props] == [METADATA_KEY]
 
 

@@ -29,6 +29,7 @@ from kws.runtime.model_file import METADATA_KEY, VERIFIER_KEY
 from kws.training.model.network import NetworkConfig, ScanningCNN, fold_batch_norms
 from kws.training.model.pretrained import VerifierSpec
 
+OPSET = 18
 TOLERANCE = 1e-4
 
 Weights = dict[str, Tensor]
@@ -162,6 +163,7 @@ def _trace(config: NetworkConfig, is_verifier: bool) -> bytes:
                 "state": {0: batch},
                 "weights": dict.fromkeys(weights),
             },
+            opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
