@@ -33,10 +33,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks the tests of training as slow. Tests whose programs (or GPU) this machine lacks are
-    left out, and named at the end."""
+    """Marks the tests of training, and those that need a trained model, as slow. Tests whose
+    programs (or GPU) this machine lacks are left out, and named at the end."""
     for item in items:
-        if item.path.is_relative_to(TRAINING):
+        needs_training = "tiny_model" in getattr(item, "fixturenames", ())
+        if needs_training or item.path.is_relative_to(TRAINING):
             item.add_marker(pytest.mark.slow)
     missing_tools = [
         mark for mark, programs in TOOLS.items() if not all(map(shutil.which, programs))
