@@ -1,0 +1,77 @@
+/* kws: a scanning network hears one word, wherever it is said.
+
+   The kernel in C11. It needs the C library's memory, string and mathematics functions and nothing
+   else. It allocates when a model is opened and never afterwards, and it has no global state.
+
+       char error[KWS_ERROR_BYTES];
+       kws_model *model = kws_open(file_bytes, size, error);
+       void *memory = malloc(kws_stream_bytes(model));
+       kws_stream *stream = kws_stream_init(model, memory, NULL);
+       int frames = kws_step(stream, samples, count, &output);
+
+   A frame is `kws_frame_samples` samples of 16 kHz mono audio. Samples come in any number; what is
+   short of a frame waits in the stream. Every output depends on the samples alone and not on how
+   they are cut: the same bits for any chunks. */
+
+#ifndef KWS_H
+#define KWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define KWS_API __declspec(dllexport)
+#else
+#define KWS_API __attribute__((visibility("default")))
+#endif
+
+#define KWS_ERROR_BYTES 256
+
+typedef struct kws_model kws_model;
+typedef struct kws_stream kws_stream;
+
+/* Where a step writes, for frames F, words W and phones L. NULL: not wanted. */
+typedef struct {
+    float *pooled;     /* [F, W] probability of the word, pooled and verified */
+    float *frames;     /* [F, W] probability of the single frame */
+    float *boundaries; /* [F, W, 2] seconds back to the word's start and end */
+    float *phones;     /* [F, L] log probability of each phone, of models that have a phone head */
+} kws_output;
+
+/* Opens a model file that lies in memory (docs/reference/model-file.md). The bytes may go away
+   afterwards. NULL for a damaged, hostile or unsupported file: `error` then says what is wrong. */
+KWS_API kws_model *kws_open(const void *bytes, size_t size, char error[KWS_ERROR_BYTES]);
+KWS_API void kws_close(kws_model *model);
+
+KWS_API int kws_words(const kws_model *model);
+KWS_API int kws_phones(const kws_model *model);
+KWS_API int kws_frame_samples(const kws_model *model);
+KWS_API int kws_has_verifier(const kws_model *model);
+KWS_API const char *kws_instruction_set(const kws_model *model); /* "avx2" or "baseline" */
+
+/* Bytes of one stream. It holds no pointer to itself or to memory of its own: it is copied with
+   memcpy and may be moved. */
+KWS_API size_t kws_stream_bytes(const kws_model *model);
+
+/* A stream before its first sample, after endless silence, in memory aligned to 64 bytes. gate: for
+   each word the score from which the verifier is asked (NULL: 0.1 for all); INFINITY: never. */
+KWS_API kws_stream *kws_stream_init(const kws_model *model, void *memory, const float *gate);
+
+/* Frames that `count` further samples complete. */
+KWS_API size_t kws_ready_frames(const kws_model *model, const kws_stream *stream, size_t count);
+
+/* Takes samples, and writes the outputs of the frames they complete; returns their number. float:
+   from -1 to 1. */
+KWS_API size_t kws_step(const kws_model *model, kws_stream *stream, const float *samples,
+                        size_t count, const kws_output *output);
+KWS_API size_t kws_step_int16(const kws_model *model, kws_stream *stream, const int16_t *samples,
+                              size_t count, const kws_output *output);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

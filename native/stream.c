@@ -1,0 +1,91 @@
+/* Streams: samples in, scores out. */
+
+#include "internal.h"
+
+size_t kws_pending_offset(void);
+
+int kws_words(const kws_model *model) { return model->scan.words; }
+int kws_phones(const kws_model *model) { return model->scan.phones; }
+int kws_frame_samples(const kws_model *model) { return model->scan.hop * model->scan.stride; }
+int kws_has_verifier(const kws_model *model) { return model->verify.exists; }
+const char *kws_instruction_set(const kws_model *model) { return model->instruction_set; }
+size_t kws_stream_bytes(const kws_model *model) { return model->stream_bytes; }
+
+kws_stream *kws_stream_init(const kws_model *model, void *memory, const float *gate) {
+    memcpy(memory, model->initial, model->recognizer_offset);
+    if (model->verify.exists) {
+        kws_clear(&model->recognizer, (char *)memory + model->recognizer_offset);
+        kws_verifier_init(model, (char *)memory + model->verifier_offset, gate);
+    }
+    return memory;
+}
+
+size_t kws_ready_frames(const kws_model *model, const kws_stream *stream, size_t count) {
+    return (stream->pending + count) / (size_t)kws_frame_samples(model);
+}
+
+/* Of float or int16 samples; the one that is not NULL. */
+typedef struct {
+    const float *floats;
+    const int16_t *integers;
+} source;
+
+static void copy(float *to, source from, size_t at, size_t count) {
+    if (from.floats) {
+        memcpy(to, from.floats + at, count * sizeof *to);
+    } else {
+        for (size_t i = 0; i < count; i++) to[i] = (float)from.integers[at + i] * (1.0f / 32768);
+    }
+}
+
+static void put(float *to, const float *from, size_t at, size_t count, size_t width) {
+    if (to) memcpy(to + at * width, from, count * width * sizeof *to);
+}
+
+/* One block through the network and the verifier; `at`: its first frame in the outputs. */
+static void run_block(const kws_model *model, char *memory, const float *samples, int frames,
+                      const kws_output *output, size_t at) {
+    const network *net = &model->scan;
+    float single[BLOCK_FRAMES * MAX_WORDS], pooled[BLOCK_FRAMES * MAX_WORDS];
+    float boundaries[BLOCK_FRAMES * MAX_WORDS * 2], phones[BLOCK_FRAMES * MAX_PHONES_OF_MODEL];
+    network_output rows = {single, pooled, boundaries, phones};
+    model->run(net, memory + model->scan_offset, frames, &rows);
+    if (model->verify.exists)
+        kws_verify(model, memory, samples, frames, pooled, boundaries);
+    put(output->pooled, pooled, at, (size_t)frames, (size_t)net->words);
+    put(output->frames, single, at, (size_t)frames, (size_t)net->words);
+    put(output->boundaries, boundaries, at, (size_t)frames, 2 * (size_t)net->words);
+    put(output->phones, phones, at, (size_t)frames, (size_t)net->phones);
+}
+
+static size_t step(const kws_model *model, kws_stream *stream, source from, size_t count,
+                   const kws_output *output) {
+    const network *net = &model->scan;
+    char *memory = (char *)stream;
+    float *pending = (float *)(memory + kws_pending_offset());
+    size_t size = (size_t)kws_frame_samples(model), taken = 0, done = 0;
+    size_t ready = kws_ready_frames(model, stream, count);
+    while (done < ready) {
+        int frames = ready - done < BLOCK_FRAMES ? (int)(ready - done) : BLOCK_FRAMES;
+        size_t waiting = (size_t)stream->pending, fresh = (size_t)frames * size - waiting;
+        float *audio = kws_append(&net->audio, memory + model->scan_offset, frames * (int)size);
+        memcpy(audio, pending, waiting * sizeof *audio);
+        copy(audio + waiting, from, taken, fresh);
+        stream->pending = 0;
+        run_block(model, memory, audio, frames, output, done);
+        taken += fresh, done += (size_t)frames;
+    }
+    copy(pending + stream->pending, from, taken, count - taken);
+    stream->pending += count - taken;
+    return ready;
+}
+
+size_t kws_step(const kws_model *model, kws_stream *stream, const float *samples, size_t count,
+                const kws_output *output) {
+    return step(model, stream, (source){.floats = samples}, count, output);
+}
+
+size_t kws_step_int16(const kws_model *model, kws_stream *stream, const int16_t *samples,
+                      size_t count, const kws_output *output) {
+    return step(model, stream, (source){.integers = samples}, count, output);
+}
