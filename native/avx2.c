@@ -11,6 +11,7 @@
 #include "internal.h"
 
 #define ROWS_AT_ONCE 4
+#define BANDS_AT_ONCE 5
 #define RUN kws_run_avx2
 #include "isa.inc"
 

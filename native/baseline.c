@@ -3,5 +3,6 @@
 #include "internal.h"
 
 #define ROWS_AT_ONCE 2
+#define BANDS_AT_ONCE 2
 #define RUN kws_run_baseline
 #include "isa.inc"

@@ -13,6 +13,8 @@
 #define MAX_WINDOW 512    /* samples of an analysis window */
 #define MAX_CHANNELS 512  /* of any layer */
 #define MAX_WORDS 64
+#define MAX_MELS 128
+#define MAX_STRIDE 4
 #define MAX_PHONES_OF_MODEL 64
 #define MAX_PHONES 64     /* of a pronunciation */
 #define BLOCK_FRAMES 8    /* at most so many frames pass through all layers together */
@@ -33,10 +35,11 @@ typedef struct {
     float *bias;          /* [channels] */
 } depthwise;
 
-/* A convolution over bands and frames, with a scale and a shift for each channel and band. */
+/* A convolution over bands and frames, with a scale and a shift for each channel and band. Its input
+   rows have `margin` bands of zeros on either side. */
 typedef struct {
     int inputs, outputs, padded; /* channels; outputs padded to vectors */
-    int bands, output_bands, band_kernel, band_stride, kernel, stride;
+    int bands, margin, padded_bands, output_bands, band_kernel, band_stride, kernel, stride;
     float *weight; /* [kernel, band_kernel, inputs, padded] */
     float *scale;  /* [output_bands, padded] */
     float *shift;  /* [output_bands, padded] */

@@ -191,14 +191,16 @@ static void load_band_layer(loader *l, band_convolution *layer, int number, int 
     int output_bands = (bands + band_stride - 1) / band_stride, padded = rounded(outputs, LANES);
     size_t affine[] = {(size_t)outputs, (size_t)output_bands};
     *layer = (band_convolution){.inputs = padded_inputs, .outputs = outputs, .padded = padded,
-                                .bands = bands, .output_bands = output_bands,
+                                .bands = bands, .margin = band_kernel / 2,
+                                .padded_bands = bands + band_kernel / 2 * 2 + band_stride - 1,
+                                .output_bands = output_bands,
                                 .band_kernel = band_kernel, .band_stride = band_stride,
                                 .kernel = kernel, .stride = stride};
     float *weight = floats(l, full(l, name, "bands", number, ".weight"), 4, shape);
     float *scale = floats(l, full(l, name, "bands", number, ".scale"), 2, affine);
     float *shift = floats(l, full(l, name, "bands", number, ".shift"), 2, affine);
     if (l->failed) return;
-    if (output_bands * padded > MAX_CHANNELS || bands * padded_inputs > MAX_CHANNELS) {
+    if (output_bands * padded > MAX_CHANNELS || layer->padded_bands * padded_inputs > MAX_CHANNELS) {
         refuse(l, "the stem over bands is wider than this kernel allows");
         return;
     }
@@ -278,7 +280,7 @@ static void load_network(loader *l, network *net, int is_recognizer) {
     if (l->failed) return;
     int words = s[WORDS], phones = s[PHONES], has_bands = s[BAND_CHANNELS] != 0;
     if (!within(s[WINDOW], 8, MAX_WINDOW) || !within(s[HOP], 1, s[WINDOW]) ||
-        !within(s[MELS], 1, MAX_CHANNELS) || !within(s[STRIDE], 1, 4) ||
+        !within(s[MELS], 1, MAX_MELS) || !within(s[STRIDE], 1, MAX_STRIDE) ||
         !within(s[STEM_KERNEL], s[STRIDE] + 1, 32) || !within(s[CHANNELS], 1, MAX_CHANNELS) ||
         !within(s[BLOCKS], 0, MAX_BLOCKS) || !within(phones, 0, MAX_PHONES_OF_MODEL) ||
         !within(s[POOL_FRAMES], 2, 64) || !within(s[POOLING], POOL_MAX, POOL_NEWEST) ||

@@ -27,7 +27,7 @@ void kws_lay_out(network *net) {
         for (int i = 0; i < net->band_layers; i++) {
             const band_convolution *layer = &net->bands[i];
             int rows = i == 0 ? hops : BLOCK_FRAMES;
-            int width = i == 0 ? layer->bands : layer->bands * layer->inputs;
+            int width = layer->padded_bands * layer->inputs;
             place(net, &net->band_inputs[i], width, layer->kernel - layer->stride, rows);
         }
     } else {
