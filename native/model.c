@@ -3,6 +3,9 @@
 
 #include <math.h>
 #include <stdlib.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "internal.h"
 #include "safetensors.h"
@@ -385,15 +388,21 @@ static void load_verifier(loader *l) {
     v->exists = 1;
 }
 
+#if defined(__x86_64__)
+/* Whether processor and system know AVX2 and FMA (Intel's manual, volume 1, 14.3). */
+static int has_avx2(void) {
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_FMA) || !(c & bit_OSXSAVE)) return 0;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+}
+#endif
+
 static void choose_instructions(kws_model *model) {
     model->run = kws_run_baseline;
     model->instruction_set = "baseline";
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        model->run = kws_run_avx2;
-        model->instruction_set = "avx2";
-    }
+    if (has_avx2()) model->run = kws_run_avx2, model->instruction_set = "avx2";
 #endif
 }
 
