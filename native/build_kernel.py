@@ -16,7 +16,15 @@ from pathlib import Path
 
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 # -ffp-contract=fast: multiply and add in one instruction where there is one.
-FLAGS = ["-std=c11", "-O3", "-ffp-contract=fast", "-fvisibility=hidden", "-Wno-psabi", "-shared", "-s"]
+FLAGS = [
+    "-std=c11",
+    "-O3",
+    "-ffp-contract=fast",
+    "-fvisibility=hidden",
+    "-Wno-psabi",
+    "-shared",
+    "-s",
+]
 
 
 def find_compiler() -> list[str] | None:
