@@ -21,6 +21,7 @@ TOOLS = {
     "flite": ("flite",),
     "espeak": ("espeak-ng",),
     "strace": ("strace",),
+    "cc": ("cc",),
 }
 SKIPPED_TESTS = pytest.StashKey[list[str]]()
 TRAINING = Path(__file__).parent / "training"

@@ -122,7 +122,7 @@ class NumpyNetwork:
     def _band_layer(
         self, number: int, x: np.ndarray, band_stride: int = 1, stride: int = 1
     ) -> np.ndarray:
-        """Convolution over bands and frames with its affine: [B, T, I, bands] to [B, F, O, bands]."""
+        """A convolution over bands and frames: [B, T, I, bands] to [B, F, O, bands]."""
         weight = self.tensors[f"bands.{number}.weight"]  # [O, I, band kernel, kernel]
         margin = weight.shape[2] // 2
         padded = np.pad(x, ((0, 0), (0, 0), (0, 0), (margin, margin)))
