@@ -38,7 +38,7 @@ NATIVE = ROOT / "native"
 RECORDINGS = sorted((ROOT / "recordings").glob("*.wav"))
 FUSION = Fusion(scale=3.0, ceiling=-2.5, floor=-4.0)
 
-pytestmark = pytest.mark.cc
+pytestmark = [pytest.mark.cc, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
