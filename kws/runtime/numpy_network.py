@@ -6,6 +6,7 @@ about twenty times as long as the kernel.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -43,7 +44,7 @@ class NumpyNetwork:
 
     @property
     def frame_samples(self) -> int:
-        return self.sizes["hop_samples"] * self.sizes["stride"]
+        return int(self.sizes["hop_samples"] * self.sizes["stride"])
 
     def empty_state(self, batch: int) -> list[np.ndarray]:
         """Nothing is known of the past: all zeros."""
@@ -100,13 +101,13 @@ class NumpyNetwork:
         windows = sliding_window_view(audio, s["window_samples"], axis=1)[:, :: s["hop_samples"]]
         spectrum = np.fft.rfft(windows * self.tensors["frontend.window"])
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-        return np.log(power @ self.tensors["frontend.mel"] + np.float32(self.log_floor))
+        return _as_array(np.log(power @ self.tensors["frontend.mel"] + np.float32(self.log_floor)))
 
     def _stem(self, rows: np.ndarray) -> np.ndarray:
         weight = self.tensors["stem.weight"]  # [C, mels, K]
         windows = sliding_window_view(rows, weight.shape[2], axis=1)[:, :: self.sizes["stride"]]
         x = np.tensordot(windows, weight, axes=([2, 3], [1, 2])) + self.tensors["stem.bias"]
-        return np.maximum(x, 0)
+        return _as_array(np.maximum(x, 0))
 
     def _bands(self, mels: np.ndarray, extend: Extend) -> np.ndarray:
         """Rows [B, F, channels] of the stem, from log-mel energies [B, T, mels]."""
@@ -117,7 +118,9 @@ class NumpyNetwork:
         for i in range(2, 2 + self.sizes["residuals"]):
             x = np.maximum(self._band_layer(i, extend(x)) + x, 0)
         weight = self.tensors["stem.weight"][..., 0]
-        return np.maximum(x.reshape(*x.shape[:2], -1) @ weight.T + self.tensors["stem.bias"], 0)
+        return _as_array(
+            np.maximum(x.reshape(*x.shape[:2], -1) @ weight.T + self.tensors["stem.bias"], 0)
+        )
 
     def _band_layer(
         self, number: int, x: np.ndarray, band_stride: int = 1, stride: int = 1
@@ -151,10 +154,15 @@ class NumpyNetwork:
         if self.pooling == "none":
             return log_y[..., -1]
         if self.pooling == "max":
-            return log_y.max(axis=-1)
+            return _as_array(log_y.max(axis=-1))
         if self.pooling == "power":
-            return _log_sum(log_y, q + 1) - _log_sum(log_y, q)
-        return (_log_sum(log_y, q) - np.log(frames)) / q
+            return _as_array(_log_sum(log_y, q + 1) - _log_sum(log_y, q))
+        return _as_array((_log_sum(log_y, q) - np.log(frames)) / q)
+
+
+def _as_array(x: Any) -> np.ndarray:
+    """An array under its type, which NumPy's functions do not always tell."""
+    return np.asarray(x)
 
 
 def _log_sum(log_y: np.ndarray, factor: float) -> np.ndarray:
@@ -166,4 +174,4 @@ def _log_sum(log_y: np.ndarray, factor: float) -> np.ndarray:
 
 def _log_softmax(x: np.ndarray) -> np.ndarray:
     x = x - x.max(axis=-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+    return _as_array(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)))

@@ -9,6 +9,7 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def _header_bytes(data: bytes) -> int:
     return int(struct.unpack_from("<Q", data)[0]) if len(data) >= 8 else len(data)
 
 
-def _header(data: bytes, path: Path) -> dict:
+def _header(data: bytes, path: Path) -> dict[str, Any]:
     size = _header_bytes(data)
     try:
         header = json.loads(data[8 : 8 + size]) if size <= len(data) - 8 else None
