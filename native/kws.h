@@ -42,7 +42,7 @@ typedef struct {
     float *phones;     /* [F, L] log probability of each phone, of models that have a phone head */
 } kws_output;
 
-/* Opens a model file that lies in memory (docs/reference/model-file.md). The bytes may go away
+/* Opens a model file that lies in memory (kws/training/model/tensors.py names its tensors). The bytes may go away
    afterwards. NULL for a damaged, hostile or unsupported file: `error` then says what is wrong. */
 KWS_API kws_model *kws_open(const void *bytes, size_t size, char error[KWS_ERROR_BYTES]);
 KWS_API void kws_close(kws_model *model);

@@ -1,5 +1,7 @@
-"""The tensors of a model file, from a trained network: what the kernel runs, under the names that
-`docs/reference/model-file.md` lists."""
+"""The tensors of a network for the kernel (`native/`), under the names that it looks for.
+
+Model files are ONNX graphs today; `kws.runtime.kernel` runs these tensors beside them.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
