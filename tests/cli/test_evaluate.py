@@ -662,6 +662,7 @@ def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_p
     assert read_model(tmp_path / "room.onnx").info.document["confusables"] == raised["confusables"]
 
 
+@pytest.mark.slow
 def test_a_model_can_be_calibrated_in_place(tmp_path, folders):
     model = make_model(tmp_path, make_network())
     assert (

@@ -163,6 +163,7 @@ def test_name_is_looked_up_in_the_models_of_this_folder(tmp_path, monkeypatch):
     assert read_model(find_model("mine")).info.words == ("word0",)
 
 
+@pytest.mark.slow
 def test_graph_takes_any_batch_and_length(tmp_path):
     model_file = read_model(make_model(tmp_path, make_network(2)))
     for batch, frames in ((1, 1), (3, 7)):

@@ -53,6 +53,7 @@ def test_fusion_lowers_the_odds_of_a_score(fusion):
     assert worst == nothing == pytest.approx(1 / (1 + np.exp(scale * (ceiling - floor))))
 
 
+@pytest.mark.slow
 def test_fusion_parameters_come_from_the_model_file(verifier_spec, tmp_path, monkeypatch):
     monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
     network, audio, scores = make_network(2), make_audio(3.0), []
