@@ -20,6 +20,9 @@
 #define BLOCK_FRAMES 8    /* at most so many frames pass through all layers together */
 #define PANEL (2 * LANES) /* output channels whose weights lie together */
 
+/* Parts of a stream's memory begin at multiples of 64 bytes. */
+INLINE size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
 /* y = W x + b. Weights lie in panels of 16 outputs, input by input, so that they are read once, in
    order; outputs are padded to whole panels with zeros. */
 typedef struct {
@@ -117,6 +120,9 @@ struct kws_model {
 struct kws_stream {
     uint64_t pending; /* samples short of a frame */
 };
+
+/* Where the samples short of a frame wait in a stream: behind its header. */
+INLINE size_t pending_offset(void) { return aligned(sizeof(kws_stream)); }
 
 /* network.inc, once for each set of instructions */
 void kws_run_baseline(const network *net, char *memory, int frames, const network_output *output);

@@ -227,7 +227,7 @@ static void load_band_layer(loader *l, band_convolution *layer, int number, int 
 /* The factors of the FFT, its roots, and the filters of the mel bands without their zeros. */
 static void load_frontend(loader *l, frontend *front, int window, int hop, int mels, float floor) {
     char name[MAX_NAME];
-    int n = window / 2, bins = n + 1, left = n, stride = 1;
+    int n = window / 2, bins = n + 1, left = n;
     size_t shape[] = {(size_t)bins, (size_t)mels};
     front->window = window, front->hop = hop, front->mels = mels, front->floor = floor;
     front->bins = bins, front->factors = 0;
@@ -256,7 +256,7 @@ static void load_frontend(loader *l, frontend *front, int window, int hop, int m
                 *root++ = (float)cos(turn * p * k / length);
                 *root++ = (float)sin(turn * p * k / length);
             }
-        length = m, stride *= r;
+        length = m;
     }
     for (int k = 0; k < bins; k++) {
         front->untangle[2 * k] = (float)cos(turn * k / window);
@@ -406,15 +406,11 @@ static void choose_instructions(kws_model *model) {
 #endif
 }
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
-size_t kws_pending_offset(void) { return aligned(sizeof(kws_stream)); }
-
 /* The network after endless digital silence: what stands before every stream. */
 static void prepare_initial_state(loader *l) {
     kws_model *m = l->model;
     const network *net = &m->scan;
-    size_t scan_offset = kws_pending_offset() + aligned((size_t)net->hop * net->stride * sizeof(float));
+    size_t scan_offset = pending_offset() + aligned((size_t)net->hop * net->stride * sizeof(float));
     m->recognizer_offset = scan_offset + net->bytes;
     m->verifier_offset = m->recognizer_offset + (m->verify.exists ? m->recognizer.bytes : 0);
     m->stream_bytes = m->verifier_offset + (m->verify.exists ? kws_verifier_bytes(m) : 0);

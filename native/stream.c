@@ -2,8 +2,6 @@
 
 #include "internal.h"
 
-size_t kws_pending_offset(void);
-
 int kws_words(const kws_model *model) { return model->scan.words; }
 int kws_phones(const kws_model *model) { return model->scan.phones; }
 int kws_frame_samples(const kws_model *model) { return model->scan.hop * model->scan.stride; }
@@ -62,7 +60,7 @@ static size_t step(const kws_model *model, kws_stream *stream, source from, size
                    const kws_output *output) {
     const network *net = &model->scan;
     char *memory = (char *)stream;
-    float *pending = (float *)(memory + kws_pending_offset());
+    float *pending = (float *)(memory + pending_offset());
     size_t size = (size_t)kws_frame_samples(model), taken = 0, done = 0;
     size_t ready = kws_ready_frames(model, stream, count);
     while (done < ready) {

@@ -34,8 +34,6 @@ typedef struct {
     int64_t history_first; /* frame at the beginning of `history` */
 } verifier_state;
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 /* Audio that is kept: of the context of the next frame, and a receptive field before it. */
 static int history_frames(const kws_model *model) {
     return model->recognizer.receptive_field + CONTEXT_FRAMES - 2;

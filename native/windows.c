@@ -5,8 +5,6 @@
 /* Rows behind the kept ones: enough for many blocks, so that moving them is seldom. */
 #define SPARE_ROWS 64
 
-static size_t aligned(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
-
 static void place(network *net, window *w, int width, int keep, int most_new) {
     w->width = width;
     w->keep = keep;
