@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def write(recordings: list[Path], model: str, out: Path) -> None:
     from kws import Spotter
 
     spotter = Spotter.load(model)
-    scores = {}
+    scores: dict[str, Any] = {}  # arrays; savez has options of other types, too
     for path in recordings:
         samples, rate = soundfile.read(path, dtype="float32")
         if rate != spotter.sample_rate or samples.ndim != 1:
