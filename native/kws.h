@@ -7,7 +7,7 @@
        kws_model *model = kws_open(file_bytes, size, error);
        void *memory = malloc(kws_stream_bytes(model));
        kws_stream *stream = kws_stream_init(model, memory, NULL);
-       int frames = kws_step(stream, samples, count, &output);
+       size_t frames = kws_step(model, stream, samples, count, &output);
 
    A frame is `kws_frame_samples` samples of 16 kHz mono audio. Samples come in any number; what is
    short of a frame waits in the stream. Every output depends on the samples alone and not on how
@@ -34,16 +34,18 @@ extern "C" {
 typedef struct kws_model kws_model;
 typedef struct kws_stream kws_stream;
 
-/* Where a step writes, for frames F, words W and phones L. NULL: not wanted. */
+/* Where a step writes, for frames F, words W and phones L of N streams (of kws_step_many; else 1).
+   NULL: not wanted. */
 typedef struct {
     float *pooled;     /* [F, W] probability of the word, pooled and verified */
     float *frames;     /* [F, W] probability of the single frame */
     float *boundaries; /* [F, W, 2] seconds back to the word's start and end */
     float *phones;     /* [F, L] log probability of each phone, of models that have a phone head */
+    size_t *invalid;   /* [N] samples of this call that were replaced */
 } kws_output;
 
-/* Opens a model file that lies in memory (kws/training/model/tensors.py names its tensors). The bytes may go away
-   afterwards. NULL for a damaged, hostile or unsupported file: `error` then says what is wrong. */
+/* Opens a model file that lies in memory (kws/training/model/tensors.py names its tensors) and checks
+   its checksum. The bytes may go away afterwards. NULL for a damaged, hostile or unsupported file: `error` then says what is wrong. */
 KWS_API kws_model *kws_open(const void *bytes, size_t size, char error[KWS_ERROR_BYTES]);
 KWS_API void kws_close(kws_model *model);
 
@@ -65,11 +67,19 @@ KWS_API kws_stream *kws_stream_init(const kws_model *model, void *memory, const 
 KWS_API size_t kws_ready_frames(const kws_model *model, const kws_stream *stream, size_t count);
 
 /* Takes samples, and writes the outputs of the frames they complete; returns their number. float:
-   from -1 to 1. */
+   from -1 to 1; one that is no finite number, or beyond a million, is replaced by 0 and counted. */
 KWS_API size_t kws_step(const kws_model *model, kws_stream *stream, const float *samples,
                         size_t count, const kws_output *output);
 KWS_API size_t kws_step_int16(const kws_model *model, kws_stream *stream, const int16_t *samples,
                               size_t count, const kws_output *output);
+
+/* kws_step for n streams of one model in one call. `samples` (float, or else `samples16`; the other
+   one is NULL) has the counts[0] samples of the first stream, then those of the second, and so on;
+   the outputs lie likewise, all frames of the first stream first. frames [n]: of each stream.
+   Returns their sum. */
+KWS_API size_t kws_step_many(const kws_model *model, kws_stream *const *streams, size_t n,
+                             const float *samples, const int16_t *samples16, const size_t *counts,
+                             size_t *frames, const kws_output *output);
 
 #ifdef __cplusplus
 }

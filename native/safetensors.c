@@ -113,6 +113,20 @@ static int take_tensor(reader *r, tensor *t, const unsigned char *data, size_t d
     return t->count * (size_t)element_bytes(t->type) == span[1] - span[0];
 }
 
+/* Whether the last four bytes of the file are its checksum. */
+static int check(const unsigned char *bytes, size_t size, const tensor_table *table, char *error) {
+    const tensor *t = kws_find_tensor(table, "checksum");
+    if (!t) return snprintf(error, KWS_ERROR_BYTES, "tensor checksum is missing"), -1;
+    size_t covered = size - 4;
+    if (t->type != I32 || t->count != 1 || t->data != bytes + covered)
+        return snprintf(error, KWS_ERROR_BYTES, "tensor checksum is not the end of the file"), -1;
+    uint32_t sum = 0;
+    for (int i = 3; i >= 0; i--) sum = sum << 8 | t->data[i];
+    if (sum != kws_checksum(bytes, covered))
+        return snprintf(error, KWS_ERROR_BYTES, "the file is damaged: its checksum differs"), -1;
+    return 0;
+}
+
 int kws_read_tensors(const unsigned char *bytes, size_t size, tensor_table *table, char *error) {
     uint64_t header = 0;
     table->count = 0;
@@ -143,7 +157,7 @@ int kws_read_tensors(const unsigned char *bytes, size_t size, tensor_table *tabl
         is_sound = is_sound && take(&r, '}');
     }
     if (!is_sound) return snprintf(error, KWS_ERROR_BYTES, "its header is damaged"), -1;
-    return 0;
+    return check(bytes, size, table, error);
 }
 
 const tensor *kws_find_tensor(const tensor_table *table, const char *name) {

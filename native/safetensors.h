@@ -1,5 +1,7 @@
 /* Tensors of a safetensors file, found by name: eight bytes with the length of a JSON header, the
-   header, the data. https://huggingface.co/docs/safetensors (format) */
+   header, the data. https://huggingface.co/docs/safetensors (format)
+
+   The last tensor of a model file, `checksum`, holds the CRC-32 of all bytes before it. */
 
 #ifndef KWS_SAFETENSORS_H
 #define KWS_SAFETENSORS_H
@@ -26,9 +28,13 @@ typedef struct {
     int count;
 } tensor_table;
 
-/* Reads the header. 0, or -1 with a sentence in `error` (of KWS_ERROR_BYTES). */
+/* Reads the header and checks the checksum. 0, or -1 with a sentence in `error` (of
+   KWS_ERROR_BYTES). */
 int kws_read_tensors(const unsigned char *bytes, size_t size, tensor_table *table, char *error);
 
 const tensor *kws_find_tensor(const tensor_table *table, const char *name);
+
+/* checksum.c: CRC-32 */
+uint32_t kws_checksum(const unsigned char *bytes, size_t size);
 
 #endif

@@ -25,16 +25,23 @@ _ERROR_BYTES = 256
 
 class KernelOutput(NamedTuple):
     """Of F frames, W words and P phones: `pooled`, `frames` [F, W] probabilities; `boundaries`
-    [F, W, 2] seconds back to start and end; `phones` [F, P] log probabilities."""
+    [F, W, 2] seconds back to start and end; `phones` [F, P] log probabilities. `invalid_samples`:
+    how many of this step's samples were replaced by 0."""
 
     pooled: np.ndarray
     frames: np.ndarray
     boundaries: np.ndarray
     phones: np.ndarray
+    invalid_samples: int
 
 
 class _Output(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in KernelOutput._fields]
+    """`kws_output`."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("pooled", "frames", "boundaries", "phones")),
+        ("invalid", ctypes.POINTER(ctypes.c_size_t)),
+    ]
 
 
 def library_path() -> Path:
@@ -62,6 +69,7 @@ def load_library(path: Path) -> ctypes.CDLL:
         "kws_ready_frames": (size, [pointer, pointer, size]),
         "kws_step": (size, [pointer, pointer, pointer, size, pointer]),
         "kws_step_int16": (size, [pointer, pointer, pointer, size, pointer]),
+        "kws_step_many": (size, [pointer, pointer, size, *[pointer] * 5]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)
@@ -117,19 +125,20 @@ class KernelStream:
 
     def step(self, samples: np.ndarray) -> KernelOutput:
         """Takes samples [n] (float32 in ±1, or int16), any number; returns the outputs of the
-        frames that they complete."""
+        frames that they complete. Samples that are not finite, or beyond ±1e6, count as 0."""
         model, library = self._model, self._model.library
         is_integer = samples.dtype == np.int16
         samples = np.ascontiguousarray(samples, np.int16 if is_integer else np.float32)
         function = library.kws_step_int16 if is_integer else library.kws_step
         frames = library.kws_ready_frames(model.handle, self._memory.ctypes.data, len(samples))
-        output = KernelOutput(
-            pooled=np.empty((frames, model.words), np.float32),
-            frames=np.empty((frames, model.words), np.float32),
-            boundaries=np.empty((frames, model.words, 2), np.float32),
-            phones=np.empty((frames, model.phones), np.float32),
+        arrays = (
+            np.empty((frames, model.words), np.float32),
+            np.empty((frames, model.words), np.float32),
+            np.empty((frames, model.words, 2), np.float32),
+            np.empty((frames, model.phones), np.float32),
         )
-        places = _Output(*(array.ctypes.data for array in output))
+        invalid = ctypes.c_size_t()
+        places = _Output(*(array.ctypes.data for array in arrays), ctypes.pointer(invalid))
         function(
             model.handle,
             self._memory.ctypes.data,
@@ -137,7 +146,7 @@ class KernelStream:
             len(samples),
             ctypes.byref(places),
         )
-        return output
+        return KernelOutput(*arrays, invalid.value)
 
 
 def _aligned_bytes(size: int) -> np.ndarray:

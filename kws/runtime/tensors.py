@@ -3,10 +3,13 @@
 The format is eight bytes with the length of a JSON header, the header, and the data. The header
 gives type, shape and place of each tensor, and under `__metadata__` strings by name.
 https://huggingface.co/docs/safetensors
+
+The last tensor, `checksum`, lies at the end of the file: the CRC-32 of all bytes before it.
 """
 
 import json
 import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +18,17 @@ import numpy as np
 
 from kws.errors import ModelError
 
+CHECKSUM = "checksum"
 _TYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I32": np.int32}
 _NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
 _ALIGNMENT = 64
 
 
 def pack_tensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a file with these tensors (float32, float16, int8 or int32)."""
+    """The bytes of a file with these tensors (float32, float16, int8, int32) and their checksum."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     offset = 0
+    tensors = {**tensors, CHECKSUM: np.zeros(1, np.int32)}
     for name, tensor in tensors.items():
         header[name] = {
             "dtype": _NAMES[tensor.dtype],
@@ -33,8 +38,9 @@ def pack_tensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str])
         offset += tensor.nbytes
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-(8 + len(text)) % _ALIGNMENT)
-    data = b"".join(np.ascontiguousarray(tensor).tobytes() for tensor in tensors.values())
-    return struct.pack("<Q", len(text)) + text + data
+    parts = [np.ascontiguousarray(tensor).tobytes() for tensor in tensors.values()]
+    data = struct.pack("<Q", len(text)) + text + b"".join(parts[:-1])
+    return data + struct.pack("<I", zlib.crc32(data))
 
 
 def unpack_metadata(data: bytes, path: Path) -> dict[str, str]:
@@ -47,13 +53,16 @@ def unpack_metadata(data: bytes, path: Path) -> dict[str, str]:
 
 
 def unpack_tensors(data: bytes, path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a file, as views of its bytes. Raises ModelError for one that is damaged."""
+    """All tensors of a file but its checksum, as views of its bytes. Raises ModelError for one that
+    is damaged."""
     header = _header(data, path)
+    if CHECKSUM not in header or struct.pack("<I", zlib.crc32(memoryview(data)[:-4])) != data[-4:]:
+        raise _damaged(path)
     body = memoryview(data)[8 + _header_bytes(data) :]
     tensors = {}
     try:
         for name, entry in header.items():
-            if name != "__metadata__":
+            if name not in ("__metadata__", CHECKSUM):
                 begin, end = entry["data_offsets"]
                 kind, shape = _TYPES[entry["dtype"]], entry["shape"]
                 tensors[name] = np.frombuffer(body[begin:end], kind).reshape(shape)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../kws.h"
+#include "../safetensors.h"
 
 static uint64_t state = 1;
 
@@ -31,6 +32,13 @@ static size_t damage(unsigned char *bytes, size_t size, size_t header) {
         if (size < 16) break;
     }
     return size;
+}
+
+/* Writes the checksum, at the end. */
+static void seal(unsigned char *bytes, size_t size) {
+    if (size < 4) return;
+    uint32_t sum = kws_checksum(bytes, size - 4);
+    for (int i = 0; i < 4; i++) bytes[size - 4 + i] = (unsigned char)(sum >> 8 * i);
 }
 
 static void run(const kws_model *model) {
@@ -70,6 +78,7 @@ int main(int count, char **arguments) {
         unsigned char *bytes = malloc(size);
         memcpy(bytes, whole, size);
         size_t left = i ? damage(bytes, size, header) : size;
+        if (draw(8)) seal(bytes, left); /* else the checksum is all that is read */
         /* exactly `left` bytes, so that reading beyond them is noticed */
         unsigned char *exact = malloc(left);
         memcpy(exact, bytes, left);

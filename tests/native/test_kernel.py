@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from copy import copy
+from ctypes import POINTER, byref, c_size_t
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from kws.audio.recordings import read
 from kws.errors import ModelError
 from kws.runtime.ctc import compute_ctc_llr
-from kws.runtime.kernel import KernelModel, KernelOutput, KernelStream
+from kws.runtime.kernel import KernelModel, KernelOutput, KernelStream, _Output
 from kws.runtime.numpy_network import NumpyNetwork
 from kws.runtime.tensors import pack_tensors, unpack_tensors
 from kws.runtime.verifier import (
@@ -64,8 +66,12 @@ def cuts(samples: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
 
 
 def run_in_pieces(stream: KernelStream, samples: np.ndarray, seed: int = 0) -> KernelOutput:
-    steps = [stream.step(piece) for piece in cuts(samples, seed)]
-    return KernelOutput(*map(np.concatenate, zip(*steps, strict=True)))
+    return joined([stream.step(piece) for piece in cuts(samples, seed)])
+
+
+def joined(steps: list[KernelOutput]) -> KernelOutput:
+    *arrays, invalid = zip(*steps, strict=True)
+    return KernelOutput(*map(np.concatenate, arrays), sum(invalid))
 
 
 def assert_equal(one: KernelOutput, other: KernelOutput) -> None:
@@ -209,6 +215,72 @@ def test_int16_samples_are_the_floats_that_they_stand_for(verified: KernelModel)
     assert_equal(verified.open_stream().step(samples), verified.open_stream().step(floats))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e7, -1.1e6])
+def test_samples_that_are_no_sound_count_as_zero(verified: KernelModel, value: float) -> None:
+    samples = read(ROOT / "recordings" / "twice.wav")
+    places = np.random.default_rng(0).integers(0, len(samples), 99)
+    silenced, damaged = samples.copy(), samples.copy()
+    silenced[places], damaged[places] = 0, value
+    expected = verified.open_stream().step(silenced)
+    output = run_in_pieces(verified.open_stream(), damaged)
+    assert_equal(output, expected._replace(invalid_samples=len(np.unique(places))))
+    assert expected.invalid_samples == 0
+
+
+def test_largest_samples_are_taken_as_they_are(verified: KernelModel) -> None:
+    output = verified.open_stream().step(np.array([1e6, -1e6] * 500, np.float32))
+    assert output.invalid_samples == 0
+    assert not (
+        output.frames == verified.open_stream().step(np.zeros(1000, np.float32)).frames
+    ).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_many_streams_in_one_call_give_the_bits_of_each_alone(
+    verified: KernelModel, kind: type
+) -> None:
+    audio = [read(path) for path in RECORDINGS]
+    if kind is np.int16:
+        audio = [(samples * 32767).astype(np.int16) for samples in audio]
+    else:
+        audio[1][::1000] = np.nan
+    streams = [verified.open_stream() for _ in audio]
+    pieces = [list(cuts(samples, seed)) for seed, samples in enumerate(audio)]
+    rounds = zip_longest(*pieces, fillvalue=np.zeros(0, kind))
+    steps = [step_many(verified, streams, list(each)) for each in rounds]
+    for outputs, samples in zip(zip(*steps, strict=True), audio, strict=True):
+        assert_equal(joined(list(outputs)), verified.open_stream().step(samples))
+
+
+def step_many(
+    model: KernelModel, streams: list[KernelStream], samples: list[np.ndarray]
+) -> list[KernelOutput]:
+    """`kws_step_many`: the outputs of each stream."""
+    count, kind = len(streams), samples[0].dtype
+    pointers = np.array([stream._memory.ctypes.data for stream in streams], np.uintp)
+    counts, frames, invalid = (np.zeros(count, np.uintp) for _ in range(3))
+    counts[:] = [len(each) for each in samples]
+    all_samples = np.concatenate(samples)
+    shapes = [(model.words,), (model.words,), (model.words, 2), (model.phones,)]
+    most = len(all_samples) // model.frame_samples + count
+    arrays = [np.full((most, *shape), np.nan, np.float32) for shape in shapes]
+    places = _Output(*(a.ctypes.data for a in arrays), invalid.ctypes.data_as(POINTER(c_size_t)))
+    sources = [all_samples.ctypes.data if kind == each else None for each in (np.float32, np.int16)]
+    total = model.library.kws_step_many(
+        model.handle,
+        pointers.ctypes.data,
+        count,
+        *sources,
+        counts.ctypes.data,
+        frames.ctypes.data,
+        byref(places),
+    )
+    assert total == frames.sum()
+    ends = np.cumsum(frames[:-1]).astype(int)
+    parts = zip(*(np.split(array[:total], ends) for array in arrays), strict=True)
+    return [KernelOutput(*each, int(n)) for each, n in zip(parts, invalid, strict=True)]
+
+
 def test_copied_stream_goes_on_by_itself(verified: KernelModel) -> None:
     samples = read(ROOT / "recordings" / "twice.wav")
     stream = verified.open_stream()
@@ -285,6 +357,35 @@ def test_tensors_come_back_from_their_file(verified_tensors: dict[str, np.ndarra
     assert back.keys() == verified_tensors.keys()
     for name, tensor in back.items():
         np.testing.assert_array_equal(tensor, verified_tensors[name])
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_changed_weight_is_found(
+    library: Path, verified_tensors: dict[str, np.ndarray], place: float
+) -> None:
+    data = bytearray(pack_tensors(verified_tensors, {"kws": "{}"}))
+    data[int(len(data) * place)] ^= 1
+    with pytest.raises(ModelError, match=r"^model\.kws: the file is damaged: its checksum differs"):
+        KernelModel(bytes(data), Path("model.kws"), library)
+    with pytest.raises(ModelError, match=r"^model\.kws: .* damaged"):
+        unpack_tensors(bytes(data), Path("model.kws"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda data: data.replace(b'"checksum"', b'"checksun"'), "is missing"),
+        (lambda data: data + bytes(4), "is not the end of the file"),
+    ],
+)
+def test_file_that_does_not_end_in_its_checksum_is_refused(
+    library: Path, verified_tensors: dict[str, np.ndarray], change, reason: str
+) -> None:
+    data = change(pack_tensors(verified_tensors, {"kws": "{}"}))
+    with pytest.raises(ModelError, match=f"tensor checksum {reason}"):
+        KernelModel(data, Path("model.kws"), library)
+    with pytest.raises(ModelError, match="damaged"):
+        unpack_tensors(data, Path("model.kws"))
 
 
 @pytest.mark.slow
