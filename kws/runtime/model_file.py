@@ -26,7 +26,7 @@ from kws.runtime.verifier import Fusion, VerifierConfig
 if TYPE_CHECKING:
     import onnxruntime
 
-FORMAT = 5
+FORMAT = 6
 METADATA_KEY = "kws"
 VERIFIER_KEY = "kws_verifier"  # the verifier's graph, in base64
 _REQUIRED_KEYS = (

@@ -32,7 +32,6 @@ def describe_network(network: ScanningCNN, settings: EventSettings) -> dict:
         "frame_seconds": config.frame_samples / SAMPLE_RATE,
         "receptive_field_seconds": config.receptive_field_samples / SAMPLE_RATE,
         "context_samples": config.clip_frame_samples,
-        "state_size": network.state_size,
         "parameters": sum(p.numel() for p in network.parameters()),
         "pooling": {
             "kind": config.pooling,
