@@ -199,7 +199,7 @@ def compare_detection(phrases: list[str], data: Path, runs: Path) -> Iterator[di
 
     models = {}
     for name in map(folder_name, phrases):
-        paths = sorted(runs.glob(f"{name}-*-human0-seed0.onnx"))
+        paths = sorted(runs.glob(f"{name}-*-human0-seed0.kws"))
         if not paths:
             raise SystemExit(f"{runs}: no model of '{name}'. Train it with people.py.")
         models[name] = paths[0]

@@ -111,7 +111,7 @@ def main() -> None:
         return
     for phrase in args.phrases:
         synth_config = SynthConfig(phrase, args.synth_clips, args.seed)
-        path = args.runs / f"{run_name(args, synth_config.name)}.onnx"
+        path = args.runs / f"{run_name(args, synth_config.name)}.kws"
         if not path.exists():
             train_run(args, synth_config, path)
 
@@ -201,7 +201,7 @@ def evaluate_runs(args: argparse.Namespace) -> None:
     """Prints a line of JSON for each run; the report has all of them."""
     rows = []
     for name in map(folder_name, args.phrases):
-        for path in sorted(args.runs.glob(f"{name}-*-human*-seed[0-9].onnx")):
+        for path in sorted(args.runs.glob(f"{name}-*-human*-seed[0-9].kws")):
             engine = Engine.load(str(path), verifier=not args.without_verifier)
             synth = synth_folder(args.runs, name, path.stem.rpartition("seed")[2])
             rows.append({"run": path.stem, **evaluate(engine, args.data, synth, name)})

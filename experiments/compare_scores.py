@@ -60,7 +60,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     writing = commands.add_parser("write")
     writing.add_argument("recordings", nargs="+", type=Path)
-    writing.add_argument("--model", default="models/welcome.onnx")
+    writing.add_argument("--model", default="models/welcome.kws")
     writing.add_argument("--out", type=Path, required=True)
     comparing = commands.add_parser("compare")
     comparing.add_argument("before", type=Path)

@@ -110,7 +110,7 @@ def main() -> None:
         return
     for seed in args.seeds:
         for arm in args.arms:
-            path = args.runs / f"{args.word}-{arm}-{seed}.onnx"
+            path = args.runs / f"{args.word}-{arm}-{seed}.kws"
             if not path.exists():
                 train_run(args.data, path, args.word, ARMS[arm], seed)
 
@@ -149,7 +149,7 @@ def evaluate_runs(args: argparse.Namespace) -> None:
         split: load_held_out(args.data, args.word, split) for split in ("validation", "test")
     }
     rows = []
-    for path in sorted(args.runs.glob(f"{args.word}-*.onnx")):
+    for path in sorted(args.runs.glob(f"{args.word}-*.kws")):
         engine = Engine.load(str(path))
         metrics = {split: evaluate(engine, recordings) for split, recordings in held_out.items()}
         rows.append({"run": path.stem, **metrics})

@@ -105,7 +105,7 @@ def main() -> None:
     args.runs.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for kind in args.kinds:
-            path = args.runs / f"{kind}-{seed}.onnx"
+            path = args.runs / f"{kind}-{seed}.kws"
             if not path.exists():
                 train_run(keyword_data, kind, seed, path, args.init_from)
 
@@ -135,7 +135,7 @@ def print_table(runs: Path, keyword_data: KeywordData) -> None:
     for kind in POOLINGS:
         results = [
             evaluate(Engine.load(str(path)), keyword_data)
-            for path in sorted(runs.glob(f"{kind}-[0-9].onnx"))
+            for path in sorted(runs.glob(f"{kind}-[0-9].kws"))
         ]
         if results:
             cells = [_format(name, [getattr(each, name) for each in results]) for name in names]

@@ -93,7 +93,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         warn=lambda text: None,
     )
     progress = EpochLog()
-    path = folder / "models" / "rise.onnx"
+    path = folder / "models" / "rise.kws"
     document = train(
         keyword_data,
         config,

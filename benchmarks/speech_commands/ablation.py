@@ -122,7 +122,7 @@ def main() -> None:
     data, noisy = load_training_data(args.data), add_pink_noise(protocol.validation, SNR_DB)
     for row, seed in itertools.product(args.rows, args.seeds):
         name = row.replace(",", "").replace(" ", "_")
-        path = args.runs / f"{name}-half{args.half}-seed{seed}.onnx"
+        path = args.runs / f"{name}-half{args.half}-seed{seed}.kws"
         report_path = path.with_suffix(".json")
         if report_path.exists():
             continue

@@ -96,7 +96,7 @@ def main() -> None:
         return
     pretrained = ["pretrained"] if args.init_from else []
     parts = ["seven", args.size, *pretrained, str(args.epochs), f"seed{args.seed}"]
-    path = args.runs / f"{'-'.join(parts)}.onnx"
+    path = args.runs / f"{'-'.join(parts)}.kws"
     if not path.exists():
         train_run(args, path)
 
@@ -140,7 +140,7 @@ def train_run(args: argparse.Namespace, path: Path) -> None:
 def evaluate_runs(args: argparse.Namespace) -> None:
     """Prints a line of JSON for each run; the report has all of them."""
     rows = []
-    for path in sorted(args.runs.glob("seven-*seed[0-9].onnx")):
+    for path in sorted(args.runs.glob("seven-*seed[0-9].kws")):
         engine = Engine.load(str(path), verifier=not args.without_verifier)
         rows.append({"run": path.stem, **evaluate(engine, args.data, args.split)})
         print(json.dumps(rows[-1]), flush=True)

@@ -102,7 +102,7 @@ def train_runs(args: argparse.Namespace, protocol: protocols.Protocol) -> list[d
     data = load_training_data(args.data)
     rows = []
     for seed in args.seeds:
-        path = args.runs / f"{run_name(args, seed)}.onnx"
+        path = args.runs / f"{run_name(args, seed)}.kws"
         figures = train_run(args, protocol, data, seed, path)
         if left_out is not None:
             figures |= count_accepted(path, left_out)
@@ -210,7 +210,7 @@ def evaluate_runs(args: argparse.Namespace, protocol: protocols.Protocol) -> lis
     """Evaluates all runs of the protocol on the test split. Prints the metrics of each."""
     rows = []
     # The name goes on with a size: "pack-9-[sl]" leaves out the runs of pack-9-unseen.
-    for path in sorted(args.runs.glob(f"{args.protocol}-[sl]*.onnx")):
+    for path in sorted(args.runs.glob(f"{args.protocol}-[sl]*.kws")):
         engine = Engine.load(str(path))
         if args.without_lexicon:
             engine.info.document.pop("lexicon", None)

@@ -38,8 +38,8 @@ zip tar gz tgz bz2 xz zst 7z rar iso dmg pkg deb rpm whl egg jar npy npz h5 hdf5
 parquet feather arrow db sqlite sqlite3 lock dvc tfrecord
 """
 _CODE_SUFFIXES = """
-onnx pt pth pb tflite ckpt safetensors joblib py pyc ipynb sh bash bat ps1 c h cpp hpp cc rs go js
-jsx tsx java rb pl r m exe dll so dylib
+kws onnx pt pth pb tflite ckpt safetensors joblib py pyc ipynb sh bash bat ps1 c h cpp hpp cc rs go
+js jsx tsx java rb pl r m exe dll so dylib
 """
 # Files of audio programs that are no recordings.
 _AUDIO_PROJECT_SUFFIXES = (
@@ -101,7 +101,7 @@ def append_suffix(name: str, name_suffix: str) -> str:
 
 
 def sibling_path(path: Path, name_suffix: str) -> Path:
-    """The path with another suffix, such as NAME.first.onnx for NAME.onnx; a long NAME is
+    """The path with another suffix, such as NAME.first.kws for NAME.kws; a long NAME is
     shortened."""
     return path.with_name(append_suffix(path.stem, name_suffix))
 

@@ -32,8 +32,8 @@ from kws.terminal.types import FILE, FOLDER
 @click.option(
     "--out",
     type=FILE,
-    metavar="ONNX",
-    show_default="models/NAME-calibrated.onnx",
+    metavar="KWS",
+    show_default="models/NAME-calibrated.kws",
     help="Model file to write. Its checkpoint is copied beside it.",
 )
 def calibrate(
@@ -47,7 +47,7 @@ def calibrate(
 
     \b
     kws calibrate welcome --negatives my_kitchen/
-    kws calibrate welcome --negatives my_kitchen/ --positives recordings/ --out models/kitchen.onnx
+    kws calibrate welcome --negatives my_kitchen/ --positives recordings/ --out models/kitchen.kws
     kws stream --model kitchen --false-alarms-per-hour 0.5
     """
     with options.training_imports():

@@ -55,9 +55,9 @@ def run(
 
 def _check_out(source: Path, out: Path | None) -> Path:
     """Where the new model goes. Raises KwsError if it cannot be written there."""
-    out = out or Path("models") / append_suffix(normalize_name(source.stem), "-calibrated.onnx")
-    if out.suffix != ".onnx":
-        raise DataError(f"{out}: a model file is named NAME.onnx. Change --out.")
+    out = out or Path("models") / append_suffix(normalize_name(source.stem), "-calibrated.kws")
+    if out.suffix != ".kws":
+        raise DataError(f"{out}: a model file is named NAME.kws. Change --out.")
     check_writable(out)
     checkpoint = out.with_suffix(".pt")
     if source.with_suffix(".pt").is_file() and checkpoint.exists() and not out.exists():

@@ -123,7 +123,7 @@ def evaluate(
 
     \b
     kws evaluate welcome --positives recordings/ --negatives podcasts/ --html welcome.html
-    kws evaluate models/yes.onnx --positives speech_commands/ --split test \\
+    kws evaluate models/yes.kws --positives speech_commands/ --split test \\
         --negatives radio/ --json | jq .results
     kws evaluate welcome --positives recordings/ --background kitchen/ --snr clean --snr 10
     kws evaluate welcome --positives recordings/ --stream-seconds 60 \\

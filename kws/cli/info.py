@@ -12,7 +12,7 @@ def info(model: str) -> None:
 
     \b
     kws info
-    kws info models/yes.onnx
+    kws info models/yes.kws
     """
     from kws.runtime.model_file import find_model, read_model
     from kws.terminal.describe import describe

@@ -157,7 +157,7 @@ def training_options(
             show_default=init_from,
             help="Checkpoint of the same size whose encoder the training starts from.",
         ),
-        click.option("--out", type=FILE, metavar="ONNX", show_default=out, help="Model file."),
+        click.option("--out", type=FILE, metavar="KWS", show_default=out, help="Model file."),
         click.option(
             "--epochs",
             type=click.IntRange(1),
@@ -245,7 +245,7 @@ def unique_words(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def default_model_path(name: str) -> Path:
-    """models/NAME.onnx; a name that is too long for a file is shortened."""
+    """models/NAME.kws; a name that is too long for a file is shortened."""
     from kws.audio.folders import append_suffix
 
-    return Path("models") / append_suffix(name, ".onnx")
+    return Path("models") / append_suffix(name, ".kws")

@@ -41,7 +41,7 @@ def speech_commands() -> None:
 )
 @options.BACKGROUND
 @options.training_options(
-    out="models/PROTOCOL.onnx",
+    out="models/PROTOCOL.kws",
     init_from="none",
     epochs=ClassifierTrainConfig.epochs,
     steps_per_epoch=ClassifierTrainConfig.steps_per_epoch,
@@ -129,7 +129,7 @@ def evaluate(model: str, protocol: str, data: Path, as_json: bool) -> None:
     """Measure a classifier's accuracy on the test clips of a protocol.
 
     \b
-    kws speech-commands evaluate models/v2-12.onnx --protocol v2-12 \\
+    kws speech-commands evaluate models/v2-12.kws --protocol v2-12 \\
         --data data/SpeechCommands/speech_commands_v0.02
     """
     with options.training_imports():

@@ -70,7 +70,7 @@ VERIFIER_CHOICES = ("auto", "on", "off")
     "if it helps on held-out recordings.",
 )
 @options.training_options(
-    out="models/WORD.onnx",
+    out="models/WORD.kws",
     init_from="the encoder that comes with kws, if the size is small",
     epochs=f"{TrainConfig.epochs}; {SynthConfig.epochs} with --from-text",
     steps_per_epoch=TrainConfig.steps_per_epoch,
@@ -112,7 +112,7 @@ def train(
 
     \b
     kws train marvin --data speech_commands/
-    kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.onnx
+    kws train yes no --data speech_commands/ --negatives podcasts/ --out models/answer.kws
     kws train marvin --data speech_commands/ --hard-negatives-from radio/
     kws train marvin --data speech_commands/ --verifier auto
     kws train marvin --data speech_commands/ --resume

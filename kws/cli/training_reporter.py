@@ -129,6 +129,6 @@ def _format_validation(metrics: dict) -> str:
 
 def check_model_path(path: Path) -> None:
     """Raises KwsError where the model cannot be written, before hours of training."""
-    if path.suffix != ".onnx":
-        raise DataError(f"{path}: a model file is named NAME.onnx. Change --out.")
+    if path.suffix != ".kws":
+        raise DataError(f"{path}: a model file is named NAME.kws. Change --out.")
     check_writable(path)

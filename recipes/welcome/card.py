@@ -55,7 +55,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder of intermediate files")
-    parser.add_argument("--model", type=Path, default=Path("models/welcome.onnx"))
+    parser.add_argument("--model", type=Path, default=Path("models/welcome.kws"))
     parser.add_argument("--out", type=Path, required=True, help="picture to write")
     args = parser.parse_args()
     spotter = Spotter.load(args.model)

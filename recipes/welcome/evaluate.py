@@ -2,7 +2,7 @@
 without the word.
 
     python recipes/welcome/evaluate.py --data DATA --work WORK
-        [--model models/welcome.onnx] [--out docs/models/welcome.json]
+        [--model models/welcome.kws] [--out docs/models/welcome.json]
 
 DATA and WORK as for train.py. Every threshold and every choice was made on the validation split;
 the test split is for the final figures.
@@ -46,7 +46,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder of intermediate files")
-    parser.add_argument("--model", default="models/welcome.onnx")
+    parser.add_argument("--model", default="models/welcome.kws")
     parser.add_argument("--recordings", type=Path, default=Path("recordings"))
     parser.add_argument(
         "--split", choices=("validation", "test"), default="test", help="of the synthetic clips"

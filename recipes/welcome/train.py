@@ -1,7 +1,7 @@
 """Makes the shipped model "welcome": synthesizes the clips, trains in two stages, calibrates,
-raises the threshold, and writes welcome.onnx and welcome.pt.
+raises the threshold, and writes welcome.kws and welcome.pt.
 
-    python recipes/welcome/train.py --data DATA --work WORK --out models/welcome.onnx
+    python recipes/welcome/train.py --data DATA --work WORK --out models/welcome.kws
 
 Needs the engines of `kws synth` (docs/how-to/install-voices.md), and takes about an hour on two
 cores. DATA has one folder or tar archive per data set: speech_commands, librispeech, wake_words,
@@ -62,7 +62,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--work", type=Path, required=True, help="folder of intermediate files")
-    parser.add_argument("--out", type=Path, default=Path("models/welcome.onnx"))
+    parser.add_argument("--out", type=Path, default=Path("models/welcome.kws"))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()

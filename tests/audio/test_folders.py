@@ -227,11 +227,11 @@ def test_shortened_names_stay_distinct() -> None:
 
 @pytest.mark.parametrize("letter", ["n", "ü", "語"])
 def test_sibling_files_can_be_written(tmp_path: Path, letter: str) -> None:
-    path = tmp_path / f"{letter * (250 // len(letter.encode()))}.onnx"
-    for ending in (".first.onnx", ".pt"):
+    path = tmp_path / f"{letter * (250 // len(letter.encode()))}.kws"
+    for ending in (".first.kws", ".pt"):
         sibling_path(path, ending).touch()
     assert len(list(tmp_path.iterdir())) == 2
-    assert sibling_path(tmp_path / "short.onnx", ".first.onnx") == tmp_path / "short.first.onnx"
+    assert sibling_path(tmp_path / "short.kws", ".first.kws") == tmp_path / "short.first.kws"
     assert append_suffix("short", ".wav") == "short.wav"
 
 
@@ -422,7 +422,7 @@ def test_known_other_files_are_not_reported(
         "README.md",
         ".DS_Store",
         "x.json",
-        "m.onnx",
+        "m.kws",
     )
     assert find_recordings(tmp_path) == found and not caplog.messages
 

@@ -335,7 +335,7 @@ def test_names_cannot_break_the_page(tiny_model, folders, tmp_path):
 def bad(folders, tmp_path) -> Path:
     """Folders with bad input."""
     (tmp_path / "empty").mkdir()
-    (tmp_path / "garbage.onnx").write_bytes(b"not a model")
+    (tmp_path / "garbage.kws").write_bytes(b"not a model")
     (tmp_path / "file").write_text("")
     shutil.copytree(folders / "positives" / "rise", tmp_path / "some" / "rise")
     soundfile.write(
@@ -385,7 +385,7 @@ def bad(folders, tmp_path) -> Path:
             "nothing but silence",
         ),
         (
-            "evaluate {bad}/garbage.onnx --positives {data}/positives",
+            "evaluate {bad}/garbage.kws --positives {data}/positives",
             1,
             "not an ONNX model, or a damaged one",
         ),
@@ -428,15 +428,15 @@ def bad(folders, tmp_path) -> Path:
         (
             "calibrate {model} --negatives {data}/negatives/flat --out {bad}/model.bin",
             1,
-            "a model file is named NAME.onnx",
+            "a model file is named NAME.kws",
         ),
         (
-            "calibrate {model} --negatives {data}/negatives/flat --out {bad}/file/a.onnx",
+            "calibrate {model} --negatives {data}/negatives/flat --out {bad}/file/a.kws",
             1,
-            "a.onnx: cannot be written",
+            "a.kws: cannot be written",
         ),
         (
-            "calibrate {bad}/garbage.onnx --negatives {data}/negatives",
+            "calibrate {bad}/garbage.kws --negatives {data}/negatives",
             1,
             "not an ONNX model, or a damaged one",
         ),
@@ -526,7 +526,7 @@ def test_calibration_of_a_room(tiny_model, folders, tmp_path, monkeypatch):
         folders / "positives",
     )
     assert (result.exit_code, result.stderr) == (0, "")
-    made = tmp_path / "models" / "rise-calibrated.onnx"
+    made = tmp_path / "models" / "rise-calibrated.kws"
     assert f"{made.relative_to(tmp_path)}: calibrated on 0.50 h in 26 recordings" in result.stdout
     before, after = (read_model(path).info.document for path in (tiny_model.path, made))
     assert after["calibration"]["clips"] == [12]
@@ -540,7 +540,7 @@ def test_calibration_of_a_room(tiny_model, folders, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_calibrated_model_has_the_same_scores(tiny_model, folders, tmp_path):
-    out = tmp_path / "room.onnx"
+    out = tmp_path / "room.kws"
     assert (
         kws(
             "calibrate", tiny_model.path, "--negatives", folders / "negatives", "--out", out
@@ -559,12 +559,12 @@ def test_a_calibrated_model_has_the_same_scores(tiny_model, folders, tmp_path):
         checkpoint.load(out.with_suffix(".pt")).keys()
         == checkpoint.load(tiny_model.path.with_suffix(".pt")).keys()
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["room.onnx", "room.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["room.kws", "room.pt"]
 
 
 @pytest.mark.slow
 def test_the_new_table_holds_on_the_recordings(tiny_model, folders, tmp_path):
-    out = tmp_path / "room.onnx"
+    out = tmp_path / "room.kws"
     kws("calibrate", tiny_model.path, "--negatives", folders / "negatives", "--out", out)
     rows = read_model(out).info.document["calibration"]["rows"]
     assert all("miss_rate" not in row for row in rows)
@@ -597,14 +597,14 @@ def test_a_file_in_place_of_the_checkpoint_stays(tiny_model, folders, tmp_path):
         "--negatives",
         folders / "negatives" / "flat",
         "--out",
-        tmp_path / "a.onnx",
+        tmp_path / "a.kws",
     )
-    assert (result.exit_code, mine.read_text(), [*tmp_path.glob("*.onnx")]) == (1, "precious", [])
-    assert f"{mine}: the checkpoint beside a.onnx would replace it" in result.stderr
+    assert (result.exit_code, mine.read_text(), [*tmp_path.glob("*.kws")]) == (1, "precious", [])
+    assert f"{mine}: the checkpoint beside a.kws would replace it" in result.stderr
 
 
 def test_too_little_to_calibrate_keeps_the_thresholds(tiny_model, folders, tmp_path):
-    out = tmp_path / "room.onnx"
+    out = tmp_path / "room.kws"
     result = kws(
         "calibrate", tiny_model.path, "--negatives", folders / "negatives" / "flat", "--out", out
     )
@@ -625,17 +625,17 @@ def test_measurements_at_the_old_threshold_are_dropped(tiny_model, folders, tmp_
         "confusables": {"clips": 10, "alarms": 9},
     }
     copy_with_document(
-        tiny_model.path, {**low, "calibration": {"hours": 0.0, "rows": []}}, tmp_path / "low.onnx"
+        tiny_model.path, {**low, "calibration": {"hours": 0.0, "rows": []}}, tmp_path / "low.kws"
     )
     kws(
         "calibrate",
-        tmp_path / "low.onnx",
+        tmp_path / "low.kws",
         "--negatives",
         folders / "negatives",
         "--out",
-        tmp_path / "room.onnx",
+        tmp_path / "room.kws",
     )
-    after = read_model(tmp_path / "room.onnx").info.document
+    after = read_model(tmp_path / "room.kws").info.document
     assert after["events"]["threshold"][0] > 0.01
     assert low.keys() - after.keys() == {"confusables", "latency_seconds"}
 
@@ -648,18 +648,18 @@ def test_a_threshold_that_was_raised_on_purpose_stays(tiny_model, folders, tmp_p
         "events": {**document["events"], "threshold": [0.995]},
         "confusables": {"clips": 10, "alarms": 0},
     }
-    copy_with_document(tiny_model.path, raised, tmp_path / "raised.onnx")
+    copy_with_document(tiny_model.path, raised, tmp_path / "raised.kws")
     result = kws(
         "calibrate",
-        tmp_path / "raised.onnx",
+        tmp_path / "raised.kws",
         "--negatives",
         folders / "negatives",
         "--out",
-        tmp_path / "room.onnx",
+        tmp_path / "room.kws",
     )
     assert result.exit_code == 0
     assert "rise: threshold 0.9950, as before" in result.stdout
-    assert read_model(tmp_path / "room.onnx").info.document["confusables"] == raised["confusables"]
+    assert read_model(tmp_path / "room.kws").info.document["confusables"] == raised["confusables"]
 
 
 @pytest.mark.slow

@@ -115,13 +115,13 @@ def test_wrong_usage(arguments: str, message: str) -> None:
 
 @pytest.mark.parametrize("command", ["detect x.wav", "stream x.wav", "info"])
 @pytest.mark.parametrize(
-    "model", ["nobody", "none.onnx", "garbage.onnx", "x" * 300, f"{'x' * 300}.onnx"]
+    "model", ["nobody", "none.kws", "garbage.kws", "x" * 300, f"{'x' * 300}.kws"]
 )
 def test_models_that_cannot_be_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, model: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "garbage.onnx").write_bytes(b"garbage" * 100)
+    (tmp_path / "garbage.kws").write_bytes(b"garbage" * 100)
     name, *rest = command.split()
     option = [] if name == "info" else ["--model"]
     result = run_kws(name, *rest, *option, model)

@@ -48,7 +48,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(data) -> Path:
-    path = data.parent / "rise_fall.onnx"
+    path = data.parent / "rise_fall.kws"
     result = train_custom("rise", "fall", data=data, negatives=data / "flat", out=path)
     assert result.exit_code == 0, result.output
     assert "epoch   1 of 1" in result.stderr
@@ -90,7 +90,7 @@ def test_detectors_and_classifiers_of_the_same_words_have_other_names(data, tmp_
     monkeypatch.chdir(tmp_path)
     assert train_custom("rise", "rise", data=data).exit_code == 0
     names = sorted(path.name for path in (tmp_path / "models").iterdir())
-    assert names == ["custom-rise.onnx", "custom-rise.pt"]
+    assert names == ["custom-rise.kws", "custom-rise.pt"]
 
 
 def test_background_is_more_noise(trained, data, tmp_path):
@@ -100,18 +100,18 @@ def test_background_is_more_noise(trained, data, tmp_path):
         data=data,
         negatives=data / "flat",
         background=data / "fall",
-        out=tmp_path / "a.onnx",
+        out=tmp_path / "a.kws",
     )
     assert result.exit_code == 0, result.output
     fingerprints = [
         Spotter.load(path).info.document["training"]["data_fingerprint"]
-        for path in (trained, tmp_path / "a.onnx")
+        for path in (trained, tmp_path / "a.kws")
     ]
     assert fingerprints[1].startswith(fingerprints[0] + "-")
 
 
 def test_training_starts_from_the_encoder_of_a_checkpoint(trained, data, tmp_path):
-    checkpoint, out = trained.with_suffix(".pt"), tmp_path / "a.onnx"
+    checkpoint, out = trained.with_suffix(".pt"), tmp_path / "a.kws"
     result = train_custom("rise", data=data, learning_rate=1e-12, init_from=checkpoint, out=out)
     assert result.exit_code == 0, result.output
     source, network = (
@@ -128,7 +128,7 @@ def test_pronunciations_help_where_the_encoder_recognizes_phones(
 ):
     if not dictionary:
         monkeypatch.setattr("kws.synth.pronunciation.find_spec", lambda name: None)
-    path = tmp_path / "a.onnx"
+    path = tmp_path / "a.kws"
     encoder = pretrained.shipped_checkpoint(pretrained.ENCODER_CONV2D_FILE)
     result = train_custom("rise", data=data, init_from=encoder, out=path)
     assert result.exit_code == 0, result.output
@@ -164,7 +164,7 @@ def test_evaluate_leaves_out_classes_that_are_no_words(trained, data, tmp_path):
 def test_calibrate_leaves_out_classes_that_are_no_words(trained, tmp_path):
     noise = 0.1 * np.random.default_rng(2).standard_normal(20 * RATE)
     soundfile.write(tmp_path / "noise.wav", noise, RATE)
-    out = tmp_path / "here.onnx"
+    out = tmp_path / "here.kws"
     result = run_kws("calibrate", trained, "--negatives", tmp_path, "--out", out)
     assert result.exit_code == 0, result.output
     assert "_silence_" not in result.stdout
@@ -179,7 +179,7 @@ def test_folders_without_enough_speakers(data, trained, tmp_path):
     assert assign_split("one") == "train"
     for result, message in (
         (
-            train_custom("rise", "fall", data=folder, out=tmp_path / "a.onnx"),
+            train_custom("rise", "fall", data=folder, out=tmp_path / "a.kws"),
             "no clips to validate on",
         ),
         (evaluate_custom(trained, folder), "no clips to judge by"),
@@ -189,7 +189,7 @@ def test_folders_without_enough_speakers(data, trained, tmp_path):
 
 
 def test_another_encoder_is_noticed_on_resume(trained, data, tmp_path):
-    options = {"data": data, "out": tmp_path / "a.onnx", "learning_rate": 0.002}
+    options = {"data": data, "out": tmp_path / "a.kws", "learning_rate": 0.002}
     checkpoint = trained.with_suffix(".pt")
     assert train_custom("rise", **options, init_from=checkpoint).exit_code == 0
     result = run_kws(

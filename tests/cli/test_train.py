@@ -31,14 +31,14 @@ def test_folder_to_model(tiny_model, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.stderr
     (epoch,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert epoch.keys() == {"epoch", "loss", "miss_rate", "false_alarms_per_hour"}
-    assert "models/rise.onnx (calibrated on" in result.stderr
-    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["rise.onnx", "rise.pt"]
+    assert "models/rise.kws (calibrated on" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["rise.kws", "rise.pt"]
     assert Spotter.load("rise").words == ("rise",)  # by its name, from the folder it was trained in
 
 
 def test_epochs_are_reported_on_stderr(tiny_model, tmp_path):
     result = run_kws(
-        "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *QUICK
+        "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.kws", *QUICK
     )
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
@@ -48,7 +48,7 @@ def test_epochs_are_reported_on_stderr(tiny_model, tmp_path):
 def test_the_stem_is_that_of_the_checkpoint(tiny_model, tmp_path):
     recognizer, out = (
         pretrained.shipped_checkpoint(pretrained.PHONE_RECOGNIZER_FILE),
-        tmp_path / "a.onnx",
+        tmp_path / "a.kws",
     )
     result = run_kws(
         "train",
@@ -80,14 +80,14 @@ def test_unreadable_clips_are_a_warning(tmp_path):
     data = write_tone_folder(tmp_path / "data", 20)
     clip = sorted((data / "rise").iterdir())[0]
     clip.write_bytes(b"not sound")
-    result = run_kws("train", "rise", "--data", data, "--out", tmp_path / "a.onnx", *QUICK)
+    result = run_kws("train", "rise", "--data", data, "--out", tmp_path / "a.kws", *QUICK)
     assert result.exit_code == 0, result.stderr
     assert result.stderr.startswith(f"Warning: left out: {clip}: ")
     assert "Error" not in result.stderr.splitlines()[0]
 
 
 def test_an_interrupted_run_leaves_a_checkpoint(tiny_model, tmp_path):
-    out = tmp_path / "a model.onnx"
+    out = tmp_path / "a model.kws"
     command = [
         sys.executable,
         "-m",
@@ -143,7 +143,7 @@ def interrupted(tiny_model, tmp_path) -> Callable[..., tuple[int, str]]:
             "--data",
             tiny_model.data,
             "--out",
-            tmp_path / "a.onnx",
+            tmp_path / "a.kws",
             *args,
         ]
         with subprocess.Popen(
@@ -173,13 +173,13 @@ def test_an_interrupt_before_the_first_epoch(interrupted, tmp_path):
 
 def test_resume_without_a_checkpoint_starts_anew(tiny_model, tmp_path):
     result = run_kws(
-        "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.onnx", *QUICK, "--resume"
+        "train", "rise", "--data", tiny_model.data, "--out", tmp_path / "a.kws", *QUICK, "--resume"
     )
     assert result.exit_code == 0, result.stderr
     assert (
         f"{tmp_path / 'a.pt'}: nothing was saved there yet; training begins anew\n" in result.stderr
     )
-    run_kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "b.onnx", *QUICK)
+    run_kws("train", "rise", "--data", tiny_model.data, "--out", tmp_path / "b.kws", *QUICK)
     a, b = (checkpoint.load(tmp_path / name)["ema_network"] for name in ("a.pt", "b.pt"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -191,7 +191,7 @@ def test_a_killed_run_resumes_to_the_same_weights(interrupted, tiny_model, tmp_p
     """SIGKILL, at no moment in particular: nothing can be tidied up."""
     settings = ("--steps-per-epoch", "2", "--epochs", "4")
     assert interrupted(until, *settings, by=signal.SIGKILL)[0] == -signal.SIGKILL
-    for name, more in (("a.onnx", ["--resume"]), ("b.onnx", [])):
+    for name, more in (("a.kws", ["--resume"]), ("b.kws", [])):
         result = run_kws(
             "train", "rise", "--data", tiny_model.data, "--out", tmp_path / name, *settings, *more
         )
@@ -316,7 +316,7 @@ def test_the_checkpoint_of_the_stage_is_named(stages, epoch, checkpoint):
         (
             ["rise", "--data", "{data}", "--out", "{empty}/model.bin"],
             1,
-            "a model file is named NAME.onnx",
+            "a model file is named NAME.kws",
         ),
         (["rise"], 2, "Give either --data DIR, or --from-text"),
         (["--data", "{data}"], 2, "Name the words: kws train WORD... --data DIR"),
@@ -355,7 +355,7 @@ def test_json_to_a_full_disk(tiny_model, tmp_path):
         "--data",
         tiny_model.data,
         "--out",
-        tmp_path / "a.onnx",
+        tmp_path / "a.kws",
         *QUICK,
         "--json",
     ]
@@ -371,7 +371,7 @@ def test_json_to_a_full_disk(tiny_model, tmp_path):
 def test_a_folder_that_cannot_be_made(tiny_model, tmp_path):
     target = tmp_path / "no" / "models"
     target.parent.write_text("a file where a folder should be")
-    result = run_kws("train", "rise", "--data", tiny_model.data, "--out", target / "a.onnx", *QUICK)
+    result = run_kws("train", "rise", "--data", tiny_model.data, "--out", target / "a.kws", *QUICK)
     assert result.exit_code == 1
     assert "cannot be written" in result.stderr
 
@@ -383,7 +383,7 @@ def test_a_refused_training_leaves_no_folder(tmp_path):
         "--data",
         tmp_path / "none",
         "--out",
-        tmp_path / "new" / "models" / "a.onnx",
+        tmp_path / "new" / "models" / "a.kws",
         *QUICK,
     )
     assert result.exit_code == 1

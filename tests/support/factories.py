@@ -69,6 +69,6 @@ def make_document(network: ScanningCNN, threshold: float = 0.5) -> dict:
 
 
 def make_model(folder: Path, network: ScanningCNN, name: str = "model") -> Path:
-    path = folder / f"{name}.onnx"
+    path = folder / f"{name}.kws"
     export(network, make_document(network), path)
     return path

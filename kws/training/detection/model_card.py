@@ -71,7 +71,7 @@ def export_calibrated(
     """Chooses a verifier and thresholds, and writes the model file. Returns its document, to which
     `model_card` adds."""
     logger.info("exporting and calibrating")
-    scratch = sibling_path(path, ".basis.onnx")
+    scratch = sibling_path(path, ".basis.kws")
     network = state.ema_network
     verifier = select_verifier(network, keyword_data, scratch, verifier_candidates)
     document = {

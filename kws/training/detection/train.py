@@ -41,7 +41,7 @@ def train(
 ) -> dict | None:
     """Trains, calibrates and writes the model file. Returns its document.
 
-    path: of the model (.onnx); the checkpoint (.pt) is written beside it. resume: continue from
+    path: of the model (.kws); the checkpoint (.pt) is written beside it. resume: continue from
     that checkpoint. init_from: network whose weights a new training starts with. model_card: added
     to the document, for example sources with their licences. verifier_candidates: see
     `select_verifier`. Of several processes all must call this with the same arguments; rank 0
@@ -53,7 +53,7 @@ def train(
     checkpoint = path.with_suffix(".pt")
     if resume:
         logger.info(state.resume_from(checkpoint))
-    scratch = sibling_path(path, ".epoch.onnx")
+    scratch = sibling_path(path, ".epoch.kws")
     rooms = torch.from_numpy(make_rooms(keyword_data.recorded_rooms)).to(device)
     fit(
         state,

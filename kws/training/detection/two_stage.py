@@ -1,9 +1,9 @@
 """Two-stage training: the second stage starts from the first and also learns from its false alarms
 (see `kws.training.fit.hard_negatives`).
 
-    NAME.first.pt, .onnx      first stage, a model of its own
+    NAME.first.pt, .kws       first stage, a model of its own
     NAME.hard-negatives.csv   its false alarms, highest score first: file, seconds, word, score
-    NAME.pt, .onnx            second stage
+    NAME.pt, .kws             second stage
 
 Each stage is a whole training with its own schedule, so both resume bit for bit. The list is
 written when the first stage is over, and a resumed run uses it as it is:
@@ -60,7 +60,7 @@ def second_stage_config(train_config: TrainConfig) -> TrainConfig:
 
 
 def first_stage_path(path: Path) -> Path:
-    return sibling_path(path, ".first.onnx")
+    return sibling_path(path, ".first.kws")
 
 
 def hard_negatives_path(path: Path) -> Path:
@@ -102,7 +102,7 @@ def train_two_stage(
     false_alarms = _find_or_read_false_alarms(keyword_data, path, mining)
     if not false_alarms:
         logger.info(f"no false alarms to learn from; {path} is the model of the first stage")
-        for suffix in (".pt", ".onnx"):
+        for suffix in (".pt", ".kws"):
             content = first_path.with_suffix(suffix).read_bytes()
             write_atomically(path.with_suffix(suffix), content)
         return document

@@ -1,7 +1,5 @@
-"""The tensors of a network for the kernel (`native/`), under the names that it looks for.
-
-Model files are ONNX graphs today; `kws.runtime.kernel` runs these tensors beside them.
-"""
+"""The tensors of a network in a model file, under the names that the kernel (`native/`) looks
+for."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate

@@ -223,7 +223,7 @@ def _export_model(
             for name in protocol.classes
         )
     )
-    engine = load_uncalibrated(state.ema_network, sibling_path(path, ".basis.onnx"), settings)
+    engine = load_uncalibrated(state.ema_network, sibling_path(path, ".basis.kws"), settings)
     settings, table = _calibrate(engine, protocol.validation, heldout)
     document = {
         **describe_network(state.ema_network, settings),

@@ -79,7 +79,7 @@ def make_heldout_data() -> KeywordData:
 def test_a_verifier_is_chosen_where_it_helps(make_network, phrase, helps, tmp_path, caplog):
     caplog.set_level(logging.INFO, "kws")
     candidates = verifier_candidates({"word": pronunciations(phrase)})
-    scratch = tmp_path / "scratch.onnx"
+    scratch = tmp_path / "scratch.kws"
     verifier = select_verifier(make_network(), make_heldout_data(), scratch, candidates)
     assert (verifier is not None) is helps
     assert caplog.messages[0].startswith("verifier used" if helps else "no verifier")
@@ -99,7 +99,7 @@ def kws_train(tiny_model, out: Path) -> Result:
 
 
 def test_no_verifier_where_too_little_is_held_out_to_compare(tiny_model, tmp_path):
-    result = kws_train(tiny_model, tmp_path / "rise.onnx")
+    result = kws_train(tiny_model, tmp_path / "rise.kws")
     assert result.exit_code == 0, result.stderr
     assert (
         "no verifier: too little other speech is held out (0.00 h) to tell if it would help; "
@@ -109,7 +109,7 @@ def test_no_verifier_where_too_little_is_held_out_to_compare(tiny_model, tmp_pat
 
 def test_without_a_dictionary_the_command_stops_at_once(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(pronunciation, "find_spec", lambda name: None)
-    result = kws_train(tiny_model, tmp_path / "rise.onnx")
+    result = kws_train(tiny_model, tmp_path / "rise.kws")
     assert result.exit_code == 1
     assert "pip install hibari-tts" in result.stderr
     assert list(tmp_path.iterdir()) == []

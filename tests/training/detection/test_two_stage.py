@@ -64,7 +64,7 @@ def train(
 @pytest.fixture(scope="module")
 def whole(tiny_model, radio, tmp_path_factory) -> Path:
     """The model of an uninterrupted training."""
-    path = tmp_path_factory.mktemp("whole") / "rise.onnx"
+    path = tmp_path_factory.mktemp("whole") / "rise.kws"
     train(tiny_model, radio, path)
     return path
 
@@ -96,20 +96,20 @@ def test_the_second_stage_is_shorter_and_slower():
 
 def test_training_again_gives_the_same_files(tiny_model, radio, whole, tmp_path):
     assert sorted(each.name for each in whole.parent.iterdir()) == [
-        "rise.first.onnx",
+        "rise.first.kws",
         "rise.first.pt",
         "rise.hard-negatives.csv",
-        "rise.onnx",
+        "rise.kws",
         "rise.pt",
     ]
     assert len(read_false_alarms(hard_negatives_path(whole)))
-    hard_negatives_path(tmp_path / "rise.onnx").write_text("of an earlier training")
-    train(tiny_model, radio, tmp_path / "rise.onnx")
-    assert_same(tmp_path / "rise.onnx", whole)
+    hard_negatives_path(tmp_path / "rise.kws").write_text("of an earlier training")
+    train(tiny_model, radio, tmp_path / "rise.kws")
+    assert_same(tmp_path / "rise.kws", whole)
 
 
 def test_alarms_that_a_verifier_rejects_are_mined_too(tiny_model, radio, whole, tmp_path):
-    path, verifier = tmp_path / "rise.onnx", load_verifier({"rise": ("ɹIz",)})
+    path, verifier = tmp_path / "rise.kws", load_verifier({"rise": ("ɹIz",)})
     train(tiny_model, radio, path, verifier_candidates=[verifier])
     assert_same(path, whole)
     for each in (first_stage_path(path), path):
@@ -125,7 +125,7 @@ def interrupt(*_: object) -> None:
 def test_a_resumed_training_equals_an_uninterrupted_one(
     tiny_model, radio, whole, tmp_path, monkeypatch, stop_after
 ):
-    path = tmp_path / "rise.onnx"
+    path = tmp_path / "rise.kws"
     hard_negatives_path(path).write_text("of an earlier training")
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
         if stop_after is None:
@@ -136,7 +136,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
 
 
 def test_a_resumed_second_stage_keeps_its_precision(tiny_model, radio, whole, tmp_path):
-    path = tmp_path / "rise.onnx"
+    path = tmp_path / "rise.kws"
     with pytest.raises(KeyboardInterrupt):
         train(tiny_model, radio, path, progress=EpochLog(stop_after=5))
     train(tiny_model, radio, path, replace(SHORT, mixed_precision=("cpu",)), resume=True)
@@ -173,7 +173,7 @@ def test_deleted_lines_are_not_learned_from(tiny_model, radio, whole, tmp_path):
 
 def test_without_false_alarms_the_first_model_stays(tiny_model, tmp_path, caplog):
     caplog.set_level(logging.INFO, "kws")
-    path = tmp_path / "rise.onnx"
+    path = tmp_path / "rise.kws"
     write_radio(tmp_path / "radio" / f"{stem('train')}.wav", [])
     train(tiny_model, tmp_path / "radio", path, mining=MiningConfig(threshold=1.1))
     assert "no false alarms to learn from" in caplog.messages[-1]
@@ -192,9 +192,9 @@ def test_false_alarms_score_less_after_the_second_stage(
     tiny_model, false_alarms, tone_recording, tmp_path
 ):
     """The first stage is the tiny model, finished already. The word itself does not suffer."""
-    path = tmp_path / "models" / "rise.onnx"
+    path = tmp_path / "models" / "rise.kws"
     path.parent.mkdir()
-    for suffix in (".pt", ".onnx"):
+    for suffix in (".pt", ".kws"):
         shutil.copy(tiny_model.path.with_suffix(suffix), first_stage_path(path).with_suffix(suffix))
     saved = checkpoint.load(tiny_model.path.with_suffix(".pt"))
     clips = tuple(Clip(each.file, "radio", each.file.stem) for each in false_alarms)
@@ -258,7 +258,7 @@ def test_a_folder_that_cannot_be_mined_stops_the_command_at_once(
         folder.mkdir()
     for split in files or []:
         write_radio(folder / f"{stem(split)}.wav", [])
-    result = kws_train(tiny_model, folder, tmp_path / "rise.onnx")
+    result = kws_train(tiny_model, folder, tmp_path / "rise.kws")
     assert (result.exit_code, "Traceback" in result.stderr) == (1, False)
     assert message in result.stderr
     assert not (tmp_path / "rise.first.pt").exists()
@@ -267,9 +267,9 @@ def test_a_folder_that_cannot_be_mined_stops_the_command_at_once(
 def test_the_command_says_what_to_do_with_the_list(tiny_model, tmp_path):
     folder = tmp_path / "radio"
     write_radio(folder / f"{stem('train')}.wav", [2.0], 5.0)
-    result = kws_train(tiny_model, folder, tmp_path / "rise.onnx")
+    result = kws_train(tiny_model, folder, tmp_path / "rise.kws")
     assert result.exit_code == 0, result.stderr
-    assert f"{hard_negatives_path(tmp_path / 'rise.onnx')} lists them" in result.stderr
+    assert f"{hard_negatives_path(tmp_path / 'rise.kws')} lists them" in result.stderr
     assert "delete the line and run the same command with --resume" in result.stderr
     assert len(result.stdout.splitlines()) == 2
 
@@ -278,6 +278,6 @@ def test_recordings_that_all_cannot_be_read(tiny_model, tmp_path):
     folder = tmp_path / "radio"
     folder.mkdir()
     (folder / f"{stem('train')}.wav").write_bytes(b"no sound")
-    result = kws_train(tiny_model, folder, tmp_path / "rise.onnx")
+    result = kws_train(tiny_model, folder, tmp_path / "rise.kws")
     assert result.exit_code == 1
     assert "neither this nor any other recording of --hard-negatives-from" in result.stderr

@@ -104,14 +104,14 @@ class TestTwoProcesses:
 
 def test_command_prints_and_writes_once(tmp_path):
     data = write_tone_folder(tmp_path / "data", 12)
-    options = ("--data", data, "--out", tmp_path / "rise.onnx", "--json", "--device", "cpu")
+    options = ("--data", data, "--out", tmp_path / "rise.kws", "--json", "--device", "cpu")
     length = ("--epochs", "2", "--steps-per-epoch", "1")
     done = torchrun("-m", "kws", "train", "rise", *options, *length)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["epoch"] for line in done.stdout.splitlines()] == [1, 2]
     assert "of other sounds, on 2 × cpu" in done.stderr
     assert done.stderr.count("calibrated on") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "rise.onnx", "rise.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "rise.kws", "rise.pt"]
     saved = checkpoint.load(tmp_path / "rise.pt")
     assert saved["train_config"]["accumulate"] == 2
     assert saved["provenance"]["command"].startswith(

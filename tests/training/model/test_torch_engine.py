@@ -14,7 +14,7 @@ from kws.training.model.network import NetworkConfig, ScanningCNN
 
 
 def test_the_checkpoint_of_another_model_is_refused(tiny_model, tmp_path):
-    for suffix in (".onnx", ".pt"):
+    for suffix in (".kws", ".pt"):
         shutil.copy(tiny_model.path.with_suffix(suffix), tmp_path / f"a{suffix}")
     saved = checkpoint.load(tmp_path / "a.pt")
     other = ScanningCNN(NetworkConfig.from_dict({**saved["network_config"], "words": ["other"]}))
@@ -22,8 +22,8 @@ def test_the_checkpoint_of_another_model_is_refused(tiny_model, tmp_path):
         {**saved, "network_config": other.config.to_dict(), "ema_network": other.state_dict()},
         tmp_path / "a.pt",
     )
-    with pytest.raises(ModelError, match=r"the checkpoint of another model than a\.onnx"):
-        Engine.load(tmp_path / "a.onnx", "auto")
+    with pytest.raises(ModelError, match=r"the checkpoint of another model than a\.kws"):
+        Engine.load(tmp_path / "a.kws", "auto")
 
 
 @pytest.mark.parametrize(

@@ -484,7 +484,7 @@ def protocol() -> Protocol:
 
 @pytest.fixture(scope="module")
 def trained(protocol, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("classes") / "tones.onnx"
+    path = tmp_path_factory.mktemp("classes") / "tones.kws"
     train_config = replace(
         PLAIN,
         epochs=6,
@@ -543,7 +543,7 @@ class TestTraining:
         # "low", which its folder does not say
         speech = make_dataset(*(make_clips(1, seed).samples[0] / 32768 for seed in range(400)))
         path, train_config = (
-            tmp_path / "a.onnx",
+            tmp_path / "a.kws",
             replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, ema_decay=0.8),
         )
         document = train.train(
@@ -573,7 +573,7 @@ class TestTraining:
     def test_a_network_with_phones_predicts_the_same_everywhere_and_uses_them(
         self, protocol, tmp_path
     ):
-        path, phones = tmp_path / "phones.onnx", BLANK + PHONES
+        path, phones = tmp_path / "phones.kws", BLANK + PHONES
         train_config, sounds = (
             replace(PLAIN, epochs=6, steps_per_epoch=8, learning_rate=1e-2, ema_decay=0.8),
             {"low": ("lO",), "high": ("hI",)},
@@ -622,7 +622,7 @@ class TestTraining:
     def test_resumed_run_equals_one_that_was_not_stopped(self, protocol, tmp_path):
         train_config = replace(PLAIN, epochs=3, steps_per_epoch=3, mixup=0.5, mel_masks=1)
 
-        whole, parted = tmp_path / "whole.onnx", tmp_path / "parted.onnx"
+        whole, parted = tmp_path / "whole.kws", tmp_path / "parted.kws"
         options = {"device": torch.device("cpu"), "workers": 0}
         train.train(protocol, TINY, train_config, whole, **options)
         with pytest.raises(KeyboardInterrupt):
