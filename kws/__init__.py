@@ -25,17 +25,19 @@ from kws.errors import KwsError
 
 if TYPE_CHECKING:
     from kws.runtime.postprocess import Detection, Scores
-    from kws.runtime.spotter import Spotter, Stream
+    from kws.runtime.spotter import Spotter
+    from kws.runtime.stream import Pool, Stream
 
     __version__: str
 
-__all__ = ["Detection", "KwsError", "Scores", "Spotter", "Stream"]
+__all__ = ["Detection", "KwsError", "Pool", "Scores", "Spotter", "Stream"]
 
 _MODULES = {
     "Detection": "kws.runtime.postprocess",
+    "Pool": "kws.runtime.stream",
     "Scores": "kws.runtime.postprocess",
     "Spotter": "kws.runtime.spotter",
-    "Stream": "kws.runtime.spotter",
+    "Stream": "kws.runtime.stream",
 }
 
 # Without this ONNX Runtime sends telemetry and keeps an ID of this machine in the home folder. It

@@ -275,7 +275,7 @@ def detect_recording(
     spotter: Spotter, recording: Recording, selection: Selection, progress: AudioProgress
 ) -> Iterator[Result]:
     """A result for each block, and one for the end."""
-    stream, error = spotter.stream(), None
+    stream, error = spotter.stream(events_only=True), None
     try:
         for block in blocks(recording.path, selection=selection):
             events = stream.feed(block)

@@ -1,62 +1,46 @@
-"""The engine: one stateful step, `output, new_state = engine.step(audio, state)`.
+"""The engine: a model file that runs, and the streams that it serves.
 
-    audio ──► pending samples ──► network ──► scores, boundaries ──► verifier ──► output
-              (short of a frame)     ▲ │                               ▲ │
-                                     └─┘ network state                 └─┘ verifier state
+    engine = Engine.load("welcome")
+    stream = engine.open_stream()
+    output = stream.step(samples)  # any number of new samples
 
-Audio is any number of new samples. The state holds all that later steps need of the past, so an
-engine serves any number of streams. Files, microphones and whole archives use this one function.
+A stream holds all that later steps need of the past: the samples short of a frame, the state of
+the network and that of the verifier. Files, microphones and whole archives use this one step.
 
-A network runs with ONNX Runtime (`OnnxNetwork`, on the CPU) or with torch
-(`kws.training.model.torch_engine.TorchNetwork`, on any device).
+On the CPU the kernel runs (`kws.runtime.kernel`), or NumPy where its library is missing. On any
+other device torch runs.
 """
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+import logging
+from collections.abc import Sequence
+from copy import copy
+from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from kws.errors import ModelError, install_hint
+from kws.runtime.kernel import KernelModel, load_library
 from kws.runtime.model_file import ModelFile, ModelInfo, find_model, read_model
-from kws.runtime.verifier import Verifier, VerifierState
+from kws.runtime.numpy_network import NumpyNetwork
+from kws.runtime.output import StepOutput
+from kws.runtime.python_stream import Network, PythonModel
+
+logger = logging.getLogger("kws")
 
 
-class StepOutput(NamedTuple):
-    """What a step gives for F new frames of B streams, W words and P phones.
+class Runner(Protocol):
+    """What runs a model file: `KernelModel` or `PythonModel`. A stream has `step`, can be copied,
+    and `save` gives its state as it is pickled."""
 
-    pooled, frames: probabilities [B, F, W]. boundaries: seconds [B, F, W, 2] from the end of each
-    frame back to the word's start and end (see `kws.runtime.postprocess.Scores`). phones: log
-    probabilities [B, F, P]; P is 0 for a model without phone outputs.
-    """
+    def open_stream(self, gates: Sequence[float] | None = None) -> Any: ...
 
-    pooled: np.ndarray
-    frames: np.ndarray
-    boundaries: np.ndarray
-    phones: np.ndarray
+    def restore_stream(self, saved: Any) -> Any: ...
 
-
-class Network(Protocol):
-    """Runs the scanning network of a model file over whole frames."""
-
-    def initial_state(self, batch: int) -> np.ndarray:
-        """State [B, S] after endless digital silence."""
-        ...
-
-    def run(self, audio: np.ndarray, state: np.ndarray) -> tuple[StepOutput, np.ndarray]:
-        """Output for audio [B, F · frame_samples], and the new state [B, S]."""
-        ...
-
-
-@dataclass(frozen=True)
-class EngineState:
-    """The past of B streams. `pending_samples` [B, n]: samples short of a frame; `network_state`
-    [B, S]; `verifier_state`: None without a verifier."""
-
-    pending_samples: np.ndarray
-    network_state: np.ndarray
-    verifier_state: VerifierState | None = None
+    def step_many(
+        self, streams: Sequence[Any], samples: Sequence[np.ndarray]
+    ) -> list[StepOutput]: ...
 
 
 class Engine:
@@ -78,79 +62,50 @@ class Engine:
     def load(
         cls, model: str | Path = "welcome", device: str = "cpu", *, verifier: bool = True
     ) -> "Engine":
-        """The engine of a model name or path. On a device other than "cpu" torch runs the
-        checkpoint beside the model file. verifier: whether to use the verifier, if the model has
-        one.
+        """The engine of a model name or path. verifier: whether to use the verifier, if the model
+        has one.
 
         Raises ModelError for a model that is missing or damaged, and for a device that is not
         available.
         """
         engine = cls(find_model(model), device, verifier=verifier)
-        _ = engine._model
+        _ = engine.runner
         return engine
 
     @property
     def info(self) -> ModelInfo:
-        return self._model.info
+        return self._model_file.info
 
-    @property
-    def verifier(self) -> Verifier | None:
-        return self._model.verifier
+    def open_stream(self, gates: Sequence[float] | None = None) -> "EngineStream":
+        """A stream before its first sample, after endless digital silence.
 
-    def initial_state(self, batch: int = 1) -> EngineState:
-        """State of `batch` streams before their first sample: endless digital silence."""
-        return EngineState(
-            pending_samples=np.zeros((batch, 0), np.float32),
-            network_state=self._model.network.initial_state(batch),
-            verifier_state=self.verifier.initial_state(batch) if self.verifier else None,
-        )
-
-    def step(self, audio: np.ndarray, state: EngineState) -> tuple[StepOutput, EngineState]:
-        """Output of the F frames that new samples complete (F may be 0), and the new state.
-
-        audio [B, n]: float32 in ±1, 16 kHz, any n.
+        gates: for each word the score from which it is verified; GATE_SCORE by default.
         """
-        if state.pending_samples.shape[1]:
-            audio = np.concatenate([state.pending_samples, audio], axis=1)
-        samples = audio.shape[1] - audio.shape[1] % self.info.frame_samples
-        whole_frames = audio[:, :samples]
-        pending_samples = audio[:, samples:].copy()  # the caller may reuse the memory of `audio`
-        if not samples:
-            return self._empty_output(len(audio)), replace(state, pending_samples=pending_samples)
-        output, network_state = self._model.network.run(whole_frames, state.network_state)
-        if self.verifier is None:
-            return output, EngineState(pending_samples, network_state)
-        assert state.verifier_state, "this state was made by an engine without the verifier"
-        pooled, boundaries, verifier_state = self.verifier.rescore(
-            output.pooled, output.boundaries, whole_frames, state.verifier_state
-        )
-        return (
-            output._replace(pooled=pooled, boundaries=boundaries),
-            EngineState(pending_samples, network_state, verifier_state),
-        )
+        return EngineStream(self, gates)
 
-    def _empty_output(self, batch: int) -> StepOutput:
-        words, phones = len(self.info.words), len(self.info.phones)
-        return StepOutput(
-            pooled=np.zeros((batch, 0, words), np.float32),
-            frames=np.zeros((batch, 0, words), np.float32),
-            boundaries=np.zeros((batch, 0, words, 2), np.float32),
-            phones=np.zeros((batch, 0, phones), np.float32),
-        )
+    def step_many(
+        self, streams: Sequence["EngineStream"], samples: Sequence[np.ndarray]
+    ) -> list[StepOutput]:
+        """The output of each of several streams of this engine, stepped on one thread.
+
+        samples: new samples [n] of each stream, all float32 or all int16.
+        """
+        return self.runner.step_many([stream.runner_stream for stream in streams], samples)
 
     @cached_property
-    def _model(self) -> "_LoadedModel":
+    def runner(self) -> Runner:
+        """What runs the model file."""
+        return open_runner(self._model_file, self._device, verifier=self._with_verifier)
+
+    @cached_property
+    def _model_file(self) -> ModelFile:
         model_file = read_model(find_model(self._path))
-        info = model_file.info
-        if self._checksum not in (None, info.checksum):
+        if self._checksum not in (None, model_file.info.checksum):
             raise ModelError(
-                f"{info.path}: this model has changed since it was loaded by the process that sent "
-                "it. Load it there again."
+                f"{model_file.info.path}: this model has changed since it was loaded by the "
+                "process that sent it. Load it there again."
             )
-        verifier = None
-        if self._with_verifier and model_file.verifier:
-            verifier = Verifier(model_file.verifier, info.frame_samples)
-        return _LoadedModel(info, _open_network(model_file, self._device), verifier)
+        return model_file
 
     def __copy__(self) -> "Engine":
         return self
@@ -159,49 +114,77 @@ class Engine:
         return self
 
     def __getstate__(self) -> dict[str, object]:
-        state = {name: value for name, value in vars(self).items() if name != "_model"}
+        opened = ("runner", "_model_file")
+        state = {name: value for name, value in vars(self).items() if name not in opened}
         checksum = self._checksum if self._checksum is not None else self.info.checksum
         return {**state, "_path": self._path.absolute(), "_checksum": checksum}
 
 
-@dataclass(frozen=True)
-class _LoadedModel:
-    info: ModelInfo
-    network: Network
-    verifier: Verifier | None
+class EngineStream:
+    """One stream of an engine. It can be copied and pickled, and goes on where it was."""
+
+    def __init__(self, engine: Engine, gates: Sequence[float] | None):
+        self._engine, self._gates = engine, gates
+        self._saved: object = None  # a state from before the stream was pickled
+        _ = self.runner_stream
+
+    def step(self, samples: np.ndarray) -> StepOutput:
+        """Output of the F frames that new samples complete; F may be 0.
+
+        samples [n]: 16 kHz mono, float32 in ±1 or int16, any n.
+        """
+        output: StepOutput = self.runner_stream.step(samples)
+        return output
+
+    @cached_property
+    def runner_stream(self) -> Any:
+        """The stream of the engine's runner."""
+        runner = self._engine.runner
+        if self._saved is None:
+            return runner.open_stream(self._gates)
+        return runner.restore_stream(self._saved)
+
+    def __copy__(self) -> "EngineStream":
+        twin = object.__new__(EngineStream)
+        vars(twin).update({**vars(self), "runner_stream": copy(self.runner_stream)})
+        return twin
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_engine": self._engine, "_gates": None, "_saved": self.runner_stream.save()}
 
 
-class OnnxNetwork:
-    """Runs the graph of a model file with ONNX Runtime."""
+def open_runner(model_file: ModelFile, device: str = "cpu", *, verifier: bool = True) -> Runner:
+    """What runs a model file on a device. verifier: whether to use the verifier, if it has one.
+    Raises ModelError."""
+    if device == "cpu" and _has_kernel():
+        return KernelModel(model_file.data, model_file.info.path, verifier=verifier)
+    network = _open_network(model_file, device)
+    return PythonModel(network, model_file.info, model_file.make_verifier() if verifier else None)
 
-    def __init__(self, model_file: ModelFile):
-        self._session, self._info = model_file.session, model_file.info
 
-    def initial_state(self, batch: int) -> np.ndarray:
-        # The network forgets after `context_samples`, so silence of that length leaves the same
-        # state whatever came before.
-        frame_samples = self._info.frame_samples
-        frames = -(-self._info.context_samples // frame_samples)
-        silence = np.zeros((1, frames * frame_samples), np.float32)
-        _, state = self.run(silence, np.zeros((1, self._info.state_size), np.float32))
-        return np.repeat(state, batch, axis=0)
+def _has_kernel() -> bool:
+    """Whether the kernel's library can be loaded; a warning tells once where it cannot."""
+    try:
+        load_library()
+    except OSError as error:
+        _tell_fallback(str(error))
+        return False
+    return True
 
-    def run(self, audio: np.ndarray, state: np.ndarray) -> tuple[StepOutput, np.ndarray]:
-        names = ["pooled", "frames", "boundaries", "new_state"]
-        if self._info.phones:
-            names.append("phones")
-        pooled, frames, boundaries, new_state, *phones = self._session.run(
-            names, {"audio": audio, "state": state}
-        )
-        no_phones = pooled[..., :0]
-        return StepOutput(pooled, frames, boundaries, *(phones or [no_phones])), new_state
+
+@cache
+def _tell_fallback(reason: str) -> None:
+    logger.warning(
+        f"the kernel cannot be loaded ({reason}). NumPy runs the network: the scores are the same, "
+        "and take about twenty times as long."
+    )
 
 
 def _open_network(model_file: ModelFile, device: str) -> Network:
     if device == "cpu":
-        return OnnxNetwork(model_file)
+        return NumpyNetwork(model_file.tensors_of("network"))
     try:
         from kws.training.model.torch_engine import TorchNetwork
     except ModuleNotFoundError as error:
         raise ModelError(f"device '{device}' needs torch. {install_hint('train')}") from error
-    return TorchNetwork(model_file.info, device)
+    return TorchNetwork(model_file.tensors_of("network"), device)

@@ -12,27 +12,17 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from kws.errors import ModelError
+from kws.runtime.output import StepOutput
 
 _ALIGNMENT = 64
 _ERROR_BYTES = 256
-
-
-class KernelOutput(NamedTuple):
-    """Of F frames, W words and P phones: `pooled`, `frames` [F, W] probabilities; `boundaries`
-    [F, W, 2] seconds back to start and end; `phones` [F, P] log probabilities. `invalid_samples`:
-    how many of this step's samples were replaced by 0."""
-
-    pooled: np.ndarray
-    frames: np.ndarray
-    boundaries: np.ndarray
-    phones: np.ndarray
-    invalid_samples: int
 
 
 class _Output(ctypes.Structure):
@@ -40,7 +30,7 @@ class _Output(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("pooled", "frames", "boundaries", "phones")),
-        ("invalid", ctypes.POINTER(ctypes.c_size_t)),
+        ("invalid", ctypes.c_void_p),
     ]
 
 
@@ -51,10 +41,10 @@ def library_path() -> Path:
 
 
 @cache
-def load_library(path: Path) -> ctypes.CDLL:
-    """The library with the types of its functions (`native/kws.h`). Raises OSError where it is
-    missing or of another machine."""
-    library = ctypes.CDLL(str(path))
+def load_library(path: Path | None = None) -> ctypes.CDLL:
+    """The library with the types of its functions (`native/kws.h`); by default the one that the
+    build made. Raises OSError where it is missing or of another machine."""
+    library = ctypes.CDLL(str(path or library_path()))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     signatures = {
         "kws_open": (pointer, [ctypes.c_char_p, size, ctypes.c_char_p]),
@@ -78,10 +68,13 @@ def load_library(path: Path) -> ctypes.CDLL:
 
 
 class KernelModel:
-    """A model file that the kernel has opened. Raises ModelError for one that it refuses."""
+    """A model file that the kernel has opened. verifier: whether to use the verifier, if it has
+    one. Raises ModelError for a file that the kernel refuses."""
 
-    def __init__(self, data: bytes, path: Path, library: Path | None = None):
-        self.library = load_library(library or library_path())
+    def __init__(
+        self, data: bytes, path: Path, *, verifier: bool = True, library: Path | None = None
+    ):
+        self.library = load_library(library)
         error = ctypes.create_string_buffer(_ERROR_BYTES)
         self.handle = self.library.kws_open(data, len(data), error)
         if not self.handle:
@@ -91,6 +84,7 @@ class KernelModel:
         self.phones: int = self.library.kws_phones(self.handle)
         self.frame_samples: int = self.library.kws_frame_samples(self.handle)
         self.has_verifier = bool(self.library.kws_has_verifier(self.handle))
+        self._with_verifier = verifier
 
     def __del__(self) -> None:
         if getattr(self, "handle", None):
@@ -101,15 +95,51 @@ class KernelModel:
         """`avx2`, or `baseline`: SSE2, NEON or plain C."""
         return str(self.library.kws_instruction_set(self.handle).decode())
 
-    def open_stream(self, gate: Sequence[float] | None = None) -> "KernelStream":
-        """A stream before its first sample, after endless silence. gate: for each word the score
-        from which the verifier is asked (default: 0.1)."""
+    def open_stream(self, gates: Sequence[float] | None = None) -> "KernelStream":
+        """A stream before its first sample, after endless silence. gates: for each word the score
+        from which it is verified; 0.1 by default."""
         memory = _aligned_bytes(self.library.kws_stream_bytes(self.handle))
-        gates = None if gate is None else np.array(gate, np.float32)
+        if not self._with_verifier:
+            gates = [np.inf] * self.words
+        floats = None if gates is None else np.array(gates, np.float32)
         self.library.kws_stream_init(
-            self.handle, memory.ctypes.data, None if gates is None else gates.ctypes.data
+            self.handle, memory.ctypes.data, None if floats is None else floats.ctypes.data
         )
         return KernelStream(self, memory)
+
+    def restore_stream(self, saved: bytes) -> "KernelStream":
+        """The stream that `KernelStream.save` saved. Raises ModelError where another kernel did."""
+        memory = _aligned_bytes(self.library.kws_stream_bytes(self.handle))
+        if len(saved) != len(memory):
+            raise ModelError(
+                "this stream was saved by another version of the kernel. Start a new one."
+            )
+        memory[:] = np.frombuffer(saved, np.uint8)
+        return KernelStream(self, memory)
+
+    def step_many(
+        self, streams: Sequence["KernelStream"], samples: Sequence[np.ndarray]
+    ) -> list[StepOutput]:
+        """See `kws.runtime.engine.Engine.step_many`."""
+        audio = np.concatenate(samples)
+        floats, integers = (None, audio) if audio.dtype == np.int16 else (audio, None)
+        counts = np.array([len(each) for each in samples], np.uintp)
+        frame_counts = np.array(
+            [stream.ready_frames(len(new)) for stream, new in zip(streams, samples, strict=True)],
+            np.uintp,
+        )
+        output = _OutputArrays(self, int(frame_counts.sum()), len(streams))
+        self.library.kws_step_many(
+            self.handle,
+            (ctypes.c_void_p * len(streams))(*(stream.address for stream in streams)),
+            len(streams),
+            _address(floats),
+            _address(integers),
+            counts.ctypes.data,
+            frame_counts.ctypes.data,
+            output.pointer,
+        )
+        return output.of_streams(frame_counts.tolist())
 
 
 class KernelStream:
@@ -117,36 +147,72 @@ class KernelStream:
 
     def __init__(self, model: KernelModel, memory: np.ndarray):
         self._model, self._memory = model, memory
+        self.address: int = memory.ctypes.data
 
     def __copy__(self) -> "KernelStream":
         memory = _aligned_bytes(len(self._memory))
         memory[:] = self._memory
         return KernelStream(self._model, memory)
 
-    def step(self, samples: np.ndarray) -> KernelOutput:
-        """Takes samples [n] (float32 in ±1, or int16), any number; returns the outputs of the
-        frames that they complete. Samples that are not finite, or beyond ±1e6, count as 0."""
+    def save(self) -> bytes:
+        """The state, which `KernelModel.restore_stream` takes."""
+        return self._memory.tobytes()
+
+    def ready_frames(self, samples: int) -> int:
+        """Frames that so many further samples complete."""
+        frames: int = self._model.library.kws_ready_frames(
+            self._model.handle, self.address, samples
+        )
+        return frames
+
+    def step(self, samples: np.ndarray) -> StepOutput:
+        """See `kws.runtime.engine.EngineStream.step`."""
         model, library = self._model, self._model.library
         is_integer = samples.dtype == np.int16
         samples = np.ascontiguousarray(samples, np.int16 if is_integer else np.float32)
         function = library.kws_step_int16 if is_integer else library.kws_step
-        frames = library.kws_ready_frames(model.handle, self._memory.ctypes.data, len(samples))
-        arrays = (
-            np.empty((frames, model.words), np.float32),
-            np.empty((frames, model.words), np.float32),
-            np.empty((frames, model.words, 2), np.float32),
-            np.empty((frames, model.phones), np.float32),
+        frames = self.ready_frames(len(samples))
+        output = _OutputArrays(model, frames)
+        function(model.handle, self.address, _address(samples), len(samples), output.pointer)
+        return output.of_streams([frames])[0]
+
+
+class _OutputArrays:
+    """Where a step of several streams writes, in one block of memory: arrays for all their
+    frames."""
+
+    def __init__(self, model: KernelModel, frames: int, streams: int = 1):
+        words, phones = model.words, model.phones
+        shapes = [(frames, words), (frames, words), (frames, words, 2), (frames, phones)]
+        ends = list(accumulate(prod(shape) for shape in shapes))
+        starts = [0, *ends[:-1]]
+        block = np.empty(ends[-1], np.float32)
+        self._arrays = [
+            block[start:end].reshape(shape)
+            for start, end, shape in zip(starts, ends, shapes, strict=True)
+        ]
+        self._invalid = (ctypes.c_size_t * streams)()
+        self._places = _Output(
+            *(_address(block) + 4 * start for start in starts), ctypes.addressof(self._invalid)
         )
-        invalid = ctypes.c_size_t()
-        places = _Output(*(array.ctypes.data for array in arrays), ctypes.pointer(invalid))
-        function(
-            model.handle,
-            self._memory.ctypes.data,
-            samples.ctypes.data,
-            len(samples),
-            ctypes.byref(places),
-        )
-        return KernelOutput(*arrays, invalid.value)
+        self.pointer = ctypes.byref(self._places)
+
+    def of_streams(self, frame_counts: Sequence[int]) -> list[StepOutput]:
+        """The output of each stream."""
+        pooled, frames, boundaries, phones = self._arrays
+        parts = [
+            slice(end - n, end)
+            for end, n in zip(accumulate(frame_counts), frame_counts, strict=True)
+        ]
+        return [
+            StepOutput(pooled[part], frames[part], boundaries[part], phones[part], invalid)
+            for part, invalid in zip(parts, self._invalid, strict=True)
+        ]
+
+
+def _address(array: np.ndarray | None) -> int:
+    """Where an array lies; 0, which is NULL, for none."""
+    return 0 if array is None else array.ctypes.data
 
 
 def _aligned_bytes(size: int) -> np.ndarray:

@@ -1,48 +1,39 @@
-"""Model files: `NAME.onnx`, a graph from samples and state to scores, with one JSON document in its
-metadata.
+"""Model files: `NAME.kws`, the weights of the networks and one JSON document.
 
-The document (key `kws`) holds all that is needed to run the model and to judge it: format, words,
-timing, event settings, calibration, training sources with their licences, metrics, versions. The
-verifier, if the model has one, is a second graph in the metadata. Nothing in the file is executed
-but the graphs.
+The container is safetensors (`kws.runtime.tensors`). The document (key `kws` of its metadata) holds
+all that is needed to run the model and to judge it: format, words, timing, event settings,
+calibration, training sources with their licences, metrics, versions. The names of the tensors begin
+with `network.`, and with `verifier.` if the model has one. Nothing in the file is executed.
 """
 
-import base64
 import json
 import os
-import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from kws.audio.addresses import reject_url
 from kws.audio.folders import find_on_disk, normalize_name
 from kws.errors import ModelError
+from kws.runtime.numpy_network import SIZES, NumpyNetwork
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
-from kws.runtime.session import open_session
-from kws.runtime.verifier import Fusion, VerifierConfig
-
-if TYPE_CHECKING:
-    import onnxruntime
+from kws.runtime.tensors import float_tensors, unpack_tensors
+from kws.runtime.verifier import Fusion, Pronunciation, Verifier
 
 FORMAT = 6
+SUFFIX = ".kws"
 METADATA_KEY = "kws"
-VERIFIER_KEY = "kws_verifier"  # the verifier's graph, in base64
-_REQUIRED_KEYS = (
-    "words",
-    "sample_rate",
-    "frame_samples",
-    "context_samples",
-    "state_size",
-    "events",
-)
+_REQUIRED_KEYS = ("words", "sample_rate", "frame_samples", "context_samples", "events")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The description in a model file. `document`: the whole JSON document; `checksum`: CRC-32 of
-    the file."""
+    """The description in a model file. `document`: the whole JSON document; `checksum`: that of the
+    file."""
 
     path: Path
     document: dict[str, Any]
@@ -54,16 +45,12 @@ class ModelInfo:
 
     @property
     def frame_samples(self) -> int:
-        """Samples from one score to the next. The graph takes multiples of it."""
+        """Samples from one score to the next."""
         return int(self.document["frame_samples"])
 
     @property
     def frame_seconds(self) -> float:
         return self.frame_samples / float(self.document["sample_rate"])
-
-    @property
-    def state_size(self) -> int:
-        return int(self.document["state_size"])
 
     @property
     def context_samples(self) -> int:
@@ -72,7 +59,8 @@ class ModelInfo:
 
     @property
     def phones(self) -> str:
-        """The phones whose probabilities the graph gives beside the scores; empty without them."""
+        """The phones whose probabilities the network gives beside the scores; empty without
+        them."""
         return str(self.document.get("phones", ""))
 
     @property
@@ -115,12 +103,47 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The content of a model file: its description, a session of its graph, and its verifier, if it
-    has one."""
+    """The content of a model file. tensors: weights as float32, whatever they are stored as, and
+    integers. data: all bytes of the file."""
 
     info: ModelInfo
-    session: "onnxruntime.InferenceSession"
-    verifier: VerifierConfig | None
+    tensors: dict[str, np.ndarray]
+    data: bytes
+
+    def tensors_of(self, part: str) -> dict[str, np.ndarray]:
+        """The tensors of "network" or "verifier", without this name before theirs."""
+        prefix = f"{part}."
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+    def make_verifier(self) -> Verifier | None:
+        """The verifier, run by NumPy; None for a model without one. Raises ModelError."""
+        tensors = self.tensors_of("verifier")
+        if not tensors:
+            return None
+        try:
+            return Verifier(
+                NumpyNetwork(tensors), _read_pronunciations(tensors), Fusion(*tensors["fusion"])
+            )
+        except (LookupError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{self.info.path}: its verifier is damaged. Copy or train it again."
+            ) from error
+
+
+def _read_pronunciations(tensors: dict[str, np.ndarray]) -> list[list[Pronunciation]]:
+    """Those of each word: `first_pronunciation` says where those of a word begin, `first_phone`
+    where the phones of a pronunciation begin."""
+    phones = tensors["phone_numbers"].tolist()
+    pronunciations = _split(phones, tensors["first_phone"].tolist())
+    return _split(pronunciations, tensors["first_pronunciation"].tolist())
+
+
+def _split(items: list[Any], starts: list[int]) -> list[list[Any]]:
+    return [items[begin:end] for begin, end in pairwise(starts)]
 
 
 def find_model(model: str | Path) -> Path:
@@ -131,14 +154,14 @@ def find_model(model: str | Path) -> Path:
     """
     reject_url(model)
     path = find_on_disk(Path(model))
-    if path.suffix == ".onnx" or len(path.parts) > 1:
+    if path.suffix == SUFFIX or len(path.parts) > 1:
         if not _is_file(path):
             raise ModelError(
                 f"{path}: no such model file. "
-                f"Give the path of an .onnx file made by kws, or a name: {_list_model_names()}."
+                f"Give the path of a {SUFFIX} file, or a name: {_list_model_names()}."
             )
         return path
-    for candidate in (find_on_disk(folder / f"{model}.onnx") for folder in model_folders()):
+    for candidate in (find_on_disk(folder / f"{model}{SUFFIX}") for folder in model_folders()):
         if _is_file(candidate):
             return candidate
     raise ModelError(
@@ -148,58 +171,40 @@ def find_model(model: str | Path) -> Path:
 
 
 def read_model(path: Path) -> ModelFile:
-    """Opens and checks a model file. Raises ModelError for anything but a model of kws."""
+    """Reads and checks a model file. Raises ModelError for anything but a model of kws."""
     try:
-        content = path.read_bytes()
-        session = open_session(content)
+        data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from error
-    except Exception as error:  # see open_session
-        raise ModelError(
-            f"{path}: not an ONNX model, or a damaged one. Copy or train it again."
-        ) from error
-    metadata = session.get_modelmeta().custom_metadata_map
-    info = ModelInfo(path, _read_document(path, metadata), zlib.crc32(content))
-    if not _matches_graph(info, session):
-        raise ModelError(
-            f"{path}: its graph does not match its description. Copy or train it again."
-        )
-    return ModelFile(info, session, _read_verifier(info, metadata.get(VERIFIER_KEY)))
+    return parse_model(data, path)
 
 
-def _read_verifier(info: ModelInfo, encoded_graph: str | None) -> VerifierConfig | None:
-    description: Any = info.document.get("verifier")  # as it is in the file: of any type
-    if encoded_graph is None and description is None:
-        return None
+def parse_model(data: bytes, path: Path) -> ModelFile:
+    """The same for the bytes of a file; `path` is named in errors."""
+    metadata, stored_tensors, checksum = unpack_tensors(data, path)
+    info = ModelInfo(path, _read_document(path, metadata), checksum)
     try:
-        phones = description["phones"]
-        return VerifierConfig(
-            graph=base64.b64decode(encoded_graph or "!", validate=True),
-            pronunciations=[
-                [
-                    [phones.index(phone) for phone in pronunciation]
-                    for pronunciation in description["pronunciations"].get(word, [])
-                ]
-                for word in info.words
-            ],
-            receptive_field_samples=description["receptive_field_samples"],
-            fusion=Fusion(**{key: float(value) for key, value in description["fusion"].items()}),
-        )
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        tensors = float_tensors(stored_tensors)
+        sizes = dict(zip(SIZES, tensors["network.sizes"].tolist(), strict=True))
+    except (LookupError, ValueError) as error:
+        raise ModelError(f"{path}: its network is damaged. Copy or train it again.") from error
+    actual = (sizes["words"], sizes["hop_samples"] * sizes["stride"], sizes["phones"])
+    if actual != (len(info.words), info.frame_samples, len(info.phones)):
         raise ModelError(
-            f"{info.path}: its verifier is damaged. Copy or train it again."
-        ) from error
+            f"{path}: its network does not match its description. Copy or train it again."
+        )
+    return ModelFile(info, tensors, data)
 
 
 def _read_document(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     if METADATA_KEY not in metadata:
         raise ModelError(
-            f"{path}: an ONNX model of another program; kws needs a file made by 'kws train'."
+            f"{path}: a file of another program; kws needs a model made by 'kws train'."
         )
     try:
         document: dict[str, Any] = json.loads(metadata[METADATA_KEY])
         version = document["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
     if version != FORMAT:
         raise ModelError(
@@ -226,24 +231,6 @@ def _read_document(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     return document
 
 
-def _matches_graph(info: ModelInfo, session: "onnxruntime.InferenceSession") -> bool:
-    """Whether the inputs and outputs of a graph have the sizes of the description."""
-    tensors = [*session.get_inputs(), *session.get_outputs()]
-    sizes = {tensor.name: tensor.shape[-1] for tensor in tensors if tensor.shape}
-    expected_sizes = {
-        "state": info.state_size,
-        "new_state": info.state_size,
-        "pooled": len(info.words),
-        "frames": len(info.words),
-        "boundaries": 2,
-    }
-    if info.phones or "phones" in sizes:
-        expected_sizes["phones"] = len(info.phones)
-    return "audio" in sizes and all(
-        sizes.get(name) == size for name, size in expected_sizes.items()
-    )
-
-
 def _is_file(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
 
@@ -258,7 +245,7 @@ def _list_model_names() -> str:
     names = {
         path.stem
         for folder in model_folders()
-        for path in folder.glob("*.onnx")
+        for path in folder.glob(f"*{SUFFIX}")
         if "." not in path.stem
     }
     return ", ".join(sorted(map(normalize_name, names))) or "none"

@@ -31,8 +31,9 @@ POOLINGS = ("max", "mean", "gem", "power", "none")
 
 
 class NumpyNetwork:
-    """One network of a model file. tensors: those whose names begin with `prefix`, without it.
+    """One network of a model file.
 
+    tensors: those of the network, as float32, without `network.` or `verifier.` before their names.
     Its state is a list of arrays [B, T, ...]: the rows that each layer still needs of the past.
     """
 
@@ -45,6 +46,20 @@ class NumpyNetwork:
     @property
     def frame_samples(self) -> int:
         return int(self.sizes["hop_samples"] * self.sizes["stride"])
+
+    @property
+    def receptive_field_frames(self) -> int:
+        """Frames of audio that a frame depends on, pooling not counted."""
+        s = self.sizes
+        kernels = [
+            self.tensors[f"blocks.{i}.depthwise.weight"].shape[1] for i in range(s["blocks"])
+        ]
+        frames = sum(kernels) - len(kernels)
+        if s["band_channels"]:
+            frames += 2 * s["residuals"]
+        hops = s["stem_kernel"] - 1 + s["stride"] * frames
+        samples: int = s["window_samples"] + hops * s["hop_samples"]
+        return -(-samples // self.frame_samples)
 
     def empty_state(self, batch: int) -> list[np.ndarray]:
         """Nothing is known of the past: all zeros."""

@@ -52,6 +52,22 @@ class EventSettings:
     refractory_frames: int = 20
 
     @property
+    def gates(self) -> tuple[float, ...]:
+        """For each word the score below which frames change no event, whatever they are; infinity
+        for a class that is no word.
+
+        An event is at least as high as the threshold, and a peak that makes it a repetition is
+        SAME_WORD_RATIO of it; whether that is a peak depends on scores below `release_ratio` of
+        its own height.
+        """
+        ratio = SAME_WORD_RATIO * self.release_ratio
+        rounding = 10**-SCORE_DIGITS
+        return tuple(
+            threshold * ratio - rounding if threshold < UNREACHABLE_THRESHOLD else np.inf
+            for threshold in self.threshold
+        )
+
+    @property
     def targets(self) -> tuple[int, ...]:
         """Indices of the words that can be events: all but classes such as silence."""
         return tuple(
@@ -83,17 +99,20 @@ class Scores:
 class DetectionPostprocessor:
     """Turns the scores of one stream into events. Frames may come in any portions."""
 
-    def __init__(self, words: tuple[str, ...], settings: EventSettings):
+    def __init__(self, words: tuple[str, ...], settings: EventSettings, frame_seconds: float):
         pairs = zip(words, settings.threshold, strict=True)
-        detectors = [_PeakDetector(word, threshold, settings) for word, threshold in pairs]
-        self._detectors = {i: detectors[i] for i in settings.targets}
+        detectors = [_PeakDetector(*pair, settings, frame_seconds) for pair in pairs]
+        self._detectors = [(i, detectors[i]) for i in settings.targets]
 
-    def feed(self, scores: Scores) -> list[Detection]:
-        """Events that these frames complete, in the order of the frames that completed them."""
+    def feed(self, pooled: np.ndarray, boundaries: np.ndarray) -> list[Detection]:
+        """Events that these frames complete, in the order of the frames that completed them.
+
+        pooled [F, W], boundaries [F, W, 2]: as in `Scores`, of the next F frames.
+        """
         decisions = [
             decision
-            for i, detector in self._detectors.items()
-            for decision in detector.feed(scores, i)
+            for i, detector in self._detectors
+            for decision in detector.feed(pooled[:, i].tolist(), boundaries[:, i])
         ]
         decisions.sort(key=attrgetter("frame"))
         return [decision.detection for decision in decisions]
@@ -161,8 +180,9 @@ class _Peak(NamedTuple):
 class _PeakDetector:
     """The peaks of one word. Of frames below `_min_score` only the lowest score matters."""
 
-    def __init__(self, word: str, threshold: float, settings: EventSettings):
+    def __init__(self, word: str, threshold: float, settings: EventSettings, frame_seconds: float):
         self._word, self._threshold, self._settings = word, threshold, settings
+        self._frame_seconds = frame_seconds
         self._min_distance_frames = max(settings.refractory_frames, LOOKAHEAD_FRAMES)
         self._min_score = threshold * min(settings.release_ratio, SAME_WORD_RATIO)
         self._frame = 0  # number of the latest frame
@@ -174,28 +194,27 @@ class _PeakDetector:
         self._pending_peak: _Peak | None = None  # unless something higher follows
         self._last_peak: _Peak | None = None
 
-    def feed(self, scores: Scores, column: int) -> list[_Decision]:
-        pooled = scores.pooled[:, column]
-        highest = round(float(pooled.max(initial=-1)), SCORE_DIGITS)
+    def feed(self, pooled: list[float], boundaries: np.ndarray) -> list[_Decision]:
+        highest = round(max(pooled, default=-1.0), SCORE_DIGITS)
         if highest < self._min_score and not self._pending_peak:
             self._skip_frames(pooled)
             return []
         # A word cannot end after the audio that the frame has seen.
-        boundaries = scores.boundaries[:, column].clip(min=0)
-        rows = zip(pooled.tolist(), scores.times.tolist(), boundaries.tolist(), strict=True)
+        rows = zip(pooled, boundaries.clip(min=0).tolist(), strict=True)
         decisions = []
-        for score, time, (to_start, to_end) in rows:
+        for score, (to_start, to_end) in rows:
+            time = (self._frame + 1) * self._frame_seconds
             frame = _Frame(round(score, SCORE_DIGITS), time, time - to_start, time - to_end)
             detection = self._process_frame(frame)
             if detection:
                 decisions.append(_Decision(self._frame, detection))
         return decisions
 
-    def _skip_frames(self, pooled: np.ndarray) -> None:
+    def _skip_frames(self, pooled: list[float]) -> None:
         self._frame += len(pooled)
-        if len(pooled):
+        if pooled:
             self._recent_frames.clear()
-            self._levels.skip(round(float(pooled.min()), SCORE_DIGITS))
+            self._levels.skip(round(min(pooled), SCORE_DIGITS))
 
     def _process_frame(self, frame: _Frame) -> Detection | None:
         self._frame += 1

@@ -9,12 +9,11 @@
         for event in stream.feed(samples):
             print(event.word, event.end)
 
-`detect` feeds a file in blocks to the same `Stream` that serves a microphone.
+`detect` feeds a file in blocks to the `Stream` that serves a microphone, too.
 """
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,17 +22,15 @@ import numpy as np
 
 from kws.audio import recordings
 from kws.audio.addresses import reject_url
-from kws.audio.formats import to_float32
+from kws.audio.formats import as_samples, to_float32, type_name
 from kws.errors import AudioError, KwsError
-from kws.runtime.engine import Engine, StepOutput
-from kws.runtime.postprocess import Detection, DetectionPostprocessor, EventSettings, Scores
+from kws.runtime.engine import Engine
+from kws.runtime.postprocess import Detection, EventSettings, Scores
+from kws.runtime.stream import Pool, Stream, concatenate_scores
 
 if TYPE_CHECKING:
     from kws.runtime.model_file import ModelInfo
 
-# Silence fed after the last sample, so that a word at the very end is still detected: its score may
-# peak 0.4 s after its end, and the event is known 0.12 s after the peak.
-FLUSH_SECONDS = 0.8
 BLOCK_SECONDS = 10.0
 
 
@@ -79,9 +76,17 @@ class Spotter:
     def words(self) -> tuple[str, ...]:
         return self.info.words
 
-    def stream(self) -> "Stream":
-        """A new stream; before its first sample there is silence."""
-        return Stream(self)
+    def stream(self, *, events_only: bool = False) -> "Stream":
+        """A new stream; before its first sample there is silence.
+
+        events_only: ask the verifier only where its answer may change an event. The events are the
+        same and take less work; the lower scores of the stream remain unverified.
+        """
+        return Stream(self.engine, self.events, events_only=events_only)
+
+    def pool(self) -> Pool:
+        """A pool of streams that are stepped together; `Pool.add` adds one."""
+        return Pool(self.engine, self.events)
 
     def detect(
         self,
@@ -102,7 +107,7 @@ class Spotter:
         count as damage and are replaced by silence.
         """
         rate = self.sample_rate if sample_rate is None else sample_rate
-        stream, fault = self.stream(), None
+        stream, fault = self.stream(events_only=True), None
         try:
             for block in _blocks(recording, rate, recordings.Selection(channel, track)):
                 yield from stream.feed(block)
@@ -123,97 +128,6 @@ class Spotter:
             stream.feed(block)
             parts.append(stream.scores)
         return concatenate_scores(parts)
-
-
-class Stream:
-    """A stream of audio.
-
-    scores: the frames of the latest `feed` or `finish`. invalid_samples: how many samples so far
-    were not finite or far beyond full scale, and were replaced by silence.
-    """
-
-    def __init__(self, spotter: Spotter):
-        self._engine = spotter.engine
-        self._frame_seconds = spotter.info.frame_seconds
-        self._postprocessor = DetectionPostprocessor(spotter.words, spotter.events)
-        self._state = spotter.engine.initial_state()
-        self._frames_seen = 0
-        self._samples_fed = 0
-        self.invalid_samples = 0
-        self._finished = False
-        no_scores = np.zeros((0, len(spotter.words)))
-        self.scores = Scores(np.zeros(0), no_scores, no_scores, np.zeros((*no_scores.shape, 2)))
-
-    @property
-    def seconds(self) -> float:
-        """Length of the audio fed so far."""
-        return self._samples_fed / Spotter.sample_rate
-
-    def feed(self, samples: np.ndarray) -> list[Detection]:
-        """Events that these samples complete.
-
-        samples [n]: float in ±1 or int16, 16 kHz mono, any n. Raises AudioError for other types and
-        shapes, KwsError for a stream that is finished.
-        """
-        if self._finished:
-            raise KwsError("this stream is finished. Start a new one with Spotter.stream().")
-        samples = _as_float32(samples)
-        if samples.ndim != 1:
-            raise AudioError(
-                f"a stream takes mono samples of shape [n], got {list(samples.shape)}. "
-                "Average the channels first."
-            )
-        self._samples_fed += len(samples)
-        invalid = recordings.find_invalid_samples(samples)
-        if invalid is not None:
-            self.invalid_samples += int(invalid.sum())
-            samples = np.where(invalid, np.float32(0), samples)
-        return self._advance(samples)
-
-    def finish(self) -> list[Detection]:
-        """Events that are still undecided at the end of the audio. The stream takes no more
-        samples; to finish it again gives no events."""
-        if self._finished:
-            return []
-        self._finished = True
-        return self._advance(np.zeros(int(FLUSH_SECONDS * Spotter.sample_rate), np.float32))
-
-    def _advance(self, samples: np.ndarray) -> list[Detection]:
-        # In blocks, for a step takes memory in proportion to its audio.
-        block_samples, parts = int(BLOCK_SECONDS * Spotter.sample_rate), []
-        for at in range(0, max(len(samples), 1), block_samples):
-            step, self._state = self._engine.step(
-                samples[None, at : at + block_samples], self._state
-            )
-            parts.append(scores_from_step(step, self._frames_seen, self._frame_seconds))
-            self._frames_seen += len(parts[-1].times)
-        self.scores = concatenate_scores(parts)
-        return [self._clip_to_audio(event) for event in self._postprocessor.feed(self.scores)]
-
-    def _clip_to_audio(self, event: Detection) -> Detection:
-        """The event with times within the audio, although the silence after it was fed, too."""
-        end = round(self.seconds, 3)
-        return replace(
-            event, start=min(event.start, end), end=min(event.end, end), peak=min(event.peak, end)
-        )
-
-
-def scores_from_step(step: StepOutput, frames_seen: int, frame_seconds: float) -> Scores:
-    """Scores of a single stream from a step, before which it had `frames_seen` frames."""
-    times = np.arange(frames_seen + 1, frames_seen + 1 + step.pooled.shape[1]) * frame_seconds
-    return Scores(times, step.pooled[0], step.frames[0], step.boundaries[0])
-
-
-def concatenate_scores(parts: Sequence[Scores]) -> Scores:
-    """Scores of consecutive frames as one."""
-    if len(parts) == 1:
-        return parts[0]
-    return Scores(
-        times=np.concatenate([part.times for part in parts]),
-        pooled=np.concatenate([part.pooled for part in parts]),
-        frames=np.concatenate([part.frames for part in parts]),
-        boundaries=np.concatenate([part.boundaries for part in parts]),
-    )
 
 
 def _choose_settings(
@@ -246,7 +160,7 @@ def _blocks(
     if selection.track is not None:
         raise KwsError("track selects a track of a file; samples have none. Leave it out.")
     _check_type(recording)
-    samples = _as_float32(recording)
+    samples = to_float32(as_samples(recording))
     _check_shape(samples)
     if not (isinstance(sample_rate, Real) and sample_rate > 0):
         raise AudioError(
@@ -266,30 +180,14 @@ def _check_type(recording: object) -> None:
     if isinstance(recording, Sequence) and not is_content:
         if any(isinstance(each, (str, os.PathLike)) for each in recording):
             raise AudioError(
-                f"a {_type_name(recording)} of paths is no recording. Give one path at a time."
+                f"a {type_name(recording)} of paths is no recording. Give one path at a time."
             )
     elif not hasattr(recording, "__array__"):
         raise AudioError(
-            f"{_type_name(recording)} is neither a path nor samples. Give the path of a recording, "
+            f"{type_name(recording)} is neither a path nor samples. Give the path of a recording, "
             "or a NumPy array of samples and its sample_rate: soundfile.read(FILE) gives both, of "
             "an open file or of io.BytesIO(BYTES)."
         )
-
-
-def _as_float32(samples: np.ndarray) -> np.ndarray:
-    """Samples as float32 in ±1. Raises AudioError for types other than float and int16."""
-    try:
-        samples = np.asarray(samples)
-    except (TypeError, ValueError) as error:
-        raise AudioError(
-            "samples must be float32 (in ±1) or int16 in one array. "
-            f"This {_type_name(samples)} makes none."
-        ) from error
-    if samples.dtype != np.int16 and samples.dtype.kind != "f":
-        hint = " Divide integers by their full scale." if samples.dtype.kind in "iu" else ""
-        raise AudioError(f"samples must be float32 (in ±1) or int16, not {samples.dtype}.{hint}")
-    with np.errstate(over="ignore"):  # too large for float32: infinite, and so invalid
-        return to_float32(samples)
 
 
 def _check_shape(samples: np.ndarray) -> None:
@@ -304,7 +202,3 @@ def _check_shape(samples: np.ndarray) -> None:
             f"samples have the shape [N] or [N, channels], not {list(samples.shape)}. "
             "Transpose them if channels come first."
         )
-
-
-def _type_name(value: object) -> str:
-    return "None" if value is None else type(value).__name__

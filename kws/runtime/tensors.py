@@ -12,13 +12,14 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kws.errors import ModelError
 
 CHECKSUM = "checksum"
+STEP = ".step"
 _TYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I32": np.int32}
 _NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
 _ALIGNMENT = 64
@@ -43,32 +44,56 @@ def pack_tensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str])
     return data + struct.pack("<I", zlib.crc32(data))
 
 
-def unpack_metadata(data: bytes, path: Path) -> dict[str, str]:
-    """The strings in a file's header. Raises ModelError for one that is damaged or no safetensors
-    file."""
-    header = _header(data, path).get("__metadata__", {})
-    if not isinstance(header, dict) or not all(isinstance(v, str) for v in header.values()):
-        raise _damaged(path)
-    return header
+class TensorFile(NamedTuple):
+    """The content of a file: strings and tensors by name, and the checksum, which is no tensor
+    here. The tensors are views of the file's bytes."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, np.ndarray]
+    checksum: int
 
 
-def unpack_tensors(data: bytes, path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a file but its checksum, as views of its bytes. Raises ModelError for one that
-    is damaged."""
+def unpack_tensors(data: bytes, path: Path) -> TensorFile:
+    """The content of a file's bytes. Raises ModelError for one that is damaged or no such file."""
     header = _header(data, path)
-    if CHECKSUM not in header or struct.pack("<I", zlib.crc32(memoryview(data)[:-4])) != data[-4:]:
+    metadata = header.pop("__metadata__", {})
+    checksum = zlib.crc32(memoryview(data)[:-4])
+    is_sound = CHECKSUM in header and struct.pack("<I", checksum) == data[-4:]
+    if not is_sound or not _holds_strings(metadata):
         raise _damaged(path)
+    del header[CHECKSUM]
     body = memoryview(data)[8 + _header_bytes(data) :]
     tensors = {}
     try:
         for name, entry in header.items():
-            if name not in ("__metadata__", CHECKSUM):
-                begin, end = entry["data_offsets"]
-                kind, shape = _TYPES[entry["dtype"]], entry["shape"]
-                tensors[name] = np.frombuffer(body[begin:end], kind).reshape(shape)
+            begin, end = entry["data_offsets"]
+            kind, shape = _TYPES[entry["dtype"]], entry["shape"]
+            tensors[name] = np.frombuffer(body[begin:end], kind).reshape(shape)
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path) from error
-    return tensors
+    return TensorFile(metadata, tensors, checksum)
+
+
+def float_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors with float32 for float16 and int8: the latter times the step of their row, which
+    the tensor `NAME.step` holds. Raises KeyError where that is missing."""
+    return {
+        name: _as_float(tensor, name, tensors)
+        for name, tensor in tensors.items()
+        if not name.endswith(STEP)
+    }
+
+
+def _as_float(tensor: np.ndarray, name: str, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+    if tensor.dtype == np.int8:
+        steps = tensors[name + STEP]
+        rows: np.ndarray = tensor * steps.reshape(-1, *[1] * (tensor.ndim - 1))
+        return rows
+    return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
+
+
+def _holds_strings(metadata: object) -> bool:
+    return isinstance(metadata, dict) and all(isinstance(each, str) for each in metadata.values())
 
 
 def _header_bytes(data: bytes) -> int:

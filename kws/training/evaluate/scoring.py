@@ -20,8 +20,9 @@ import numpy as np
 
 from kws.audio import recordings
 from kws.errors import AudioError
-from kws.runtime.postprocess import Detection, DetectionPostprocessor, EventSettings, Scores
-from kws.runtime.spotter import Spotter, concatenate_scores
+from kws.runtime.postprocess import Detection, DetectionPostprocessor, Scores
+from kws.runtime.spotter import Spotter
+from kws.runtime.stream import concatenate_scores
 from kws.training.data.clips import Clip
 from kws.training.data.dataset import SILENCE_PEAK, SILENT_RECORDING, ClipDataset, peak
 from kws.training.evaluate.test_streams import (
@@ -131,14 +132,12 @@ def score_word(spotter: Spotter, index: int, embedded: EmbeddedWord) -> ScoredWo
     """Scores one spoken word, which is word number `index` of the model."""
     lowest = list(spotter.events.threshold)
     lowest[index] = 0.0
-    settings = spotter.events.at(lowest)
-    stream = Spotter(spotter.engine, settings).stream()
+    spotter = Spotter(spotter.engine, spotter.events.at(lowest))
+    stream = spotter.stream()
     events = stream.feed(embedded.audio)
     scores = stream.scores
     events += stream.finish()
-    decisions = _decision_times(
-        concatenate_scores([scores, stream.scores]), spotter.words, settings
-    )
+    decisions = _decision_times(spotter, concatenate_scores([scores, stream.scores]))
     word = spotter.words[index]
     return ScoredWord(
         embedded.start,
@@ -278,24 +277,20 @@ def _score_blocks(
     spotter: Spotter, blocks: Iterable[np.ndarray], path: Path | None = None
 ) -> ScoredRecording:
     lowest = [min(LOWEST_THRESHOLD, NEAR_FRACTION * each) for each in spotter.events.threshold]
-    stream = Spotter(spotter.engine, spotter.events.at(lowest)).stream()
+    stream = Spotter(spotter.engine, spotter.events.at(lowest)).stream(events_only=True)
     candidates = [event for block in blocks for event in stream.feed(block)]
     candidates += stream.finish()
     return ScoredRecording(stream.seconds, tuple(candidates), path)
 
 
-def _decision_times(scores: Scores, words: tuple[str, ...], settings: EventSettings) -> list[float]:
+def _decision_times(spotter: Spotter, scores: Scores) -> list[float]:
     """When each event is known, in seconds from the start of the audio, in the order of events."""
-    postprocessor = DetectionPostprocessor(words, settings)
+    frame_seconds = spotter.info.frame_seconds
+    postprocessor = DetectionPostprocessor(spotter.words, spotter.events, frame_seconds)
     return [
         float(time)
         for number, time in enumerate(scores.times)
-        for _ in postprocessor.feed(_frame(scores, number))
+        for _ in postprocessor.feed(
+            scores.pooled[number : number + 1], scores.boundaries[number : number + 1]
+        )
     ]
-
-
-def _frame(scores: Scores, number: int) -> Scores:
-    part = slice(number, number + 1)
-    return Scores(
-        scores.times[part], scores.pooled[part], scores.frames[part], scores.boundaries[part]
-    )

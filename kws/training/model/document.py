@@ -11,7 +11,7 @@ from kws.runtime.tensors import pack_tensors, unpack_tensors
 def copy_with_document(source: Path, document: dict, out: Path) -> None:
     """Copies a model file with another document, and the checkpoint beside it, if there is one.
     `source` and `out` may be the same file. Raises KwsError."""
-    tensors = unpack_tensors(source.read_bytes(), source)
+    tensors = unpack_tensors(source.read_bytes(), source).tensors
     write_atomically(out, pack_tensors(tensors, {METADATA_KEY: json.dumps(document)}))
     checkpoint, new_checkpoint = source.with_suffix(".pt"), out.with_suffix(".pt")
     if checkpoint.is_file() and checkpoint.resolve() != new_checkpoint.resolve():

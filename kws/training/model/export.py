@@ -10,11 +10,11 @@ from torch import Tensor
 
 from kws.errors import ModelError
 from kws.files import write_atomically
-from kws.runtime.kernel import KernelModel, KernelOutput, library_path, load_library
-from kws.runtime.model_file import METADATA_KEY
-from kws.runtime.numpy_network import NumpyNetwork
-from kws.runtime.tensors import pack_tensors, unpack_tensors
-from kws.training.model.network import NetworkConfig, ScanningCNN, fold_batch_norms
+from kws.runtime.engine import open_runner
+from kws.runtime.model_file import METADATA_KEY, parse_model
+from kws.runtime.output import StepOutput
+from kws.runtime.tensors import pack_tensors
+from kws.training.model.network import ScanningCNN, fold_batch_norms
 from kws.training.model.pretrained import VerifierSpec
 from kws.training.model.tensors import network_tensors, verifier_tensors
 
@@ -51,7 +51,7 @@ def check_against_torch(network: ScanningCNN, data: bytes, path: Path) -> float:
     audio = _noise(network.config.frame_samples)
     expected, actual = (
         _torch_scores(network, audio),
-        _file_scores(network.config, data, path, audio),
+        _file_scores(data, path, audio.numpy()),
     )
     pairs = [
         (expected.pooled, actual.pooled),
@@ -79,37 +79,18 @@ def _noise(frame_samples: int) -> Tensor:
 
 
 @torch.no_grad()
-def _torch_scores(network: ScanningCNN, audio: Tensor) -> KernelOutput:
+def _torch_scores(network: ScanningCNN, audio: Tensor) -> StepOutput:
     folded = fold_batch_norms(network)
     output, _ = folded(audio, folded.initial_state(len(audio)))
-    return KernelOutput(*(scores.numpy() for scores in output.frames_first()))
+    return StepOutput(*(scores.numpy() for scores in output.frames_first()))
 
 
-def _file_scores(config: NetworkConfig, data: bytes, path: Path, audio: Tensor) -> KernelOutput:
-    """Scores of the kernel, or of numpy where the kernel is missing; before the verifier."""
-    try:
-        load_library(library_path())
-    except OSError:
-        return _numpy_scores(config, unpack_tensors(data, path), audio.numpy())
-    model = KernelModel(data, path)
-    never = [np.inf] * model.words  # asks the verifier
-    steps = [model.open_stream(never).step(stream) for stream in audio.numpy()]
-    return KernelOutput(*map(np.stack, zip(*steps, strict=True)))
-
-
-def _numpy_scores(
-    config: NetworkConfig, tensors: dict[str, np.ndarray], audio: np.ndarray
-) -> KernelOutput:
-    prefix = "network."
-    network = NumpyNetwork(
-        {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
-    )
-    silent_frames = -(-config.clip_frame_samples // config.frame_samples)
-    silence = np.zeros((len(audio), silent_frames * config.frame_samples), np.float32)
-    _, state = network.run(silence, network.empty_state(len(audio)))
-    scores, _ = network.run(audio, state)
-    no_phones = np.zeros((*scores["pooled"].shape[:2], 0), np.float32)
-    return KernelOutput(**{"phones": no_phones, **scores})
+def _file_scores(data: bytes, path: Path, audio: np.ndarray) -> StepOutput:
+    """Scores of all streams [B, n], before the verifier."""
+    runner = open_runner(parse_model(data, path), verifier=False)
+    steps = [runner.open_stream().step(stream)[:4] for stream in audio]
+    pooled, frames, boundaries, phones = map(np.stack, zip(*steps, strict=True))
+    return StepOutput(pooled, frames, boundaries, phones)
 
 
 def _verifier_tensors(words: tuple[str, ...], verifier: VerifierSpec) -> dict[str, np.ndarray]:

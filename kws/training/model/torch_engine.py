@@ -1,47 +1,35 @@
-"""The scanning network run by torch, from the checkpoint beside a model file: on a GPU, or to look
-inside."""
+"""The networks of a model file run by torch: on a GPU, or to look inside."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kws.errors import ModelError
-from kws.runtime.engine import StepOutput
-from kws.runtime.model_file import ModelInfo
 from kws.training.model import checkpoint
-from kws.training.model.network import NetworkConfig, ScanningCNN, fold_batch_norms
+from kws.training.model import tensors as file_tensors
+from kws.training.model.network import NetworkConfig, ScanningCNN
 
 
 class TorchNetwork:
-    """A network for `kws.runtime.engine.Engine`. device: "auto", "cpu", "cuda" or "mps".
+    """A `kws.runtime.python_stream.Network`. tensors: see `network_from_tensors`. device: "auto",
+    "cpu", "cuda" or "mps". Raises ModelError where it is not available."""
 
-    Raises ModelError where the checkpoint is missing or belongs to another model, or the device is
-    not available.
-    """
-
-    def __init__(self, info: ModelInfo, device: str):
+    def __init__(self, tensors: Mapping[str, np.ndarray], device: str):
         self._device = pick_device(device)
-        path = info.path.with_suffix(".pt")
-        network = load_network(path)
-        state_size = network.initial_state().shape[1]
-        if (network.config.words, state_size) != (info.words, info.state_size):
-            raise ModelError(
-                f"{path}: is the checkpoint of another model than {info.path.name}. "
-                "Keep what belongs together."
-            )
-        self._network = fold_batch_norms(network).to(self._device)
+        network = file_tensors.network_from_tensors(tensors)  # type: ignore[attr-defined]
+        self._network: ScanningCNN = network.to(self._device)
 
-    def initial_state(self, batch: int) -> np.ndarray:
-        return self._network.initial_state(batch).cpu().numpy()
+    def empty_state(self, batch: int) -> Tensor:
+        return self._network.initial_state(batch)
 
     @torch.inference_mode()
-    def run(self, audio: np.ndarray, state: np.ndarray) -> tuple[StepOutput, np.ndarray]:
-        output, new_state = self._network(
-            torch.from_numpy(audio).to(self._device), torch.from_numpy(state).to(self._device)
-        )
-        step = StepOutput(*(scores.cpu().numpy() for scores in output.frames_first()))
-        return step, new_state.cpu().numpy()
+    def run(self, audio: np.ndarray, state: Tensor) -> tuple[dict[str, np.ndarray], Tensor]:
+        output, new_state = self._network(torch.from_numpy(audio).to(self._device), state)
+        scores = output.frames_first()._asdict()
+        return {name: tensor.cpu().numpy() for name, tensor in scores.items()}, new_state
 
 
 def load_network(path: Path) -> ScanningCNN:

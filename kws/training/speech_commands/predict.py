@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from kws.runtime.engine import Engine
 from kws.runtime.model_file import ModelInfo
+from kws.runtime.output import StepOutput, concatenate_outputs
 from kws.training.model.network import ScanningCNN
 from kws.training.speech_commands.batches import center_clips
 from kws.training.speech_commands.dataset import LabeledClips
@@ -45,12 +46,18 @@ def predict_streaming(
     for clips in _batches(part):
         # The last frame ends where the clip's audio does.
         audio = F.pad(center_clips(clips, context), (samples - context, 0)).numpy()
-        state, phones = engine.initial_state(len(audio)), []
-        for start in range(0, samples, chunk_samples):
-            step, state = engine.step(audio[:, start : start + chunk_samples], state)
-            phones.append(step.phones)
-        classes.append(_pick_classes(step.pooled[:, -1], np.concatenate(phones, axis=1), lexicon))
+        outputs = [_run_stream(engine, clip, chunk_samples) for clip in audio]
+        p = np.stack([output.pooled[-1] for output in outputs])
+        classes.append(_pick_classes(p, np.stack([output.phones for output in outputs]), lexicon))
     return np.concatenate(classes)
+
+
+def _run_stream(engine: Engine, audio: np.ndarray, chunk_samples: int) -> StepOutput:
+    """The output of all frames in audio [n], given in chunks."""
+    stream = engine.open_stream()
+    return concatenate_outputs(
+        [stream.step(audio[at : at + chunk_samples]) for at in range(0, len(audio), chunk_samples)]
+    )
 
 
 def load_lexicon(info: ModelInfo) -> Lexicon | None:
