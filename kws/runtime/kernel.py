@@ -12,8 +12,6 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from functools import cache
-from itertools import accumulate
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from kws.runtime.output import StepOutput
 
 _ALIGNMENT = 64
 _ERROR_BYTES = 256
+_INT16 = np.dtype(np.int16)
 
 
 class _Output(ctypes.Structure):
@@ -122,19 +121,17 @@ class KernelModel:
     ) -> list[StepOutput]:
         """See `kws.runtime.engine.Engine.step_many`."""
         audio = np.concatenate(samples)
-        floats, integers = (None, audio) if audio.dtype == np.int16 else (audio, None)
+        address = audio.ctypes.data
+        floats, integers = (0, address) if audio.dtype == _INT16 else (address, 0)
         counts = np.array([len(each) for each in samples], np.uintp)
-        frame_counts = np.array(
-            [stream.ready_frames(len(new)) for stream, new in zip(streams, samples, strict=True)],
-            np.uintp,
-        )
-        output = _OutputArrays(self, int(frame_counts.sum()), len(streams))
+        frame_counts = np.empty(len(streams), np.uintp)
+        output = _OutputMemory(self, len(audio) // self.frame_samples + len(streams), len(streams))
         self.library.kws_step_many(
             self.handle,
             (ctypes.c_void_p * len(streams))(*(stream.address for stream in streams)),
             len(streams),
-            _address(floats),
-            _address(integers),
+            floats,
+            integers,
             counts.ctypes.data,
             frame_counts.ctypes.data,
             output.pointer,
@@ -148,6 +145,7 @@ class KernelStream:
     def __init__(self, model: KernelModel, memory: np.ndarray):
         self._model, self._memory = model, memory
         self.address: int = memory.ctypes.data
+        self._output = _OutputMemory(model, 0)
 
     def __copy__(self) -> "KernelStream":
         memory = _aligned_bytes(len(self._memory))
@@ -158,61 +156,55 @@ class KernelStream:
         """The state, which `KernelModel.restore_stream` takes."""
         return self._memory.tobytes()
 
-    def ready_frames(self, samples: int) -> int:
-        """Frames that so many further samples complete."""
-        frames: int = self._model.library.kws_ready_frames(
-            self._model.handle, self.address, samples
-        )
-        return frames
-
     def step(self, samples: np.ndarray) -> StepOutput:
         """See `kws.runtime.engine.EngineStream.step`."""
-        model, library = self._model, self._model.library
-        is_integer = samples.dtype == np.int16
-        samples = np.ascontiguousarray(samples, np.int16 if is_integer else np.float32)
-        function = library.kws_step_int16 if is_integer else library.kws_step
-        frames = self.ready_frames(len(samples))
-        output = _OutputArrays(model, frames)
-        function(model.handle, self.address, _address(samples), len(samples), output.pointer)
-        return output.of_streams([frames])[0]
+        model, count = self._model, len(samples)
+        step = model.library.kws_step_int16 if samples.dtype == _INT16 else model.library.kws_step
+        most_frames = count // model.frame_samples + 1
+        if self._output.frames != most_frames:
+            self._output = _OutputMemory(model, most_frames)
+        # Bytes, for their address costs nothing to know.
+        frames = step(model.handle, self.address, samples.tobytes(), count, self._output.pointer)
+        return self._output.of_streams([frames])[0]
 
 
-class _OutputArrays:
-    """Where a step of several streams writes, in one block of memory: arrays for all their
-    frames."""
+class _OutputMemory:
+    """Where steps of one or more streams write: room for so many frames."""
 
     def __init__(self, model: KernelModel, frames: int, streams: int = 1):
+        self.frames = frames
         words, phones = model.words, model.phones
-        shapes = [(frames, words), (frames, words), (frames, words, 2), (frames, phones)]
-        ends = list(accumulate(prod(shape) for shape in shapes))
-        starts = [0, *ends[:-1]]
-        block = np.empty(ends[-1], np.float32)
-        self._arrays = [
-            block[start:end].reshape(shape)
-            for start, end, shape in zip(starts, ends, shapes, strict=True)
-        ]
+        self._words, self._phones = words, phones
+        self._starts = (0, frames * words, 2 * frames * words, 4 * frames * words)
+        self._block = np.empty(4 * frames * words + frames * phones, np.float32)
         self._invalid = (ctypes.c_size_t * streams)()
-        self._places = _Output(
-            *(_address(block) + 4 * start for start in starts), ctypes.addressof(self._invalid)
-        )
+        address = self._block.ctypes.data
+        places = (address + 4 * start for start in self._starts)
+        self._places = _Output(*places, ctypes.addressof(self._invalid))
         self.pointer = ctypes.byref(self._places)
 
     def of_streams(self, frame_counts: Sequence[int]) -> list[StepOutput]:
-        """The output of each stream."""
-        pooled, frames, boundaries, phones = self._arrays
-        parts = [
-            slice(end - n, end)
-            for end, n in zip(accumulate(frame_counts), frame_counts, strict=True)
-        ]
-        return [
-            StepOutput(pooled[part], frames[part], boundaries[part], phones[part], invalid)
-            for part, invalid in zip(parts, self._invalid, strict=True)
-        ]
-
-
-def _address(array: np.ndarray | None) -> int:
-    """Where an array lies; 0, which is NULL, for none."""
-    return 0 if array is None else array.ctypes.data
+        """Copies of the outputs of each stream, which has so many frames."""
+        block, words, phones = self._block.copy(), self._words, self._phones
+        pooled, frames, boundaries, log_probs = self._starts
+        outputs, first = [], 0
+        for count, invalid in zip(frame_counts, self._invalid, strict=True):
+            end = first + count
+            outputs.append(
+                StepOutput(
+                    block[pooled + first * words : pooled + end * words].reshape(count, words),
+                    block[frames + first * words : frames + end * words].reshape(count, words),
+                    block[boundaries + 2 * first * words : boundaries + 2 * end * words].reshape(
+                        count, words, 2
+                    ),
+                    block[log_probs + first * phones : log_probs + end * phones].reshape(
+                        count, phones
+                    ),
+                    invalid,
+                )
+            )
+            first = end
+        return outputs
 
 
 def _aligned_bytes(size: int) -> np.ndarray:
