@@ -7,6 +7,8 @@ import numpy as np
 
 from kws.errors import AudioError
 
+SAMPLE_RATE = 16_000  # of all audio that a model hears
+
 # Of raw PCM in a pipe.
 RAW_FORMATS: dict[str, np.dtype] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 

@@ -16,7 +16,13 @@ import click
 
 from kws.audio.addresses import reject_url
 from kws.audio.folders import find_on_disk, find_recordings
-from kws.audio.recordings import SAMPLE_RATE, Selection, blocks, duration_seconds, read_excerpt
+from kws.audio.recordings import (
+    SAMPLE_RATE,
+    Selection,
+    duration_seconds,
+    read_excerpt,
+    stream_blocks,
+)
 from kws.cli import options
 from kws.errors import AudioError, KwsError, MissingExtraError, install_hint
 from kws.files import check_writable
@@ -277,7 +283,7 @@ def detect_recording(
     """A result for each block, and one for the end."""
     stream, error = spotter.stream(events_only=True), None
     try:
-        for block in blocks(recording.path, selection=selection):
+        for block in stream_blocks(recording.path, selection=selection):
             events = stream.feed(block)
             progress.advance(len(block) / SAMPLE_RATE)
             yield Result(recording, events)

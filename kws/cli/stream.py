@@ -153,7 +153,7 @@ def from_file(name: str, selection: recordings.Selection, realtime: bool) -> Liv
     """A recording, in real time or as fast as it is processed. Raises KwsError for a URL."""
     reject_url(name, _PIPE_COMMAND)
     path = find_on_disk(Path(name))
-    blocks = recordings.blocks(path, BLOCK_SECONDS, selection)
+    blocks = recordings.stream_blocks(path, BLOCK_SECONDS, selection)
     return LiveSource(to_printable(str(path)), _pace_realtime(blocks) if realtime else blocks)
 
 

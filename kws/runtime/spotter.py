@@ -155,7 +155,7 @@ def _blocks(
     """Model audio of a path or of samples."""
     if isinstance(recording, (str, os.PathLike)):
         reject_url(os.fspath(recording))
-        yield from recordings.blocks(Path(recording), BLOCK_SECONDS, selection)
+        yield from recordings.stream_blocks(Path(recording), BLOCK_SECONDS, selection)
         return
     if selection.track is not None:
         raise KwsError("track selects a track of a file; samples have none. Leave it out.")

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from kws.audio.formats import to_float32
 from kws.runtime.postprocess import EventSettings, Scores
 from kws.terminal.stdio import escape_control_chars
 
@@ -54,7 +55,7 @@ def _score_bar(score: float, threshold: float) -> str:
 
 
 def _level_bar(samples: np.ndarray) -> str:
-    power = float(np.mean(samples**2)) if len(samples) else 0.0
+    power = float(np.mean(to_float32(samples) ** 2)) if len(samples) else 0.0
     decibels = 10 * np.log10(power + 1e-12)
     level = np.clip(1 + decibels / _LEVEL_RANGE_DB, 0, 1) * (len(_LEVELS) - 1)
     return _LEVELS[round(float(level))]

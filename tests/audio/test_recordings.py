@@ -16,7 +16,7 @@ import soxr
 
 from kws.audio import recordings
 from kws.audio.decoders import open_recording
-from kws.audio.formats import RAW_FORMATS
+from kws.audio.formats import RAW_FORMATS, to_float32
 from kws.errors import AudioError
 
 RATE = recordings.SAMPLE_RATE
@@ -438,7 +438,20 @@ def test_raw_audio(
     decoded = np.concatenate(
         list(recordings.raw_blocks(pipe(samples.tobytes() + b"\1"), rate, encoding))
     )
-    np.testing.assert_array_equal(decoded, expected)
+    np.testing.assert_array_equal(to_float32(decoded), expected)
+
+
+def test_streams_get_16_bit_samples_as_they_are(tmp_path: Path) -> None:
+    samples = (noise(0.5, RATE) * 32767).astype(np.int16)
+    soundfile.write(tmp_path / "mono.wav", samples, RATE)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([samples, samples], 1), RATE)
+    mono = np.concatenate(list(recordings.stream_blocks(tmp_path / "mono.wav")))
+    stereo = np.concatenate(list(recordings.stream_blocks(tmp_path / "stereo.wav")))
+    np.testing.assert_array_equal(mono, samples)
+    assert (mono.dtype, stereo.dtype) == (np.int16, np.float32)
+    for file in ("mono.wav", "stereo.wav"):
+        read = recordings.read(tmp_path / file)
+        np.testing.assert_array_equal(read, samples.astype(np.float32) / 32768)
 
 
 def test_raw_audio_is_given_as_soon_as_it_arrives() -> None:

@@ -31,7 +31,7 @@ class UnsupportedFormatError(Exception):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Float32 `samples` [n] or [n, channels] in ±1, at `rate` samples per second."""
+    """`samples` [n] or [n, channels], float32 in ±1 or int16, at `rate` samples per second."""
 
     samples: np.ndarray
     rate: int

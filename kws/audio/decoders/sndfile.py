@@ -31,6 +31,7 @@ from kws.audio.decoders.signatures import (
     is_mpeg,
     is_mpeg_in_wav,
 )
+from kws.audio.formats import SAMPLE_RATE
 
 _SAMPLE_BYTES = {
     "PCM_S8": 1,
@@ -268,7 +269,7 @@ def _read_recording(
 def _read(file: soundfile.SoundFile, frames: int, position: int) -> tuple[np.ndarray, str | None]:
     """The next samples, from frame number `position` on. With them None, or "" at the end, or the
     reason if the file is damaged there."""
-    samples = np.empty((frames, file.channels) if file.channels > 1 else frames, np.float32)
+    samples = np.empty((frames, file.channels) if file.channels > 1 else frames, _dtype(file))
     try:
         frame_count = len(file.read(out=samples))
         return samples[:frame_count], None if frame_count else ""
@@ -277,3 +278,9 @@ def _read(file: soundfile.SoundFile, frames: int, position: int) -> tuple[np.nda
         frame_count = max(file.tell() - position, 0) if file.seekable() else 0
         reason = error.error_string.removeprefix("Error : ").rstrip(" .")
         return samples[:frame_count], reason or "damaged"
+
+
+def _dtype(file: soundfile.SoundFile) -> type[np.generic]:
+    """int16 where no conversion follows, as that takes a tenth of the time of `kws detect`."""
+    is_model_audio = (file.subtype, file.samplerate, file.channels) == ("PCM_16", SAMPLE_RATE, 1)
+    return np.int16 if is_model_audio else np.float32

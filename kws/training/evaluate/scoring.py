@@ -19,6 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 from kws.audio import recordings
+from kws.audio.formats import to_float32
 from kws.errors import AudioError
 from kws.runtime.postprocess import Detection, DetectionPostprocessor, Scores
 from kws.runtime.spotter import Spotter
@@ -226,10 +227,10 @@ def score_recording(spotter: Spotter, path: Path, stop: Event | None = None) -> 
 
     def blocks() -> Iterator[np.ndarray]:
         nonlocal loudest
-        for block in recordings.blocks(path):
+        for block in recordings.stream_blocks(path):
             if stop and stop.is_set():
                 return
-            loudest = max(loudest, peak(block))
+            loudest = max(loudest, peak(to_float32(block)))
             yield block
 
     scored = _score_blocks(spotter, blocks(), path)
