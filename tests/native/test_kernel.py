@@ -5,9 +5,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from copy import copy
-from ctypes import POINTER, byref, c_size_t
 from itertools import zip_longest
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from kws.audio.recordings import read
 from kws.errors import ModelError
 from kws.runtime.ctc import compute_ctc_llr
-from kws.runtime.kernel import KernelModel, KernelOutput, KernelStream, _Output
+from kws.runtime.kernel import KernelModel, KernelStream
 from kws.runtime.numpy_network import NumpyNetwork
+from kws.runtime.output import StepOutput, concatenate_outputs
 from kws.runtime.tensors import pack_tensors, unpack_tensors
 from kws.runtime.verifier import (
     CONTEXT_FRAMES,
@@ -53,7 +54,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_model(library: Path, *tensors: dict[str, np.ndarray]) -> KernelModel:
     merged = {name: tensor for each in tensors for name, tensor in each.items()}
-    return KernelModel(pack_tensors(merged, {"kws": "{}"}), Path("model.kws"), library)
+    return KernelModel(pack_tensors(merged, {"kws": "{}"}), Path("model.kws"), library=library)
 
 
 def cuts(samples: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
@@ -65,16 +66,11 @@ def cuts(samples: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
         start = end
 
 
-def run_in_pieces(stream: KernelStream, samples: np.ndarray, seed: int = 0) -> KernelOutput:
-    return joined([stream.step(piece) for piece in cuts(samples, seed)])
+def run_in_pieces(stream: KernelStream, samples: np.ndarray, seed: int = 0) -> StepOutput:
+    return concatenate_outputs([stream.step(piece) for piece in cuts(samples, seed)])
 
 
-def joined(steps: list[KernelOutput]) -> KernelOutput:
-    *arrays, invalid = zip(*steps, strict=True)
-    return KernelOutput(*map(np.concatenate, arrays), sum(invalid))
-
-
-def assert_equal(one: KernelOutput, other: KernelOutput) -> None:
+def assert_equal(one: StepOutput, other: StepOutput) -> None:
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -247,38 +243,9 @@ def test_many_streams_in_one_call_give_the_bits_of_each_alone(
     streams = [verified.open_stream() for _ in audio]
     pieces = [list(cuts(samples, seed)) for seed, samples in enumerate(audio)]
     rounds = zip_longest(*pieces, fillvalue=np.zeros(0, kind))
-    steps = [step_many(verified, streams, list(each)) for each in rounds]
+    steps = [verified.step_many(streams, each) for each in rounds]
     for outputs, samples in zip(zip(*steps, strict=True), audio, strict=True):
-        assert_equal(joined(list(outputs)), verified.open_stream().step(samples))
-
-
-def step_many(
-    model: KernelModel, streams: list[KernelStream], samples: list[np.ndarray]
-) -> list[KernelOutput]:
-    """`kws_step_many`: the outputs of each stream."""
-    count, kind = len(streams), samples[0].dtype
-    pointers = np.array([stream._memory.ctypes.data for stream in streams], np.uintp)
-    counts, frames, invalid = (np.zeros(count, np.uintp) for _ in range(3))
-    counts[:] = [len(each) for each in samples]
-    all_samples = np.concatenate(samples)
-    shapes = [(model.words,), (model.words,), (model.words, 2), (model.phones,)]
-    most = len(all_samples) // model.frame_samples + count
-    arrays = [np.full((most, *shape), np.nan, np.float32) for shape in shapes]
-    places = _Output(*(a.ctypes.data for a in arrays), invalid.ctypes.data_as(POINTER(c_size_t)))
-    sources = [all_samples.ctypes.data if kind == each else None for each in (np.float32, np.int16)]
-    total = model.library.kws_step_many(
-        model.handle,
-        pointers.ctypes.data,
-        count,
-        *sources,
-        counts.ctypes.data,
-        frames.ctypes.data,
-        byref(places),
-    )
-    assert total == frames.sum()
-    ends = np.cumsum(frames[:-1]).astype(int)
-    parts = zip(*(np.split(array[:total], ends) for array in arrays), strict=True)
-    return [KernelOutput(*each, int(n)) for each, n in zip(parts, invalid, strict=True)]
+        assert_equal(concatenate_outputs(outputs), verified.open_stream().step(samples))
 
 
 def test_copied_stream_goes_on_by_itself(verified: KernelModel) -> None:
@@ -353,7 +320,9 @@ def test_damaged_model_is_refused_with_its_reason(
 
 def test_tensors_come_back_from_their_file(verified_tensors: dict[str, np.ndarray]) -> None:
     data = pack_tensors(verified_tensors, {"kws": "{}"})
-    back = unpack_tensors(data, Path("model.kws"))
+    metadata, back, checksum = unpack_tensors(data, Path("model.kws"))
+    assert metadata == {"kws": "{}"}
+    assert checksum == crc32(data[:-4])
     assert back.keys() == verified_tensors.keys()
     for name, tensor in back.items():
         np.testing.assert_array_equal(tensor, verified_tensors[name])
@@ -366,7 +335,7 @@ def test_changed_weight_is_found(
     data = bytearray(pack_tensors(verified_tensors, {"kws": "{}"}))
     data[int(len(data) * place)] ^= 1
     with pytest.raises(ModelError, match=r"^model\.kws: the file is damaged: its checksum differs"):
-        KernelModel(bytes(data), Path("model.kws"), library)
+        KernelModel(bytes(data), Path("model.kws"), library=library)
     with pytest.raises(ModelError, match=r"^model\.kws: .* damaged"):
         unpack_tensors(bytes(data), Path("model.kws"))
 
@@ -383,7 +352,7 @@ def test_file_that_does_not_end_in_its_checksum_is_refused(
 ) -> None:
     data = change(pack_tensors(verified_tensors, {"kws": "{}"}))
     with pytest.raises(ModelError, match=f"tensor checksum {reason}"):
-        KernelModel(data, Path("model.kws"), library)
+        KernelModel(data, Path("model.kws"), library=library)
     with pytest.raises(ModelError, match="damaged"):
         unpack_tensors(data, Path("model.kws"))
 

@@ -5,6 +5,8 @@ import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,20 +20,24 @@ from kws.runtime.postprocess import (
     Detection,
     DetectionPostprocessor,
     EventSettings,
-    Scores,
 )
 
 FRAME_SECONDS = 0.02
 
 
-def make_scores(*tracks: Sequence[float], boundaries: Sequence[tuple[float, float]] = ()) -> Scores:
-    """Scores of one track per word. `boundaries`, the same for every word, has one pair per frame;
-    the default is (0.5, 0.1)."""
-    pooled = np.array(tracks, np.float64).T.reshape(-1, len(tracks))
-    boundary_pairs = np.broadcast_to(
-        np.array(boundaries or [(0.5, 0.1)] * len(pooled)).reshape(-1, 1, 2), (*pooled.shape, 2)
-    )
-    return Scores((np.arange(len(pooled)) + 1) * FRAME_SECONDS, pooled, pooled, boundary_pairs)
+class Track(NamedTuple):
+    """Scores `pooled` [F, W] and boundaries [F, W, 2] of F frames."""
+
+    pooled: np.ndarray
+    boundaries: np.ndarray
+
+
+def make_track(*scores: Sequence[float], boundaries: Sequence[tuple[float, float]] = ()) -> Track:
+    """Scores of each word. `boundaries`, the same for every word, has one pair per frame; the
+    default is (0.5, 0.1)."""
+    pooled = np.array(scores, np.float64).T.reshape(-1, len(scores))
+    pairs = np.array(boundaries or [(0.5, 0.1)] * len(pooled)).reshape(-1, 1, 2)
+    return Track(pooled, np.broadcast_to(pairs, (*pooled.shape, 2)))
 
 
 def make_postprocessor(
@@ -39,7 +45,9 @@ def make_postprocessor(
 ) -> DetectionPostprocessor:
     defaults = {"release_ratio": 0.5, "confirm_frames": 3, "refractory_frames": 10}
     return DetectionPostprocessor(
-        tuple("abc"[:words]), EventSettings((threshold,) * words, **{**defaults, **settings})
+        tuple("abc"[:words]),
+        EventSettings((threshold,) * words, **{**defaults, **settings}),
+        FRAME_SECONDS,
     )
 
 
@@ -48,20 +56,9 @@ def peak_frames(events: list[Detection]) -> list[int]:
     return [round(event.peak / FRAME_SECONDS) for event in events]
 
 
-def split_scores(scores: Scores, portions: list[int]) -> list[Scores]:
-    parts, at = [], 0
-    for length in [*portions, len(scores.times)]:
-        part = slice(at, at + length)
-        parts.append(
-            Scores(
-                scores.times[part],
-                scores.pooled[part],
-                scores.frames[part],
-                scores.boundaries[part],
-            )
-        )
-        at += length
-    return parts
+def split(track: Track, portions: list[int]) -> list[Track]:
+    ends = [*accumulate(portions, initial=0), len(track.pooled)]
+    return [Track(*(each[begin:end] for each in track)) for begin, end in pairwise(ends)]
 
 
 LOW, HIGH = [0.1], [0.9]
@@ -116,7 +113,7 @@ TRACKS = {
 
 @pytest.mark.parametrize(("track", "options", "expected"), TRACKS.values(), ids=list(TRACKS))
 def test_track_gives_events(track, options, expected):
-    assert peak_frames(make_postprocessor(**options).feed(make_scores(track))) == expected
+    assert peak_frames(make_postprocessor(**options).feed(*make_track(track))) == expected
 
 
 @pytest.mark.parametrize(("track", "options", "expected"), TRACKS.values(), ids=list(TRACKS))
@@ -126,8 +123,8 @@ def test_track_fed_frame_by_frame_gives_the_same_events(track, options, expected
         peak_frames(
             [
                 event
-                for part in split_scores(make_scores(track), [1] * len(track))
-                for event in postprocessor.feed(part)
+                for part in split(make_track(track), [1] * len(track))
+                for event in postprocessor.feed(*part)
             ]
         )
         == expected
@@ -150,8 +147,8 @@ SHIPPED = {
 
 @pytest.mark.parametrize(("track", "count"), SHIPPED.values(), ids=list(SHIPPED))
 def test_the_default_settings(track, count):
-    postprocessor = DetectionPostprocessor(("a",), EventSettings((0.5,)))
-    assert len(postprocessor.feed(make_scores(LOW * 10 + track))) == count
+    postprocessor = DetectionPostprocessor(("a",), EventSettings((0.5,)), FRAME_SECONDS)
+    assert len(postprocessor.feed(*make_track(LOW * 10 + track))) == count
 
 
 def test_the_latency_at_a_constant_score_is_below_a_fifth_of_a_second():
@@ -161,15 +158,14 @@ def test_the_latency_at_a_constant_score_is_below_a_fifth_of_a_second():
 def test_an_event_is_reported_after_the_lookahead():
     postprocessor = make_postprocessor()
     reports = [
-        len(postprocessor.feed(part))
-        for part in split_scores(make_scores(LOW * 3 + HIGH * 13), [1] * 15)
+        len(postprocessor.feed(*part)) for part in split(make_track(LOW * 3 + HIGH * 13), [1] * 15)
     ]
     assert reports == [0] * 11 + [1] + [0] * 4
 
 
 def test_score_is_the_level_at_the_peak_and_time_that_of_the_highest_score():
     (event,) = make_postprocessor().feed(
-        make_scores([0.1, 0.6, 0.7, 0.76541, 0.9, 0.8, 0.3, *REST])
+        *make_track([0.1, 0.6, 0.7, 0.76541, 0.9, 0.8, 0.3, *REST])
     )
     assert event.word == "a"
     assert (event.peak, event.score) == (0.1, 0.7654)
@@ -179,9 +175,9 @@ def test_score_is_the_level_at_the_peak_and_time_that_of_the_highest_score():
 def test_the_threshold_changes_nothing_of_an_event(threshold):
     rise = [0.06, 0.1, 0.2, 0.4, 0.6, 0.7, 0.76541, 0.9, 0.8, 0.3]
     boundaries = [(0.5 + 0.01 * at, 0.1) for at in range(len(rise + REST))]
-    scores = make_scores(rise + REST, boundaries=boundaries)
-    expected = make_postprocessor(threshold=0.3).feed(scores)
-    assert make_postprocessor(threshold=threshold).feed(scores) == expected != []
+    scores = make_track(rise + REST, boundaries=boundaries)
+    expected = make_postprocessor(threshold=0.3).feed(*scores)
+    assert make_postprocessor(threshold=threshold).feed(*scores) == expected != []
 
 
 @pytest.mark.parametrize(
@@ -206,7 +202,7 @@ def test_the_threshold_changes_nothing_of_an_event(threshold):
 def test_boundaries_give_start_and_end(boundaries, start, end):
     track, other = [0.1] * 50 + [0.8] * 3 + REST, [(9.0, 9.0)] * 50
     (event,) = make_postprocessor().feed(
-        make_scores(track, boundaries=other + boundaries + other[: len(REST)])
+        *make_track(track, boundaries=other + boundaries + other[: len(REST)])
     )
     assert (event.start, event.end) == (
         pytest.approx(start, abs=1e-3),
@@ -219,14 +215,14 @@ def test_start_is_the_weighted_mean_over_the_first_frames_of_the_rise(after):
     track = [0.1] * 97 + [0.6, 0.6, 0.8] + [0.9] * after + REST
     later = [(7.0, 5.0)] * (after + len(REST))
     boundaries = [(9.0, 9.0)] * 97 + [(0.5, 0.1)] * 2 + [(0.9, 0.3)] + later
-    (event,) = make_postprocessor().feed(make_scores(track, boundaries=boundaries))
+    (event,) = make_postprocessor().feed(*make_track(track, boundaries=boundaries))
     starts = [98 * 0.02 - 0.5, 99 * 0.02 - 0.5, 100 * 0.02 - 0.9]
     assert event.start == pytest.approx(np.dot(starts, [0.6, 0.6, 0.8]) / 2.0, abs=1e-3)
 
 
 def test_words_are_independent():
     first, second, third = LOW * 10 + HIGH * 5 + LOW * 25, HIGH * 40, LOW * 40
-    events = make_postprocessor(3).feed(make_scores(first, second, third))
+    events = make_postprocessor(3).feed(*make_track(first, second, third))
     assert [
         (event.word, frame) for event, frame in zip(events, peak_frames(events), strict=True)
     ] == [
@@ -236,32 +232,34 @@ def test_words_are_independent():
 
 
 def test_each_word_has_its_threshold():
-    postprocessor = DetectionPostprocessor(("a", "b"), EventSettings((0.5, 0.95)))
+    postprocessor = DetectionPostprocessor(("a", "b"), EventSettings((0.5, 0.95)), FRAME_SECONDS)
     track = LOW + HIGH * 5 + REST
-    assert [event.word for event in postprocessor.feed(make_scores(track, track))] == ["a"]
+    assert [event.word for event in postprocessor.feed(*make_track(track, track))] == ["a"]
 
 
 def test_a_class_that_is_no_word_is_never_an_event():
     track = LOW + [1.0] * 50
-    postprocessor = DetectionPostprocessor(("a", "b"), EventSettings((UNREACHABLE_THRESHOLD, 0.5)))
-    assert [event.word for event in postprocessor.feed(make_scores(track, track))] == ["b"]
+    postprocessor = DetectionPostprocessor(
+        ("a", "b"), EventSettings((UNREACHABLE_THRESHOLD, 0.5)), FRAME_SECONDS
+    )
+    assert [event.word for event in postprocessor.feed(*make_track(track, track))] == ["b"]
 
 
 @pytest.mark.parametrize("portions", [[], [1] * 15, [10]], ids=["whole", "single", "cut between"])
 def test_events_come_in_the_order_of_their_last_frames(portions):
     late, early = [0.1] * 3 + [0.6] * 3 + [0.1] * 9, [0.1] * 2 + [0.6] * 3 + [0.1] * 10
     postprocessor = make_postprocessor(2)
-    parts = split_scores(make_scores(late, early), portions)
-    assert [event.word for part in parts for event in postprocessor.feed(part)] == ["b", "a"]
+    parts = split(make_track(late, early), portions)
+    assert [event.word for part in parts for event in postprocessor.feed(*part)] == ["b", "a"]
 
 
 def test_threshold_zero_finds_events_in_scores_of_zero():
-    assert len(make_postprocessor(threshold=0.0).feed(make_scores([0.0] * 10))) == 1
+    assert len(make_postprocessor(threshold=0.0).feed(*make_track([0.0] * 10))) == 1
 
 
 def test_one_threshold_per_word_is_needed():
     with pytest.raises(ValueError, match="argument 2"):
-        DetectionPostprocessor(("a", "b"), EventSettings((0.5,)))
+        DetectionPostprocessor(("a", "b"), EventSettings((0.5,)), FRAME_SECONDS)
 
 
 # Few values, so that tracks often meet the threshold and the release exactly.
@@ -313,9 +311,9 @@ def reference(track: Sequence[float], options: EventSettings) -> dict[int, float
 def test_events_equal_those_of_the_reference(track, options, threshold):
     options = options.at([threshold])
     expected = reference(track, options)
-    postprocessor, reports = DetectionPostprocessor(("a",), options), []
-    for at, part in enumerate(split_scores(make_scores(track), [1] * len(track))):
-        reports += [(at - LOOKAHEAD_FRAMES, event) for event in postprocessor.feed(part)]
+    postprocessor, reports = DetectionPostprocessor(("a",), options, FRAME_SECONDS), []
+    for at, part in enumerate(split(make_track(track), [1] * len(track))):
+        reports += [(at - LOOKAHEAD_FRAMES, event) for event in postprocessor.feed(*part)]
     assert {frame: event.score for frame, event in reports} == expected
     for frame, event in reports:
         run = range(frame + 1 - options.confirm_frames, frame + 1)
@@ -328,9 +326,9 @@ def test_a_threshold_is_a_filter(track, options, threshold, floor):
     """The events at a threshold are exactly those at a lower threshold that reach it."""
     floor, threshold = sorted((threshold, floor))
     boundaries = [(0.01 * (i * 7 % 50), 0.01 * (i * 3 % 20)) for i in range(len(track))]
-    scores = make_scores(track, boundaries=boundaries)
-    low = DetectionPostprocessor(("a",), options.at([floor])).feed(scores)
-    high = DetectionPostprocessor(("a",), options.at([threshold])).feed(scores)
+    scores = make_track(track, boundaries=boundaries)
+    low = DetectionPostprocessor(("a",), options.at([floor]), FRAME_SECONDS).feed(*scores)
+    high = DetectionPostprocessor(("a",), options.at([threshold]), FRAME_SECONDS).feed(*scores)
     assert high == [event for event in low if event.score >= threshold]
 
 
@@ -339,10 +337,10 @@ def test_a_threshold_is_a_filter(track, options, threshold, floor):
 def test_a_threshold_is_a_filter_of_scores_like_those_of_models(seed, threshold):
     rng = np.random.default_rng(seed)
     logits = np.convolve(rng.standard_normal(600) * 9, np.hanning(11) / 3, "valid")
-    scores = make_scores(1 / (1 + np.exp(-logits)))
-    scores = replace(scores, pooled=scores.pooled.astype(np.float32))
-    low = DetectionPostprocessor(("a",), EventSettings((0.01,))).feed(scores)
-    high = DetectionPostprocessor(("a",), EventSettings((threshold,))).feed(scores)
+    scores = make_track(1 / (1 + np.exp(-logits)))
+    scores = scores._replace(pooled=scores.pooled.astype(np.float32))
+    low = DetectionPostprocessor(("a",), EventSettings((0.01,)), FRAME_SECONDS).feed(*scores)
+    high = DetectionPostprocessor(("a",), EventSettings((threshold,)), FRAME_SECONDS).feed(*scores)
     assert high == [event for event in low if event.score >= threshold]
     assert len(low) > 5
 
@@ -354,28 +352,28 @@ def test_a_threshold_is_a_filter_of_scores_like_those_of_models(seed, threshold)
 )
 @settings(deadline=None, max_examples=200)
 def test_any_portions_give_equal_events(both, options, portions):
-    scores = make_scores([a for a, _ in both], [b for _, b in both])
+    scores = make_track([a for a, _ in both], [b for _, b in both])
     options = replace(options, threshold=(0.5, 0.4))
-    at_once = DetectionPostprocessor(("a", "b"), options).feed(scores)
-    postprocessor = DetectionPostprocessor(("a", "b"), options)
+    at_once = DetectionPostprocessor(("a", "b"), options, FRAME_SECONDS).feed(*scores)
+    postprocessor = DetectionPostprocessor(("a", "b"), options, FRAME_SECONDS)
     assert [
-        event for part in split_scores(scores, portions) for event in postprocessor.feed(part)
+        event for part in split(scores, portions) for event in postprocessor.feed(*part)
     ] == at_once
 
 
 def test_memory_is_bounded_and_low_scores_are_skipped_fast():
     rng = np.random.default_rng(0)
-    loud, quiet = make_scores(rng.random(20_000)), make_scores(0.2 * rng.random(500))
+    loud, quiet = make_track(rng.random(20_000)), make_track(0.2 * rng.random(500))
     postprocessor = make_postprocessor()
-    for lasting in (loud, make_scores(HIGH * 20_000), make_scores(np.linspace(1, 0, 50_000))):
-        postprocessor.feed(lasting)
+    for lasting in (loud, make_track(HIGH * 20_000), make_track(np.linspace(1, 0, 50_000))):
+        postprocessor.feed(*lasting)
         assert len(pickle.dumps(postprocessor)) < 500_000
 
-    def seconds(scores: Scores, times: int) -> float:
+    def seconds(track: Track, times: int) -> float:
         began = time.perf_counter()
         for _ in range(times):
-            postprocessor.feed(scores)
+            postprocessor.feed(*track)
         return time.perf_counter() - began
 
-    postprocessor.feed(quiet)
+    postprocessor.feed(*quiet)
     assert seconds(quiet, 400) < seconds(loud, 1)  # ten times as many frames

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from kws import Detection, KwsError, Scores, Spotter
 from kws.errors import AudioError, ModelError
-from kws.runtime.spotter import concatenate_scores
+from kws.runtime.stream import concatenate_scores
 from kws.training.model.export import export
 
 SECONDS = 8
@@ -39,7 +39,7 @@ CALIBRATION = {
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two words with random weights, which is quiet in silence and fires now and then
     in `make_audio`."""
-    path = tmp_path_factory.mktemp("spotter") / "random.onnx"
+    path = tmp_path_factory.mktemp("spotter") / "random.kws"
     network = make_network(2, seed=4)
     export(network, {**make_document(network, THRESHOLD), "calibration": CALIBRATION}, path)
     return path
@@ -350,7 +350,7 @@ def pool() -> Iterator[Pool]:
 @pytest.fixture
 def own_model(model, tmp_path) -> Path:
     """A model file that a test may change."""
-    return Path(shutil.copy(model, tmp_path / "own.onnx"))
+    return Path(shutil.copy(model, tmp_path / "own.kws"))
 
 
 def test_another_process_finds_the_same_events(model, audio, pool):
@@ -388,7 +388,7 @@ def test_copies_need_no_file_and_are_independent(own_model, audio, copy_function
 def test_a_missing_model_file_is_an_error_where_it_is_used(own_model, audio, pool):
     spotter = Spotter.load(own_model)
     own_model.unlink()
-    with pytest.raises(ModelError, match=r"own\.onnx: no such model file"):
+    with pytest.raises(ModelError, match=r"own\.kws: no such model file"):
         pool.apply(spotter.scores, [audio])
 
 
@@ -396,7 +396,7 @@ def test_a_changed_model_file_is_an_error_where_it_is_used(own_model, audio, poo
     spotter = Spotter.load(own_model)
     network = make_network(2, seed=5)
     export(network, make_document(network, THRESHOLD), own_model)
-    with pytest.raises(ModelError, match=r"own\.onnx: this model has changed since it was loaded"):
+    with pytest.raises(ModelError, match=r"own\.kws: this model has changed since it was loaded"):
         pool.apply(spotter.scores, [audio])
 
 

@@ -5,17 +5,19 @@ import numpy as np
 from kws.runtime.postprocess import Detection, DetectionPostprocessor, EventSettings, Scores
 
 MACHINE = EventSettings((0.5,))
+FRAME_SECONDS = 0.02
 
 
 def make_track(pooled: np.ndarray) -> Scores:
-    """One word whose score takes these values, one every 20 ms."""
+    """One word whose score takes these values, one in each frame."""
     pooled = np.asarray(pooled, np.float32)[:, None]
-    times = np.arange(1, len(pooled) + 1) * 0.02
+    times = np.arange(1, len(pooled) + 1) * FRAME_SECONDS
     return Scores(times, pooled, pooled, np.full((*pooled.shape, 2), 0.1))
 
 
 def detect(track: Scores, threshold: float) -> list[Detection]:
-    return DetectionPostprocessor(("word",), MACHINE.at([threshold])).feed(track)
+    postprocessor = DetectionPostprocessor(("word",), MACHINE.at([threshold]), FRAME_SECONDS)
+    return postprocessor.feed(track.pooled, track.boundaries)
 
 
 def wandering(frames: int, seed: int) -> np.ndarray:
