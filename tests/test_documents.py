@@ -2,7 +2,7 @@
 pages show, links lead somewhere.
 
 A fenced block in bash or python runs, in a folder that holds `recordings/` and
-`models/welcome.onnx`; those of one page run in their order in one folder. `<!-- not run: why -->`
+`models/welcome.kws`; those of one page run in their order in one folder. `<!-- not run: why -->`
 above a block leaves it out. A text block right after one that runs is what it prints: numbers may
 differ by ROUNDING, `...` stands for any lines. In README and the tutorials, whose commands a
 newcomer types, no command is in another kind of block.
@@ -97,7 +97,7 @@ def name_of(page: Path) -> str:
 def workplace(tmp_path: Path) -> Path:
     """A folder with the recordings and the shipped model, as a clone has them, beside one with the
     command."""
-    for name in ("recordings/*.wav", "models/welcome.onnx"):
+    for name in ("recordings/*.wav", "models/welcome.kws"):
         for path in REPOSITORY.glob(name):
             place = tmp_path / "work" / path.relative_to(REPOSITORY)
             place.parent.mkdir(parents=True, exist_ok=True)
