@@ -17,8 +17,6 @@ The packages, from the lowest to the highest; a package imports only those befor
 - `kws.cli`: the command line.
 """
 
-import os
-import sys
 from typing import TYPE_CHECKING
 
 from kws.errors import KwsError
@@ -39,12 +37,6 @@ _MODULES = {
     "Spotter": "kws.runtime.spotter",
     "Stream": "kws.runtime.stream",
 }
-
-# Without this ONNX Runtime sends telemetry and keeps an ID of this machine in the home folder. It
-# must be set before the first import; later only some events can be disabled.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-if "onnxruntime" in sys.modules:
-    sys.modules["onnxruntime"].disable_telemetry_events()
 
 
 def __getattr__(name: str) -> object:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kws.runtime.spotter import Spotter
 
 WORKS, MISSING, BROKEN, NOT_TRIED = "works", "missing", "broken", "not tried"
-REQUIRED = ("numpy", "onnxruntime", "soundfile", "soxr", "miniaudio", "click", "tqdm")
+REQUIRED = ("numpy", "soundfile", "soxr", "miniaudio", "click", "tqdm")
 OPTIONAL = {  # their use, and how to install them
     "av": ("reads M4A, WebM, AMR, ...", "pip install av"),
     "matplotlib": ("draws plots", install_hint("plot")),
@@ -36,7 +36,7 @@ OPTIONAL = {  # their use, and how to install them
 NEEDED_FORMATS = ("WAV", "FLAC", "Ogg Vorbis", "Opus", "AIFF", "AU", "CAF", "W64", "RF64", "MP3")
 PYAV_FORMATS = ("M4A", "WebM", "WMA", "AMR", "3GP")
 ENGINES = ("kokoro", "piper", "hibari", "pico", "flite", "espeak", "festival")
-_CLONE_MODELS = Path(__file__).resolve().parents[2] / "models"
+_CLONE = Path(__file__).resolve().parents[2]
 _REINSTALL = "pip install --force-reinstall kws"
 _MAX_DETAIL_CHARS = 300
 
@@ -150,7 +150,7 @@ def _package(name: str, use: str, remedy: str) -> str:
 def _version(name: str) -> str:
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:  # onnxruntime may come as onnxruntime-gpu
+    except metadata.PackageNotFoundError:  # a package may come under another name
         return str(getattr(sys.modules[name], "__version__", "unknown version"))
 
 
@@ -263,28 +263,52 @@ def _microphone() -> str:
 
 
 def _models() -> list[Probe]:
-    shipped = Probe("models", "shipped", _shipped_model, _REINSTALL, needed=True)
+    shipped = [
+        Probe("models", "shipped", _shipped_model, _REINSTALL, needed=True),
+        Probe("models", "kernel", _kernel),
+    ]
     own_paths = sorted(
-        path for path in Path("models").glob("*.onnx") if path.resolve().parent != _CLONE_MODELS
+        path for path in Path("models").glob("*.kws") if path.resolve().parent != _CLONE / "models"
     )
-    return [shipped, *(Probe("models", str(path), partial(_own_model, path)) for path in own_paths)]
+    return [
+        *shipped,
+        *(Probe("models", str(path), partial(_own_model, path)) for path in own_paths),
+    ]
 
 
 def _shipped_model() -> str:
-    from kws.runtime.model_file import model_folders
     from kws.runtime.spotter import Spotter
 
-    folder = next((each for each in model_folders()[1:] if (each / "welcome.onnx").is_file()), None)
-    if folder is None:
-        raise Problem(
-            MISSING,
-            "welcome.onnx is not where kws is installed",
-            _REINSTALL,
-        )
-    spotter, sample = Spotter.load(folder / "welcome.onnx"), folder / "welcome.flac"
+    path = _shipped_path()
+    spotter, sample = Spotter.load(path), path.with_suffix(".flac")
     if [event.word for event in spotter.detect(sample)] != ["welcome"]:
         raise Problem(BROKEN, f"does not detect its word in {sample}", _REINSTALL)
     return f"{_thresholds(spotter)}; detected in {sample.name}"
+
+
+def _shipped_path() -> Path:
+    """Raises Problem where it is missing."""
+    from kws.runtime.model_file import model_folders
+
+    for folder in model_folders()[1:]:
+        if (folder / "welcome.kws").is_file():
+            return folder / "welcome.kws"
+    raise Problem(MISSING, "welcome.kws is not where kws is installed", _REINSTALL)
+
+
+def _kernel() -> str:
+    """What runs the networks: the instructions that the kernel uses. Without it NumPy does."""
+    from kws.runtime.kernel import KernelModel, library_path, load_library
+
+    build = _CLONE / "native" / "build_kernel.py"
+    remedy = f"python {build} {library_path()}" if build.is_file() else f"{_REINSTALL} -v"
+    try:
+        load_library()
+    except OSError as error:
+        status = BROKEN if library_path().exists() else MISSING
+        raise Problem(status, f"NumPy runs the networks, slowly: {error}", remedy) from error
+    path = _shipped_path()
+    return f"{KernelModel(path.read_bytes(), path).instruction_set} instructions"
 
 
 def _own_model(path: Path) -> str:

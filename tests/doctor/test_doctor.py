@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import soundfile
 from factories import make_model, make_network
 
 from kws.doctor import checks, examine, sample_files
+from kws.runtime.kernel import library_path
 from kws.synth.engines import registry
 
 pytestmark = pytest.mark.slow
@@ -99,6 +101,7 @@ def test_all_that_is_needed_works_here(run_doctor: RunDoctor) -> None:
     assert soundfile.__libsndfile_version__ in report.result("packages", "soundfile")[1]
     assert report.result("training", "torch")[0] == "works"
     assert report.result("models", "shipped")[1].startswith("welcome from 0.731")
+    assert re.match(r"(avx2|baseline) instructions$", report.result("models", "kernel")[1])
 
 
 def test_the_text_lists_the_checks_by_section(tmp_path: Path) -> None:
@@ -150,7 +153,6 @@ def test_a_needed_package_that_does_not_load(run_doctor: RunDoctor) -> None:
     assert (report.status, report.works) == (1, False)
     result = ("broken", "OSError: libsoxr.so: cannot open", "pip install --force-reinstall soxr")
     assert report.result("packages", "soxr") == result
-    assert report.result("packages", "onnxruntime")[0] == "works"
     assert report.result("packages", "miniaudio")[0] == "works"
     assert report.result("formats", "WAV")[0] == "broken"
 
@@ -240,12 +242,12 @@ def test_the_tone_that_is_read_must_be_the_one_that_was_written() -> None:
 def test_models_of_this_folder_are_checked(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     good = make_model(tmp_path / "models", make_network(2), "good")
-    bad = tmp_path / "models" / "bad.onnx"
+    bad = tmp_path / "models" / "bad.kws"
     bad.write_bytes(good.read_bytes()[:-100])
-    shipped, damaged, whole = run_section("models", tmp_path)
+    shipped, _, damaged, whole = run_section("models", tmp_path)
     assert (shipped["name"], shipped["status"]) == ("shipped", "works")
     assert (damaged["name"], damaged["status"], damaged["needed"]) == (
-        "models/bad.onnx",
+        "models/bad.kws",
         "broken",
         False,
     )
@@ -257,10 +259,10 @@ def test_a_damaged_model_of_this_folder_is_no_failure(
     run_doctor: RunDoctor, tmp_path: Path
 ) -> None:
     (tmp_path / "work" / "models").mkdir(parents=True)
-    (tmp_path / "work" / "models" / "mine.onnx").write_bytes(b"garbage")
+    (tmp_path / "work" / "models" / "mine.kws").write_bytes(b"garbage")
     report = run_doctor()
     assert (report.status, report.works) == (0, True)
-    assert report.result("models", "models/mine.onnx")[0] == "broken"
+    assert report.result("models", "models/mine.kws")[0] == "broken"
 
 
 @pytest.fixture
@@ -268,7 +270,7 @@ def clone(tmp_path: Path) -> Path:
     """A kws of its own, to be broken."""
     shutil.copytree(REPOSITORY / "kws", tmp_path / "clone" / "kws")
     (tmp_path / "clone" / "models").mkdir()
-    for name in ("welcome.onnx", "welcome.flac"):
+    for name in ("welcome.kws", "welcome.flac"):
         shutil.copy(REPOSITORY / "models" / name, tmp_path / "clone" / "models")
     return tmp_path / "clone"
 
@@ -292,16 +294,59 @@ def silence_recording(model: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "status", "detail"),
     [
-        (delete, "missing", "welcome.onnx is not where kws is installed"),
+        (delete, "missing", "welcome.kws is not where kws is installed"),
         (truncate_model, "broken", "a damaged one"),
         (replace_with_other_model, "broken", "does not detect its word"),
         (silence_recording, "broken", "does not detect its word"),
     ],
 )
 def test_the_shipped_model_must_detect_its_word(clone, tmp_path, damage, status, detail):
-    assert [check["status"] for check in run_section("models", tmp_path, clone)] == ["works"]
-    damage(clone / "models" / "welcome.onnx")
+    assert run_section("models", tmp_path, clone)[0]["status"] == "works"
+    damage(clone / "models" / "welcome.kws")
     check = run_section("models", tmp_path, clone)[0]
     assert (check["status"], check["needed"]) == (status, True)
     assert detail in check["detail"]
     assert checks.Check(**check).fails
+
+
+@pytest.fixture(params=[None, b"no library"], ids=["no kernel", "damaged kernel"])
+def library(request: pytest.FixtureRequest, clone: Path) -> Path:
+    """Where the kernel of the clone was."""
+    path = clone / "kws" / "runtime" / library_path().name
+    path.unlink()
+    if request.param:
+        path.write_bytes(request.param)
+    return path
+
+
+def test_without_its_kernel_kws_works_in_numpy(clone: Path, library: Path, tmp_path: Path) -> None:
+    shipped, kernel = run_section("models", tmp_path, clone)
+    assert shipped["status"] == "works"
+    assert kernel["status"] == ("broken" if library.exists() else "missing")
+    assert not checks.Check(**kernel).fails
+    assert kernel["detail"].startswith(f"NumPy runs the networks, slowly: {library}")
+    assert kernel["remedy"] == "pip install --force-reinstall kws -v"
+
+
+def test_a_clone_says_how_to_compile_its_kernel(clone: Path, library: Path, tmp_path: Path) -> None:
+    builder = clone / "native" / "build_kernel.py"
+    builder.parent.mkdir()
+    builder.touch()
+    kernel = run_section("models", tmp_path, clone)[1]
+    assert kernel["remedy"] == f"python {builder} {library}"
+
+
+def detect(packages: Path) -> subprocess.CompletedProcess:
+    """What `kws detect` prints of two recordings."""
+    recordings = [REPOSITORY / "recordings" / name for name in ("late.wav", "twice.wav")]
+    line = [sys.executable, "-m", "kws", "detect", *recordings]
+    pipes = {"capture_output": True, "text": True, "timeout": 300}
+    return subprocess.run(line, cwd=packages, **pipes)
+
+
+def test_numpy_detects_the_same_and_tells_once(clone: Path, library: Path) -> None:
+    quick, slow = detect(REPOSITORY), detect(clone)
+    assert (quick.stderr, slow.returncode) == ("", 0)
+    assert slow.stdout == quick.stdout and slow.stdout.count("welcome") == 3
+    assert slow.stderr.count("\n") == slow.stderr.count("NumPy runs") == 1
+    assert str(library) in slow.stderr

