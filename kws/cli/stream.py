@@ -170,7 +170,7 @@ def run(spotter: Spotter, source: LiveSource, output_format: str) -> None:
     breaks off, KwsError where stdout does."""
     writer = EventWriter(sys.stdout, output_format, [source.name], spotter.words)
     meter = Meter(spotter.words, spotter.events)
-    stream, error = spotter.stream(), None
+    stream, error = spotter.stream(events_only=not meter.is_visible), None
 
     def write(events: list[Detection]) -> None:
         for event in events:
@@ -182,7 +182,8 @@ def run(spotter: Spotter, source: LiveSource, output_format: str) -> None:
             for block in source.blocks:
                 events = stream.feed(block)
                 interrupts.check()
-                meter.show(stream.seconds, block, stream.scores)
+                if meter.is_visible:
+                    meter.show(stream.seconds, block, stream.scores)
                 write(events)
         except AudioError as failure:
             error = failure

@@ -112,7 +112,7 @@ class DetectionPostprocessor:
         decisions = [
             decision
             for i, detector in self._detectors
-            for decision in detector.feed(pooled[:, i].tolist(), boundaries[:, i])
+            for decision in detector.feed(pooled[:, i].tolist(), boundaries, i)
         ]
         decisions.sort(key=attrgetter("frame"))
         return [decision.detection for decision in decisions]
@@ -194,13 +194,14 @@ class _PeakDetector:
         self._pending_peak: _Peak | None = None  # unless something higher follows
         self._last_peak: _Peak | None = None
 
-    def feed(self, pooled: list[float], boundaries: np.ndarray) -> list[_Decision]:
+    def feed(self, pooled: list[float], boundaries: np.ndarray, word: int) -> list[_Decision]:
+        """pooled [F]: of this word; boundaries [F, W, 2]: of all words."""
         highest = round(max(pooled, default=-1.0), SCORE_DIGITS)
         if highest < self._min_score and not self._pending_peak:
             self._skip_frames(pooled)
             return []
         # A word cannot end after the audio that the frame has seen.
-        rows = zip(pooled, boundaries.clip(min=0).tolist(), strict=True)
+        rows = zip(pooled, boundaries[:, word].clip(min=0).tolist(), strict=True)
         decisions = []
         for score, (to_start, to_end) in rows:
             time = (self._frame + 1) * self._frame_seconds

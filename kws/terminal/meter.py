@@ -22,13 +22,13 @@ class Meter:
         self._words = words
         self._thresholds = settings.threshold
         self._targets = settings.targets
-        self._visible = sys.stderr.isatty()
+        self.is_visible = sys.stderr.isatty()
         self._next_seconds = 0.0
 
     def show(self, seconds: float, samples: np.ndarray, scores: Scores) -> None:
         """Draws the meter at `seconds` of the stream. samples [n]: the last block; scores: its
         scores."""
-        if not self._visible or seconds < self._next_seconds or not len(scores.pooled):
+        if seconds < self._next_seconds or not len(scores.pooled):
             return
         self._next_seconds = seconds + 1 / _REDRAWS_PER_SECOND
         peaks = scores.pooled.max(axis=0)
@@ -42,7 +42,7 @@ class Meter:
         print(_CLEAR + text, end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        if self._visible:
+        if self.is_visible:
             print(_CLEAR, end="", file=sys.stderr, flush=True)
 
 
