@@ -40,18 +40,25 @@ class LogMel(nn.Module):
             fmax=config.high_hz,
             dtype=np.float64,
         )
-        bins = np.flatnonzero(mel.any(axis=0))
-        offsets_from_centre = np.arange(n // 2)
-        # The periodic Hann window, from its centre; it is 0 at sample 0.
-        window = 0.5 + 0.5 * np.cos(2 * np.pi * offsets_from_centre / n)
+        periodic_hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+        self.set_filters(periodic_hann, mel.T)
+
+    def set_filters(self, window: np.ndarray, mel: np.ndarray) -> None:
+        """Sets the analysis window [window], and the filters of the bands [all bins, mels]. Raises
+        ValueError for a window that is not even about its centre and 0 at sample 0."""
+        n, half = len(window), len(window) // 2
+        if n % 2 or window[0] != 0 or not np.allclose(window[1:half], window[:half:-1]):
+            raise ValueError("the analysis window must be even about its centre, and begin with 0")
+        bins = np.flatnonzero(mel.any(axis=1))
+        offsets_from_centre = np.arange(half)
         angle = 2 * np.pi / n * np.outer(offsets_from_centre, bins)
-        cosine = window[:, None] * np.cos(angle)
+        cosine = window[half:, None] * np.cos(angle)
         cosine[0] /= 2  # folding adds the centre sample to itself
         self._add_constant("cosine", cosine)
-        self._add_constant("sine", window[:, None] * np.sin(angle))
-        self._add_constant("mel", mel[:, bins].T)
-        self.register_buffer("window", torch.hann_window(n), persistent=False)
-        self._add_constant("mel_real_imaginary", mel.repeat(2, axis=1).T)
+        self._add_constant("sine", window[half:, None] * np.sin(angle))
+        self._add_constant("mel", mel[bins])
+        self._add_constant("window", window)
+        self._add_constant("mel_real_imaginary", mel.repeat(2, axis=0))
 
     def _add_constant(self, name: str, values: np.ndarray) -> None:
         tensor = torch.tensor(values.copy(), dtype=torch.float32)

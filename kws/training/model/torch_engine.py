@@ -1,4 +1,4 @@
-"""The networks of a model file run by torch: on a GPU, or to look inside."""
+"""The scanning network of a model file run by torch: on a GPU, or to look inside."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,18 +9,21 @@ from torch import Tensor
 
 from kws.errors import ModelError
 from kws.training.model import checkpoint
-from kws.training.model import tensors as file_tensors
 from kws.training.model.network import NetworkConfig, ScanningCNN
+from kws.training.model.tensors import network_from_tensors
 
 
 class TorchNetwork:
     """A `kws.runtime.python_stream.Network`. tensors: see `network_from_tensors`. device: "auto",
-    "cpu", "cuda" or "mps". Raises ModelError where it is not available."""
+    "cpu", "cuda" or "mps".
+
+    Raises ModelError where the device is not available, LookupError or ValueError for tensors of no
+    network that torch runs.
+    """
 
     def __init__(self, tensors: Mapping[str, np.ndarray], device: str):
         self._device = pick_device(device)
-        network = file_tensors.network_from_tensors(tensors)  # type: ignore[attr-defined]
-        self._network: ScanningCNN = network.to(self._device)
+        self._network = network_from_tensors(tensors).to(self._device)
 
     def empty_state(self, batch: int) -> Tensor:
         return self._network.initial_state(batch)
