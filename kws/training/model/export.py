@@ -49,10 +49,7 @@ def check_against_torch(network: ScanningCNN, data: bytes, path: Path) -> float:
     """The largest difference between the scores of torch and those of a model file's bytes, over
     two streams of noise whose level changes as that of speech. Raises ModelError above 1e-4."""
     audio = _noise(network.config.frame_samples)
-    expected, actual = (
-        _torch_scores(network, audio),
-        _file_scores(data, path, audio.numpy()),
-    )
+    expected, actual = _torch_scores(network, audio), _file_scores(data, path, audio.numpy())
     pairs = [
         (expected.pooled, actual.pooled),
         (expected.frames, actual.frames),

@@ -47,7 +47,8 @@ class LogMel(nn.Module):
         """Sets the analysis window [window], and the filters of the bands [all bins, mels]. Raises
         ValueError for a window that is not even about its centre and 0 at sample 0."""
         n, half = len(window), len(window) // 2
-        if n % 2 or window[0] != 0 or not np.allclose(window[1:half], window[:half:-1]):
+        is_even = n % 2 == 0 and np.allclose(window[1:half], window[:half:-1], atol=1e-6)
+        if window[0] != 0 or not is_even:
             raise ValueError("the analysis window must be even about its centre, and begin with 0")
         bins = np.flatnonzero(mel.any(axis=1))
         offsets_from_centre = np.arange(half)

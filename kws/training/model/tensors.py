@@ -175,8 +175,9 @@ def _phones_as_words(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
 
 def _make_pooling(config: NetworkConfig, exponent: float) -> Pooling:
     kind = POOLING_LAYERS[config.pooling]
-    has_exponent = issubclass(kind, (GeMPooling, PowerPooling))
-    return kind(config.pool_frames, exponent) if has_exponent else kind(config.pool_frames)
+    if issubclass(kind, (GeMPooling, PowerPooling)):
+        return kind(config.pool_frames, exponent)
+    return kind(config.pool_frames)
 
 
 def _exponent(pooling: Pooling) -> float:

@@ -1,42 +1,55 @@
-"""The torch engine runs the checkpoint beside a model file, with the same scores."""
+"""Torch runs a model file, with the scores of the kernel; no checkpoint is needed."""
 
 import pickle
-import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import BANDS, WITH_PHONES, make_audio, make_model, make_network
 
-from kws import Spotter
 from kws.errors import ModelError
-from kws.runtime.engine import Engine
-from kws.training.model import checkpoint
-from kws.training.model.network import NetworkConfig, ScanningCNN
+from kws.runtime.engine import Engine, EngineStream
+from kws.runtime.output import StepOutput
 
 
-def test_the_checkpoint_of_another_model_is_refused(tiny_model, tmp_path):
-    for suffix in (".kws", ".pt"):
-        shutil.copy(tiny_model.path.with_suffix(suffix), tmp_path / f"a{suffix}")
-    saved = checkpoint.load(tmp_path / "a.pt")
-    other = ScanningCNN(NetworkConfig.from_dict({**saved["network_config"], "words": ["other"]}))
-    checkpoint.save(
-        {**saved, "network_config": other.config.to_dict(), "ema_network": other.state_dict()},
-        tmp_path / "a.pt",
-    )
-    with pytest.raises(ModelError, match=r"the checkpoint of another model than a\.kws"):
-        Engine.load(tmp_path / "a.kws", "auto")
+def assert_close(actual: StepOutput, expected: StepOutput) -> None:
+    for name in ("pooled", "frames", "boundaries"):
+        np.testing.assert_allclose(
+            getattr(actual, name), getattr(expected, name), rtol=0, atol=1e-4, err_msg=name
+        )
+    np.testing.assert_allclose(np.exp(actual.phones), np.exp(expected.phones), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("device", "tolerance"), [("auto", 1e-4), pytest.param("cuda", 1e-4, marks=pytest.mark.gpu)]
-)
-def test_torch_engine_gives_the_same_scores(tiny_model, device, tolerance):
-    audio = (0.1 * np.random.default_rng(0).standard_normal((2, 20_000))).astype(np.float32)
-    onnx = Spotter.load(tiny_model.path).engine
-    torch_engine = Engine.load(tiny_model.path, device)
-    sent = pickle.loads(pickle.dumps(torch_engine))
-    ours, theirs, there = (
-        engine.step(audio, engine.initial_state(2))[0] for engine in (onnx, torch_engine, sent)
-    )
-    for mine, other, again in zip(ours, theirs, there, strict=True):
-        np.testing.assert_allclose(mine, other, atol=tolerance)
-        np.testing.assert_array_equal(other, again)
+@pytest.mark.parametrize("device", ["auto", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("changes", [{}, BANDS, WITH_PHONES], ids=str)
+def test_torch_gives_the_scores_of_the_kernel(tmp_path: Path, device: str, changes: dict) -> None:
+    path = make_model(tmp_path, make_network(2, **changes))
+    audio = make_audio(2.0)[0]
+    expected = Engine.load(path).open_stream().step(audio)
+    assert expected.pooled.std() > 0.01
+    stream = Engine.load(path, device).open_stream()
+    pieces = [stream.step(piece)[:4] for piece in np.split(audio, [1000, 1001, 20_000])]
+    assert_close(StepOutput(*map(np.concatenate, zip(*pieces, strict=True))), expected)
+
+
+def test_shipped_model_runs_on_torch_with_its_verifier() -> None:
+    audio = make_audio(2.0)[0]
+    streams = [Engine.load("welcome", device).open_stream() for device in ("cpu", "auto")]
+    expected, actual = (stream.step(audio) for stream in streams)
+    assert_close(actual, expected)
+
+
+def test_stream_that_was_sent_goes_on(tmp_path: Path) -> None:
+    path = make_model(tmp_path, make_network(2))
+    audio = make_audio(2.0)[0]
+    stream = Engine.load(path, "auto").open_stream()
+    stream.step(audio[:15_000])
+    sent: EngineStream = pickle.loads(pickle.dumps(stream))
+    ours, theirs = stream.step(audio[15_000:]), sent.step(audio[15_000:])
+    for mine, other in zip(ours[:4], theirs[:4], strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"^device 'tpu' is not available here\. Use one of: "):
+        Engine.load("welcome", "tpu")
