@@ -6,15 +6,15 @@
 #else
 #pragma GCC target("avx2,fma")
 #endif
-#endif
 
 #include "internal.h"
 
-#define ROWS_AT_ONCE 4
-#define BANDS_AT_ONCE 5
-#define RUN kws_run_avx2
+#define MOST_ROWS 5
 #include "isa.inc"
 
-#if defined(__x86_64__) && defined(__clang__)
+const instructions kws_avx2 = {"avx2", log_mel, run};
+
+#if defined(__clang__)
 #pragma clang attribute pop
+#endif
 #endif

@@ -4,6 +4,7 @@
 #ifndef KWS_SIMD_H
 #define KWS_SIMD_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -22,6 +23,35 @@ INLINE vec load(const float *p) {
 INLINE void store(float *p, vec x) { memcpy(p, &x, sizeof x); }
 
 INLINE vec splat(float x) { return (vec){x, x, x, x, x, x, x, x}; }
+
+/* Half a vector. */
+typedef float quad __attribute__((vector_size(16)));
+
+INLINE quad load_quad(const float *p) {
+    quad x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+INLINE void store_quad(float *p, quad x) { memcpy(p, &x, sizeof x); }
+
+INLINE quad splat_quad(float x) { return (quad){x, x, x, x}; }
+
+/* Numbers of two quads: 0 to 3 are those of a, 4 to 7 those of b. */
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+typedef int32_t iquad __attribute__((vector_size(16)));
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (iquad){__VA_ARGS__})
+#endif
+
+/* Rows become columns. */
+INLINE void transpose(quad q[4]) {
+    quad a = SHUFFLE(q[0], q[1], 0, 4, 1, 5), b = SHUFFLE(q[0], q[1], 2, 6, 3, 7);
+    quad c = SHUFFLE(q[2], q[3], 0, 4, 1, 5), d = SHUFFLE(q[2], q[3], 2, 6, 3, 7);
+    q[0] = SHUFFLE(a, c, 0, 1, 4, 5), q[1] = SHUFFLE(a, c, 2, 3, 6, 7);
+    q[2] = SHUFFLE(b, d, 0, 1, 4, 5), q[3] = SHUFFLE(b, d, 2, 3, 6, 7);
+}
 
 INLINE vec relu(vec x) {
     ivec positive = x > splat(0);

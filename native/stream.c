@@ -1,4 +1,8 @@
-/* Streams: samples in, scores out. */
+/* Streams: samples in, scores out.
+
+   A stream's memory holds, one after the other: its header; samples, the `past_samples` last ones
+   that a frame has taken and then those short of a frame; the windows of the scanning network; and
+   of models with a verifier, the verifier's state and the recognizer's windows. */
 
 #include <math.h>
 
@@ -8,115 +12,126 @@
 
 int kws_words(const kws_model *model) { return model->scan.words; }
 int kws_phones(const kws_model *model) { return model->scan.phones; }
-int kws_frame_samples(const kws_model *model) { return model->scan.hop * model->scan.stride; }
+int kws_frame_samples(const kws_model *model) { return model->frame_samples; }
 int kws_has_verifier(const kws_model *model) { return model->verify.exists; }
-const char *kws_instruction_set(const kws_model *model) { return model->instruction_set; }
+const char *kws_instruction_set(const kws_model *model) { return model->code->name; }
 size_t kws_stream_bytes(const kws_model *model) { return model->stream_bytes; }
+
+/* The header and the samples. */
+size_t kws_header_bytes(const kws_model *model) {
+    size_t samples = (size_t)(model->past_samples + model->frame_samples - 1);
+    return aligned(sizeof(kws_stream)) + aligned(samples * sizeof(float));
+}
+
+static float *stream_samples(kws_stream *stream) {
+    return (float *)((char *)stream + aligned(sizeof *stream));
+}
 
 kws_stream *kws_stream_init(const kws_model *model, void *memory, const float *gate) {
     memcpy(memory, model->initial, model->recognizer_offset);
     if (model->verify.exists) {
+        kws_set_gates(model, memory, gate);
         kws_clear(&model->recognizer, (char *)memory + model->recognizer_offset);
-        kws_verifier_init(model, (char *)memory + model->verifier_offset, gate);
     }
     return memory;
 }
 
 size_t kws_ready_frames(const kws_model *model, const kws_stream *stream, size_t count) {
-    return (stream->pending + count) / (size_t)kws_frame_samples(model);
+    return (stream->pending + count) / (size_t)model->frame_samples;
 }
 
-/* Of float or int16 samples; the one that is not NULL. */
+/* Float or int16 samples; the one that is not NULL. */
 typedef struct {
     const float *floats;
     const int16_t *integers;
 } source;
 
-/* Returns how many samples were replaced. */
-static size_t copy(float *to, source from, size_t at, size_t count) {
+/* The next `count` samples as floats. Returns how many were replaced. */
+static size_t take(source *from, size_t count, float *to) {
     size_t invalid = 0;
-    if (from.floats) {
+    if (from->floats) {
         for (size_t i = 0; i < count; i++) {
-            float sample = from.floats[at + i];
+            float sample = from->floats[i];
             int is_valid = fabsf(sample) <= MOST_SAMPLE; /* false for NaN */
             to[i] = is_valid ? sample : 0;
             invalid += !is_valid;
         }
+        from->floats += count;
     } else {
-        for (size_t i = 0; i < count; i++) to[i] = (float)from.integers[at + i] * (1.0f / 32768);
+        for (size_t i = 0; i < count; i++) to[i] = (float)from->integers[i] * (1.0f / 32768);
+        if (count) from->integers += count;
     }
     return invalid;
 }
 
-static void put(float *to, const float *from, size_t at, size_t count, size_t width) {
-    if (to) memcpy(to + at * width, from, count * width * sizeof *to);
+/* Appends `count` rows of `width` numbers to an output (NULL: not wanted). */
+static void put(float **to, const float *from, int count, int width) {
+    if (!*to) return;
+    memcpy(*to, from, (size_t)(count * width) * sizeof **to);
+    *to += count * width;
 }
 
-/* One block through the network and the verifier; `at`: its first frame in the outputs. */
-static void run_block(const kws_model *model, char *memory, const float *samples, int frames,
-                      const kws_output *output, size_t at) {
+/* One block through the network and the verifier. samples: its first; older ones lie before it. */
+static void run_block(const kws_model *model, kws_stream *stream, const float *samples, int frames,
+                      kws_output *output) {
     const network *net = &model->scan;
+    float levels[BLOCK_FRAMES * MAX_STRIDE * MAX_MELS];
     float single[BLOCK_FRAMES * MAX_WORDS], pooled[BLOCK_FRAMES * MAX_WORDS];
     float boundaries[BLOCK_FRAMES * MAX_WORDS * 2], phones[BLOCK_FRAMES * MAX_PHONES_OF_MODEL];
     network_output rows = {single, pooled, boundaries, phones};
-    model->run(net, memory + model->scan_offset, frames, &rows);
-    if (model->verify.exists)
-        kws_verify(model, memory, samples, frames, pooled, boundaries);
-    put(output->pooled, pooled, at, (size_t)frames, (size_t)net->words);
-    put(output->frames, single, at, (size_t)frames, (size_t)net->words);
-    put(output->boundaries, boundaries, at, (size_t)frames, 2 * (size_t)net->words);
-    put(output->phones, phones, at, (size_t)frames, (size_t)net->phones);
+    model->code->log_mel(&net->front, samples, frames * net->stride, levels);
+    model->code->run(net, (char *)stream + model->scan_offset, levels, frames, &rows);
+    if (model->verify.exists) {
+        const network *recognizer = &model->recognizer;
+        if (model->verify.has_own_frontend)
+            model->code->log_mel(&recognizer->front, samples, frames * recognizer->stride, levels);
+        kws_verify(model, stream, levels, frames, pooled, boundaries);
+    }
+    put(&output->pooled, pooled, frames, net->words);
+    put(&output->frames, single, frames, net->words);
+    put(&output->boundaries, boundaries, frames, 2 * net->words);
+    put(&output->phones, phones, frames, net->phones);
 }
 
-static size_t step(const kws_model *model, kws_stream *stream, source from, size_t count,
-                   const kws_output *output) {
-    const network *net = &model->scan;
-    char *memory = (char *)stream;
-    float *pending = (float *)(memory + pending_offset());
-    size_t size = (size_t)kws_frame_samples(model), taken = 0, done = 0, invalid = 0;
-    size_t ready = kws_ready_frames(model, stream, count);
-    while (done < ready) {
-        int frames = ready - done < BLOCK_FRAMES ? (int)(ready - done) : BLOCK_FRAMES;
-        size_t waiting = (size_t)stream->pending, fresh = (size_t)frames * size - waiting;
-        float *audio = kws_append(&net->audio, memory + model->scan_offset, frames * (int)size);
-        memcpy(audio, pending, waiting * sizeof *audio);
-        invalid += copy(audio + waiting, from, taken, fresh);
-        stream->pending = 0;
-        run_block(model, memory, audio, frames, output, done);
-        taken += fresh, done += (size_t)frames;
+/* Leaves `from` and `output` behind what it has taken and written. */
+static size_t step(const kws_model *model, kws_stream *stream, source *from, size_t count,
+                   kws_output *output) {
+    float *kept = stream_samples(stream);
+    size_t size = (size_t)model->frame_samples, past = (size_t)model->past_samples;
+    size_t ready = kws_ready_frames(model, stream, count), left = ready, invalid = 0;
+    while (left) {
+        size_t frames = left < BLOCK_FRAMES ? left : BLOCK_FRAMES, samples = frames * size;
+        size_t waiting = stream->pending, fresh = samples - waiting;
+        float audio[MAX_WINDOW + BLOCK_FRAMES * MAX_FRAME];
+        memcpy(audio, kept, (past + waiting) * sizeof *audio);
+        invalid += take(from, fresh, audio + past + waiting);
+        run_block(model, stream, audio + past, (int)frames, output);
+        memcpy(kept, audio + samples, past * sizeof *audio);
+        stream->pending = 0, count -= fresh, left -= frames;
     }
-    invalid += copy(pending + stream->pending, from, taken, count - taken);
-    stream->pending += count - taken;
-    if (output->invalid) *output->invalid = invalid;
+    invalid += take(from, count, kept + past + stream->pending);
+    stream->pending += count;
+    if (output->invalid) *output->invalid++ = invalid;
     return ready;
 }
 
 size_t kws_step(const kws_model *model, kws_stream *stream, const float *samples, size_t count,
                 const kws_output *output) {
-    return step(model, stream, (source){.floats = samples}, count, output);
+    return kws_step_many(model, &stream, 1, samples, NULL, &count, &(size_t){0}, output);
 }
 
 size_t kws_step_int16(const kws_model *model, kws_stream *stream, const int16_t *samples,
                       size_t count, const kws_output *output) {
-    return step(model, stream, (source){.integers = samples}, count, output);
+    return kws_step_many(model, &stream, 1, NULL, samples, &count, &(size_t){0}, output);
 }
 
 size_t kws_step_many(const kws_model *model, kws_stream *const *streams, size_t n,
                      const float *samples, const int16_t *samples16, const size_t *counts,
                      size_t *frames, const kws_output *output) {
-    size_t words = (size_t)model->scan.words, phones = (size_t)model->scan.phones, sum = 0;
     source from = {samples, samples16};
     kws_output rest = *output;
-    for (size_t i = 0; i < n; i++) {
-        size_t done = frames[i] = step(model, streams[i], from, counts[i], &rest);
-        if (from.floats) from.floats += counts[i];
-        if (from.integers) from.integers += counts[i];
-        if (rest.pooled) rest.pooled += done * words;
-        if (rest.frames) rest.frames += done * words;
-        if (rest.boundaries) rest.boundaries += 2 * done * words;
-        if (rest.phones) rest.phones += done * phones;
-        if (rest.invalid) rest.invalid++;
-        sum += done;
-    }
+    size_t sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += frames[i] = step(model, streams[i], &from, counts[i], &rest);
     return sum;
 }

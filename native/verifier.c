@@ -25,109 +25,106 @@
 #define HOLD_FRAMES 8
 #define CONTEXT_FRAMES 100
 #define END_TOLERANCE_FRAMES 25
-#define HISTORY_SPARE 64 /* frames between two moves of the audio history */
+#define DEFAULT_GATE 0.1f
 
 typedef struct {
     int64_t frames;     /* seen */
     int64_t read_until; /* the recognizer's next frame */
     int64_t exact_from; /* its first frame of the present reading that depends on known audio */
-    int64_t history_first; /* frame at the beginning of `history` */
 } verifier_state;
 
-/* Audio that is kept: of the context of the next frame, and a receptive field before it. */
-static int history_frames(const kws_model *model) {
-    return model->recognizer.receptive_field + CONTEXT_FRAMES - 2;
-}
-
-static int frame_samples(const kws_model *model) {
-    return model->scan.hop * model->scan.stride;
-}
-
-/* The parts of a verifier's memory. */
+/* The parts of a verifier's memory. Rings: frame f is at row f % rows. */
 typedef struct {
     verifier_state *state;
     float *gate;       /* [W] */
     float *pooled;     /* [HOLD_FRAMES - 1, W] of the latest frames */
     float *boundaries; /* [HOLD_FRAMES - 1, W, 2] */
-    float *log_probs;  /* ring of [LOG_PROB_ROWS, L], frame f at row f % LOG_PROB_ROWS */
-    float *history;    /* audio, from frame history_first */
+    float *log_probs;  /* ring [PHONE_ROWS, L] */
+    float *levels;     /* ring [level_rows, level_width]: what the recognizer may have to read */
+    int level_rows, level_width;
     size_t bytes;
 } parts;
 
-#define LOG_PROB_ROWS 128 /* at least CONTEXT_FRAMES + BLOCK_FRAMES */
+static float *part(char *memory, size_t *at, size_t count) {
+    float *start = (float *)(memory + *at);
+    *at += aligned(count * sizeof(float));
+    return start;
+}
 
 static parts parts_of(const kws_model *model, char *memory) {
-    size_t words = model->scan.words, at = aligned(sizeof(verifier_state));
+    const network *net = &model->recognizer;
+    size_t words = (size_t)model->scan.words, at = aligned(sizeof(verifier_state));
     parts p = {.state = (verifier_state *)memory};
-#define PART(name, count) p.name = (float *)(memory + at), at += aligned((count) * sizeof(float))
-    PART(gate, words);
-    PART(pooled, (HOLD_FRAMES - 1) * words);
-    PART(boundaries, (HOLD_FRAMES - 1) * words * 2);
-    PART(log_probs, (size_t)LOG_PROB_ROWS * model->recognizer.phones);
-    PART(history, (size_t)(history_frames(model) + BLOCK_FRAMES + HISTORY_SPARE) *
-                      frame_samples(model));
-#undef PART
+    p.level_width = net->stride * net->front.mels;
+    p.level_rows = net->receptive_field + CONTEXT_FRAMES + BLOCK_FRAMES;
+    p.gate = part(memory, &at, words);
+    p.pooled = part(memory, &at, (HOLD_FRAMES - 1) * words);
+    p.boundaries = part(memory, &at, (HOLD_FRAMES - 1) * words * 2);
+    p.log_probs = part(memory, &at, (size_t)PHONE_ROWS * net->phones);
+    p.levels = part(memory, &at, (size_t)p.level_rows * p.level_width);
     p.bytes = at;
     return p;
 }
 
 size_t kws_verifier_bytes(const kws_model *model) { return parts_of(model, NULL).bytes; }
 
-void kws_verifier_init(const kws_model *model, char *memory, const float *gate) {
-    parts p = parts_of(model, memory);
-    memset(memory, 0, p.bytes);
-    for (int word = 0; word < model->scan.words; word++) {
-        int known = model->verify.first_pronunciation[word] <
-                    model->verify.first_pronunciation[word + 1];
-        p.gate[word] = known ? (gate ? gate[word] : 0.1f) : INFINITY;
-    }
-    /* Before the first frame there is silence, of which the recognizer has read nothing. */
-    p.state->history_first = -history_frames(model);
+/* Before the first frame there is silence, of which the recognizer has read nothing. */
+void kws_verifier_init(const kws_model *model, char *memory) {
+    const network *net = &model->recognizer;
+    parts p = parts_of(model, memory + model->verifier_offset);
+    float silence[MAX_WINDOW + MAX_FRAME] = {0};
+    model->code->log_mel(&net->front, silence + MAX_WINDOW, net->stride, p.levels);
+    for (int row = 1; row < p.level_rows; row++)
+        memcpy(p.levels + row * p.level_width, p.levels, p.level_width * sizeof *p.levels);
+    p.state->frames = p.level_rows; /* so that no frame has a negative number */
     p.state->read_until = p.state->exact_from = INT32_MIN;
 }
 
-/* New samples go behind the history, whose oldest frames make room. */
-static void remember(const kws_model *model, parts *p, const float *samples, int frames) {
-    int size = frame_samples(model), keep = history_frames(model);
-    int64_t end = p->state->frames - p->state->history_first; /* frames that lie there */
-    if (end + frames > keep + BLOCK_FRAMES + HISTORY_SPARE) {
-        memmove(p->history, p->history + (end - keep) * size, (size_t)keep * size * sizeof(float));
-        p->state->history_first += end - keep;
-        end = keep;
+void kws_set_gates(const kws_model *model, char *memory, const float *gate) {
+    parts p = parts_of(model, memory + model->verifier_offset);
+    const int *first = model->verify.first_pronunciation;
+    for (int word = 0; word < model->scan.words; word++) {
+        int is_known = first[word] < first[word + 1];
+        p.gate[word] = !is_known ? INFINITY : gate ? gate[word] : DEFAULT_GATE;
     }
-    memcpy(p->history + end * size, samples, (size_t)frames * size * sizeof(float));
-    p->state->frames += frames;
+}
+
+static void remember(parts *p, const float *levels, int frames) {
+    for (int f = 0; f < frames; f++, p->state->frames++)
+        memcpy(p->levels + p->state->frames % p->level_rows * p->level_width,
+               levels + f * p->level_width, (size_t)p->level_width * sizeof *levels);
+}
+
+/* The ratios of probabilities to the frame's largest, into the ring. */
+static void keep_phones(parts *p, const float *rows, int frames, int phones) {
+    for (int f = 0; f < frames; f++, rows += phones) {
+        float *kept = p->log_probs + (p->state->read_until + f) % PHONE_ROWS * phones;
+        float most = rows[0];
+        for (int i = 1; i < phones; i++)
+            if (rows[i] > most) most = rows[i];
+        for (int i = 0; i < phones; i++) kept[i] = rows[i] - most;
+    }
 }
 
 /* The recognizer reads to the end of frame `last`. */
-static void read_phones(const kws_model *model, parts *p, char *recognizer, int64_t first_asked,
+static void read_phones(const kws_model *model, parts *p, char *memory, int64_t first_asked,
                         int64_t last) {
     const network *net = &model->recognizer;
-    int size = frame_samples(model), phones = net->phones;
-    int64_t context = first_asked - CONTEXT_FRAMES + 1;
-    int64_t start = context - net->receptive_field + 1;
+    int64_t context = first_asked - CONTEXT_FRAMES + 1, start = context - net->receptive_field + 1;
     if (p->state->read_until < start || p->state->exact_from > context) {
-        kws_clear(net, recognizer);
+        kws_clear(net, memory);
         p->state->read_until = start;
         p->state->exact_from = context;
     }
     while (p->state->read_until <= last) {
         int64_t next = p->state->read_until, left = last + 1 - next;
-        int frames = left < BLOCK_FRAMES ? (int)left : BLOCK_FRAMES;
-        float rows[BLOCK_FRAMES * MAX_CHANNELS];
-        network_output output = {.phones = rows};
-        float *audio = kws_append(&net->audio, recognizer, frames * size);
-        memcpy(audio, p->history + (next - p->state->history_first) * size,
-               (size_t)frames * size * sizeof(float));
-        model->run(net, recognizer, frames, &output);
-        for (int f = 0; f < frames; f++) {
-            const float *row = rows + (size_t)f * phones;
-            float *kept = p->log_probs + (size_t)((next + f) & (LOG_PROB_ROWS - 1)) * phones;
-            float most = row[0];
-            for (int i = 1; i < phones; i++)
-                if (row[i] > most) most = row[i];
-            for (int i = 0; i < phones; i++) kept[i] = row[i] - most;
-        }
+        int row = (int)(next % p->level_rows), frames = p->level_rows - row; /* to the ring's end */
+        float phones[BLOCK_FRAMES * MAX_PHONES_OF_MODEL];
+        if (frames > left) frames = (int)left;
+        if (frames > BLOCK_FRAMES) frames = BLOCK_FRAMES;
+        model->code->run(net, memory, p->levels + row * p->level_width, frames,
+                         &(network_output){.phones = phones});
+        keep_phones(p, phones, frames, net->phones);
         p->state->read_until += frames;
     }
 }
@@ -135,19 +132,12 @@ static void read_phones(const kws_model *model, parts *p, char *recognizer, int6
 /* The best of a word's pronunciations at frame n. */
 static double word_ratio(const kws_model *model, const parts *p, int word, int64_t n) {
     const verifier *v = &model->verify;
-    int phones = model->recognizer.phones;
-    float context[CONTEXT_FRAMES * MAX_PHONES_OF_MODEL];
     double best = -INFINITY;
-    for (int f = 0; f < CONTEXT_FRAMES; f++) {
-        int64_t frame = n - CONTEXT_FRAMES + 1 + f;
-        memcpy(context + (size_t)f * phones,
-               p->log_probs + (size_t)(frame & (LOG_PROB_ROWS - 1)) * phones,
-               (size_t)phones * sizeof(float));
-    }
     for (int i = v->first_pronunciation[word]; i < v->first_pronunciation[word + 1]; i++) {
         int first = v->first_phone[i], count = v->first_phone[i + 1] - first;
-        double ratio = kws_likelihood_ratio(context, CONTEXT_FRAMES, phones, v->phone + first,
-                                            count, END_TOLERANCE_FRAMES);
+        double ratio = kws_likelihood_ratio(p->log_probs, n - CONTEXT_FRAMES + 1, CONTEXT_FRAMES,
+                                            model->recognizer.phones, v->phone + first, count,
+                                            END_TOLERANCE_FRAMES);
         if (ratio > best) best = ratio;
     }
     return best;
@@ -160,11 +150,12 @@ static float fuse(const verifier *v, float score, double ratio) {
 }
 
 /* pooled [frames, W] and boundaries [frames, W, 2] are rescored in place. */
-void kws_verify(const kws_model *model, char *memory, const float *samples, int frames,
+void kws_verify(const kws_model *model, kws_stream *stream, const float *levels, int frames,
                 float *pooled, float *boundaries) {
+    char *memory = (char *)stream;
     parts p = parts_of(model, memory + model->verifier_offset);
     int words = model->scan.words, rows = HOLD_FRAMES - 1;
-    float seconds = (float)frame_samples(model) / 16000;
+    float seconds = (float)model->frame_samples / 16000;
     float scores[(HOLD_FRAMES - 1 + BLOCK_FRAMES) * MAX_WORDS];
     float places[(HOLD_FRAMES - 1 + BLOCK_FRAMES) * MAX_WORDS * 2];
     int held[BLOCK_FRAMES * MAX_WORDS]; /* row in `scores`, or -1: not asked */
@@ -174,7 +165,7 @@ void kws_verify(const kws_model *model, char *memory, const float *samples, int 
     memcpy(places, p.boundaries, (size_t)rows * words * 2 * sizeof(float));
     memcpy(scores + rows * words, pooled, (size_t)frames * words * sizeof(float));
     memcpy(places + rows * words * 2, boundaries, (size_t)frames * words * 2 * sizeof(float));
-    remember(model, &p, samples, frames);
+    remember(&p, levels, frames);
     for (int f = 0; f < frames; f++)
         for (int word = 0; word < words; word++) {
             int best = f;

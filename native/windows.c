@@ -1,54 +1,54 @@
-/* Where a stream keeps the past of each layer. */
+/* Where a stream keeps the past of each layer.
+
+   A layer reads `past` rows of its input and then the new ones, in one run of memory. New rows go
+   behind the older ones, all layers in step, so that one number says where:
+
+       |<-- past -->|<--------- SPARE_FRAMES * rate --------->|
+       .............XXXXXXXXXXXX........
+                                ^ position * rate: the next rows go here
+
+   When the spare rows are used up, the last `past` rows move to the front, in all layers at once. */
 
 #include "internal.h"
 
-/* Rows behind the kept ones: enough for many blocks, so that moving them is seldom. */
-#define SPARE_ROWS 64
+/* Few, so that a stream is small, and enough for two blocks, so that moving costs one part in a
+   hundred of a step. */
+#define SPARE_FRAMES 16
 
-static void place(network *net, window *w, int width, int keep, int most_new) {
-    w->width = width;
-    w->keep = keep;
-    w->capacity = keep + (most_new > SPARE_ROWS ? most_new : SPARE_ROWS);
-    w->offset = net->bytes;
-    w->slot = net->slots++;
-    net->bytes += aligned((size_t)w->capacity * width * sizeof(float));
+static void add(network *net, int width, int past, int rate) {
+    net->windows[net->window_count++] = (window){width, past, rate, net->bytes};
+    net->bytes += aligned((size_t)width * (past + rate * SPARE_FRAMES) * sizeof(float));
 }
 
-/* The memory of a network's stream: first the numbers of first rows, then the rows themselves. */
+/* The memory of a network's stream: the position, and then the windows. A layer that reads its new
+   rows alone has none. */
 void kws_lay_out(network *net) {
-    const frontend *front = &net->front;
-    int hops = BLOCK_FRAMES * net->stride;
-    net->slots = 0;
-    net->bytes = aligned((5 + MAX_BLOCKS + MAX_RESIDUALS) * sizeof(int32_t));
-    place(net, &net->audio, 1, front->window - front->hop, hops * front->hop);
-    if (net->band_layers) {
-        for (int i = 0; i < net->band_layers; i++) {
-            const band_convolution *layer = &net->bands[i];
-            int rows = i == 0 ? hops : BLOCK_FRAMES;
-            int width = layer->padded_bands * layer->inputs;
-            place(net, &net->band_inputs[i], width, layer->kernel - layer->stride, rows);
-        }
-    } else {
-        int kernel = net->stem.inputs / front->mels;
-        place(net, &net->mels, front->mels, kernel - net->stride, hops);
+    int mels = net->front.mels;
+    net->window_count = 0;
+    net->bytes = aligned(sizeof(int32_t));
+    if (!net->band_layers) add(net, mels, net->stem.inputs / mels - net->stride, net->stride);
+    for (int i = 0; i < net->band_layers; i++) {
+        const band_convolution *layer = &net->bands[i];
+        int past = layer->kernel - layer->stride;
+        if (past) add(net, layer->padded_bands * layer->inputs, past, layer->stride);
     }
-    for (int i = 0; i < net->blocks; i++)
-        place(net, &net->inputs[i], net->padded_channels, net->filters[i].kernel - 1, BLOCK_FRAMES);
-    if (!net->is_recognizer)
-        place(net, &net->log_p, net->words, net->pool_frames - 1, BLOCK_FRAMES);
+    for (int i = 0; i < net->blocks; i++) add(net, net->width, net->filters[i].kernel - 1, 1);
+    if (net->words) add(net, net->words, net->pool_frames - 1, 1);
 }
 
-/* Room for `rows` new rows: returns where they go, behind the `keep` rows before them. */
-float *kws_append(const window *w, char *memory, int rows) {
-    int32_t *first = (int32_t *)memory + w->slot;
-    float *data = (float *)(memory + w->offset);
-    if (*first + w->keep + rows > w->capacity) {
-        memmove(data, data + (size_t)*first * w->width, (size_t)w->keep * w->width * sizeof *data);
-        *first = 0;
+/* Makes room for `frames` new frames in all windows. Returns the position of the first. */
+int kws_advance(const network *net, char *memory, int frames) {
+    int32_t *position = (int32_t *)memory;
+    if (*position + frames > SPARE_FRAMES) {
+        for (const window *w = net->windows; w < net->windows + net->window_count; w++) {
+            float *rows = (float *)(memory + w->offset);
+            memmove(rows, rows + *position * w->rate * w->width,
+                    (size_t)w->past * w->width * sizeof *rows);
+        }
+        *position = 0;
     }
-    float *place = data + (size_t)(*first + w->keep) * w->width;
-    *first += rows;
-    return place;
+    *position += frames;
+    return *position - frames;
 }
 
 /* All zeros: a network of which nothing is known yet. */

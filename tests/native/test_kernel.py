@@ -155,11 +155,12 @@ def reference_scores(
     log_probs = log_probs[300 - CONTEXT_FRAMES + 1 :]
     phones = tensors["verifier.phone_numbers"].tolist()
     llr = compute_ctc_llr(log_probs, phones, CONTEXT_FRAMES, END_TOLERANCE_FRAMES)
+    fusion = Fusion(*tensors["verifier.fusion"].tolist())
     verified = scores.copy()
     for frame in range(len(scores)):
         held = scores[max(frame - HOLD_FRAMES + 1, 0) : frame + 1].max()
         if held >= GATE_SCORE:
-            verified[frame] = fuse(np.array([held]), llr[frame : frame + 1], FUSION)[0]
+            verified[frame] = fuse(np.array([held]), llr[frame : frame + 1], fusion)[0]
     return verified
 
 
@@ -175,6 +176,24 @@ def test_verifier_gives_the_scores_of_a_reference(
     expected = reference_scores(verified_tensors, unverified.pooled[:, 0], samples)
     np.testing.assert_allclose(output.pooled[:, 0], expected, atol=2e-5)
     np.testing.assert_array_equal(output.frames, unverified.frames)
+
+
+def test_verifier_may_have_a_front_end_of_its_own(library: Path) -> None:
+    network = load_network(ROOT / "models" / "welcome.pt")
+    recognizer = make_network(5, mels=24, window_samples=320, channels=20, kernels=(5, 7))
+    own = verifier_tensors(recognizer, [[[1, 4, 2]]], Fusion(3.0, 0.0, -9.0))
+    tensors = network_tensors(network) | own
+    samples = read(ROOT / "recordings" / "twice.wav")
+    whole = open_model(library, tensors).open_stream().step(samples)
+    unverified = open_model(library, network_tensors(network)).open_stream().step(samples)
+    expected = reference_scores(tensors, unverified.pooled[:, 0], samples)
+    np.testing.assert_allclose(whole.pooled[:, 0], expected, atol=2e-5)
+    assert np.abs(whole.pooled - unverified.pooled).max() > 0.1
+    assert_equal(run_in_pieces(open_model(library, tensors).open_stream(), samples), whole)
+
+
+def test_stream_with_a_verifier_is_small(verified: KernelModel) -> None:
+    assert verified.library.kws_stream_bytes(verified.handle) < 400_000
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
