@@ -1,11 +1,12 @@
 """README and the pages of docs do what they say: their commands run, what they print is what the
 pages show, links lead somewhere.
 
-A fenced block in bash or python runs, in a folder that holds `recordings/` and
-`models/welcome.kws`; those of one page run in their order in one folder. `<!-- not run: why -->`
-above a block leaves it out. A text block right after one that runs is what it prints: numbers may
-differ by ROUNDING, `...` stands for any lines. In README and the tutorials, whose commands a
-newcomer types, no command is in another kind of block.
+A fenced block in bash or python runs, in a folder that holds `recordings/`, `native/` and
+`models/welcome.kws`; those of one page run in their order in one folder. A block with a title is
+written to a file of this name. `<!-- not run: why -->` above a block leaves it out. A text block
+right after one that runs is what it prints: numbers may differ by ROUNDING, `...` stands for any
+lines. In README and the tutorials, whose commands a newcomer types, no command is in another kind
+of block.
 """
 
 import os
@@ -27,6 +28,7 @@ README_WORDS = 900
 ROUNDING = 0.03
 RUNS = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")
+TITLE = re.compile(r'title="(.+)"')
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
@@ -41,6 +43,12 @@ class Block:
     line: int
     above: str
     printed: str | None
+
+    @property
+    def file(self) -> str | None:
+        """The file whose content it is."""
+        title = TITLE.search(self.language)
+        return title[1] if title else None
 
     @property
     def runs(self) -> bool:
@@ -95,9 +103,9 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """A folder with the recordings and the shipped model, as a clone has them, beside one with the
-    command."""
-    for name in ("recordings/*.wav", "models/welcome.kws"):
+    """A folder with the recordings, the shipped model and the kernel, as a clone has them, beside
+    one with the command."""
+    for name in ("recordings/*.wav", "models/welcome.kws", "native/*.*"):
         for path in REPOSITORY.glob(name):
             place = tmp_path / "work" / path.relative_to(REPOSITORY)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -111,13 +119,21 @@ def workplace(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in [README, *PAGES] if any(each.runs for each in blocks(page.read_text()))],
+    [
+        pytest.param(page, marks=[pytest.mark.cc] if "```c " in page.read_text() else [])
+        for page in [README, *PAGES]
+        if any(each.runs for each in blocks(page.read_text()))
+    ],
     ids=name_of,
 )
 def test_what_a_page_says_runs_and_prints_what_it_shows(page: Path, workplace: Path) -> None:
     path = os.pathsep.join([str(workplace.parent / "bin"), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(REPOSITORY)}
-    for block in (each for each in blocks(page.read_text()) if each.runs):
+    every = list(blocks(page.read_text()))
+    for block in every:
+        if block.file:
+            (workplace / block.file).write_text(block.text)
+    for block in (each for each in every if each.runs):
         place = f"{name_of(page)}:{block.line}"
         ran = subprocess.run(
             [*RUNS[block.language], block.text],
