@@ -14,6 +14,8 @@ import torch
 from tones import RATE, TinyModel, tone_word, write_tone_folder
 from workspace import ONCE, TWICE, Workspace
 
+from kws.runtime.kernel import load_library
+
 TOOLS = {
     "ffmpeg": ("ffmpeg",),
     "sox": ("sox",),
@@ -128,6 +130,22 @@ def false_alarms(tiny_model: TinyModel, radio: Path) -> list:
 @pytest.fixture(scope="session")
 def model_path(tiny_model: TinyModel) -> Path:
     return tiny_model.path
+
+
+@pytest.fixture
+def without_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine for which the kernel was not built."""
+    monkeypatch.setattr("kws.runtime.engine._has_kernel", lambda: False)
+
+
+@pytest.fixture(params=["kernel", "numpy"])
+def runner(request: pytest.FixtureRequest) -> str:
+    """What runs models in this test."""
+    if request.param == "numpy":
+        request.getfixturevalue("without_kernel")
+    else:
+        load_library()  # a test of the kernel must not run in NumPy
+    return request.param
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ import numpy as np
 from kws.errors import ModelError, install_hint
 from kws.runtime.kernel import KernelModel, load_library
 from kws.runtime.model_file import ModelFile, ModelInfo, find_model, read_model
-from kws.runtime.numpy_network import NumpyNetwork
 from kws.runtime.output import StepOutput
 from kws.runtime.python_stream import Network, PythonModel
 
@@ -182,7 +181,7 @@ def _tell_fallback(reason: str) -> None:
 
 def _open_network(model_file: ModelFile, device: str) -> Network:
     if device == "cpu":
-        return NumpyNetwork(model_file.tensors_of("network"))
+        return model_file.make_network()
     try:
         from kws.training.model.torch_engine import TorchNetwork
     except ModuleNotFoundError as error:

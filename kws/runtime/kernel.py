@@ -100,18 +100,20 @@ class KernelModel:
         memory = _aligned_bytes(self.library.kws_stream_bytes(self.handle))
         if not self._with_verifier:
             gates = [np.inf] * self.words
-        floats = None if gates is None else np.array(gates, np.float32)
+        floats = None if gates is None else np.array(gates, np.float32).reshape(self.words)
         self.library.kws_stream_init(
             self.handle, memory.ctypes.data, None if floats is None else floats.ctypes.data
         )
         return KernelStream(self, memory)
 
     def restore_stream(self, saved: bytes) -> "KernelStream":
-        """The stream that `KernelStream.save` saved. Raises ModelError where another kernel did."""
+        """The stream that `KernelStream.save` saved. Raises ModelError where another kernel did, or
+        none."""
         memory = _aligned_bytes(self.library.kws_stream_bytes(self.handle))
-        if len(saved) != len(memory):
+        if not isinstance(saved, bytes) or len(saved) != len(memory):
             raise ModelError(
-                "this stream was saved by another version of the kernel. Start a new one."
+                "this stream was saved by another version of the kernel, or without it. "
+                "Start a new one."
             )
         memory[:] = np.frombuffer(saved, np.uint8)
         return KernelStream(self, memory)
@@ -121,9 +123,11 @@ class KernelModel:
     ) -> list[StepOutput]:
         """See `kws.runtime.engine.Engine.step_many`."""
         audio = np.concatenate(samples)
-        address = audio.ctypes.data
-        floats, integers = (0, address) if audio.dtype == _INT16 else (address, 0)
-        counts = np.array([len(each) for each in samples], np.uintp)
+        is_integer = audio.dtype == _INT16
+        audio = audio if is_integer else audio.astype(np.float32, copy=False)
+        floats, integers = (0, audio.ctypes.data) if is_integer else (audio.ctypes.data, 0)
+        pairs = zip(streams, samples, strict=True)
+        counts = np.array([len(new) for _, new in pairs], np.uintp)
         frame_counts = np.empty(len(streams), np.uintp)
         output = _OutputMemory(self, len(audio) // self.frame_samples + len(streams), len(streams))
         self.library.kws_step_many(
@@ -159,7 +163,11 @@ class KernelStream:
     def step(self, samples: np.ndarray) -> StepOutput:
         """See `kws.runtime.engine.EngineStream.step`."""
         model, count = self._model, len(samples)
-        step = model.library.kws_step_int16 if samples.dtype == _INT16 else model.library.kws_step
+        if samples.dtype == _INT16:
+            step = model.library.kws_step_int16
+        else:
+            step = model.library.kws_step
+            samples = samples.astype(np.float32, copy=False)
         most_frames = count // model.frame_samples + 1
         if self._output.frames != most_frames:
             self._output = _OutputMemory(model, most_frames)

@@ -10,7 +10,6 @@ import json
 import os
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,18 @@ import numpy as np
 
 from kws.audio.addresses import reject_url
 from kws.audio.folders import find_on_disk, normalize_name
+from kws.audio.formats import SAMPLE_RATE
 from kws.errors import ModelError
-from kws.runtime.numpy_network import SIZES, NumpyNetwork
+from kws.runtime.numpy_network import NumpyNetwork, read_sizes
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD, EventSettings
 from kws.runtime.tensors import float_tensors, unpack_tensors
-from kws.runtime.verifier import Fusion, Pronunciation, Verifier
+from kws.runtime.verifier import Fusion, Verifier
 
 FORMAT = 6
 SUFFIX = ".kws"
+ONNX_SUFFIX = ".onnx"  # of models before format 6
 METADATA_KEY = "kws"
+_MOST_SAMPLES = 60 * SAMPLE_RATE  # that one number of a document counts, or frames
 _REQUIRED_KEYS = ("words", "sample_rate", "frame_samples", "context_samples", "events")
 
 
@@ -82,23 +84,35 @@ class ModelInfo:
         )
 
     def _threshold_for(self, word: str, false_alarms_per_hour: float) -> float:
-        calibration = self.document.get("calibration") or {"hours": 0.0, "rows": []}
-        rows = [row for row in calibration["rows"] if row["word"] == word]
-        allowed = [row for row in rows if row["false_alarms_per_hour"] <= false_alarms_per_hour]
+        hours, rows = self._read_calibration(word)
+        allowed = {rate: rows[rate] for rate in rows if rate <= false_alarms_per_hour}
         if allowed:
-            return float(max(allowed, key=itemgetter("false_alarms_per_hour"))["threshold"])
+            return allowed[max(allowed)]
         if rows:
-            lowest = min(row["false_alarms_per_hour"] for row in rows)
-            reason = f"its lowest row is {lowest:g} per hour"
-        elif calibration["hours"]:
+            reason = f"its lowest row is {min(rows):g} per hour"
+        elif hours:
             reason = "its calibration has no row for this word"
         else:
             reason = "it was never calibrated"
         raise ModelError(
             f"{self.path}: cannot promise {false_alarms_per_hour:g} false alarms per hour for "
-            f"'{word}': {reason} ({calibration['hours']:.1f} h of audio). Ask for more, or set "
+            f"'{word}': {reason} ({hours:.1f} h of audio). Ask for more, or set "
             "--threshold."
         )
+
+    def _read_calibration(self, word: str) -> tuple[float, dict[float, float]]:
+        """Hours of audio, and for each rate of false alarms per hour the threshold of a word."""
+        calibration = self.document.get("calibration") or {"hours": 0.0, "rows": []}
+        try:
+            rows = [row for row in calibration["rows"] if row["word"] == word]
+            thresholds = {
+                float(row["false_alarms_per_hour"]): float(row["threshold"]) for row in rows
+            }
+            return float(calibration["hours"]), thresholds
+        except (LookupError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{self.path}: its calibration is damaged. Copy or train it again."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -119,30 +133,63 @@ class ModelFile:
             if name.startswith(prefix)
         }
 
+    def make_network(self) -> NumpyNetwork:
+        """The scanning network, run by NumPy. Raises ModelError."""
+        try:
+            return NumpyNetwork(self.tensors_of("network"))
+        except (LookupError, ValueError) as error:
+            raise ModelError(
+                f"{self.info.path}: its network is damaged. Copy or train it again."
+            ) from error
+
     def make_verifier(self) -> Verifier | None:
         """The verifier, run by NumPy; None for a model without one. Raises ModelError."""
         tensors = self.tensors_of("verifier")
         if not tensors:
             return None
         try:
-            return Verifier(
-                NumpyNetwork(tensors), _read_pronunciations(tensors), Fusion(*tensors["fusion"])
-            )
+            return _read_verifier(tensors, self.info)
         except (LookupError, TypeError, ValueError) as error:
             raise ModelError(
                 f"{self.info.path}: its verifier is damaged. Copy or train it again."
             ) from error
 
 
-def _read_pronunciations(tensors: dict[str, np.ndarray]) -> list[list[Pronunciation]]:
-    """Those of each word: `first_pronunciation` says where those of a word begin, `first_phone`
-    where the phones of a pronunciation begin."""
-    phones = tensors["phone_numbers"].tolist()
-    pronunciations = _split(phones, tensors["first_phone"].tolist())
-    return _split(pronunciations, tensors["first_pronunciation"].tolist())
+def _read_verifier(tensors: dict[str, np.ndarray], info: ModelInfo) -> Verifier:
+    """Raises LookupError, TypeError or ValueError for tensors of no verifier."""
+    recognizer, fusion = NumpyNetwork(tensors), Fusion(*tensors["fusion"].tolist())
+    # `first_pronunciation` says where those of a word begin, `first_phone` where the phones of a
+    # pronunciation begin.
+    phones = _integers(tensors["phone_numbers"])
+    pronunciations = _split(phones, _integers(tensors["first_phone"]))
+    by_word = _split(pronunciations, _integers(tensors["first_pronunciation"]))
+    is_sound = (
+        recognizer.frame_samples == info.frame_samples
+        and len(by_word) == len(info.words)
+        and all(pronunciations)
+        and all(phone in range(recognizer.sizes["phones"]) for phone in phones)
+        and tensors["fusion"].dtype == np.float32
+        and np.isfinite(tensors["fusion"]).all()
+        and fusion.scale >= 0
+        and fusion.floor <= fusion.ceiling
+    )
+    if not is_sound:
+        raise ValueError("parts of the verifier do not fit")
+    return Verifier(recognizer, by_word, fusion)
+
+
+def _integers(tensor: np.ndarray) -> list[int]:
+    if tensor.dtype != np.int32 or tensor.ndim != 1:
+        raise ValueError("not a row of integers")
+    integers: list[int] = tensor.tolist()
+    return integers
 
 
 def _split(items: list[Any], starts: list[int]) -> list[list[Any]]:
+    """The items from each start to the next. Raises ValueError for starts that are not in order, or
+    leave items out."""
+    if starts != sorted(starts) or (starts[0], starts[-1]) != (0, len(items)):
+        raise ValueError("starts do not fit")
     return [items[begin:end] for begin, end in pairwise(starts)]
 
 
@@ -154,7 +201,7 @@ def find_model(model: str | Path) -> Path:
     """
     reject_url(model)
     path = find_on_disk(Path(model))
-    if path.suffix == SUFFIX or len(path.parts) > 1:
+    if path.suffix in (SUFFIX, ONNX_SUFFIX) or len(path.parts) > 1:
         if not _is_file(path):
             raise ModelError(
                 f"{path}: no such model file. "
@@ -172,6 +219,11 @@ def find_model(model: str | Path) -> Path:
 
 def read_model(path: Path) -> ModelFile:
     """Reads and checks a model file. Raises ModelError for anything but a model of kws."""
+    if path.suffix == ONNX_SUFFIX:
+        raise ModelError(
+            f"{path}: an ONNX file; this kws reads {SUFFIX} files. "
+            "Train it again, or install the version of kws that made it."
+        )
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -185,7 +237,9 @@ def parse_model(data: bytes, path: Path) -> ModelFile:
     info = ModelInfo(path, _read_document(path, metadata), checksum)
     try:
         tensors = float_tensors(stored_tensors)
-        sizes = dict(zip(SIZES, tensors["network.sizes"].tolist(), strict=True))
+        sizes = read_sizes(tensors["network.sizes"])
+        if any(name.startswith("verifier.") for name in tensors):
+            read_sizes(tensors["verifier.sizes"])  # without them the kernel has no verifier
     except (LookupError, ValueError) as error:
         raise ModelError(f"{path}: its network is damaged. Copy or train it again.") from error
     actual = (sizes["words"], sizes["hop_samples"] * sizes["stride"], sizes["phones"])
@@ -216,19 +270,50 @@ def _read_document(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         raise ModelError(
             f"{path}: its description lacks {', '.join(missing)}. Copy or train it again."
         )
+    info = ModelInfo(path, document)
     try:
-        thresholds = len(ModelInfo(path, document).events.threshold)
+        events = info.events
     except (TypeError, KeyError) as error:
         raise ModelError(
             f"{path}: its event settings are unknown to this kws. "
             "Train it again, or install a newer version of kws."
         ) from error
-    if thresholds != len(document["words"]):
+    if not (_is_sound(document) and _are_sound(events)):
+        raise ModelError(f"{path}: its description is damaged. Copy or train it again.")
+    if len(events.threshold) != len(info.words):
         raise ModelError(
-            f"{path}: {thresholds} thresholds for {len(document['words'])} words. "
+            f"{path}: {len(events.threshold)} thresholds for {len(info.words)} words. "
             "Copy or train it again."
         )
     return document
+
+
+def _is_sound(document: dict[str, Any]) -> bool:
+    """Whether a document has values of the types and ranges that streams rely on."""
+    words = document["words"]
+    return (
+        isinstance(words, list)
+        and len(words) > 0
+        and all(isinstance(word, str) for word in words)
+        and isinstance(document.get("phones", ""), str)
+        and document["sample_rate"] == SAMPLE_RATE
+        and _is_count(document["frame_samples"], least=1)
+        and _is_count(document["context_samples"], least=0)
+    )
+
+
+def _are_sound(events: EventSettings) -> bool:
+    numbers = (*events.threshold, events.release_ratio)
+    return (
+        all(isinstance(number, (int, float)) and 0 <= number < np.inf for number in numbers)
+        and 0 < events.release_ratio <= 1
+        and _is_count(events.confirm_frames, least=1)
+        and _is_count(events.refractory_frames, least=0)
+    )
+
+
+def _is_count(value: object, *, least: int) -> bool:
+    return isinstance(value, int) and least <= value <= _MOST_SAMPLES
 
 
 def _is_file(path: Path) -> bool:

@@ -5,7 +5,7 @@ All layers are written as in `docs/explanation/network.md`, over arrays [B, T, c
 about twenty times as long as the kernel.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,66 @@ SIZES = (
 )
 Extend = Callable[[np.ndarray], np.ndarray]  # rows with those of the past in front
 POOLINGS = ("max", "mean", "gem", "power", "none")
+ANY = -1  # length, in a shape
+
+
+def read_sizes(tensor: np.ndarray) -> dict[str, int]:
+    """The sizes of a network by name, from its tensor `sizes`. Raises ValueError for sizes of no
+    network."""
+    if tensor.shape != (len(SIZES),) or tensor.dtype != np.int32:
+        raise ValueError("no sizes of a network")
+    sizes: dict[str, int] = dict(zip(SIZES, tensor.tolist(), strict=True))
+    is_possible = (
+        min(sizes.values()) >= 0
+        and 1 <= sizes["hop_samples"] <= sizes["window_samples"]
+        and 1 <= sizes["stride"] < sizes["stem_kernel"]
+        and sizes["words"] + sizes["phones"] >= 1
+        and 2 <= sizes["pool_frames"] <= 64
+        and sizes["pooling"] < len(POOLINGS)
+    )
+    if not is_possible:
+        raise ValueError("sizes of no network")
+    return sizes
+
+
+def _check_tensors(tensors: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
+    """Raises LookupError for a tensor that is missing, ValueError for one of another shape than the
+    sizes say, or with a weight that is no finite number."""
+    for name, shape in _tensor_shapes(sizes):
+        tensor = tensors[name]
+        fits = len(shape) == tensor.ndim and all(
+            wanted in (actual, ANY) for wanted, actual in zip(shape, tensor.shape, strict=True)
+        )
+        is_sound = tensor.dtype == np.float32 and tensor.size and np.isfinite(tensor).all()
+        if not (fits and is_sound):
+            raise ValueError(f"tensor {name} does not fit")
+    if tensors["scalars"].min() <= 0:  # the floor of energies and the exponent of pooling
+        raise ValueError("tensor scalars does not fit")
+
+
+def _tensor_shapes(sizes: Mapping[str, int]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of each tensor of floats; ANY for the length of a filter over time."""
+    s, channels, bands = sizes, sizes["channels"], sizes["mels"]
+    yield "scalars", (2,)
+    yield "frontend.window", (s["window_samples"],)
+    yield "frontend.mel", (s["window_samples"] // 2 + 1, s["mels"])
+    stem_shape = (channels, s["mels"], s["stem_kernel"])
+    if width := s["band_channels"]:
+        yield from (("input.scale", (bands,)), ("input.shift", (bands,)))
+        for i in range(2 + s["residuals"]):
+            kernel = ((1, 5, s["stem_kernel"]), (width, 3, 1))[i] if i < 2 else (width, 3, 3)
+            bands = -(-bands // 2) if i < 2 else bands
+            yield f"bands.{i}.weight", (width, *kernel)
+            yield from ((f"bands.{i}.{part}", (width, bands)) for part in ("scale", "shift"))
+        stem_shape = (channels, width * bands, 1)
+    yield from (("stem.weight", stem_shape), ("stem.bias", (channels,)))
+    for i in range(s["blocks"]):
+        for layer, inputs in (("depthwise", ANY), ("pointwise", channels)):
+            yield f"blocks.{i}.{layer}.weight", (channels, inputs)
+            yield f"blocks.{i}.{layer}.bias", (channels,)
+    for head, outputs in (("head", 3 * s["words"]), ("phones", s["phones"])):
+        if outputs:
+            yield from ((f"{head}.weight", (outputs, channels)), (f"{head}.bias", (outputs,)))
 
 
 class NumpyNetwork:
@@ -35,11 +95,13 @@ class NumpyNetwork:
 
     tensors: those of the network, as float32, without `network.` or `verifier.` before their names.
     Its state is a list of arrays [B, T, ...]: the rows that each layer still needs of the past.
+    Raises LookupError for a tensor that is missing, ValueError for one that does not fit.
     """
 
     def __init__(self, tensors: Mapping[str, np.ndarray]):
         self.tensors = tensors
-        self.sizes = dict(zip(SIZES, tensors["sizes"].tolist(), strict=True))
+        self.sizes = read_sizes(tensors["sizes"])
+        _check_tensors(tensors, self.sizes)
         self.log_floor, self.exponent = tensors["scalars"].tolist()
         self.pooling = POOLINGS[self.sizes["pooling"]]
 

@@ -64,6 +64,11 @@ class PythonModel:
         return self.restore_stream(_State(np.zeros(0, np.float32), self._silence, verifier))
 
     def restore_stream(self, saved: _State) -> "PythonStream":
+        """The stream that `PythonStream.save` saved. Raises ModelError where the kernel did."""
+        if not isinstance(saved, _State):
+            raise ModelError(
+                "this stream was saved by the kernel, which is missing here. Start a new one."
+            )
         return PythonStream(self, saved)
 
     def step_many(

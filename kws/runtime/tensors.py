@@ -69,14 +69,15 @@ def unpack_tensors(data: bytes, path: Path) -> TensorFile:
             begin, end = entry["data_offsets"]
             kind, shape = _TYPES[entry["dtype"]], entry["shape"]
             tensors[name] = np.frombuffer(body[begin:end], kind).reshape(shape)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _damaged(path) from error
     return TensorFile(metadata, tensors, checksum)
 
 
 def float_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors with float32 for float16 and int8: the latter times the step of their row, which
-    the tensor `NAME.step` holds. Raises KeyError where that is missing."""
+    the tensor `NAME.step` holds. Raises KeyError where that is missing, ValueError where it does
+    not fit."""
     return {
         name: _as_float(tensor, name, tensors)
         for name, tensor in tensors.items()
@@ -87,6 +88,8 @@ def float_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _as_float(tensor: np.ndarray, name: str, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
     if tensor.dtype == np.int8:
         steps = tensors[name + STEP]
+        if steps.shape != tensor.shape[:1]:
+            raise ValueError(f"tensor {name + STEP} does not fit")
         rows: np.ndarray = tensor * steps.reshape(-1, *[1] * (tensor.ndim - 1))
         return rows
     return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor

@@ -117,10 +117,10 @@ class Verifier:
         """State of a stream before its first sample: silence and no scores. gates: for each word
         the score from which it is verified; GATE_SCORE by default."""
         words = len(self.pronunciations)
-        has_pronunciation = [bool(each) for each in self.pronunciations]
-        lowest = np.array([GATE_SCORE] * words if gates is None else gates, np.float32)
+        lowest = [GATE_SCORE] * words if gates is None else gates
+        pairs = zip(lowest, self.pronunciations, strict=True)
         return VerifierState(
-            gates=np.where(has_pronunciation, lowest, np.float32(np.inf)),
+            gates=np.array([gate if known else np.inf for gate, known in pairs], np.float32),
             audio=AudioHistory((np.zeros(self._history_samples, np.float32),)),
             scores=np.zeros((HOLD_FRAMES - 1, words), np.float32),
             boundaries=np.zeros((HOLD_FRAMES - 1, words, 2), np.float32),

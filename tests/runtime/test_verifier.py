@@ -1,21 +1,27 @@
 """The verifier: scores are held, gated, compared with phones and fused, the same for any chunks of
-audio."""
+audio. The kernel and NumPy both follow a frame-by-frame reference."""
 
-import json
-from dataclasses import astuple, replace
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from factories import make_audio, make_document, make_network
 
-from kws.errors import ModelError
-from kws.runtime import verifier
+from kws.runtime.ctc import compute_ctc_llr
 from kws.runtime.engine import Engine
-from kws.runtime.model_file import FORMAT, METADATA_KEY, VERIFIER_KEY
-from kws.runtime.verifier import GATE_SCORE, Fusion, fuse
+from kws.runtime.model_file import FORMAT, read_model
+from kws.runtime.output import StepOutput, concatenate_outputs
+from kws.runtime.verifier import (
+    CONTEXT_FRAMES,
+    END_TOLERANCE_FRAMES,
+    GATE_SCORE,
+    HOLD_FRAMES,
+    Fusion,
+    fuse,
+)
 from kws.training.evaluate.calibration import THRESHOLDS
 from kws.training.model.document import copy_with_document
 from kws.training.model.export import export
@@ -23,6 +29,8 @@ from kws.training.model.pretrained import VerifierSpec
 
 PHONES = ("_", "a", "b", "n")
 PRONUNCIATIONS = {"word0": ("ban", "an"), "word1": ()}
+EVERYTHING = (0.0, 0.0)  # gates
+NOTHING = (np.inf, np.inf)
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +41,22 @@ def verifier_spec() -> VerifierSpec:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, verifier_spec) -> Path:
-    network, path = make_network(2), tmp_path_factory.mktemp("models") / "model.onnx"
+def model(tmp_path_factory: pytest.TempPathFactory, verifier_spec: VerifierSpec) -> Path:
+    network, path = make_network(2), tmp_path_factory.mktemp("models") / "model.kws"
     export(network, make_document(network), path, verifier_spec)
     return path
 
 
+def step(model: Path, audio: np.ndarray, gates: Sequence[float] | None = None) -> StepOutput:
+    return Engine.load(model).open_stream(gates).step(audio)
+
+
+def step_unverified(model: Path, audio: np.ndarray) -> StepOutput:
+    return Engine.load(model, verifier=False).open_stream().step(audio)
+
+
 @pytest.mark.parametrize("fusion", [Fusion(2.0, -1.5, -3.0), Fusion(3.0, -2.5, -4.0)])
-def test_fusion_lowers_the_odds_of_a_score(fusion):
+def test_fusion_lowers_the_odds_of_a_score(fusion: Fusion) -> None:
     scale, ceiling, floor = astuple(fusion)
     scores, well_matched = np.array([0.0, 0.05, 0.5, 0.999, 1.0]), np.full(5, ceiling)
     np.testing.assert_array_equal(fuse(scores, well_matched, fusion), scores)
@@ -53,142 +69,194 @@ def test_fusion_lowers_the_odds_of_a_score(fusion):
     assert worst == nothing == pytest.approx(1 / (1 + np.exp(scale * (ceiling - floor))))
 
 
-@pytest.mark.slow
-def test_fusion_parameters_come_from_the_model_file(verifier_spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
-    network, audio, scores = make_network(2), make_audio(3.0), []
+def test_fusion_parameters_come_from_the_model_file(
+    runner: str, verifier_spec: VerifierSpec, tmp_path: Path
+) -> None:
+    network, audio, path = make_network(2), make_audio(3.0)[0], tmp_path / "model.kws"
+    scores = []
     for fusion in (Fusion(0.0, -1.5, -3.0), Fusion(2.0, 0.0, -3.0)):
-        export(
-            network,
-            make_document(network),
-            tmp_path / "model.onnx",
-            replace(verifier_spec, fusion=fusion),
-        )
-        engine = Engine.load(tmp_path / "model.onnx")
-        scores.append(engine.step(audio, engine.initial_state())[0].pooled[..., 0])
+        export(network, make_document(network), path, replace(verifier_spec, fusion=fusion))
+        scores.append(step(path, audio, EVERYTHING).pooled[:, 0])
     unweighted, rescored = scores
     assert (rescored <= unweighted + 1e-6).all()
     assert (rescored < unweighted - 1e-3).any()
 
 
-def test_recognizer_graph_equals_torch(model, verifier_spec):
-    recognizer, audio = Engine.load(model).verifier.recognizer, make_audio(3.0)
-    actual, _ = recognizer.run(audio[0], recognizer.initial_state())
-    config = verifier_spec.network.config
-    # So that the last frames end together.
-    first = (audio.shape[1] - config.receptive_field_samples) % config.frame_samples
+def recognize(verifier_spec: VerifierSpec, audio: np.ndarray, frame_samples: int) -> np.ndarray:
+    """Log probabilities of the phones, by torch, of the frames in audio [F · frame_samples] and of
+    the CONTEXT_FRAMES - 1 before them, which are silent as all that was before."""
+    silence = np.zeros((CONTEXT_FRAMES + 300) * frame_samples, np.float32)
+    before = torch.from_numpy(np.concatenate([silence, audio]))[None]
     with torch.no_grad():
-        output, _ = verifier_spec.network.eval()(torch.from_numpy(audio[:, first:]))
-    expected = output.logits[0].log_softmax(0).T.numpy()
-    assert len(actual) == audio.shape[1] // config.frame_samples > len(expected) > 50
-    np.testing.assert_allclose(actual[-len(expected) :], expected, atol=1e-4)
+        output, _ = verifier_spec.network(before, verifier_spec.network.initial_state())
+    log_probs = output.logits[0].log_softmax(0).T.numpy()
+    return log_probs[-(len(audio) // frame_samples + CONTEXT_FRAMES - 1) :]
 
 
+@dataclass(frozen=True)
+class Verified:
+    """Scores [F] and boundaries [F, 2] of one word."""
+
+    scores: np.ndarray
+    boundaries: np.ndarray
+
+
+def verify(
+    model: Path, verifier_spec: VerifierSpec, audio: np.ndarray, word: int, gate: float
+) -> Verified:
+    """What the verifier is to give, frame by frame."""
+    info, unverified = Engine.load(model).info, step_unverified(model, audio)
+    scores, boundaries = unverified.pooled[:, word].copy(), unverified.boundaries[:, word].copy()
+    pronunciations = [[*map(PHONES.index, each)] for each in PRONUNCIATIONS[f"word{word}"]]
+    log_probs = recognize(verifier_spec, audio, info.frame_samples)
+    for frame in range(len(scores)):
+        first = max(frame - HOLD_FRAMES + 1, 0)
+        held = first + int(unverified.pooled[first : frame + 1, word].argmax())
+        score = unverified.pooled[held, word]
+        if score < gate or not pronunciations:
+            continue
+        context = log_probs[frame : frame + CONTEXT_FRAMES]
+        ratios = [
+            compute_ctc_llr(context, phones, CONTEXT_FRAMES, END_TOLERANCE_FRAMES)
+            for phones in pronunciations
+        ]
+        scores[frame] = fuse(score[None], np.max(ratios, axis=0), verifier_spec.fusion)[0]
+        age_seconds = (frame - held) * info.frame_seconds
+        boundaries[frame] = unverified.boundaries[held, word] + age_seconds
+    return Verified(scores, boundaries)
+
+
+@pytest.mark.parametrize("gate", [0.0, GATE_SCORE, 0.45, np.inf])
+def test_scores_and_boundaries_are_those_of_the_reference(
+    runner: str, model: Path, verifier_spec: VerifierSpec, gate: float
+) -> None:
+    """A frame that holds the score of an earlier one holds its place in the recording, too. A word
+    without pronunciations, here the second, is not verified."""
+    audio = np.concatenate([make_audio(4.0)[0], make_audio(4.0, seed=5)[0]])
+    audio = audio[: len(audio) // 320 * 320]
+    output = step(model, audio, None if gate == GATE_SCORE else (gate, gate))
+    unverified = step_unverified(model, audio)
+    for word in range(2):
+        expected = verify(model, verifier_spec, audio, word, gate)
+        np.testing.assert_allclose(output.pooled[:, word], expected.scores, atol=1e-5)
+        np.testing.assert_allclose(output.boundaries[:, word], expected.boundaries, atol=1e-5)
+    is_verified = np.abs(output.pooled - unverified.pooled) > 1e-3
+    assert is_verified.any(axis=0).tolist() == [gate < 1, False]
+    np.testing.assert_array_equal(output.frames, unverified.frames)
+
+
+def test_each_word_has_its_gate(runner: str, verifier_spec: VerifierSpec, tmp_path: Path) -> None:
+    network, audio, path = make_network(2), make_audio(4.0)[0], tmp_path / "model.kws"
+    spoken = {"word0": ("ban",), "word1": ("nab",)}
+    export(network, make_document(network), path, replace(verifier_spec, pronunciations=spoken))
+    both, first, second, none = (
+        step(path, audio, gates).pooled
+        for gates in (EVERYTHING, (0.0, np.inf), (np.inf, 0.0), NOTHING)
+    )
+    np.testing.assert_array_equal(first, np.stack([both[:, 0], none[:, 1]], axis=1))
+    np.testing.assert_array_equal(second, np.stack([none[:, 0], both[:, 1]], axis=1))
+    assert (np.abs(both - none).max(axis=0) > 1e-3).all()
+
+
+@pytest.mark.parametrize("gates", [EVERYTHING, None, (0.6, 0.6)], ids=str)
 @pytest.mark.parametrize("chunk_samples", [77, 320, 1280, 40_000])
-def test_chunks_of_any_length_give_the_same_scores(model, monkeypatch, chunk_samples):
-    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)  # every frame is verified
-    engine = Engine.load(model)
-    audio = np.concatenate([make_audio(4.0), make_audio(4.0, seed=5)])
-    whole, _ = engine.step(audio, engine.initial_state(2))
-    state, parts = engine.initial_state(2), []
-    for at in range(0, audio.shape[1], chunk_samples):
-        step, state = engine.step(audio[:, at : at + chunk_samples], state)
-        parts.append(step)
-    for chunks, expected in zip(zip(*parts, strict=True), whole, strict=True):
-        np.testing.assert_allclose(np.concatenate(chunks, axis=1), expected, atol=1e-5)
-    assert all(state.verifier_state.phone_caches)  # the recognizer goes on from its last state
-    without_verifier, _ = Engine.load(model, verifier=False).step(audio, engine.initial_state(2))
-    # Of the word with known pronunciations only.
-    assert (np.abs(whole.pooled - without_verifier.pooled) > 1e-3)[..., 0].any()
-    np.testing.assert_array_equal(whole.pooled[..., 1], without_verifier.pooled[..., 1])
-
-
-def test_a_held_score_keeps_its_boundaries(model, monkeypatch):
-    """A frame that holds the score of an earlier one holds its start in the recording, too."""
-    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
-    audio = make_audio(4.0)
-    verified, unverified = (
-        engine.step(audio, engine.initial_state())[0]
-        for engine in (Engine.load(model), Engine.load(model, verifier=False))
+def test_chunks_of_any_length_give_the_same_scores(
+    runner: str, model: Path, chunk_samples: int, gates: Sequence[float] | None
+) -> None:
+    audio = np.concatenate([make_audio(4.0)[0], make_audio(4.0, seed=5)[0]])
+    stream = Engine.load(model).open_stream(gates)
+    chunks = concatenate_outputs(
+        [stream.step(audio[at : at + chunk_samples]) for at in range(0, len(audio), chunk_samples)]
     )
-    times = np.arange(verified.boundaries.shape[1]) * Engine.load(model).info.frame_seconds
-    held_starts = times - verified.boundaries[0, :, 0, 0]
-    starts = times - unverified.boundaries[0, :, 0, 0]
-    for frame in range(verifier.HOLD_FRAMES, len(times)):
-        first = frame - verifier.HOLD_FRAMES + 1
-        highest = first + unverified.pooled[0, first : frame + 1, 0].argmax()
-        assert held_starts[frame] == pytest.approx(starts[highest], abs=1e-5)
+    for values, expected in zip(chunks, step(model, audio, gates), strict=True):
+        np.testing.assert_allclose(values, expected, atol=1e-5)
 
 
-def test_streams_of_a_batch_are_independent(model, monkeypatch):
-    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
+@pytest.mark.parametrize("gap_seconds", [0.5, 1.9, 2.1, 4.0, 30.0])
+def test_a_gap_between_high_scores_changes_no_score(
+    runner: str, model: Path, verifier_spec: VerifierSpec, gap_seconds: float
+) -> None:
+    """Through a short gap the recognizer reads on, after a long one it begins anew."""
+    gap = np.zeros(int(gap_seconds * 50) * 320, np.float32)
+    sound = make_audio(1.0, seed=3)[0]
+    audio, silent_score = np.concatenate([sound, gap, sound]), step(model, gap[:320]).pooled[0, 0]
+    gate = silent_score + 0.1
+    stream = Engine.load(model).open_stream((gate, gate))
+    chunks = [stream.step(audio[at : at + 4000]) for at in range(0, len(audio), 4000)]
+    expected = verify(model, verifier_spec, audio, 0, gate)
+    actual = concatenate_outputs(chunks)
+    np.testing.assert_allclose(actual.pooled[:, 0], expected.scores, atol=1e-5)
+    np.testing.assert_allclose(actual.boundaries[:, 0], expected.boundaries, atol=1e-5)
+    is_verified = np.abs(actual.pooled - step_unverified(model, audio).pooled)[:, 0] > 1e-4
+    assert is_verified[:50].any() and is_verified[-50:].any()
+    assert gap_seconds < 1 or not is_verified[75:-50].any()
+
+
+def test_streams_are_independent(runner: str, model: Path) -> None:
     engine = Engine.load(model)
-    first, second = make_audio(3.0), make_audio(3.0, seed=5)
-    both, _ = engine.step(np.concatenate([first, second]), engine.initial_state(2))
-    for row, audio in enumerate((first, second)):
-        np.testing.assert_allclose(
-            engine.step(audio, engine.initial_state())[0].pooled[0], both.pooled[row], atol=1e-5
-        )
+    audios = [make_audio(3.0, seed=seed)[0] for seed in (0, 5)]
+    streams = [engine.open_stream(EVERYTHING) for _ in audios]
+    pairs = [
+        engine.step_many(streams, [audio[at : at + 1000] for audio in audios])
+        for at in range(0, 48_000, 1000)
+    ]
+    for outputs, audio in zip(zip(*pairs, strict=True), audios, strict=True):
+        expected = step(model, audio, EVERYTHING)
+        np.testing.assert_allclose(concatenate_outputs(outputs).pooled, expected.pooled, atol=1e-5)
 
 
-def test_low_scores_are_not_verified(model, monkeypatch):
-    engine = Engine.load(model)
-    monkeypatch.setattr(verifier, "GATE_SCORE", 1.1)
-    whole, _ = engine.step(make_audio(3.0), engine.initial_state())
-    assert "session" not in vars(engine.verifier.recognizer)
-    np.testing.assert_array_equal(
-        whole.pooled,
-        Engine.load(model, verifier=False).step(make_audio(3.0), engine.initial_state())[0].pooled,
-    )
+def test_low_scores_are_not_verified(runner: str, model: Path) -> None:
+    audio = make_audio(3.0)[0]
+    output, unverified = step(model, audio, NOTHING), step_unverified(model, audio)
+    for values, expected in zip(output, unverified, strict=True):
+        np.testing.assert_array_equal(values, expected)
+    assert (np.abs(step(model, audio).pooled - unverified.pooled) > 1e-3).any()
     assert min(THRESHOLDS) >= GATE_SCORE  # no calibrated threshold is below the gate
 
 
-def test_the_caller_may_reuse_the_memory_of_the_audio(model, monkeypatch):
-    monkeypatch.setattr(verifier, "GATE_SCORE", 0.0)
-    engine, audio = Engine.load(model), make_audio(2.0)
-    expected, _ = engine.step(audio, engine.initial_state())
-    buffer, state, parts = np.zeros((1, 700), np.float32), engine.initial_state(), []
-    for at in range(0, audio.shape[1] - 699, 700):
-        buffer[:] = audio[:, at : at + 700]
-        step, state = engine.step(buffer, state)
-        parts.append(step.pooled)
-    actual = np.concatenate(parts, axis=1)
-    np.testing.assert_allclose(actual, expected.pooled[:, : actual.shape[1]], atol=1e-5)
+def test_a_stream_needs_a_gate_for_each_word(runner: str, model: Path) -> None:
+    for gates in ([0.5], [0.5] * 3, []):
+        with pytest.raises(ValueError):
+            Engine.load(model).open_stream(gates)
 
 
-def test_a_copy_with_another_description_keeps_the_verifier(model, tmp_path):
-    out = tmp_path / "calibrated.onnx"
-    copy_with_document(Engine.load(model).info.path, Engine.load(model).info.document, out)
-    assert Engine.load(str(out)).verifier is not None
-    assert Engine.load(str(out)).info.document["format"] == FORMAT
+@pytest.mark.usefixtures("without_kernel")
+def test_the_recognizer_reads_no_audio_twice(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In NumPy; the kernel's speed is measured in benchmarks/."""
+    engine, audio, read = Engine.load(model), make_audio(8.0)[0], []
+    recognizer = engine.runner.verifier.recognizer
+    run = recognizer.run
+    monkeypatch.setattr(
+        recognizer, "run", lambda audio, state: (read.append(audio.shape[1]), run(audio, state))[1]
+    )
+    for gates, most_seconds in ((EVERYTHING, 8.0), (NOTHING, 0.0)):
+        read.clear()
+        stream = engine.open_stream(gates)
+        for at in range(0, len(audio), 1280):
+            stream.step(audio[at : at + 1280])
+        context_seconds = CONTEXT_FRAMES * engine.info.frame_seconds + 1.0
+        assert sum(read) / 16_000 <= most_seconds + context_seconds * (most_seconds > 0)
+        assert bool(read) == (most_seconds > 0)
 
 
-@pytest.mark.parametrize(
-    ("changes", "graph"),
-    [
-        ({"fusion": None}, ...),
-        ({"fusion": {"scale": "much"}}, ...),
-        ({"fusion": {"mass": 1.0}}, ...),
-        ({"pronunciations": {"word0": ["xyz"]}}, ...),
-        ({"pronunciations": None}, ...),
-        (None, ...),
-        ({}, None),
-        ({}, "no base64!"),
-    ],
-)
-def test_a_damaged_verifier_is_refused(model, tmp_path, changes, graph):
-    """changes: to its description, None where there is none. graph: ... leaves it as it is."""
-    onnx_model = onnx.load(model)
-    metadata = {each.key: each.value for each in onnx_model.metadata_props}
-    document = json.loads(metadata[METADATA_KEY])
-    document["verifier"] = None if changes is None else {**document["verifier"], **changes}
-    metadata[METADATA_KEY] = json.dumps(document)
-    if graph is None:
-        del metadata[VERIFIER_KEY]
-    elif graph is not ...:
-        metadata[VERIFIER_KEY] = graph
-    onnx.helper.set_model_props(onnx_model, metadata)
-    path = tmp_path / "damaged.onnx"
-    path.write_bytes(onnx_model.SerializeToString())
-    with pytest.raises(ModelError, match="its verifier is damaged"):
-        Engine.load(path)
+def test_the_caller_may_reuse_the_memory_of_the_audio(runner: str, model: Path) -> None:
+    audio = make_audio(2.0)[0]
+    expected = step(model, audio, EVERYTHING)
+    buffer, stream = np.zeros(700, np.float32), Engine.load(model).open_stream(EVERYTHING)
+    pooled = []
+    for at in range(0, len(audio) - 699, 700):
+        buffer[:] = audio[at : at + 700]
+        pooled.append(stream.step(buffer).pooled)
+        buffer[:] = np.nan
+    actual = np.concatenate(pooled)
+    np.testing.assert_allclose(actual, expected.pooled[: len(actual)], atol=1e-5)
+
+
+def test_a_copy_with_another_description_keeps_the_verifier(
+    runner: str, model: Path, tmp_path: Path
+) -> None:
+    info, audio, out = Engine.load(model).info, make_audio(2.0)[0], tmp_path / "calibrated.kws"
+    copy_with_document(model, {**info.document, "weaknesses": ["many"]}, out)
+    assert read_model(out).info.document["weaknesses"] == ["many"]
+    assert read_model(out).info.document["format"] == FORMAT
+    np.testing.assert_array_equal(step(out, audio).pooled, step(model, audio).pooled)
