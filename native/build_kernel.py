@@ -80,7 +80,7 @@ def _compile(
     flags = [*FLAGS, *PLATFORM_FLAGS, *shlex.split(environ.get("ARCHFLAGS", ""))]
     command = [*compiler, *flags, *sources, "-o", output, "-lm"]
     zig_cache = {"ZIG_GLOBAL_CACHE_DIR": str(output.parent)}  # 50 MB that nobody else needs
-    subprocess.run(command, check=True, stderr=stderr, env=environ | zig_cache)
+    subprocess.run(command, check=True, stderr=stderr, env=zig_cache | environ)
 
 
 if __name__ == "__main__":

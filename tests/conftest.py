@@ -4,6 +4,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ TOOLS = {
     "espeak": ("espeak-ng",),
     "strace": ("strace",),
     "cc": ("cc",),
+    "clang": ("clang",),
+    "qemu": ("qemu-x86_64", "qemu-aarch64", "qemu-riscv64"),
+    "node": ("node",),
 }
 SKIPPED_TESTS = pytest.StashKey[list[str]]()
 TRAINING = Path(__file__).parent / "training"
@@ -47,6 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     if not torch.cuda.is_available():
         missing_tools.append("gpu")
+    if not find_spec("ziglang"):
+        missing_tools.append("zig")
     skipped = [item for item in items if any(map(item.get_closest_marker, missing_tools))]
     items[:] = [item for item in items if item not in skipped]
     config.hook.pytest_deselected(items=skipped)
