@@ -12,6 +12,7 @@ import pytest
 from kws.runtime.kernel import library_path, load_library
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+NO_PACKAGES = ("-I", "-S")  # nor those of PYTHONPATH
 PACKED = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "native", "kws")
 
 
@@ -76,8 +77,7 @@ def test_zig_makes_it_where_no_other_works(sources: Path, tmp_path: Path, compil
 
 
 def test_without_any_compiler_one_line_says_so(sources: Path, tmp_path: Path) -> None:
-    no_packages = "-S"
-    done = compile_kernel(sources, tmp_path / "kernel.so", no_packages, PATH="")
+    done = compile_kernel(sources, tmp_path / "kernel.so", *NO_PACKAGES, PATH="")
     assert done.returncode == 1
     assert done.stderr == "no C compiler works here: install one, or `pip install ziglang`\n"
     assert not (tmp_path / "kernel.so").exists()
