@@ -42,36 +42,55 @@ typedef struct {
     float *log_probs;  /* ring [PHONE_ROWS, L] */
     float *levels;     /* ring [level_rows, level_width]: what the recognizer may have to read */
     int level_rows, level_width;
-    size_t bytes;
 } parts;
 
-static float *part(char *memory, size_t *at, size_t count) {
-    float *start = (float *)(memory + *at);
-    *at += aligned(count * sizeof(float));
-    return start;
+enum { STATE, GATE, POOLED, BOUNDARIES, LOG_PROBS, LEVELS, PARTS };
+
+static int level_rows(const kws_model *model) {
+    return model->recognizer.receptive_field + CONTEXT_FRAMES + BLOCK_FRAMES;
 }
 
-static parts parts_of(const kws_model *model, char *memory) {
-    const network *net = &model->recognizer;
-    size_t words = (size_t)model->scan.words, at = aligned(sizeof(verifier_state));
-    parts p = {.state = (verifier_state *)memory};
-    p.level_width = net->stride * net->front.mels;
-    p.level_rows = net->receptive_field + CONTEXT_FRAMES + BLOCK_FRAMES;
-    p.gate = part(memory, &at, words);
-    p.pooled = part(memory, &at, (HOLD_FRAMES - 1) * words);
-    p.boundaries = part(memory, &at, (HOLD_FRAMES - 1) * words * 2);
-    p.log_probs = part(memory, &at, (size_t)PHONE_ROWS * net->phones);
-    p.levels = part(memory, &at, (size_t)p.level_rows * p.level_width);
-    p.bytes = at;
-    return p;
+static int level_width(const kws_model *model) {
+    return model->recognizer.stride * model->recognizer.front.mels;
 }
 
-size_t kws_verifier_bytes(const kws_model *model) { return parts_of(model, NULL).bytes; }
+/* Where each part begins; returns where they end. */
+static size_t lay_out(const kws_model *model, size_t offsets[PARTS]) {
+    size_t words = (size_t)model->scan.words, at = 0;
+    const size_t bytes[PARTS] = {
+        [STATE] = sizeof(verifier_state),
+        [GATE] = words * sizeof(float),
+        [POOLED] = (HOLD_FRAMES - 1) * words * sizeof(float),
+        [BOUNDARIES] = (HOLD_FRAMES - 1) * words * 2 * sizeof(float),
+        [LOG_PROBS] = (size_t)PHONE_ROWS * model->recognizer.phones * sizeof(float),
+        [LEVELS] = (size_t)level_rows(model) * level_width(model) * sizeof(float),
+    };
+    for (int i = 0; i < PARTS; i++) offsets[i] = at, at += aligned(bytes[i]);
+    return at;
+}
+
+size_t kws_verifier_bytes(const kws_model *model) { return lay_out(model, (size_t[PARTS]){0}); }
+
+static parts parts_of(const kws_model *model, char *stream) {
+    size_t at[PARTS];
+    char *memory = stream + model->verifier_offset;
+    lay_out(model, at);
+    return (parts){
+        .state = (verifier_state *)(memory + at[STATE]),
+        .gate = (float *)(memory + at[GATE]),
+        .pooled = (float *)(memory + at[POOLED]),
+        .boundaries = (float *)(memory + at[BOUNDARIES]),
+        .log_probs = (float *)(memory + at[LOG_PROBS]),
+        .levels = (float *)(memory + at[LEVELS]),
+        .level_rows = level_rows(model),
+        .level_width = level_width(model),
+    };
+}
 
 /* Before the first frame there is silence, of which the recognizer has read nothing. */
 void kws_verifier_init(const kws_model *model, char *memory) {
     const network *net = &model->recognizer;
-    parts p = parts_of(model, memory + model->verifier_offset);
+    parts p = parts_of(model, memory);
     float silence[MAX_WINDOW + MAX_FRAME] = {0};
     model->code->log_mel(&net->front, silence + MAX_WINDOW, net->stride, p.levels);
     for (int row = 1; row < p.level_rows; row++)
@@ -81,7 +100,7 @@ void kws_verifier_init(const kws_model *model, char *memory) {
 }
 
 void kws_set_gates(const kws_model *model, char *memory, const float *gate) {
-    parts p = parts_of(model, memory + model->verifier_offset);
+    parts p = parts_of(model, memory);
     const int *first = model->verify.first_pronunciation;
     for (int word = 0; word < model->scan.words; word++) {
         int is_known = first[word] < first[word + 1];
@@ -153,7 +172,7 @@ static float fuse(const verifier *v, float score, double ratio) {
 void kws_verify(const kws_model *model, kws_stream *stream, const float *levels, int frames,
                 float *pooled, float *boundaries) {
     char *memory = (char *)stream;
-    parts p = parts_of(model, memory + model->verifier_offset);
+    parts p = parts_of(model, memory);
     int words = model->scan.words, rows = HOLD_FRAMES - 1;
     float seconds = (float)model->frame_samples / 16000;
     float scores[(HOLD_FRAMES - 1 + BLOCK_FRAMES) * MAX_WORDS];

@@ -1,0 +1,58 @@
+"""Writes small model files for `native/tests/fuzz.c` to start from: every kind of layer and of
+weights, with and without a verifier.
+
+    python tests/native/fuzz_seeds.py FOLDER
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from factories import make_network
+
+from kws.runtime.tensors import pack_tensors
+from kws.runtime.verifier import Fusion
+from kws.training.model.tensors import network_tensors, verifier_tensors
+
+TINY = {"mels": 9, "channels": 4, "window_samples": 240}
+BANDS = {"band_channels": 2}
+# Behind each file: lengths of pieces, and that its checksum is made anew.
+PIECES = np.array([0, 1, 319, 320, 2000, 5, 1280, 640], "<u2").tobytes() + b"\1"
+
+
+def write_seeds(folder: Path) -> None:
+    """Files seed-0, seed-1, ..."""
+    plain = network_tensors(make_network(**TINY))
+    every = network_tensors(make_network(2, phones="_ab", pooling="power", **BANDS, **TINY))
+    fusion = Fusion(scale=3.0, ceiling=-1.0, floor=-9.0)
+    one = verifier_tensors(make_network(3, **BANDS, **TINY), [[[1, 2]]], fusion)
+    two = verifier_tensors(make_network(4, **TINY), [[[1, 2, 2], [3]], []], fusion)
+    seeds = [plain, every, plain | one, every | two, to_int8(plain), to_float16(every | two)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, tensors in enumerate(seeds):
+        data = pack_tensors(tensors, {"kws": "{}"}) + PIECES
+        (folder / f"seed-{number}").write_bytes(data)
+
+
+def to_float16(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        name: tensor.astype(np.float16) if tensor.dtype == np.float32 else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def to_int8(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    smaller = dict(tensors)
+    for name, tensor in tensors.items():
+        if name.endswith(".weight"):
+            step = np.abs(tensor.reshape(len(tensor), -1)).max(1) / 127
+            rows = step.reshape(-1, *[1] * (tensor.ndim - 1))
+            smaller[name] = np.round(tensor / rows).astype(np.int8)
+            smaller[f"{name}.step"] = step.astype(np.float32)
+    return smaller
+
+
+if __name__ == "__main__":
+    write_seeds(Path(sys.argv[1]))
