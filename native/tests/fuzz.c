@@ -4,7 +4,7 @@
 
    With libFuzzer, which looks for inputs that reach new code; it stops at the first crash:
 
-       python tests/native/fuzz_seeds.py seeds
+       python tests/support/fuzz_seeds.py seeds
        (cd native && clang -std=c11 -g -O1 -DLIBFUZZER -fsanitize=fuzzer,address,undefined \
            -fno-sanitize-recover=all -Wno-psabi *.c tests/fuzz.c -lm -o ../fuzz)
        ./fuzz -max_total_time=60 -max_len=30000 seeds

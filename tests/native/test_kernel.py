@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from copy import copy
 from itertools import zip_longest
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from factories import make_audio, make_network
+from fuzz_seeds import write_seeds
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -32,24 +32,14 @@ from kws.runtime.verifier import (
     fuse,
 )
 from kws.training.model.network import ScanningCNN
-from kws.training.model.pretrained import PHONE_RECOGNIZER_FILE, shipped_checkpoint
 from kws.training.model.tensors import network_tensors, verifier_tensors
 from kws.training.model.torch_engine import load_network
 
 ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "native"
 RECORDINGS = sorted((ROOT / "recordings").glob("*.wav"))
-FUSION = Fusion(scale=3.0, ceiling=-2.5, floor=-4.0)
 
 pytestmark = [pytest.mark.cc, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kernel, as the build compiles it."""
-    path = tmp_path_factory.mktemp("kernel") / "kernel.so"
-    subprocess.run([sys.executable, NATIVE / "build_kernel.py", path], check=True)
-    return path
 
 
 def open_model(library: Path, *tensors: dict[str, np.ndarray]) -> KernelModel:
@@ -123,17 +113,6 @@ def check_network(library: Path, network: ScanningCNN, seed: int) -> None:
     for name, values in numpy_network.run(whole[None], state)[0].items():
         assert_close(getattr(output, name), values[0], name)
     assert_equal(run_in_pieces(model.open_stream(), audio, seed), output)
-
-
-@pytest.fixture(scope="module")
-def verified_tensors() -> dict[str, np.ndarray]:
-    """The shipped detector, with the shipped phone recognizer as its verifier."""
-    path = shipped_checkpoint(PHONE_RECOGNIZER_FILE)
-    assert path is not None
-    recognizer = load_network(path)
-    pronunciation = [recognizer.config.words.index(phone) for phone in "wɛlkəm"]
-    network = load_network(ROOT / "models" / "welcome.pt")
-    return network_tensors(network) | verifier_tensors(recognizer, [[pronunciation]], FUSION)
 
 
 @pytest.fixture(scope="module")
@@ -390,3 +369,22 @@ def test_damaged_files_never_crash(tmp_path: Path, verified_tensors: dict[str, n
         [tmp_path / "fuzz", tmp_path / "model.kws", "600"], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.clang
+def test_fuzzer_finds_nothing(tmp_path: Path) -> None:
+    """libFuzzer changes small models of every kind, and the pieces in which samples come."""
+    sanitizers = "-fsanitize=fuzzer,address,undefined"
+    flags = ["-std=c11", "-g", "-O1", "-DLIBFUZZER", sanitizers, "-fno-sanitize-recover=all"]
+    sources = [*sorted(NATIVE.glob("*.c")), NATIVE / "tests" / "fuzz.c"]
+    subprocess.run(
+        ["clang", *flags, "-Wno-psabi", *sources, "-lm", "-o", tmp_path / "fuzz"], check=True
+    )
+    write_seeds(tmp_path / "seeds")
+    done = subprocess.run(
+        ["./fuzz", "-seed=1", "-runs=4000", "-max_len=30000", "seeds"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]

@@ -1,15 +1,13 @@
 """Writes small model files for `native/tests/fuzz.c` to start from: every kind of layer and of
 weights, with and without a verifier.
 
-    python tests/native/fuzz_seeds.py FOLDER
+    python tests/support/fuzz_seeds.py FOLDER
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from factories import make_network
 
 from kws.runtime.tensors import pack_tensors
