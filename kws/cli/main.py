@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": "Check what works on this machine.",
     "download": "Download a data set to train on.",
     "evaluate": "Measure a model's misses and false alarms.",
+    "export": "Write a model as ONNX, or with smaller weights.",
     "info": "Describe a model.",
     "record": "Record examples of your own word.",
     "speech-commands": "Train and evaluate classifiers of Speech Commands.",

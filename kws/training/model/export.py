@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kws.errors import ModelError
 from kws.files import write_atomically
-from kws.runtime.engine import open_runner
-from kws.runtime.model_file import METADATA_KEY, parse_model
+from kws.runtime.comparison import largest_difference, make_noise, scores_of_file
+from kws.runtime.model_file import METADATA_KEY, ModelFile, parse_model
 from kws.runtime.output import StepOutput
 from kws.runtime.tensors import pack_tensors
 from kws.training.model.network import ScanningCNN, fold_batch_norms
@@ -19,7 +18,6 @@ from kws.training.model.pretrained import VerifierSpec
 from kws.training.model.tensors import network_tensors, verifier_tensors
 
 TOLERANCE = 1e-4
-_CHECKED_STREAMS, _CHECKED_FRAMES = 2, 150
 
 
 def export(
@@ -41,53 +39,31 @@ def export(
             "Begin again with a lower --learning-rate."
         )
     data = pack_tensors(tensors, {METADATA_KEY: json.dumps(document)})
-    check_against_torch(network, data, path)
+    check_against_torch(network, parse_model(data, path))
     write_atomically(path, data)
 
 
-def check_against_torch(network: ScanningCNN, data: bytes, path: Path) -> float:
-    """The largest difference between the scores of torch and those of a model file's bytes, over
-    two streams of noise whose level changes as that of speech. Raises ModelError above 1e-4."""
-    audio = _noise(network.config.frame_samples)
-    expected, actual = _torch_scores(network, audio), _file_scores(data, path, audio.numpy())
-    pairs = [
-        (expected.pooled, actual.pooled),
-        (expected.frames, actual.frames),
-        (expected.boundaries, actual.boundaries),
-        (np.exp(expected.phones), np.exp(actual.phones)),
-    ]
-    # Not a number if any of them is.
-    difference = float(np.max([np.abs(a - b).max(initial=0.0) for a, b in pairs]))
+def check_against_torch(network: ScanningCNN, model_file: ModelFile) -> float:
+    """The largest difference between the scores of torch and those of a model file. Raises
+    ModelError above 1e-4."""
+    audio = make_noise(network.config.frame_samples)
+    difference = largest_difference(
+        _scores_of_torch(network, audio), scores_of_file(model_file, audio)
+    )
     if not difference <= TOLERANCE:
         raise ModelError(
-            f"{path}: the model file differs from torch by {difference:.1e}; not saved. "
-            "If the losses were large, training had diverged: "
+            f"{model_file.info.path}: the model file differs from torch by {difference:.1e}; not "
+            "saved. If the losses were large, training had diverged: "
             "begin again with a lower --learning-rate."
         )
     return difference
 
 
-def _noise(frame_samples: int) -> Tensor:
-    samples = frame_samples * _CHECKED_FRAMES
-    generator = torch.Generator().manual_seed(0)
-    level = 10 ** (-3 * torch.rand(_CHECKED_STREAMS, 30, generator=generator))
-    noise = torch.randn(_CHECKED_STREAMS, samples, generator=generator)
-    return noise * level.repeat_interleave(samples // 30, dim=1)
-
-
 @torch.no_grad()
-def _torch_scores(network: ScanningCNN, audio: Tensor) -> StepOutput:
+def _scores_of_torch(network: ScanningCNN, audio: np.ndarray) -> StepOutput:
     folded = fold_batch_norms(network)
-    output, _ = folded(audio, folded.initial_state(len(audio)))
+    output, _ = folded(torch.from_numpy(audio), folded.initial_state(len(audio)))
     return StepOutput(*(scores.numpy() for scores in output.frames_first()))
-
-
-def _file_scores(data: bytes, path: Path, audio: np.ndarray) -> StepOutput:
-    """Scores of all streams [B, n], before the verifier."""
-    runner = open_runner(parse_model(data, path), verifier=False)
-    steps = [runner.open_stream().step(stream)[:4] for stream in audio]
-    pooled, frames, boundaries, phones = map(np.stack, zip(*steps, strict=True))
-    return StepOutput(pooled, frames, boundaries, phones)
 
 
 def _verifier_tensors(words: tuple[str, ...], verifier: VerifierSpec) -> dict[str, np.ndarray]:
