@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kws.runtime.numpy_network import SIZES
 from kws.runtime.verifier import Fusion
-from kws.training.model.network import ScanningCNN, Scores
+from kws.training.model.network import ScanningCNN, Scores, fold_batch_norms
 from kws.training.model.pooling import POOLINGS
 from kws.training.model.pretrained import PHONE_RECOGNIZER_FILE, shipped_checkpoint
 from kws.training.model.tensors import network_from_tensors, network_tensors, verifier_tensors
@@ -56,8 +56,8 @@ def test_network_read_back_gives_the_same_scores(config: dict, seed: int) -> Non
     network = make_network(seed=seed, **config)
     again = network_from_tensors(without_prefix(network_tensors(network)))
     assert not again.training
-    for one, other in zip(scores_of(again), scores_of(network), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    for one, other in zip(scores_of(again), scores_of(fold_batch_norms(network)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=3e-5)
 
 
 def test_phone_recognizer_read_back_gives_the_same_phones() -> None:
