@@ -1,5 +1,6 @@
 """Speech engines: how they are chosen, and the installed ones."""
 
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,14 @@ class TestEngines:
             (tmp_path / name).write_text(text)
         with pytest.raises(SynthError, match=message):
             engine_from_voice_file(str(tmp_path / spec))
+
+    def test_a_voice_where_piper_is_not_installed(self, tmp_path, monkeypatch):
+        for package in ("piper", "onnxruntime"):
+            monkeypatch.setitem(sys.modules, package, None)
+        (tmp_path / "v.onnx").touch()
+        (tmp_path / "v.onnx.json").write_text(VOICE)
+        with pytest.raises(SynthError, match="piper-v needs the package piper-tts"):
+            select_engines(["hibari"], [str(tmp_path / "v.onnx")])
 
     @pytest.mark.parametrize(
         ("spec", "voices"), [("v.onnx", 10), ("v.onnx#7", 1), ("v.onnx#2-5", 4)]
