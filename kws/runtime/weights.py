@@ -14,8 +14,12 @@ _LARGEST = 127  # of int8, on both sides of zero
 
 
 def pack_with_weights(model_file: ModelFile, weight_type: WeightType) -> bytes:
-    """The bytes of a model file whose matrices are stored so. Biases, scalars and the front end
-    stay float32: they are small. The document says so under `weights`."""
+    """The bytes of a model file whose matrices are of this type, as its document says under
+    `weights`.
+
+    Filters over time and over bands are at least float16: they are small, and the scores depend on
+    them most. Biases, scalars and the front end stay float32.
+    """
     tensors = dict(_store(model_file.tensors, weight_type))
     document = {**model_file.info.document, "weights": weight_type}
     # The widest numbers come first, so that all lie at multiples of their size.
@@ -29,12 +33,16 @@ def _store(
     for name, tensor in tensors.items():
         if not name.endswith(".weight"):
             yield name, tensor
-        elif weight_type == "float16":
+        elif weight_type == "float16" or _is_filter(name):
             yield name, tensor.astype(np.float16)
         else:
             steps = _steps_of_rows(tensor)
             yield name, np.round(tensor / _for_rows(steps, tensor)).astype(np.int8)
             yield name + STEP, steps
+
+
+def _is_filter(name: str) -> bool:
+    return ".depthwise." in name or ".bands." in name
 
 
 def _steps_of_rows(tensor: np.ndarray) -> np.ndarray:

@@ -24,27 +24,31 @@ def welcome() -> ModelFile:
 
 @pytest.fixture(scope="module")
 def audio() -> np.ndarray:
-    return read(ROOT / "recordings" / "twice.wav")[None]
+    return read(ROOT / "recordings" / "absent.wav")[None]
 
 
 def shrink(model_file: ModelFile, kind: WeightType) -> ModelFile:
     return parse_model(pack_with_weights(model_file, kind), Path("small.kws"))
 
 
-@pytest.mark.parametrize(("kind", "share"), [("float16", 0.55), ("int8", 0.32)])
+@pytest.mark.parametrize(("kind", "share"), [("float16", 0.55), ("int8", 0.35)])
 def test_file_is_smaller_and_says_so(welcome: ModelFile, kind: WeightType, share: float) -> None:
     small = shrink(welcome, kind)
     assert len(small.data) < share * len(welcome.data)
     assert small.info.document == {**welcome.info.document, "weights": kind}
 
 
-def test_matrices_alone_are_stored_so(welcome: ModelFile) -> None:
-    for kind in KINDS:
-        stored = unpack_tensors(pack_with_weights(welcome, kind), Path("small.kws")).tensors
-        small = {name for name, tensor in stored.items() if tensor.dtype == kind}
-        assert small == {name for name in welcome.tensors if name.endswith(".weight")}
-        for name in welcome.tensors.keys() - small:
-            np.testing.assert_array_equal(stored[name], welcome.tensors[name])
+@pytest.mark.parametrize("kind", KINDS)
+def test_matrices_and_filters_alone_are_smaller(welcome: ModelFile, kind: WeightType) -> None:
+    stored = unpack_tensors(pack_with_weights(welcome, kind), Path("small.kws")).tensors
+    types = {name: str(stored[name].dtype) for name in welcome.tensors}
+    weights = {name for name in types if name.endswith(".weight")}
+    filters = {name for name in weights if "depthwise" in name or "bands" in name}
+    assert filters and {types[name] for name in filters} == {"float16"}
+    assert {types[name] for name in weights - filters} == {kind}
+    for name in welcome.tensors.keys() - weights:
+        assert stored[name].dtype == welcome.tensors[name].dtype
+        np.testing.assert_array_equal(stored[name], welcome.tensors[name])
 
 
 def test_int8_is_within_half_a_step_of_its_row(welcome: ModelFile) -> None:
@@ -58,7 +62,7 @@ def test_int8_is_within_half_a_step_of_its_row(welcome: ModelFile) -> None:
     assert not back[0].any()
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("float16", 0.01), ("int8", 0.1)])
+@pytest.mark.parametrize(("kind", "tolerance"), [("float16", 0.005), ("int8", 0.05)])
 def test_scores_differ_a_little(
     welcome: ModelFile, audio: np.ndarray, kind: WeightType, tolerance: float
 ) -> None:
