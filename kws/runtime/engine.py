@@ -180,10 +180,11 @@ def _tell_fallback(reason: str) -> None:
 
 
 def _open_network(model_file: ModelFile, device: str) -> Network:
+    network = model_file.make_network()
     if device == "cpu":
-        return model_file.make_network()
+        return network
     try:
         from kws.training.model.torch_engine import TorchNetwork
     except ModuleNotFoundError as error:
         raise ModelError(f"device '{device}' needs torch. {install_hint('train')}") from error
-    return TorchNetwork(model_file.tensors_of("network"), device)
+    return TorchNetwork(network.tensors, device)

@@ -5,6 +5,7 @@ All layers are written as in `docs/explanation/network.md`, over arrays [B, T, c
 about twenty times as long as the kernel.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -234,7 +235,7 @@ class NumpyNetwork:
             return _as_array(log_y.max(axis=-1))
         if self.pooling == "power":
             return _as_array(_log_sum(log_y, q + 1) - _log_sum(log_y, q))
-        return _as_array((_log_sum(log_y, q) - np.log(frames)) / q)
+        return _as_array((_log_sum(log_y, q) - math.log(frames)) / q)
 
 
 def _as_array(x: Any) -> np.ndarray:

@@ -160,8 +160,8 @@ class Verifier:
         offsets = windows.argmax(axis=-1)
         frames = np.arange(len(windows))[:, None] + offsets
         boundaries = np.take_along_axis(recent_boundaries, frames[..., None], axis=0)
-        age_frames = HOLD_FRAMES - 1 - offsets
-        age_seconds = age_frames * np.float32(self._frame_samples / SAMPLE_RATE)
+        age_frames = (HOLD_FRAMES - 1 - offsets).astype(np.float32)
+        age_seconds = age_frames * (self._frame_samples / SAMPLE_RATE)
         return _Held(windows.max(axis=-1), boundaries + age_seconds[..., None])
 
     def _compare_phones(

@@ -5,13 +5,12 @@ import json
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import pytest
-from factories import BANDS, WITH_PHONES, make_audio, make_document, make_network
+from factories import BANDS, WITH_PHONES, make_audio, make_model, make_network, make_verifier
 
 from kws import Spotter
 from kws.errors import ModelError
@@ -19,19 +18,14 @@ from kws.runtime.engine import Engine
 from kws.runtime.model_file import FORMAT, METADATA_KEY
 from kws.runtime.numpy_network import SIZES
 from kws.runtime.tensors import TensorFile, pack_tensors, unpack_tensors
-from kws.training.model.export import export
-from kws.training.model.pretrained import VerifierSpec
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with a verifier."""
-    network, recognizer = make_network(**BANDS, **WITH_PHONES), make_network(3, seed=7, **BANDS)
-    recognizer.config = replace(recognizer.config, words=("_", "a", "n"))
-    path = tmp_path_factory.mktemp("models") / "model.kws"
-    verifier = VerifierSpec(recognizer, {"word0": ("an", "na")})
-    export(network, make_document(network), path, verifier)
-    return path
+    verifier = make_verifier({"word0": ("an", "na")}, "_an", **BANDS)
+    folder, network = tmp_path_factory.mktemp("models"), make_network(**BANDS, **WITH_PHONES)
+    return make_model(folder, network, verifier=verifier)
 
 
 def refuse(path: Path, message: str) -> None:
@@ -195,6 +189,16 @@ def test_no_tensor_may_be_missing(runner: str, content: TensorFile, tmp_path: Pa
     for name in content.tensors:
         others = {each: content.tensors[each] for each in content.tensors if each != name}
         check_tensors(tmp_path, content, others)
+
+
+def test_torch_refuses_what_the_others_refuse(content: TensorFile, tmp_path: Path) -> None:
+    path = tmp_path / "bad.kws"
+    for name, tensor in content.tensors.items():
+        for new in ({}, {name: tensor[:-1]}, {name: tensor[None]}):
+            others = {each: content.tensors[each] for each in content.tensors if each != name}
+            path.write_bytes(pack_tensors({**others, **new}, content.metadata))
+            with pytest.raises(ModelError, match=r"bad\.kws: .* damaged\. Copy or train it again"):
+                Engine.load(path, "auto")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

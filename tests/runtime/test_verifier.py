@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from factories import make_audio, make_document, make_network
+from factories import make_audio, make_model, make_network, make_verifier
 
 from kws.runtime.ctc import compute_ctc_llr
 from kws.runtime.engine import Engine
@@ -24,10 +24,8 @@ from kws.runtime.verifier import (
 )
 from kws.training.evaluate.calibration import THRESHOLDS
 from kws.training.model.document import copy_with_document
-from kws.training.model.export import export
 from kws.training.model.pretrained import VerifierSpec
 
-PHONES = ("_", "a", "b", "n")
 PRONUNCIATIONS = {"word0": ("ban", "an"), "word1": ()}
 EVERYTHING = (0.0, 0.0)  # gates
 NOTHING = (np.inf, np.inf)
@@ -35,16 +33,13 @@ NOTHING = (np.inf, np.inf)
 
 @pytest.fixture(scope="module")
 def verifier_spec() -> VerifierSpec:
-    network = make_network(len(PHONES), seed=7)
-    network.config = replace(network.config, words=PHONES)
-    return VerifierSpec(network, PRONUNCIATIONS)
+    return make_verifier(PRONUNCIATIONS)
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, verifier_spec: VerifierSpec) -> Path:
-    network, path = make_network(2), tmp_path_factory.mktemp("models") / "model.kws"
-    export(network, make_document(network), path, verifier_spec)
-    return path
+    folder = tmp_path_factory.mktemp("models")
+    return make_model(folder, make_network(2), verifier=verifier_spec)
 
 
 def step(model: Path, audio: np.ndarray, gates: Sequence[float] | None = None) -> StepOutput:
@@ -72,10 +67,9 @@ def test_fusion_lowers_the_odds_of_a_score(fusion: Fusion) -> None:
 def test_fusion_parameters_come_from_the_model_file(
     runner: str, verifier_spec: VerifierSpec, tmp_path: Path
 ) -> None:
-    network, audio, path = make_network(2), make_audio(3.0)[0], tmp_path / "model.kws"
-    scores = []
+    network, audio, scores = make_network(2), make_audio(3.0)[0], []
     for fusion in (Fusion(0.0, -1.5, -3.0), Fusion(2.0, 0.0, -3.0)):
-        export(network, make_document(network), path, replace(verifier_spec, fusion=fusion))
+        path = make_model(tmp_path, network, verifier=replace(verifier_spec, fusion=fusion))
         scores.append(step(path, audio, EVERYTHING).pooled[:, 0])
     unweighted, rescored = scores
     assert (rescored <= unweighted + 1e-6).all()
@@ -107,7 +101,8 @@ def verify(
     """What the verifier is to give, frame by frame."""
     info, unverified = Engine.load(model).info, step_unverified(model, audio)
     scores, boundaries = unverified.pooled[:, word].copy(), unverified.boundaries[:, word].copy()
-    pronunciations = [[*map(PHONES.index, each)] for each in PRONUNCIATIONS[f"word{word}"]]
+    phones = verifier_spec.network.config.words
+    pronunciations = [[*map(phones.index, each)] for each in PRONUNCIATIONS[f"word{word}"]]
     log_probs = recognize(verifier_spec, audio, info.frame_samples)
     for frame in range(len(scores)):
         first = max(frame - HOLD_FRAMES + 1, 0)
@@ -117,8 +112,8 @@ def verify(
             continue
         context = log_probs[frame : frame + CONTEXT_FRAMES]
         ratios = [
-            compute_ctc_llr(context, phones, CONTEXT_FRAMES, END_TOLERANCE_FRAMES)
-            for phones in pronunciations
+            compute_ctc_llr(context, each, CONTEXT_FRAMES, END_TOLERANCE_FRAMES)
+            for each in pronunciations
         ]
         scores[frame] = fuse(score[None], np.max(ratios, axis=0), verifier_spec.fusion)[0]
         age_seconds = (frame - held) * info.frame_seconds
@@ -145,10 +140,9 @@ def test_scores_and_boundaries_are_those_of_the_reference(
     np.testing.assert_array_equal(output.frames, unverified.frames)
 
 
-def test_each_word_has_its_gate(runner: str, verifier_spec: VerifierSpec, tmp_path: Path) -> None:
-    network, audio, path = make_network(2), make_audio(4.0)[0], tmp_path / "model.kws"
-    spoken = {"word0": ("ban",), "word1": ("nab",)}
-    export(network, make_document(network), path, replace(verifier_spec, pronunciations=spoken))
+def test_each_word_has_its_gate(runner: str, tmp_path: Path) -> None:
+    verifier = make_verifier({"word0": ("ban",), "word1": ("nab",)})
+    audio, path = make_audio(4.0)[0], make_model(tmp_path, make_network(2), verifier=verifier)
     both, first, second, none = (
         step(path, audio, gates).pooled
         for gates in (EVERYTHING, (0.0, np.inf), (np.inf, 0.0), NOTHING)

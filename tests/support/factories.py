@@ -1,6 +1,8 @@
 """Small networks with random weights and random batch norms, as training might have left them, and
 their model files."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from kws.runtime.postprocess import EventSettings
 from kws.training.fit.model_card import describe_network
 from kws.training.model.export import export
 from kws.training.model.network import NetworkConfig, ScanningCNN
+from kws.training.model.pretrained import VerifierSpec
 
 SMALL = {"mels": 12, "channels": 12, "kernels": (3, 5), "pool_frames": 4}
 BANDS = {"band_channels": 3}  # a stem over time and frequency
@@ -68,7 +71,23 @@ def make_document(network: ScanningCNN, threshold: float = 0.5) -> dict:
     return describe_network(network, EventSettings((threshold,) * len(network.config.words)))
 
 
-def make_model(folder: Path, network: ScanningCNN, name: str = "model") -> Path:
+def make_verifier(
+    pronunciations: Mapping[str, Sequence[str]], phones: str = "_abn", **changes: object
+) -> VerifierSpec:
+    """A verifier with a recognizer of random weights. changes: to the recognizer's network."""
+    network = make_network(len(phones), seed=7, **changes)
+    network.config = replace(network.config, words=tuple(phones))
+    return VerifierSpec(network, pronunciations)
+
+
+def make_model(
+    folder: Path,
+    network: ScanningCNN,
+    name: str = "model",
+    *,
+    verifier: VerifierSpec | None = None,
+    threshold: float = 0.5,
+) -> Path:
     path = folder / f"{name}.kws"
-    export(network, make_document(network), path)
+    export(network, make_document(network, threshold), path, verifier)
     return path
