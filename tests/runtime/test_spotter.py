@@ -8,6 +8,7 @@ import multiprocessing
 import pickle
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import Pool
 from pathlib import Path
 
@@ -127,6 +128,24 @@ def test_streams_of_one_spotter_do_not_mix(spotter):
     for stream, found, audio in zip(streams, events, audios, strict=True):
         assert_same_events(found + stream.finish(), list(spotter.detect(audio)))
     assert events[0] != events[1]
+
+
+def test_threads_share_a_spotter(spotter):
+    audios = [make_audio(4, seed=seed)[0] for seed in range(8)]
+    expected = [list(spotter.detect(audio)) for audio in audios]
+    with ThreadPoolExecutor(8) as threads:
+        found = threads.map(lambda audio: list(spotter.detect(audio)), audios * 4)
+        assert list(found) == expected * 4
+    assert len({len(events) for events in expected}) > 1
+
+
+def test_a_stream_takes_int16_and_floats_in_turn(spotter, audio):
+    stream, events = spotter.stream(), []
+    for number, part in enumerate(np.array_split(audio, 50)):
+        samples = [part, np.round(part * 32768).astype(np.int16), part.astype(np.float64)]
+        events += stream.feed(samples[number % 3])
+    assert_same_events(events + stream.finish(), list(spotter.detect(audio)))
+    assert stream.seconds == len(audio) / 16_000
 
 
 def test_a_second_stream_begins_anew(spotter, audio):
