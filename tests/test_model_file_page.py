@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +15,9 @@ import soundfile
 from factories import BANDS, WITH_PHONES, make_audio, make_document, make_model, make_network
 
 from kws import Spotter
+from kws.runtime.model_file import read_model
 from kws.runtime.verifier import Fusion
+from kws.runtime.weights import pack_with_weights
 from kws.training.model.export import export
 from kws.training.model.pooling import POOLINGS
 from kws.training.model.pretrained import VerifierSpec
@@ -77,19 +79,6 @@ def read_file(path: Path) -> ModelFile:
     assert tensors.pop("checksum").astype("<u4").tobytes() == content[-4:]
     assert struct.pack("<I", zlib.crc32(content[:-4])) == content[-4:]
     return ModelFile(about, tensors)
-
-
-def write_file(model: ModelFile, path: Path) -> None:
-    header: dict = {"__metadata__": {"kws": json.dumps(model.about)}}
-    data, names = b"", {np.dtype(kind): name for name, kind in DTYPES.items()}
-    for name, tensor in [*model.tensors.items(), ("checksum", np.zeros(1, "<i4"))]:
-        offsets = [len(data), len(data) + tensor.nbytes]
-        dtype = names[tensor.dtype]
-        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": offsets}
-        data += tensor.tobytes()
-    text = json.dumps(header).encode()
-    content = struct.pack("<Q", len(text)) + text + data[:-4]
-    path.write_bytes(content + struct.pack("<I", zlib.crc32(content)))
 
 
 # From samples to scores
@@ -317,26 +306,6 @@ def find_events(
 # What kws finds
 
 
-def in_float16(model: ModelFile) -> ModelFile:
-    tensors = {
-        name: tensor.astype("<f2") if tensor.dtype == np.float32 else tensor
-        for name, tensor in model.tensors.items()
-    }
-    return ModelFile(model.about, tensors)
-
-
-def in_int8(model: ModelFile) -> ModelFile:
-    """The matrices of all layers in steps; the rest stays as it is."""
-    tensors = dict(model.tensors)
-    for name, tensor in model.tensors.items():
-        if name.endswith(".weight"):
-            rows = tensor.reshape(len(tensor), -1)
-            step = (np.abs(rows).max(axis=1) / 127).astype("<f4")
-            tensors[name] = (rows / step[:, None]).round().astype("i1").reshape(tensor.shape)
-            tensors[name + ".step"] = step
-    return ModelFile(model.about, tensors)
-
-
 def assert_same_scores(path: Path, audio: np.ndarray) -> None:
     actual = verified_scores(read_file(path), audio)
     expected = Spotter.load(path).engine.open_stream().step(audio)
@@ -361,14 +330,15 @@ def test_what_follows_the_page_alone_finds_the_same(path: Path) -> None:
     np.testing.assert_allclose(events, found, atol=2e-3)
 
 
-@pytest.mark.parametrize("store", [in_float16, in_int8])
-def test_weights_stored_in_fewer_bits(store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weights", ["float16", "int8"])
+def test_weights_stored_in_fewer_bits(weights: Literal["float16", "int8"], tmp_path: Path) -> None:
     path = tmp_path / "small.kws"
-    write_file(store(read_file(MODEL)), path)
+    path.write_bytes(pack_with_weights(read_model(MODEL), weights))
     assert path.stat().st_size < 0.6 * MODEL.stat().st_size
     assert_same_scores(path, soundfile.read(RECORDINGS[0], dtype="float32")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -382,6 +352,7 @@ def test_network_of_another_shape(changes: dict, tmp_path: Path) -> None:
     assert_same_scores(path, make_audio(1.5)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, BANDS], ids=["1-D", "2-D"])
 def test_verifier_of_several_words_and_pronunciations(changes: dict, tmp_path: Path) -> None:
     recognizer = make_network(4, seed=1, **changes)  # whose words are the phones
