@@ -10,7 +10,7 @@ import torch
 
 from kws.training import distributed
 
-PACKAGES = ("kws", "torchaudio", "numpy", "onnxruntime")
+PACKAGES = ("kws", "torchaudio", "numpy")
 
 
 def reproduce_command() -> str:

@@ -77,7 +77,7 @@ def test_an_interrupted_calibration_leaves_no_model_file(tiny_model, tmp_path):
             load(tiny_model, "rise"),
             SMALL,
             SHORT,
-            tmp_path / "a.onnx",
+            tmp_path / "a.kws",
             device=CPU,
             workers=0,
             model_card=unwritable,
@@ -87,7 +87,7 @@ def test_an_interrupted_calibration_leaves_no_model_file(tiny_model, tmp_path):
 
 def test_several_words_in_one_model(tiny_model, tmp_path):
     config = replace(SMALL, words=("rise", "fall"))
-    path = tmp_path / "both.onnx"
+    path = tmp_path / "both.kws"
     document = train(load(tiny_model, "rise", "fall"), config, SHORT, path, device=CPU, workers=0)
     assert document["words"] == ["rise", "fall"]
     assert len(document["events"]["threshold"]) == 2

@@ -130,7 +130,7 @@ def test_highest_threshold_with_recall(scores, expected):
 
 @pytest.mark.parametrize("with_intervals", [True, False], ids=["new table", "old table"])
 def test_tables_are_read_and_shown(table, tmp_path, with_intervals):
-    path = tmp_path / "model.onnx"
+    path = tmp_path / "model.kws"
     path.touch()
     rows = (
         table["rows"]
