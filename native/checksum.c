@@ -1,9 +1,9 @@
 /* CRC-32, the cyclic redundancy check of zlib, PNG and Ethernet: the remainder of the message, read
    as a polynomial over GF(2), divided by x^32 + x^26 + x^23 + ... + 1 (bits reversed: EDB88320).
 
-   Sixteen bytes at a time ("slicing", Kounavis and Berry, 2005): the remainder is linear, so that of
-   sixteen bytes is the sum (exclusive or) of what each gives alone, with as many zeros behind it as
-   bytes follow. table[z][b] has that of byte b and z zeros. 2 MB take half a millisecond. */
+   Sixteen bytes at a time ("slicing", Kounavis and Berry, 2005): the remainder is linear, so that
+   of sixteen bytes is the sum (exclusive or) of what each gives alone, with as many zeros behind it
+   as bytes follow. table[z][b] has that of byte b and z zeros. 2 MB take half a millisecond. */
 
 #include "safetensors.h"
 

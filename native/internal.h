@@ -7,7 +7,7 @@
 #include "kws.h"
 #include "simd.h"
 
-/* The largest model. Rows of a block lie on the stack, so that these bound its use: about 150 kB. */
+/* The largest model. Rows of a block lie on the stack: these bound what a step takes, 120 kB. */
 #define MAX_BLOCKS 16
 #define MAX_RESIDUALS 8
 #define MAX_WINDOW 512         /* samples of an analysis window */
@@ -15,14 +15,14 @@
 #define MAX_STRIDE 4           /* hops of a frame */
 #define MAX_MELS 128
 #define MAX_CHANNELS 512       /* of the layers behind the stem */
-#define MAX_BAND_ROW 1024      /* bands times channels */
+#define MAX_BAND_ROW 768       /* bands times channels */
 #define MAX_WORDS 64
 #define MAX_PHONES_OF_MODEL 64
 #define MAX_PHONES 64          /* of a pronunciation */
 #define MAX_FACTORS 12         /* of the FFT */
 
-/* At most so many frames pass through all layers together. Four, 80 ms, use the registers well; with
-   eight the weights of a layer come from the second-level cache half as often. */
+/* At most so many frames pass through all layers together. Four, 80 ms, use the registers well;
+   with eight the weights of a layer come from the second-level cache half as often. */
 #define BLOCK_FRAMES 8
 
 /* Frames of phones that a verifier keeps; a power of two. */
@@ -128,8 +128,8 @@ extern const instructions kws_baseline, kws_avx2;
 /* A stream's memory holds its header, its samples, and then the parts at these offsets. */
 struct kws_model {
     network scan, recognizer;
-    verifier verify;
-    const instructions *code;
+    verifier verifier;
+    const instructions *instructions;
     int frame_samples, past_samples; /* past: what the analysis windows need of older frames */
     char *initial;                   /* a stream before its first sample */
     size_t scan_offset, verifier_offset, recognizer_offset, stream_bytes;
@@ -156,8 +156,8 @@ void kws_set_gates(const kws_model *model, char *memory, const float *gate);
 void kws_verify(const kws_model *model, kws_stream *stream, const float *levels, int frames,
                 float *pooled, float *boundaries);
 
-/* likelihood.c: of a word of `count` phones, from `frames` rows of a ring on, of which frame f is at
-   row f % PHONE_ROWS */
+/* likelihood.c: of a word of `count` phones in the frames first, first + 1, ... Frame f of the ring
+   is at row f % PHONE_ROWS. */
 double kws_likelihood_ratio(const float *ring, int64_t first, int frames, int phones,
                             const int *phone, int count, int end_tolerance);
 

@@ -1,11 +1,12 @@
 /* kws: a scanning network hears one word, wherever it is said.
 
    The kernel in C11. It needs the C library's memory, string and mathematics functions and nothing
-   else. It allocates when a model is opened and never afterwards, and it has no global state.
+   else. It allocates when a model is opened and never afterwards, and it has no global state: a
+   model serves any number of threads, a stream one at a time.
 
        char error[KWS_ERROR_BYTES];
        kws_model *model = kws_open(file_bytes, size, error);
-       void *memory = malloc(kws_stream_bytes(model));
+       void *memory = aligned_alloc(64, kws_stream_bytes(model));
        kws_stream *stream = kws_stream_init(model, memory, NULL);
        size_t frames = kws_step(model, stream, samples, count, &output);
 
@@ -34,18 +35,19 @@ extern "C" {
 typedef struct kws_model kws_model;
 typedef struct kws_stream kws_stream;
 
-/* Where a step writes, for frames F, words W and phones L of N streams (of kws_step_many; else 1).
+/* Where a step writes: for F frames, W words, L phones and N streams (1, but of kws_step_many).
    NULL: not wanted. */
 typedef struct {
     float *pooled;     /* [F, W] probability of the word, pooled and verified */
     float *frames;     /* [F, W] probability of the single frame */
     float *boundaries; /* [F, W, 2] seconds back to the word's start and end */
-    float *phones;     /* [F, L] log probability of each phone, of models that have a phone head */
+    float *phones;     /* [F, L] log probability of each phone; L is 0 without a phone head */
     size_t *invalid;   /* [N] samples of this call that were replaced */
 } kws_output;
 
-/* Opens a model file that lies in memory (kws/training/model/tensors.py names its tensors) and checks
-   its checksum. The bytes may go away afterwards. NULL for a damaged, hostile or unsupported file: `error` then says what is wrong. */
+/* Opens a model file that lies in memory (docs/reference/model-file.md describes it) and checks its
+   checksum. The bytes may go away afterwards. NULL for a damaged, hostile or unsupported file:
+   `error` then says what is wrong. */
 KWS_API kws_model *kws_open(const void *bytes, size_t size, char error[KWS_ERROR_BYTES]);
 KWS_API void kws_close(kws_model *model);
 
@@ -55,8 +57,8 @@ KWS_API int kws_frame_samples(const kws_model *model);
 KWS_API int kws_has_verifier(const kws_model *model);
 KWS_API const char *kws_instruction_set(const kws_model *model); /* "avx2" or "baseline" */
 
-/* Bytes of one stream. It holds no pointer to itself or to memory of its own: it is copied with
-   memcpy and may be moved. */
+/* Bytes of one stream, a multiple of 64. A stream holds no pointers: it is copied with memcpy, and
+   may be moved or stored. */
 KWS_API size_t kws_stream_bytes(const kws_model *model);
 
 /* A stream before its first sample, after endless silence, in memory aligned to 64 bytes. gate: for

@@ -15,7 +15,7 @@ typedef struct {
     int failed;
 } loader;
 
-/* Numbers of a tensor of float32, float16 or int8; the last times the steps of their rows, which the
+/* Numbers of a tensor of float32, float16 or int8; the last times the step of their row, which the
    tensor "name.step" holds. */
 typedef struct {
     const tensor *tensor, *steps;

@@ -161,7 +161,7 @@ static void load_frontend(loader *l, frontend *front, const network_sizes *s, fl
     front->last = kws_claim(l, (size_t)s->mels * sizeof(int));
     front->filter = kws_claim(l, (size_t)front->bins * s->mels * sizeof(float));
     if (l->failed) return;
-    /* sums and differences below are twice the transforms of even and odd samples */
+    /* frontend.inc adds without halving */
     for (int i = 0; i < s->window; i++) front->taper[i] *= 0.5f;
     compute_roots(front);
     pack_filters(front, &filters);
@@ -230,7 +230,8 @@ static int is_network(const network_sizes *s, const float *scalars, int is_recog
 }
 
 static void load_network(loader *l, network *net, int is_recognizer) {
-    const int *size = kws_integers(l, kws_name(l, "sizes", -1, ""), sizeof(network_sizes) / sizeof(int));
+    const int *size =
+        kws_integers(l, kws_name(l, "sizes", -1, ""), sizeof(network_sizes) / sizeof(int));
     const float *scalars = kws_vector(l, kws_name(l, "scalars", -1, ""), 2);
     network_sizes s;
     if (l->failed) return;
@@ -252,13 +253,14 @@ static void load_network(loader *l, network *net, int is_recognizer) {
         frames += net->filters[i].kernel - 1;
     }
     if (s.words) load_dense(l, &net->head, "head", -1, "", 3 * s.words, s.channels, net->width);
-    if (s.phones) load_dense(l, &net->phone_head, "phones", -1, "", s.phones, s.channels, net->width);
+    if (s.phones)
+        load_dense(l, &net->phone_head, "phones", -1, "", s.phones, s.channels, net->width);
     if (l->failed) return;
     net->receptive_field = frames + (s.stem_kernel + s.stride - 1) / s.stride;
     kws_lay_out(net);
 }
 
-/* Whether `starts` [count + 1] cuts 0 .. total into pieces of at least `least` and at most `most`. */
+/* Whether `starts` [count + 1] cuts `total` into pieces of at least `least` and at most `most`. */
 static int cuts(const int *starts, size_t count, int total, int least, int most) {
     int is_sound = starts[0] == 0 && starts[count] == total;
     for (size_t i = 0; i < count; i++)
@@ -281,7 +283,8 @@ static void load_pronunciations(loader *l, verifier *v, size_t words, int phones
     v->first_phone = kws_integers(l, first_name, first->count);
     v->phone = kws_integers(l, phone_name, all->count);
     if (l->failed) return;
-    int is_sound = cuts(v->first_pronunciation, words, (int)pronunciations, 0, (int)pronunciations) &&
+    int count = (int)pronunciations;
+    int is_sound = cuts(v->first_pronunciation, words, count, 0, count) &&
                    cuts(v->first_phone, pronunciations, (int)all->count, 1, MAX_PHONES);
     for (size_t i = 0; i < all->count; i++)
         is_sound = is_sound && within(v->phone[i], 0, phones - 1);
@@ -290,7 +293,7 @@ static void load_pronunciations(loader *l, verifier *v, size_t words, int phones
 
 static void load_verifier(loader *l) {
     kws_model *m = l->model;
-    verifier *v = &m->verify;
+    verifier *v = &m->verifier;
     load_network(l, &m->recognizer, 1);
     load_pronunciations(l, v, (size_t)m->scan.words, m->recognizer.phones);
     const float *fusion = kws_vector(l, kws_name(l, "fusion", -1, ""), 3);
@@ -328,7 +331,7 @@ static void lay_out_stream(kws_model *m) {
     m->past_samples = past > other ? past : other;
     m->scan_offset = kws_header_bytes(m);
     m->verifier_offset = m->scan_offset + m->scan.bytes;
-    m->recognizer_offset = m->verifier_offset + (m->verify.exists ? kws_verifier_bytes(m) : 0);
+    m->recognizer_offset = m->verifier_offset + (m->verifier.exists ? kws_verifier_bytes(m) : 0);
     m->stream_bytes = m->recognizer_offset + m->recognizer.bytes;
 }
 
@@ -344,10 +347,10 @@ static void prepare_initial_state(loader *l) {
     float frames[BLOCK_FRAMES * MAX_WORDS], pooled[BLOCK_FRAMES * MAX_WORDS];
     float boundaries[BLOCK_FRAMES * MAX_WORDS * 2];
     network_output output = {frames, pooled, boundaries, NULL};
-    m->code->log_mel(&net->front, silence + MAX_WINDOW, BLOCK_FRAMES * net->stride, levels);
+    m->instructions->log_mel(&net->front, silence + MAX_WINDOW, BLOCK_FRAMES * net->stride, levels);
     for (int done = 0; done < net->receptive_field + net->pool_frames; done += BLOCK_FRAMES)
-        m->code->run(net, m->initial + m->scan_offset, levels, BLOCK_FRAMES, &output);
-    if (m->verify.exists) kws_verifier_init(m, m->initial);
+        m->instructions->run(net, m->initial + m->scan_offset, levels, BLOCK_FRAMES, &output);
+    if (m->verifier.exists) kws_verifier_init(m, m->initial);
 }
 
 static void load_model(loader *l) {
@@ -359,7 +362,7 @@ static void load_model(loader *l) {
         load_verifier(l);
     }
     if (l->failed) return;
-    m->code = choose_instructions();
+    m->instructions = choose_instructions();
     lay_out_stream(m);
     prepare_initial_state(l);
 }

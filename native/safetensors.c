@@ -113,50 +113,55 @@ static int take_tensor(reader *r, tensor *t, const unsigned char *data, size_t d
     return t->count * (size_t)element_bytes(t->type) == span[1] - span[0];
 }
 
-/* Whether the last four bytes of the file are its checksum. */
+static int refuse(char *error, const char *reason) {
+    snprintf(error, KWS_ERROR_BYTES, "%s", reason);
+    return -1;
+}
+
+/* The JSON between `r->at` and `r->end`; `data` is what follows it in the file. */
+static int read_header(reader *r, const unsigned char *data, size_t data_bytes,
+                       tensor_table *table, char *error) {
+    static const char damaged[] = "its header is damaged";
+    char name[MAX_NAME];
+    if (!take(r, '{')) return refuse(error, damaged);
+    do {
+        if (!take_name(r, name, sizeof name) || !take(r, ':')) return refuse(error, damaged);
+        if (!strcmp(name, "__metadata__")) {
+            if (!skip_metadata(r)) return refuse(error, damaged);
+            continue;
+        }
+        if (table->count == MAX_TENSORS) return refuse(error, "it has too many tensors");
+        tensor *t = &table->tensors[table->count++];
+        memcpy(t->name, name, sizeof name);
+        if (!take_tensor(r, t, data, data_bytes))
+            return snprintf(error, KWS_ERROR_BYTES, "tensor %s is damaged", name), -1;
+    } while (take(r, ','));
+    return take(r, '}') ? 0 : refuse(error, damaged);
+}
+
+/* The last four bytes of the file are its checksum. */
 static int check(const unsigned char *bytes, size_t size, const tensor_table *table, char *error) {
     const tensor *t = kws_find_tensor(table, "checksum");
-    if (!t) return snprintf(error, KWS_ERROR_BYTES, "tensor checksum is missing"), -1;
-    size_t covered = size - 4;
-    if (t->type != I32 || t->count != 1 || t->data != bytes + covered)
-        return snprintf(error, KWS_ERROR_BYTES, "tensor checksum is not the end of the file"), -1;
+    const unsigned char *end = bytes + size - 4;
     uint32_t sum = 0;
-    for (int i = 3; i >= 0; i--) sum = sum << 8 | t->data[i];
-    if (sum != kws_checksum(bytes, covered))
-        return snprintf(error, KWS_ERROR_BYTES, "the file is damaged: its checksum differs"), -1;
+    if (!t) return refuse(error, "tensor checksum is missing");
+    if (t->type != I32 || t->count != 1 || t->data != end)
+        return refuse(error, "tensor checksum is not the end of the file");
+    for (int i = 3; i >= 0; i--) sum = sum << 8 | end[i];
+    if (sum != kws_checksum(bytes, size - 4))
+        return refuse(error, "the file is damaged: its checksum differs");
     return 0;
 }
 
 int kws_read_tensors(const unsigned char *bytes, size_t size, tensor_table *table, char *error) {
     uint64_t header = 0;
     table->count = 0;
-    if (size < 8) return snprintf(error, KWS_ERROR_BYTES, "the file is too short"), -1;
+    if (size < 8) return refuse(error, "the file is too short");
     for (int i = 7; i >= 0; i--) header = header << 8 | bytes[i];
-    if (header > size - 8)
-        return snprintf(error, KWS_ERROR_BYTES, "the file is cut off, or no safetensors file"), -1;
+    if (header > size - 8) return refuse(error, "the file is cut off, or no safetensors file");
     const unsigned char *data = bytes + 8 + header;
     reader r = {(const char *)bytes + 8, (const char *)data};
-    int is_sound = take(&r, '{');
-    if (is_sound && !take(&r, '}')) {
-        do {
-            char name[MAX_NAME];
-            if (!take_name(&r, name, sizeof name) || !take(&r, ':')) {
-                is_sound = 0;
-            } else if (!strcmp(name, "__metadata__")) {
-                is_sound = skip_metadata(&r);
-            } else if (table->count == MAX_TENSORS) {
-                return snprintf(error, KWS_ERROR_BYTES, "more than %d tensors", MAX_TENSORS), -1;
-            } else {
-                tensor *t = &table->tensors[table->count++];
-                memcpy(t->name, name, sizeof name);
-                is_sound = take_tensor(&r, t, data, size - 8 - header);
-                if (!is_sound)
-                    return snprintf(error, KWS_ERROR_BYTES, "tensor %s is damaged", name), -1;
-            }
-        } while (is_sound && take(&r, ','));
-        is_sound = is_sound && take(&r, '}');
-    }
-    if (!is_sound) return snprintf(error, KWS_ERROR_BYTES, "its header is damaged"), -1;
+    if (read_header(&r, data, size - 8 - (size_t)header, table, error)) return -1;
     return check(bytes, size, table, error);
 }
 

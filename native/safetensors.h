@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MAX_TENSORS 256
+#define MAX_TENSORS 512
 #define MAX_NAME 64
 #define MAX_DIMENSIONS 4
 

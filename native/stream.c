@@ -13,8 +13,8 @@
 int kws_words(const kws_model *model) { return model->scan.words; }
 int kws_phones(const kws_model *model) { return model->scan.phones; }
 int kws_frame_samples(const kws_model *model) { return model->frame_samples; }
-int kws_has_verifier(const kws_model *model) { return model->verify.exists; }
-const char *kws_instruction_set(const kws_model *model) { return model->code->name; }
+int kws_has_verifier(const kws_model *model) { return model->verifier.exists; }
+const char *kws_instruction_set(const kws_model *model) { return model->instructions->name; }
 size_t kws_stream_bytes(const kws_model *model) { return model->stream_bytes; }
 
 /* The header and the samples. */
@@ -29,7 +29,7 @@ static float *stream_samples(kws_stream *stream) {
 
 kws_stream *kws_stream_init(const kws_model *model, void *memory, const float *gate) {
     memcpy(memory, model->initial, model->recognizer_offset);
-    if (model->verify.exists) {
+    if (model->verifier.exists) {
         kws_set_gates(model, memory, gate);
         kws_clear(&model->recognizer, (char *)memory + model->recognizer_offset);
     }
@@ -74,17 +74,17 @@ static void put(float **to, const float *from, int count, int width) {
 /* One block through the network and the verifier. samples: its first; older ones lie before it. */
 static void run_block(const kws_model *model, kws_stream *stream, const float *samples, int frames,
                       kws_output *output) {
-    const network *net = &model->scan;
+    const network *net = &model->scan, *recognizer = &model->recognizer;
+    const instructions *use = model->instructions;
     float levels[BLOCK_FRAMES * MAX_STRIDE * MAX_MELS];
     float single[BLOCK_FRAMES * MAX_WORDS], pooled[BLOCK_FRAMES * MAX_WORDS];
     float boundaries[BLOCK_FRAMES * MAX_WORDS * 2], phones[BLOCK_FRAMES * MAX_PHONES_OF_MODEL];
     network_output rows = {single, pooled, boundaries, phones};
-    model->code->log_mel(&net->front, samples, frames * net->stride, levels);
-    model->code->run(net, (char *)stream + model->scan_offset, levels, frames, &rows);
-    if (model->verify.exists) {
-        const network *recognizer = &model->recognizer;
-        if (model->verify.has_own_frontend)
-            model->code->log_mel(&recognizer->front, samples, frames * recognizer->stride, levels);
+    use->log_mel(&net->front, samples, frames * net->stride, levels);
+    use->run(net, (char *)stream + model->scan_offset, levels, frames, &rows);
+    if (model->verifier.exists) {
+        if (model->verifier.has_own_frontend)
+            use->log_mel(&recognizer->front, samples, frames * recognizer->stride, levels);
         kws_verify(model, stream, levels, frames, pooled, boundaries);
     }
     put(&output->pooled, pooled, frames, net->words);

@@ -92,7 +92,7 @@ void kws_verifier_init(const kws_model *model, char *memory) {
     const network *net = &model->recognizer;
     parts p = parts_of(model, memory);
     float silence[MAX_WINDOW + MAX_FRAME] = {0};
-    model->code->log_mel(&net->front, silence + MAX_WINDOW, net->stride, p.levels);
+    model->instructions->log_mel(&net->front, silence + MAX_WINDOW, net->stride, p.levels);
     for (int row = 1; row < p.level_rows; row++)
         memcpy(p.levels + row * p.level_width, p.levels, p.level_width * sizeof *p.levels);
     p.state->frames = p.level_rows; /* so that no frame has a negative number */
@@ -101,7 +101,7 @@ void kws_verifier_init(const kws_model *model, char *memory) {
 
 void kws_set_gates(const kws_model *model, char *memory, const float *gate) {
     parts p = parts_of(model, memory);
-    const int *first = model->verify.first_pronunciation;
+    const int *first = model->verifier.first_pronunciation;
     for (int word = 0; word < model->scan.words; word++) {
         int is_known = first[word] < first[word + 1];
         p.gate[word] = !is_known ? INFINITY : gate ? gate[word] : DEFAULT_GATE;
@@ -141,7 +141,7 @@ static void read_phones(const kws_model *model, parts *p, char *memory, int64_t 
         float phones[BLOCK_FRAMES * MAX_PHONES_OF_MODEL];
         if (frames > left) frames = (int)left;
         if (frames > BLOCK_FRAMES) frames = BLOCK_FRAMES;
-        model->code->run(net, memory, p->levels + row * p->level_width, frames,
+        model->instructions->run(net, memory, p->levels + row * p->level_width, frames,
                          &(network_output){.phones = phones});
         keep_phones(p, phones, frames, net->phones);
         p->state->read_until += frames;
@@ -150,7 +150,7 @@ static void read_phones(const kws_model *model, parts *p, char *memory, int64_t 
 
 /* The best of a word's pronunciations at frame n. */
 static double word_ratio(const kws_model *model, const parts *p, int word, int64_t n) {
-    const verifier *v = &model->verify;
+    const verifier *v = &model->verifier;
     double best = -INFINITY;
     for (int i = v->first_pronunciation[word]; i < v->first_pronunciation[word + 1]; i++) {
         int first = v->first_phone[i], count = v->first_phone[i + 1] - first;
@@ -203,7 +203,7 @@ void kws_verify(const kws_model *model, kws_stream *stream, const float *levels,
             if (row < 0) continue;
             float hold_seconds = (float)(f + HOLD_FRAMES - 1 - row) * seconds;
             double ratio = word_ratio(model, &p, word, first + f);
-            pooled[at] = fuse(&model->verify, scores[row * words + word], ratio);
+            pooled[at] = fuse(&model->verifier, scores[row * words + word], ratio);
             for (int i = 0; i < 2; i++)
                 boundaries[2 * at + i] = places[2 * (row * words + word) + i] + hold_seconds;
         }

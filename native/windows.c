@@ -1,13 +1,14 @@
 /* Where a stream keeps the past of each layer.
 
-   A layer reads `past` rows of its input and then the new ones, in one run of memory. New rows go
-   behind the older ones, all layers in step, so that one number says where:
+   A layer reads `past` rows of its input and then the new ones, in one run of memory. A window is
+   that run, with spare rows. New rows go behind the older ones, in all windows in step, so that one
+   number, `position`, says where:
 
-       |<-- past -->|<--------- SPARE_FRAMES * rate --------->|
-       .............XXXXXXXXXXXX........
-                                ^ position * rate: the next rows go here
+       |<-- past -->|<---- SPARE_FRAMES * rate ---->|
+       |############|##########|....................|
+                               ^ past + position * rate: the next rows go here
 
-   When the spare rows are used up, the last `past` rows move to the front, in all layers at once. */
+   When the spare rows are used up, the last `past` rows move to the front, in all windows. */
 
 #include "internal.h"
 

@@ -1,6 +1,6 @@
-/* No file crashes the kernel, and no samples: model files are damaged, opened, and what opens is run
-   with samples in pieces of any length. Files that are refused give a reason; outputs do not depend
-   on the pieces.
+/* No file crashes the kernel, and no samples: model files are damaged, opened, and what opens is
+   run with samples in pieces of any length. Files that are refused give a reason; outputs do not
+   depend on the pieces.
 
    With libFuzzer, which looks for inputs that reach new code; it stops at the first crash:
 

@@ -2,9 +2,8 @@
 
        vectors MODEL SAMPLES OUTPUT PIECE [PIECE ...]
 
-   SAMPLES: float32, 16 kHz. PIECE: samples of a step; the pieces follow one another in turn. OUTPUT:
-   float32: pooled and frames [F, W], boundaries [F, W, 2], phones [F, P]. Prints the set of
-   instructions. */
+   SAMPLES: float32, 16 kHz. PIECE: samples of a step; the pieces follow in turn. OUTPUT: float32,
+   pooled and frames [F, W], boundaries [F, W, 2], phones [F, L]. Prints the set of instructions. */
 
 #include <stdio.h>
 #include <stdlib.h>
