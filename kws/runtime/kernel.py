@@ -42,8 +42,9 @@ def library_path() -> Path:
 @cache
 def load_library(path: Path | None = None) -> ctypes.CDLL:
     """The library with the types of its functions (`native/kws.h`); by default the one that the
-    build made. Raises OSError where it is missing or of another machine."""
-    library = ctypes.CDLL(str(path or library_path()))
+    build made. Raises OSError where it is missing, or of another machine or version of kws."""
+    path = path or library_path()
+    library = ctypes.CDLL(str(path))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     signatures = {
         "kws_open": (pointer, [ctypes.c_char_p, size, ctypes.c_char_p]),
@@ -61,6 +62,8 @@ def load_library(path: Path | None = None) -> ctypes.CDLL:
         "kws_step_many": (size, [pointer, pointer, size, *[pointer] * 5]),
     }
     for name, (result, arguments) in signatures.items():
+        if not hasattr(library, name):
+            raise OSError(f"{path}: has no {name}, so it is of another version of kws")
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library

@@ -1,5 +1,6 @@
 """`kws doctor`: here, and where something is missing, broken, or ends its process."""
 
+import _ctypes
 import json
 import os
 import re
@@ -309,7 +310,10 @@ def test_the_shipped_model_must_detect_its_word(clone, tmp_path, damage, status,
     assert checks.Check(**check).fails
 
 
-@pytest.fixture(params=[None, b"no library"], ids=["no kernel", "damaged kernel"])
+@pytest.fixture(
+    params=[None, b"no library", Path(_ctypes.__file__).read_bytes()],
+    ids=["no kernel", "damaged kernel", "another library"],
+)
 def library(request: pytest.FixtureRequest, clone: Path) -> Path:
     """Where the kernel of the clone was."""
     path = clone / "kws" / "runtime" / library_path().name
