@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from os import environ
 from pathlib import Path
 
+from kws.runtime.kernel import library_path
+
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = "tests/runtime/test_golden.py"
+VERIFIER = "tests/runtime/test_verifier.py"
 AUGMENT = "tests/training/augment"
 
 
@@ -31,19 +34,34 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("kws/runtime/verifier.py", "fusion.scale * deficit", "0 * deficit", (GOLDEN,)),
-    Mutant("kws/runtime/verifier.py", "HOLD_FRAMES = 8", "HOLD_FRAMES = 2", (GOLDEN,)),
+    Mutant("native/verifier.c", "#define HOLD_FRAMES 8", "#define HOLD_FRAMES 2", (GOLDEN,)),
+    Mutant(
+        "native/verifier.c",
+        "#define END_TOLERANCE_FRAMES 25",
+        "#define END_TOLERANCE_FRAMES 100",
+        (GOLDEN,),
+    ),
+    Mutant("native/verifier.c", "DEFAULT_GATE 0.1f", "DEFAULT_GATE 0.3f", (VERIFIER,)),
+    Mutant("kws/runtime/verifier.py", "GATE_SCORE = 0.1", "GATE_SCORE = 0.3", (VERIFIER,)),
+    Mutant("kws/runtime/verifier.py", "fusion.scale * deficit", "0 * deficit", (VERIFIER,)),
+    Mutant("kws/runtime/verifier.py", "HOLD_FRAMES = 8", "HOLD_FRAMES = 2", (VERIFIER,)),
     Mutant(
         "kws/runtime/verifier.py",
         "END_TOLERANCE_FRAMES = 25",
         "END_TOLERANCE_FRAMES = 100",
-        (GOLDEN,),
+        (VERIFIER,),
     ),
     Mutant(
-        "kws/runtime/spotter.py",
+        "kws/runtime/stream.py",
         "FLUSH_SECONDS = 0.8",
         "FLUSH_SECONDS = 0.1",
         (GOLDEN, "tests/runtime/test_spotter.py"),
+    ),
+    Mutant(
+        "kws/runtime/postprocess.py",
+        "ratio = SAME_WORD_RATIO * self.release_ratio",
+        "ratio = self.release_ratio",
+        ("tests/runtime/test_gates.py",),
     ),
     Mutant(
         "kws/training/augment/config.py",
@@ -73,6 +91,8 @@ def survives(mutant: Mutant, clone: Path) -> bool:
     if text.count(mutant.before) != 1:
         sys.exit(f"{mutant.file}: `{mutant.before}` does not stand there once; mend this script.")
     path.write_text(text.replace(mutant.before, mutant.after), encoding="utf-8")
+    build = [sys.executable, "native/build_kernel.py", f"kws/runtime/{library_path().name}"]
+    subprocess.run(build, cwd=clone, check=True)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-m", "", *mutant.tests],
         cwd=clone,

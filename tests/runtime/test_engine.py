@@ -213,6 +213,13 @@ def test_many_streams_at_once_equal_each_alone(runner: str, model: Path, audio: 
         assert_close(concatenate_outputs(each), engine.open_stream(gate).step(samples))
 
 
+def test_each_stream_needs_its_samples(runner: str, model: Path, audio: np.ndarray) -> None:
+    engine = Engine.load(model)
+    for streams, samples in ((2, 1), (1, 2)):
+        with pytest.raises(ValueError, match="zip"):
+            engine.step_many([engine.open_stream() for _ in range(streams)], [audio] * samples)
+
+
 def test_streams_side_by_side_in_threads_equal_each_alone(
     runner: str, model: Path, audio: np.ndarray
 ) -> None:
