@@ -40,7 +40,7 @@ typedef struct {
     float floor;
     float *taper;      /* [window], halved */
     float *twiddle;    /* for each factor the roots that it multiplies by: re, im in turn */
-    float *untangle;   /* [window / 2 + 1, 2] */
+    float *untangle;   /* [window / 4 + 1, 2]: roots that take the two halves apart */
     int *first, *last; /* [mels] bins of each filter */
     float *filter;     /* weights, one filter after the other */
 } frontend;
@@ -48,7 +48,7 @@ typedef struct {
 /* y = W x + b. Weights lie in panels of 16 outputs, input by input, so that they are read once, in
    order; outputs are padded to whole panels with zeros. */
 typedef struct {
-    int inputs, outputs, padded;
+    int inputs, padded; /* padded: outputs */
     float *weight; /* [padded / 16, inputs, 16] */
     float *bias;   /* [padded] */
 } dense;

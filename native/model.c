@@ -26,7 +26,7 @@ static int within(int value, int least, int most) { return value >= least && val
    given (-1: none, which is padding). */
 static void pack_dense(loader *l, dense *layer, const numbers *weight, const numbers *bias,
                        int outputs, int inputs, const int *index, int count) {
-    layer->inputs = count, layer->outputs = outputs, layer->padded = rounded(outputs, PANEL);
+    layer->inputs = count, layer->padded = rounded(outputs, PANEL);
     layer->weight = kws_claim(l, (size_t)layer->padded * count * sizeof(float));
     layer->bias = kws_claim(l, (size_t)layer->padded * sizeof(float));
     if (l->failed) return;
@@ -122,7 +122,7 @@ static void compute_roots(frontend *front) {
             }
         length = m;
     }
-    for (int k = 0; k < front->bins; k++) {
+    for (int k = 0; k <= front->window / 4; k++) {
         front->untangle[2 * k] = (float)cos(turn * k / front->window);
         front->untangle[2 * k + 1] = (float)sin(turn * k / front->window);
     }
@@ -156,7 +156,7 @@ static void load_frontend(loader *l, frontend *front, const network_sizes *s, fl
     front->taper = kws_vector(l, kws_name(l, "frontend.window", -1, ""), s->window);
     numbers filters = kws_numbers(l, kws_name(l, "frontend.mel", -1, ""), 2, shape);
     front->twiddle = kws_claim(l, (size_t)2 * points * MAX_FACTORS * sizeof(float));
-    front->untangle = kws_claim(l, (size_t)2 * front->bins * sizeof(float));
+    front->untangle = kws_claim(l, (size_t)2 * (points / 2 + 1) * sizeof(float));
     front->first = kws_claim(l, (size_t)s->mels * sizeof(int));
     front->last = kws_claim(l, (size_t)s->mels * sizeof(int));
     front->filter = kws_claim(l, (size_t)front->bins * s->mels * sizeof(float));

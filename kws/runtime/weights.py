@@ -20,16 +20,17 @@ def pack_with_weights(model_file: ModelFile, weight_type: WeightType) -> bytes:
     Filters over time and over bands are at least float16: they are small, and the scores depend on
     them most. Biases, scalars and the front end stay float32.
     """
-    tensors = dict(_store(model_file.tensors, weight_type))
+    tensors = dict(store_weights(model_file.tensors, weight_type))
     document = {**model_file.info.document, "weights": weight_type}
     # The widest numbers come first, so that all lie at multiples of their size.
     widest_first = dict(sorted(tensors.items(), key=lambda each: -each[1].itemsize))
     return pack_tensors(widest_first, {METADATA_KEY: json.dumps(document)})
 
 
-def _store(
+def store_weights(
     tensors: Mapping[str, np.ndarray], weight_type: WeightType
 ) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors under their names, matrices with this type, and steps beside those of int8."""
     for name, tensor in tensors.items():
         if not name.endswith(".weight"):
             yield name, tensor

@@ -256,31 +256,6 @@ def test_copied_stream_goes_on_by_itself(verified: KernelModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "tolerance"), [(np.float16, 0.01), (np.int8, 0.1)], ids=["float16", "int8"]
-)
-def test_smaller_weights_give_nearly_the_same_scores(
-    library: Path, verified_tensors: dict[str, np.ndarray], kind: type, tolerance: float
-) -> None:
-    network = {n: t for n, t in verified_tensors.items() if n.startswith("network.")}
-    smaller = dict(network)
-    for name, tensor in network.items():
-        if name.endswith(".weight"):
-            if kind is np.float16:
-                smaller[name] = tensor.astype(np.float16)
-            else:
-                step = np.abs(tensor.reshape(len(tensor), -1)).max(1) / 127
-                shape = (-1, *[1] * (tensor.ndim - 1))
-                smaller[name] = np.round(tensor / step.reshape(shape)).astype(np.int8)
-                smaller[f"{name}.step"] = step.astype(np.float32)
-    samples = read(ROOT / "recordings" / "twice.wav")
-    exact, near = (
-        open_model(library, each).open_stream().step(samples).pooled for each in (network, smaller)
-    )
-    difference = np.abs(exact - near).max()
-    assert 0 < difference < tolerance
-
-
-@pytest.mark.parametrize(
     "name",
     [
         "network.stem.weight",

@@ -12,6 +12,7 @@ from factories import make_network
 
 from kws.runtime.tensors import pack_tensors
 from kws.runtime.verifier import Fusion
+from kws.runtime.weights import store_weights
 from kws.training.model.tensors import network_tensors, verifier_tensors
 
 TINY = {"mels": 9, "channels": 4, "window_samples": 240}
@@ -27,29 +28,13 @@ def write_seeds(folder: Path) -> None:
     fusion = Fusion(scale=3.0, ceiling=-1.0, floor=-9.0)
     one = verifier_tensors(make_network(3, **BANDS, **TINY), [[[1, 2]]], fusion)
     two = verifier_tensors(make_network(4, **TINY), [[[1, 2, 2], [3]], []], fusion)
-    seeds = [plain, every, plain | one, every | two, to_int8(plain), to_float16(every | two)]
+    with_int8 = dict(store_weights(plain, "int8"))
+    with_float16 = dict(store_weights(every | two, "float16"))
+    seeds = [plain, every, plain | one, every | two, with_int8, with_float16]
     folder.mkdir(parents=True, exist_ok=True)
     for number, tensors in enumerate(seeds):
         data = pack_tensors(tensors, {"kws": "{}"}) + PIECES
         (folder / f"seed-{number}").write_bytes(data)
-
-
-def to_float16(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {
-        name: tensor.astype(np.float16) if tensor.dtype == np.float32 else tensor
-        for name, tensor in tensors.items()
-    }
-
-
-def to_int8(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    smaller = dict(tensors)
-    for name, tensor in tensors.items():
-        if name.endswith(".weight"):
-            step = np.abs(tensor.reshape(len(tensor), -1)).max(1) / 127
-            rows = step.reshape(-1, *[1] * (tensor.ndim - 1))
-            smaller[name] = np.round(tensor / rows).astype(np.int8)
-            smaller[f"{name}.step"] = step.astype(np.float32)
-    return smaller
 
 
 if __name__ == "__main__":
