@@ -201,7 +201,7 @@ def find_model(model: str | Path) -> Path:
     """
     reject_url(model)
     path = find_on_disk(Path(model))
-    if path.suffix in (SUFFIX, ONNX_SUFFIX) or len(path.parts) > 1:
+    if path.suffix in (SUFFIX, ONNX_SUFFIX) or Path(model).name != str(model):
         if not _is_file(path):
             raise ModelError(
                 f"{path}: no such model file. "
