@@ -519,14 +519,12 @@ class TestTraining:
         )
         assert np.array_equal(offline, whole)
         clip = protocol.test.samples[:1]
-        audio = center_clips(torch.from_numpy(clip), engine.info.context_samples).numpy()
-        state, audio = (
-            engine.initial_state(1),
-            np.pad(audio, ((0, 0), (-audio.shape[1] % engine.info.frame_samples, 0))),
-        )
-        for at in range(0, audio.shape[1], 1000):
-            step, state = engine.step(audio[:, at : at + 1000], state)
-        assert step.pooled[0, -1].argmax() == offline[0]
+        (audio,) = center_clips(torch.from_numpy(clip), engine.info.context_samples).numpy()
+        audio = np.pad(audio, (0, -len(audio) % engine.info.frame_samples))
+        stream = engine.open_stream()
+        for at in range(0, len(audio), 1000):
+            step = stream.step(audio[at : at + 1000])
+        assert step.pooled[-1].argmax() == offline[0]
 
     def test_it_detects_words_in_streams_at_its_own_thresholds(self, trained, protocol):
         spotter = Spotter.load(trained)
