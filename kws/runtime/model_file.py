@@ -262,7 +262,7 @@ def _read_document(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         raise ModelError(f"{path}: its description is damaged. Copy or train it again.") from error
     if version != FORMAT:
         raise ModelError(
-            f"{path}: model format {version}, this kws reads format {FORMAT}. "
+            f"{path}: model format {version!r:.20}, this kws reads format {FORMAT}. "
             "Train it again, or install the version of kws that made it."
         )
     missing = [key for key in _REQUIRED_KEYS if key not in document]
@@ -298,7 +298,7 @@ def _is_sound(document: dict[str, Any]) -> bool:
         and isinstance(document.get("phones", ""), str)
         and document["sample_rate"] == SAMPLE_RATE
         and _is_count(document["frame_samples"], least=1)
-        and _is_count(document["context_samples"], least=0)
+        and _is_count(document["context_samples"], least=1)
     )
 
 

@@ -230,7 +230,7 @@ class _PeakDetector:
     def _level(self, frame: _Frame) -> float:
         """The lowest score of the last `confirm_frames` frames; -inf where one of them is below the
         minimum."""
-        if frame.score < self._min_score:
+        if not frame.score >= self._min_score:  # such as NaN, of weights that are too large
             self._recent_frames.clear()
             return -np.inf
         self._recent_frames.append(frame)

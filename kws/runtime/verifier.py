@@ -229,4 +229,4 @@ def _find_segments(gated: np.ndarray) -> list[tuple[int, int]]:
     go on through a short gap takes less audio than to begin anew."""
     frames = np.flatnonzero(gated.any(axis=1))
     runs = np.split(frames, np.flatnonzero(np.diff(frames) > CONTEXT_FRAMES) + 1)
-    return [(int(run[0]), int(run[-1]) + 1) for run in runs]
+    return [(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]

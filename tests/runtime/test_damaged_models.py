@@ -330,6 +330,20 @@ def test_damaged_steps_are_refused(
     check_tensors(tmp_path, content, {**tensors, **change(steps)})
 
 
+def test_weights_so_large_that_scores_are_no_numbers_find_nothing(
+    runner: str, content: TensorFile, tmp_path: Path
+) -> None:
+    path, large = tmp_path / "large.kws", {}
+    for name, tensor in content.tensors.items():
+        is_weight = name.startswith("network.blocks") and name.endswith(".weight")
+        large[name] = np.full_like(tensor, 3e38) if is_weight else tensor
+    path.write_bytes(pack_tensors(large, content.metadata))
+    with np.errstate(all="ignore"):
+        spotter = Spotter.load(path)
+        assert np.isnan(spotter.scores(make_audio(1.0)[0]).pooled).any()
+        assert list(spotter.detect(make_audio(1.0)[0])) == []
+
+
 def test_an_infinite_half_is_refused(runner: str, content: TensorFile, tmp_path: Path) -> None:
     tensors = smaller(content.tensors, np.float16)
     tensors["network.stem.weight"][0, 0, 0] = np.inf
@@ -351,7 +365,9 @@ BAD_TEXTS = {
     "nested deeply": ("[" * 100_000, DESCRIPTION),
     "newer": (json.dumps({"format": FORMAT + 1}), f"format {FORMAT + 1}, this kws reads"),
     "older": (json.dumps({"format": 5}), f"model format 5, this kws reads format {FORMAT}"),
-    "of no known format": (json.dumps({"format": [6]}), r"model format \[6\]"),
+    "of lines": (json.dumps({"format": "6\n" * 99}), r"model format '6\\n"),
+    "of a list": (json.dumps({"format": [6]}), r"model format \[6\]"),
+    "of infinity": ('{"format": Infinity}', "model format inf"),
     "format alone": (json.dumps({"format": FORMAT}), "its description lacks words, sample_rate"),
 }
 
@@ -389,7 +405,7 @@ BAD_DOCUMENTS = {
             "words": ("word0", 1, None, [1], [None], {"word0": 1}, []),
             "sample_rate": (8000, "16000", None, 0, -16_000, [16_000], float("nan")),
             "frame_samples": (0, -320, "320", None, 320.5, 10**30, [320]),
-            "context_samples": (-1, "8000", None, 8000.5, 10**12, float("inf"), [8000]),
+            "context_samples": (0, -1, "8000", None, 8000.5, 10**12, float("inf"), [8000]),
             "phones": (4, None, ["_", "a", "b", "c"]),
         }.items()
         for value in values
