@@ -19,6 +19,10 @@ Command = TypeVar("Command", bound=Callable)
 STOPPED = "130 stopped with Ctrl-C"
 
 
+# The kernel takes 64, with those that stand for unknown words and for silence.
+MAX_WORDS = 62
+
+
 def combine(*options: Callable) -> Callable[[Command], Command]:
     """One decorator for several options, in the order in which help shows them."""
     return lambda command: functools.reduce(
@@ -238,10 +242,14 @@ def training_imports() -> Iterator[None]:
 
 
 def unique_words(words: Iterable[str]) -> tuple[str, ...]:
-    """Each word once, in the form of Unicode that names are compared in."""
+    """Each word once, in the form of Unicode that names are compared in. Raises UsageError for more
+    than a model can have."""
     from kws.audio.folders import normalize_name
 
-    return tuple(dict.fromkeys(map(normalize_name, words)))
+    unique = tuple(dict.fromkeys(map(normalize_name, words)))
+    if len(unique) > MAX_WORDS:
+        raise click.UsageError(f"{len(unique)} words. A model has {MAX_WORDS} at most.")
+    return unique
 
 
 def default_model_path(name: str) -> Path:

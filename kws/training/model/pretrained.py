@@ -37,6 +37,7 @@ DEFAULT_FUSION = Fusion(scale=3.0, ceiling=-2.5, floor=-4.0)
 # For words whose phones it recognises well: any deviation lowers the score.
 STRICT_FUSION = Fusion(scale=1.5, ceiling=0.0, floor=-4.0)
 NO_CHECKPOINT = "none"
+_MAX_PHONES = 64  # of a pronunciation: the kernel takes no longer one, and nobody says it in 2 s
 
 
 def resolve_checkpoint(requested: str | None, size: str, *, from_text: bool) -> Path | None:
@@ -86,12 +87,16 @@ class VerifierSpec:
 
 def load_verifier(pronunciations: Mapping[str, Sequence[str]]) -> VerifierSpec | None:
     """The shipped verifier for words with these pronunciations (as `kws.synth.confusables` gives
-    them); None where its checkpoint was removed."""
+    them), without those that are too long; None where its checkpoint was removed."""
     path = shipped_checkpoint(PHONE_RECOGNIZER_FILE)
     if path is None:
         return None
     phone_pronunciations = {
-        word: tuple(dict.fromkeys(filter(None, map(to_phones, variants))))
+        word: tuple(
+            phones
+            for phones in dict.fromkeys(map(to_phones, variants))
+            if 0 < len(phones) <= _MAX_PHONES
+        )
         for word, variants in pronunciations.items()
     }
     return VerifierSpec(load_network(path), phone_pronunciations, sources=tuple(_sources(path)))

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from factories import make_audio, make_config, make_network
+from factories import make_audio, make_config, make_document, make_network
 
 from kws.errors import DataError, ModelError
 from kws.runtime import verifier
 from kws.runtime.ctc import compute_ctc_llr
 from kws.training.model import checkpoint, pretrained
+from kws.training.model.export import export
 from kws.training.model.network import SIZES, NetworkConfig
 from kws.training.model.phone_set import PHONES
 from kws.training.model.pretrained import init_from_pretrained
@@ -116,6 +117,14 @@ def test_shipped_checkpoints_name_their_sources():
     for sources in (*encoders, pretrained.load_verifier({"word": ["wɜɹd"]}).sources):
         assert sources
         assert all(source["name"] and source["licence"] for source in sources)
+
+
+def test_verifier_leaves_out_what_nobody_says_in_its_two_seconds(tmp_path):
+    longest, too_long = PHONES[0] * 64, PHONES[0] * 65
+    spec = pretrained.load_verifier({"word0": [longest, too_long, ""]})
+    assert spec.pronunciations == {"word0": (longest,)}
+    network = make_network()
+    export(network, make_document(network), tmp_path / "model.kws", spec)  # the kernel opens it
 
 
 @pytest.mark.parametrize("name", ["early.wav", "late.wav", "twice.wav", "noise.wav"])
