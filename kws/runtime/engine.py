@@ -187,4 +187,7 @@ def _open_network(model_file: ModelFile, device: str) -> Network:
         from kws.training.model.torch_engine import TorchNetwork
     except ModuleNotFoundError as error:
         raise ModelError(f"device '{device}' needs torch. {install_hint('train')}") from error
-    return TorchNetwork(network.tensors, device)
+    try:
+        return TorchNetwork(network.tensors, device)
+    except ValueError as error:
+        raise ModelError(f"{model_file.info.path}: torch cannot run it: {error}.") from error

@@ -10,6 +10,7 @@ from factories import BANDS, WITH_PHONES, make_audio, make_model, make_network
 from kws.errors import ModelError
 from kws.runtime.engine import Engine, EngineStream
 from kws.runtime.output import StepOutput
+from kws.runtime.tensors import pack_tensors, unpack_tensors
 
 
 def assert_close(actual: StepOutput, expected: StepOutput) -> None:
@@ -53,3 +54,12 @@ def test_stream_that_was_sent_goes_on(tmp_path: Path) -> None:
 def test_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ModelError, match=r"^device 'tpu' is not available here\. Use one of: "):
         Engine.load("welcome", "tpu")
+
+
+def test_network_that_torch_does_not_run_is_refused(tmp_path: Path) -> None:
+    path = make_model(tmp_path, make_network())
+    metadata, tensors, _ = unpack_tensors(path.read_bytes(), path)
+    window = {"network.frontend.window": np.linspace(0, 1, 400, dtype=np.float32)}
+    path.write_bytes(pack_tensors({**tensors, **window}, metadata))
+    with pytest.raises(ModelError, match=r"model\.kws: torch cannot run it: the analysis window"):
+        Engine.load(path, "auto")
