@@ -191,6 +191,7 @@ def test_no_tensor_may_be_missing(runner: str, content: TensorFile, tmp_path: Pa
         check_tensors(tmp_path, content, others)
 
 
+@pytest.mark.slow
 def test_torch_refuses_what_the_others_refuse(content: TensorFile, tmp_path: Path) -> None:
     path = tmp_path / "bad.kws"
     for name, tensor in content.tensors.items():

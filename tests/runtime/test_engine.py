@@ -73,6 +73,7 @@ def test_numpy_gives_the_scores_of_the_kernel(path: Path, gates: tuple[float, ..
     assert_close(in_numpy.step(samples), kernel.step(samples))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["gem", "max", "mean", "power", "none"])
 @pytest.mark.parametrize("changes", [{}, BANDS, WITH_PHONES], ids=str)
 def test_numpy_runs_every_kind_of_network(tmp_path: Path, changes: dict, pooling: str) -> None:
@@ -94,7 +95,7 @@ pieces = st.lists(st.one_of(st.integers(0, 400), st.integers(0, 20_000)), max_si
 @given(lengths=pieces, integers=st.booleans())
 @settings(
     deadline=None,
-    max_examples=30,
+    max_examples=15,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -49,10 +49,10 @@ def random_track(rng: np.random.Generator, options: EventSettings) -> np.ndarray
 
 
 def count_changes(gate_factor: float) -> int:
-    """How many of 500 tracks have other events where scores below this multiple of the gate are
+    """How many of 300 tracks have other events where scores below this multiple of the gate are
     others, and their boundaries, too."""
     changes = 0
-    for seed in range(500):
+    for seed in range(300):
         rng = np.random.default_rng(seed)
         options = random_settings(rng)
         track, gate = random_track(rng, options), options.gates[0] * gate_factor
@@ -109,7 +109,7 @@ def test_a_stream_of_events_alone_has_the_events_of_the_recordings(
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_stream_of_events_alone_has_the_events_of_random_models(
-    runner: str, tmp_path: Path, seed: int
+    tmp_path: Path, seed: int
 ) -> None:
     verifier = make_verifier({"word0": ("ban",), "word1": ("nab", "a")})
     path = make_model(tmp_path, make_network(2, seed=seed), verifier=verifier)

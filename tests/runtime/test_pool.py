@@ -82,7 +82,7 @@ rounds = st.lists(
 @given(rounds=rounds)
 @settings(
     deadline=None,
-    max_examples=25,
+    max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_each_stream_has_the_events_that_it_has_alone(
