@@ -13,6 +13,7 @@ are measured, too. Needs Linux and 2 GB in the folder for temporary files.
 
 import argparse
 import ctypes
+import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
+
+# Before NumPy is imported: threads of its BLAS would count, and wait for work at full speed.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 import soundfile
@@ -351,7 +355,10 @@ def measure_detect(command: list[str], speech: np.ndarray, folder: Path) -> dict
 def _launch(*command: str) -> Launch:
     """What a command took, its children included."""
     launcher = [sys.executable, "-S", "-c", LAUNCHER, *command]
-    output = subprocess.run(launcher, check=True, capture_output=True, text=True).stdout
+    environment = {name: os.environ[name] for name in os.environ if name != "OPENBLAS_NUM_THREADS"}
+    output = subprocess.run(
+        launcher, check=True, capture_output=True, text=True, env=environment
+    ).stdout
     cpu_seconds, peak_bytes, status = output.split()
     assert status == "0", command
     return Launch(float(cpu_seconds), int(peak_bytes))
