@@ -49,7 +49,7 @@ MUTANTS = (
         "kws/runtime/verifier.py",
         "END_TOLERANCE_FRAMES = 25",
         "END_TOLERANCE_FRAMES = 100",
-        (VERIFIER,),
+        ("tests/runtime/test_engine.py",),
     ),
     Mutant(
         "kws/runtime/stream.py",

@@ -231,6 +231,20 @@ def test_words_are_independent():
     ]
 
 
+def test_each_word_has_the_events_that_it_has_alone():
+    rng = np.random.default_rng(2)
+    pooled = np.repeat(rng.random((300, 3)), 4, axis=0)
+    boundaries = rng.uniform(0, 1, (1200, 3, 2))
+    events = make_postprocessor(3).feed(pooled, boundaries)
+    for number, word in enumerate("abc"):
+        column = slice(number, number + 1)
+        alone = make_postprocessor(1).feed(pooled[:, column], boundaries[:, column])
+        assert [each for each in events if each.word == word] == [
+            replace(each, word=word) for each in alone
+        ]
+        assert len(alone) > 5
+
+
 def test_each_word_has_its_threshold():
     postprocessor = DetectionPostprocessor(("a", "b"), EventSettings((0.5, 0.95)), FRAME_SECONDS)
     track = LOW + HIGH * 5 + REST
