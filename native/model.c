@@ -1,5 +1,5 @@
 /* Opens a model file: reads its tensors, checks every size before it is used, and lays the weights
-   out as the layers want them. kws/training/model/tensors.py names the tensors. */
+   out as the layers want them. docs/reference/model-file.md names them. */
 
 #include <math.h>
 #include <stdio.h>

@@ -175,7 +175,7 @@ def _has_kernel() -> bool:
 def _tell_fallback(reason: str) -> None:
     logger.warning(
         f"the kernel cannot be loaded ({reason}). NumPy runs the network: the scores are the same, "
-        "and take about twenty times as long."
+        "and take ten to twenty times as long."
     )
 
 

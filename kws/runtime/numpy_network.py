@@ -1,8 +1,8 @@
 """The network in numpy: what runs where the kernel cannot be loaded, and what its tests compare it
 with.
 
-All layers are written as in `docs/explanation/network.md`, over arrays [B, T, channels]. It takes
-about twenty times as long as the kernel.
+All layers are written as in `docs/reference/model-file.md`, over arrays [B, T, channels]. It takes
+ten to twenty times as long as the kernel.
 """
 
 import math
@@ -226,7 +226,7 @@ class NumpyNetwork:
         }
 
     def _pool(self, log_y: np.ndarray) -> np.ndarray:
-        """Log score of windows [B, F, W, n] of log probabilities (explanation/network has the
+        """Log score of windows [B, F, W, n] of log probabilities (reference/model-file has the
         formulas)."""
         frames, q = log_y.shape[-1], self.exponent
         if self.pooling == "none":

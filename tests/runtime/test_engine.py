@@ -254,7 +254,7 @@ def test_the_fallback_is_told_once(
             Engine.load(model).open_stream().step(np.zeros(500, np.float32))
     assert [record.getMessage() for record in caplog.records] == [
         "the kernel cannot be loaded (no such file). NumPy runs the network: the scores are the "
-        "same, and take about twenty times as long."
+        "same, and take ten to twenty times as long."
     ]
 
 
