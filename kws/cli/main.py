@@ -1,6 +1,7 @@
 """The command `kws`: a group that imports a command when it is called, and no other."""
 
 import importlib
+import os
 import sys
 
 import click
@@ -8,6 +9,10 @@ import click
 from kws.errors import KwsError
 from kws.terminal import stdio
 from kws.terminal.messages import show_messages
+
+# The threads of NumPy's BLAS would cost a fifth of `kws detect` on a short recording, and the
+# commands have no use for them. It reads this when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Each command is the function of its name in `kws.cli.NAME`; beside it stands its line in help.
 COMMANDS = {

@@ -77,6 +77,22 @@ def test_help_needs_no_heavy_import() -> None:
     assert not modules_after("--help") & heavy
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux lists threads there")
+def test_detect_runs_on_one_thread() -> None:
+    """NumPy's BLAS would start one for each core."""
+    code = "import os\nfrom cli import main\ntry: main()\n"
+    code += "finally: print(*os.listdir('/proc/self/task'))"
+    environment = {name: value for name, value in os.environ.items() if "_NUM_THREADS" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "detect", "recordings/late.wav"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert len(done.stdout.splitlines()[-1].split()) == 1
+
+
 def test_a_command_imports_no_other() -> None:
     modules = modules_after("detect", "recordings/late.wav")
     others = {name.replace("-", "_") for name in COMMANDS} - {"detect"}
