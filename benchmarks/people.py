@@ -22,6 +22,7 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,12 +82,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
+    add_training_options(parser)
     parser.add_argument("--phrases", nargs="+", choices=PHRASES, default=list(PHRASES))
     parser.add_argument(
         "--human", type=int, default=0, help="recordings of the phrase to train on (default: 0)"
     )
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.evaluate:
+        evaluate_runs(args)
+        return
+    for phrase in args.phrases:
+        synth_config = SynthConfig(phrase, args.synth_clips, args.seed)
+        path = args.runs / f"{run_name(args, synth_config.name)}.kws"
+        if not path.exists():
+            train_run(args, synth_config, path)
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """The options of scripts that train detectors from text and evaluate them."""
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--synth-clips", type=int, default=SynthConfig.clips)
     parser.add_argument("--epochs", type=int, default=SynthConfig.epochs)
     parser.add_argument("--size", choices=SIZES, default="small")
@@ -104,16 +120,6 @@ def main() -> None:
         "--without-verifier", action="store_true", help="evaluate the networks alone"
     )
     add_out_option(parser)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    if args.evaluate:
-        evaluate_runs(args)
-        return
-    for phrase in args.phrases:
-        synth_config = SynthConfig(phrase, args.synth_clips, args.seed)
-        path = args.runs / f"{run_name(args, synth_config.name)}.kws"
-        if not path.exists():
-            train_run(args, synth_config, path)
 
 
 def run_name(args: argparse.Namespace, name: str) -> str:
@@ -128,21 +134,37 @@ def run_name(args: argparse.Namespace, name: str) -> str:
 
 
 def train_run(args: argparse.Namespace, synth_config: SynthConfig, path: Path) -> None:
-    """Trains one detector, from the phrase to a calibrated model. Prints how long it took."""
-    start, name = time.perf_counter(), synth_config.name
-    human_clips = draw_human_clips(args, name)
-    human_folders = []
+    """Trains the detector of one phrase, with the recordings of it that `args.human` asks for."""
+    human_clips = draw_human_clips(args, synth_config.name)
+    own_recordings = []
     if human_clips:
-        human_folders.append(copy_clips(human_clips, path.with_suffix(".human")))
-    speech = tuple(args.data / each for each in SPEECH)
+        own_recordings.append(copy_clips(human_clips, path.with_suffix(".human")))
+    speech = [args.data / each for each in SPEECH]
+    model_card = {"human": [clip.path.name for clip in human_clips]}
+    train_detector(args, synth_config, path, speech, own_recordings, model_card)
+
+
+def train_detector(
+    args: argparse.Namespace,
+    synth_config: SynthConfig,
+    path: Path,
+    speech: Sequence[Path],
+    own_recordings: Sequence[Path] = (),
+    model_card: dict | None = None,
+) -> None:
+    """Trains one detector, from the phrase to a calibrated model. Prints how long it took.
+
+    speech: folders of speech without the phrase, which are mined, too, where there are two stages.
+    """
+    start, name = time.perf_counter(), synth_config.name
     folders = synthesize_folders(
         synth_config,
         DataFolders(
             synth_folder(args.runs, name, args.seed),
-            negatives=speech,
+            negatives=tuple(speech),
             background=(args.data / NOISE,),
-            own_recordings=tuple(human_folders),
-            hard_negatives=speech if args.two_stage else (),
+            own_recordings=tuple(own_recordings),
+            hard_negatives=tuple(speech) if args.two_stage else (),
         ),
     )
     synthesis_seconds = time.perf_counter() - start
@@ -169,7 +191,7 @@ def train_run(args: argparse.Namespace, synth_config: SynthConfig, path: Path) -
             init_from_pretrained(config, args.init_from, args.seed) if args.init_from else None
         ),
         progress=PrintedEpochs(path.stem),
-        model_card={"human": [clip.path.name for clip in human_clips]},
+        model_card=model_card,
         verifier_candidates=[load_verifier({name: synth_config.pronunciations})],
     )
     minutes = {
