@@ -86,7 +86,8 @@ CONFIGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.generate])
+# The same networks in each run, so that a failure comes back.
+@settings(max_examples=25, deadline=None, phases=[Phase.generate], derandomize=True)
 @given(CONFIGS, st.integers(0, 99))
 def test_random_network_gives_the_scores_of_torch_and_of_numpy(
     library: Path, config: dict, seed: int

@@ -56,7 +56,7 @@ def test_a_damaged_voice(voices):
 def test_what_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("KWS_KOKORO_VOICES", str(tmp_path))
     monkeypatch.setattr(kokoro, "find_spec", lambda name: None)
-    assert kokoro.ENGINE.missing() == "the package hibari-tts and 6 more"
+    assert kokoro.ENGINE.missing() == "the package hibari-tts and 7 more"
     monkeypatch.setattr(kokoro, "find_spec", lambda name: object())
     assert kokoro.ENGINE.missing() == f"voices in {tmp_path}"
 
