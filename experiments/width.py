@@ -61,7 +61,7 @@ def main() -> None:
         for phrase in args.phrases:
             synth_config = SynthConfig(phrase, args.synth_clips, SYNTH_SEED)
             for channels in args.channels:
-                path = args.runs / f"{run_name(args, synth_config.name, channels, seed)}.onnx"
+                path = args.runs / f"{run_name(args, synth_config.name, channels, seed)}.kws"
                 if not path.exists():
                     train_run(args, synth_config, channels, seed, path)
 
@@ -111,9 +111,7 @@ def evaluate_runs(args: argparse.Namespace) -> None:
     rows = []
     for name in map(folder_name, args.phrases):
         synth = synth_folder(args.runs, name, SYNTH_SEED)
-        paths = [
-            path for seed in args.seeds for path in args.runs.glob(f"{name}-*-seed{seed}.onnx")
-        ]
+        paths = [path for seed in args.seeds for path in args.runs.glob(f"{name}-*-seed{seed}.kws")]
         for path in sorted(paths):
             for verifier in (False, True):
                 engine = Engine.load(str(path), verifier=verifier)
