@@ -1,38 +1,41 @@
 """Trains phone recognisers: the encoders that other trainings start from, and the verifier.
 
-    python recipes/phone_recognizer/speak.py --out DATA/spoken_nonsense --phrases 1000
+    python recipes/phone_recognizer/speak.py --out DATA/spoken_sentences --corpus DATA/sentences
     python recipes/phone_recognizer/transcribe.py --data DATA
-    python benchmarks/speech_commands/speak.py --out DATA/spoken_words
     python recipes/phone_recognizer/train.py --data DATA --out models/phone_recognizer.pt
-        --size large --conv2d-stem [--epochs 20] [--resume]
+        --size verifier [--leave-out WORDS.txt] [--epochs 36] [--resume]
+    python recipes/phone_recognizer/train.py --data DATA --out models/encoder.pt
+        --size small --teacher models/phone_recognizer.pt
 
-DATA has one folder per data set. Training uses the training speakers of librispeech (cut between
-words), of speech_commands, and of precise_community, custom_commands and honk where the phrase is
-known; synthetic phrases and words; and noise of esc10. Not used are wake_words, and the six words
-of Speech Commands that protocol pack-9-unseen holds out: both are for evaluation. Validation uses
-the other readers of librispeech. The encoders that come with kws were trained by earlier versions
-of this script (docs/explanation/phone-pretraining.md).
+DATA has one folder per data set. Training uses the training speakers of sentences (a corpus with
+transcripts), of librispeech (as Whisper wrote it down), of speech_commands and
+speech_commands_more, and of precise_community, custom_commands and honk where the phrase is known;
+the training voices of spoken_sentences; and noise of esc10. Not used are wake_words, the six words
+of Speech Commands that protocol pack-9-unseen holds out, and what people say with a word of
+WORDS.txt in it: these are for evaluation. Validation uses sentences of the validation speakers. The
+encoders that come with kws were trained by earlier versions of this script
+(docs/explanation/phone-pretraining.md).
 """
 
 import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from kws.audio.endpoints import find_endpoints
 from kws.audio.recordings import SAMPLE_RATE
 from kws.synth.pronunciation import phonemize
-from kws.synth.render import read_manifest
 from kws.training.augment.rooms import make_rooms
-from kws.training.data.clips import BACKGROUND, find_clips
+from kws.training.data.clips import BACKGROUND, Clip, find_clips
 from kws.training.data.dataset import ClipDataset, load_clips, pack_clips
-from kws.training.data.splits import assign_split
+from kws.training.data.transcripts import read_corpus
 from kws.training.fit.config import bfloat16_devices
 from kws.training.fit.progress import PrintedEpochs
 from kws.training.model import checkpoint
@@ -42,7 +45,7 @@ from kws.training.model.torch_engine import load_network
 from kws.training.phones import objective
 from kws.training.phones.objective import PhoneTrainConfig
 from kws.training.phones.utterances import UtteranceDataset, Utterances
-from kws.training.speech_commands.protocols import HELD_OUT, PACK_WORDS
+from kws.training.speech_commands.protocols import HELD_OUT
 from kws.training.speech_commands.train import BAND_CHANNELS
 
 SOURCES = Path(__file__).parent / "sources.json"
@@ -56,10 +59,16 @@ PHRASE_BY_FOLDER = {  # where the name of the folder is not the phrase itself
     "hey_archie": "hey archie",
     "trick_or_treat": "trick or treat",
 }
-MAX_SEGMENT_SECONDS = 2.2
+MAX_SEGMENT_SECONDS = 15.0
 MIN_PROBABILITY = 0.4  # of each word of a segment, by the recogniser
 PAUSE_SECONDS = 0.15
-LEAD_SECONDS = 0.9
+SOUND_DROP_DB = 40.0  # below the loudest frame sound counts as silence
+SILENCE_SECONDS = 0.15  # kept before and after a sentence
+VALIDATION_STEP = 3
+SHAPES = {
+    **SIZES,
+    "verifier": {"channels": 320, "kernels": (5, 5, 7, 7, 9, 9, 11, 11, 13, 13)},
+}
 # What a checkpoint needs to start from; without the optimiser it cannot be resumed.
 CHECKPOINT_KEYS = (
     "network_config",
@@ -96,11 +105,13 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write (.pt)")
-    parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--conv2d-stem", action="store_true", help="use the 2-D stem")
+    parser.add_argument("--size", choices=SHAPES, default="small")
     parser.add_argument("--epochs", type=int, default=PhoneTrainConfig.epochs)
+    parser.add_argument("--leave-out", type=Path, help="words that no person is heard to say")
     parser.add_argument("--init-from", type=Path, help="phone recogniser to start from (.pt)")
+    parser.add_argument("--teacher", type=Path, help="phone recogniser to imitate (.pt)")
     parser.add_argument("--learning-rate", type=float, default=PhoneTrainConfig.learning_rate)
+    parser.add_argument("--delay-penalty", type=float, default=PhoneTrainConfig.delay_penalty)
     parser.add_argument("--seed", type=int, default=PhoneTrainConfig.seed)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--resume", action="store_true")
@@ -109,31 +120,32 @@ def main() -> None:
     train_config = PhoneTrainConfig(
         epochs=args.epochs,
         learning_rate=args.learning_rate,
+        delay_penalty=args.delay_penalty,
         mixed_precision=bfloat16_devices(),
         seed=args.seed,
     )
-    config = objective.make_phone_recognizer_config(**SIZES[args.size])
-    if args.conv2d_stem:
-        config = replace(config, band_channels=BAND_CHANNELS)
-    sources = load_sources(args.data)
+    config = objective.make_phone_recognizer_config(
+        band_channels=BAND_CHANNELS, **SHAPES[args.size]
+    )
+    sources = load_sources(args.data, read_words(args.leave_out))
     for source in sources:
         hours = source.dataset.seconds / 3600
         print(f"{len(source.dataset)} clips, {hours:.2f} h: {source.phonemes[:3]}", flush=True)
     noises = load_clips(find_clips(args.data / "esc10"), warn=print)
-    shape = {
-        "samples": round(train_config.clip_seconds * SAMPLE_RATE),
-        "lead_samples": round(LEAD_SECONDS * SAMPLE_RATE),
-        "batch": train_config.batch,
-    }
-    heldout = load_librispeech(args.data, lambda speaker: assign_split(speaker) != "train", 1.0)
     objective.train(
-        UtteranceDataset(sources, noises, seed=train_config.seed, **shape),
-        UtteranceDataset([heldout], noises, seed=1, **shape),
+        UtteranceDataset(
+            sources,
+            noises,
+            batch_seconds=train_config.batch * train_config.clip_seconds,
+            seed=train_config.seed,
+        ),
+        load_validation(args.data),
         torch.from_numpy(make_rooms()),
         train_config,
         config,
         args.out,
         init_from=load_network(args.init_from) if args.init_from else None,
+        teacher=load_network(args.teacher) if args.teacher else None,
         resume=args.resume,
         progress=PrintedEpochs(),
     )
@@ -142,22 +154,68 @@ def main() -> None:
     checkpoint.save({**kept, "sources": json.loads(SOURCES.read_text())}, args.out)
 
 
-def load_sources(data: Path) -> list[Utterances]:
-    """What the network is trained on, with how often each source is drawn."""
+def read_words(path: Path | None) -> frozenset[str]:
+    return frozenset(path.read_text().split() if path else ())
+
+
+def load_sources(data: Path, left_out: frozenset[str]) -> list[Utterances]:
+    """What the network is trained on, with the share of the audio of each source."""
+    folders = [data / name for name in ("speech_commands", "speech_commands_more")]
+    commands = [
+        clip for folder in folders for clip in find_clips(folder) if clip.label not in HELD_OUT
+    ]
     return [
-        load_librispeech(data, lambda speaker: assign_split(speaker) == "train", 0.35),
-        load_commands(data, lambda word: word in PACK_WORDS, 0.12),
-        load_commands(data, lambda word: word not in (*PACK_WORDS, *HELD_OUT), 0.08),
-        *load_phrases(data, 0.12),
-        load_synthetic(data / "spoken_nonsense", lambda text: True, 0.33),
-        load_synthetic(data / "spoken_words", lambda text: text not in HELD_OUT, 0.15),
+        load_sentences(data / "sentences", "train", 0.6, left_out),
+        load_sentences(data / "spoken_sentences", "train", 0.15),
+        load_librispeech(data, 0.1, left_out),
+        load_commands(commands, 0.12, left_out),
+        *load_phrases(data, 0.03, left_out),
     ]
 
 
-def load_librispeech(data: Path, keep: Callable[[str], bool], weight: float) -> Utterances:
-    """Segments by the speakers to keep."""
+def says_any(text: str, words: frozenset[str]) -> bool:
+    """Whether a text holds one of the words, or a word that contains it."""
+    return any(word in text.lower() for word in words)
+
+
+def load_sentences(
+    corpus: Path, split: str, weight: float, left_out: frozenset[str] = frozenset()
+) -> Utterances:
+    """The English sentences of a corpus by the speakers of a split."""
+    utterances = [
+        each
+        for each in read_corpus(corpus, warn=print)
+        if each.is_english and each.split == split and not says_any(each.text, left_out)
+    ]
+    dataset = load_clips([each.clip for each in utterances], warn=print)
+    waves = [crop_to_sound(dataset.int16_clip(index)) for index in range(len(dataset))]
+    phonemes = tuple(to_phones(phonemize(clip.label)) for clip in dataset.clips)
+    return Utterances(pack_clips(dataset.clips, waves), phonemes, weight)
+
+
+def load_validation(data: Path) -> Utterances:
+    """Every third sentence of the validation speakers."""
+    sentences = load_sentences(data / "sentences", "validation", 1.0)
+    chosen = range(0, len(sentences.dataset), VALIDATION_STEP)
+    dataset = pack_clips(
+        [sentences.dataset.clips[index] for index in chosen],
+        [sentences.dataset.int16_clip(index) for index in chosen],
+    )
+    return Utterances(dataset, sentences.phonemes[::VALIDATION_STEP], 1.0)
+
+
+def crop_to_sound(samples: np.ndarray) -> np.ndarray:
+    """A recording [n] without most of the silence around it, in which a recogniser would learn to
+    wait."""
+    start, end = find_endpoints(samples.astype(np.float32), drop_db=SOUND_DROP_DB)
+    first = round((start - SILENCE_SECONDS) * SAMPLE_RATE)
+    return samples[max(first, 0) : round((end + SILENCE_SECONDS) * SAMPLE_RATE)]
+
+
+def load_librispeech(data: Path, weight: float, left_out: frozenset[str]) -> Utterances:
+    """Segments by the training readers."""
     dataset = load_clips(
-        [clip for clip in find_clips(data / "librispeech") if keep(clip.speaker)], warn=print
+        [clip for clip in find_clips(data / "librispeech") if clip.split == "train"], warn=print
     )
     transcripts = {}
     for line in (data / "librispeech.jsonl").read_text().splitlines():
@@ -167,6 +225,8 @@ def load_librispeech(data: Path, keep: Callable[[str], bool], weight: float) -> 
     for index, clip in enumerate(dataset.clips):
         samples = dataset.int16_clip(index)
         for segment in cut_segments(transcripts.get(clip.path.name, [])):
+            if says_any(segment.text, left_out):
+                continue
             start, end = round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE)
             clips.append(clip)
             waves.append(samples[start:end])
@@ -203,17 +263,17 @@ def _make_segment(words: list[Word], first: int, last: int) -> Segment:
     )
 
 
-def load_commands(data: Path, keep: Callable[[str], bool], weight: float) -> Utterances:
-    """The words of Speech Commands to keep, by training speakers."""
-    clips = [
+def load_commands(clips: list[Clip], weight: float, left_out: frozenset[str]) -> Utterances:
+    """The words of Speech Commands by training speakers."""
+    chosen = [
         clip
-        for clip in find_clips(data / "speech_commands")
-        if keep(clip.label) and clip.label != BACKGROUND and clip.split == "train"
+        for clip in clips
+        if clip.split == "train" and clip.label not in (BACKGROUND, *left_out)
     ]
-    return label_by_folder(load_clips(clips, warn=print), weight)
+    return label_by_folder(load_clips(chosen, warn=print), weight)
 
 
-def load_phrases(data: Path, weight: float) -> list[Utterances]:
+def load_phrases(data: Path, weight: float, left_out: frozenset[str]) -> list[Utterances]:
     """The recordings of known phrases in other data sets, by training speakers."""
     community = [
         replace(clip, label=phrase)
@@ -225,7 +285,11 @@ def load_phrases(data: Path, weight: float) -> list[Utterances]:
     honk = [clip for clip in find_clips(data / "honk") if clip.label == "anserini"]
     datasets = [
         load_clips(
-            [clip for clip in clips if clip.split == "train"],
+            [
+                clip
+                for clip in clips
+                if clip.split == "train" and not says_any(phrase_of(clip), left_out)
+            ],
             max_seconds=2.5,
             max_unreadable_fraction=1.0,
             warn=lambda message: None,
@@ -235,28 +299,16 @@ def load_phrases(data: Path, weight: float) -> list[Utterances]:
     return [label_by_folder(dataset, weight / len(datasets)) for dataset in datasets if dataset]
 
 
-def load_synthetic(folder: Path, keep: Callable[[str], bool], weight: float) -> Utterances:
-    """The clips of `kws synth` whose texts are to be kept."""
-    texts = {
-        folder / row["file"]: row["text"] for row in read_manifest(folder) if keep(row["text"])
-    }
-    dataset = load_clips(
-        [clip for clip in find_clips(folder) if clip.path in texts],
-        max_seconds=2.7,
-        max_unreadable_fraction=0.3,
-        warn=lambda message: None,
-    )
-    phonemes = tuple(to_phones(phonemize(texts[clip.path])) for clip in dataset.clips)
-    return Utterances(dataset, phonemes, weight)
+def phrase_of(clip: Clip) -> str:
+    """What is said in a clip, as its folder names it."""
+    return PHRASE_BY_FOLDER.get(clip.label, clip.label).replace("_", " ")
 
 
 def label_by_folder(dataset: ClipDataset, weight: float) -> Utterances:
     """Recordings of the phrases that their folders name."""
-    phonemes = {
-        label: to_phones(phonemize(PHRASE_BY_FOLDER.get(label, label)))
-        for label in {clip.label for clip in dataset.clips}
-    }
-    return Utterances(dataset, tuple(phonemes[clip.label] for clip in dataset.clips), weight)
+    phrases = [phrase_of(clip) for clip in dataset.clips]
+    phonemes = {phrase: to_phones(phonemize(phrase)) for phrase in set(phrases)}
+    return Utterances(dataset, tuple(phonemes[phrase] for phrase in phrases), weight)
 
 
 if __name__ == "__main__":

@@ -9,24 +9,26 @@ trainings start from its layers (`kws.training.model.pretrained`).
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from kws.training.augment.config import AugmentConfig
+from kws.audio.recordings import SAMPLE_RATE
+from kws.training.augment.config import SpecAugmentConfig
+from kws.training.augment.spec_augment import draw_spec_masks
 from kws.training.augment.waveform import augment
 from kws.training.fit.config import TrainConfig
 from kws.training.fit.progress import TrainingProgress
 from kws.training.fit.state import TrainState
 from kws.training.fit.trainer import Objective, fit
-from kws.training.model.network import NetworkConfig, Output, ScanningCNN
+from kws.training.model.network import NetworkConfig, ScanningCNN
 from kws.training.model.phone_set import BLANK, PHONES
-from kws.training.phones.utterances import UtteranceBatch, UtteranceDataset
+from kws.training.phones.utterances import UtteranceBatch, UtteranceDataset, Utterances
 
-VALIDATION_BATCHES = 4
+TAIL_SAMPLES = SAMPLE_RATE * 16 // 25  # of silence after a recording; phones are recognised late
 
 logger = logging.getLogger("kws")
 
@@ -37,31 +39,77 @@ def make_phone_recognizer_config(**size: Any) -> NetworkConfig:
 
 
 @dataclass(frozen=True)
-class PhoneTrainConfig(TrainConfig):
-    """Training settings of the encoder and the verifier."""
+class PhoneTrainConfig(SpecAugmentConfig, TrainConfig):
+    """Training settings of the encoder and the verifier. A batch has `batch` · `clip_seconds` of
+    audio."""
 
     clip_seconds: float = 4.0
     ema_decay: float = 0.998
     room_fraction: float = 0.5
     equalized_fraction: float = 0.6
     snr_db: tuple[float, float] = (-2.0, 32.0)
+    peak_db: tuple[float, float] = (-50.0, 0.0)
+    max_mel_mask_bands: int = 6
+    time_masks: int = 4
+    max_time_mask_hops: int = 12
+    # What a phone loses in log-probability for each frame that it comes later.
+    delay_penalty: float = 0.02
+
+
+class PreparedUtterances(NamedTuple):
+    """`audio` [B, N]; `mask` [B, mels, hops]: 0 where energies are hidden; phones and their
+    `lengths` as in `UtteranceBatch`."""
+
+    audio: Tensor
+    mask: Tensor | None
+    phones: Tensor
+    lengths: Tensor
 
 
 @dataclass(frozen=True)
-class PhoneObjective(Objective[UtteranceBatch, UtteranceBatch]):
-    """Recognises the phones of augmented utterances. rooms [R, K]: impulse responses, on the device
-    that trains."""
+class PhoneObjective(Objective[UtteranceBatch, PreparedUtterances]):
+    """Recognises the phones of augmented utterances, after endless silence. rooms [R, K]: impulse
+    responses, on the device that trains."""
 
+    config: NetworkConfig
     rooms: Tensor
-    augmentation: AugmentConfig
+    train_config: PhoneTrainConfig
 
-    def prepare(self, batch: UtteranceBatch, generator: torch.Generator) -> UtteranceBatch:
-        audio = augment(batch.audio, batch.noise, self.rooms, self.augmentation, generator)
-        return batch._replace(audio=audio)
+    def prepare(self, batch: UtteranceBatch, generator: torch.Generator) -> PreparedUtterances:
+        audio = augment(batch.audio, batch.noise, self.rooms, self.train_config, generator)
+        hops = audio.shape[1] // self.config.hop_samples
+        mask = draw_spec_masks(len(audio), self.config.mels, hops, self.train_config, generator)
+        return PreparedUtterances(audio, mask.to(audio.device), batch.phones, batch.lengths)
 
-    def loss(self, network: nn.Module, prepared: UtteranceBatch) -> Tensor:
-        output, _ = network(prepared.audio)
-        return phone_ctc_loss(output.logits, prepared.phones, prepared.lengths)
+    def loss(self, network: nn.Module, prepared: PreparedUtterances) -> Tensor:
+        logits = recognize(network, prepared)
+        penalty = self.train_config.delay_penalty
+        return prompt_ctc_loss(logits, prepared.phones, prepared.lengths, penalty)
+
+
+@dataclass(frozen=True)
+class DistillationObjective(PhoneObjective):
+    """Learns from the transcripts, and from a teacher that hears the same without the mask."""
+
+    teacher: ScanningCNN
+
+    def loss(self, network: nn.Module, prepared: PreparedUtterances) -> Tensor:
+        logits = recognize(network, prepared)
+        with torch.no_grad():
+            targets = recognize(self.teacher, prepared._replace(mask=None)).softmax(1)
+        losses = -(targets * logits.log_softmax(1)).sum((1, 2)) / prepared.lengths.clamp_min(1)
+        penalty = self.train_config.delay_penalty
+        ctc_loss = prompt_ctc_loss(logits, prepared.phones, prepared.lengths, penalty)
+        return (losses.mean() + ctc_loss) / 2
+
+
+def recognize(network: nn.Module, prepared: PreparedUtterances) -> Tensor:
+    """Logits of the phones [B, phones, F]; frame f ends (f + 1) · `frame_samples` after the
+    beginning. As one process trains, the network is a ScanningCNN."""
+    assert isinstance(network, ScanningCNN)
+    state = network.initial_state(len(prepared.audio))
+    output, _ = network(prepared.audio, state, prepared.mask)
+    return output.logits.float()
 
 
 def phone_ctc_loss(logits: Tensor, phones: Tensor, lengths: Tensor) -> Tensor:
@@ -72,63 +120,109 @@ def phone_ctc_loss(logits: Tensor, phones: Tensor, lengths: Tensor) -> Tensor:
     return F.ctc_loss(log_p, phones, frames, lengths, zero_infinity=True)
 
 
-def decode_greedily(output: Output) -> list[str]:
-    """The phones of each clip: the most probable of each frame, with repetitions merged and blanks
-    removed."""
-    best_phones = output.logits.argmax(1).cpu().numpy()
-    return [_merge_repetitions(frames) for frames in best_phones]
+def prompt_ctc_loss(
+    logits: Tensor, phones: Tensor, lengths: Tensor, delay_penalty: float
+) -> Tensor:
+    """Like `phone_ctc_loss`, with the same gradient where `delay_penalty` is 0. A path loses so
+    much log-probability for each frame that a phone comes later.
+
+    CTC lets a network wait until it has heard what follows. The gradient of its loss is the
+    difference between the network's probabilities and those of the phones given the transcript; so
+    a cross-entropy with the latter, as they are under the penalty, learns to be prompt.
+    """
+    log_p = logits.log_softmax(1)
+    targets = expected_phones(log_p.detach(), phones, lengths, delay_penalty)
+    return -((targets * log_p).sum((1, 2)) / lengths.clamp_min(1)).mean()
 
 
-def _merge_repetitions(frames: np.ndarray) -> str:
-    changes = np.flatnonzero(np.diff(frames, prepend=-1))
-    return "".join(PHONES[phone - 1] for phone in frames[changes] if phone)  # 0: blank
+def expected_phones(log_p: Tensor, phones: Tensor, lengths: Tensor, delay_penalty: float) -> Tensor:
+    """The probability [B, phones, F] of each phone in each frame, given the transcripts; 0 for
+    clips too short for theirs. log_p [B, phones, F]."""
+    penalized = log_p.clone()
+    penalized[:, 1:] -= delay_penalty * torch.arange(log_p.shape[2], device=log_p.device)
+    penalized.requires_grad_()
+    frames = torch.full_like(lengths, log_p.shape[2])
+    with torch.enable_grad():
+        losses = F.ctc_loss(
+            penalized.permute(2, 0, 1),
+            phones,
+            frames,
+            lengths,
+            reduction="none",
+            zero_infinity=True,
+        )
+        (gradient,) = torch.autograd.grad(losses.sum(), penalized)
+    # The gradient is that of a softmax: exp(log_p) - expected.
+    return (penalized.exp() - gradient).detach() * (losses > 0)[:, None, None]
+
+
+def decode_greedily(logits: Tensor) -> "RecognizedPhones":
+    """The most probable phone of each frame, with repetitions merged and blanks removed. logits
+    [phones, F]."""
+    best_phones = logits.argmax(0).cpu().numpy()
+    frames = np.flatnonzero(np.diff(best_phones, prepend=-1) * best_phones)  # 0: blank
+    return RecognizedPhones("".join(PHONES[phone - 1] for phone in best_phones[frames]), frames)
+
+
+class RecognizedPhones(NamedTuple):
+    """Phones, and the frame [n] at which each is recognised."""
+
+    phones: str
+    frames: np.ndarray
 
 
 def train(
     batches: UtteranceDataset,
-    heldout: UtteranceDataset,
+    heldout: Utterances,
     rooms: Tensor,
-    train_config: TrainConfig,
+    train_config: PhoneTrainConfig,
     config: NetworkConfig,
     path: Path,
     *,
     init_from: ScanningCNN | None = None,
+    teacher: ScanningCNN | None = None,
     resume: bool = False,
     progress: TrainingProgress | None = None,
 ) -> None:
     """Trains on the CPU into a checkpoint, `path`.
 
-    init_from: network whose weights the training starts with. resume: continue from `path`. Raises
-    KwsError.
+    init_from: network whose weights the training starts with. teacher: network to imitate. resume:
+    continue from `path`. Raises KwsError.
     """
     state = TrainState(config, train_config, torch.device("cpu"), batches.fingerprint())
     if init_from is not None:
         state.init_from(init_from)
     if resume:
         logger.info(state.resume_from(path))
+    phone_objective = PhoneObjective(config, rooms, train_config)
+    if teacher is not None:
+        phone_objective = DistillationObjective(config, rooms, train_config, teacher.eval())
     fit(
         state,
         batches,
-        PhoneObjective(rooms, train_config),
+        phone_objective,
         path=path,
         validate=lambda network: {"phone_error_rate": round(phone_error_rate(network, heldout), 4)},
         progress=progress,
     )
 
 
-@torch.no_grad()
-def phone_error_rate(network: ScanningCNN, heldout: UtteranceDataset) -> float:
+def phone_error_rate(network: ScanningCNN, heldout: Utterances) -> float:
     """Edit distance from recognised to spoken phones, per spoken phone, without noise."""
-    edits = total = 0
-    for step in range(VALIDATION_BATCHES):
-        batch = heldout[step]
-        output, _ = network(batch.audio)
-        hypotheses = decode_greedily(output)
-        for hypothesis, phones, length in zip(hypotheses, batch.phones, batch.lengths, strict=True):
-            reference = "".join(PHONES[phone - 1] for phone in phones[:length])
-            edits += edit_distance(hypothesis, reference)
-            total += len(reference)
-    return edits / max(total, 1)
+    edits = [
+        edit_distance(recognize_recording(network, wave).phones, phones)
+        for wave, phones in zip(heldout.dataset, heldout.phonemes, strict=True)
+    ]
+    return sum(edits) / max(sum(map(len, heldout.phonemes)), 1)
+
+
+@torch.no_grad()
+def recognize_recording(network: ScanningCNN, wave: np.ndarray) -> RecognizedPhones:
+    """The phones of a recording [N], heard as a stream: after silence, and before it."""
+    tail = TAIL_SAMPLES + -len(wave) % network.config.frame_samples
+    audio = torch.from_numpy(np.pad(wave, (0, tail)))[None]
+    output, _ = network(audio, network.initial_state())
+    return decode_greedily(output.logits[0])
 
 
 def edit_distance(a: str, b: str) -> int:

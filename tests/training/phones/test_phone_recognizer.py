@@ -4,7 +4,7 @@ it."""
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ import torch
 from factories import SMALL
 from shared_training import EpochLog
 from sounds import RATE
-from tone_utterances import make_utterances
+from tone_utterances import make_source, make_utterances
 
 from kws.errors import DataError
 from kws.training.augment.rooms import simulate_room_responses
 from kws.training.model import checkpoint
-from kws.training.model.network import Output
 from kws.training.model.phone_set import BLANK, PHONES
 from kws.training.model.torch_engine import load_network
 from kws.training.phones import objective
@@ -36,8 +35,10 @@ SHORT = PhoneTrainConfig(
     learning_rate=2e-2,
     ema_decay=0.9,
     snr_db=(20.0, 40.0),
+    mel_masks=0,
+    time_masks=0,
 )
-ENOUGH = replace(SHORT, epochs=1, steps_per_epoch=180)  # to recognise tones
+ENOUGH = replace(SHORT, epochs=1, steps_per_epoch=150)  # to recognise tones
 
 
 def test_rooms_and_filters_are_drawn_independently():
@@ -48,7 +49,7 @@ def test_rooms_and_filters_are_drawn_independently():
     clicks[:, RATE] = 1.0
     no_phones = torch.zeros(128, 1, dtype=torch.long)
     batch = UtteranceBatch(clicks, no_phones, no_phones[:, 0], torch.zeros_like(clicks))
-    phone_objective = PhoneObjective(room, PhoneTrainConfig(snr_db=(60.0, 60.0)))
+    phone_objective = PhoneObjective(CONFIG, room, PhoneTrainConfig(snr_db=(60.0, 60.0)))
     audio = phone_objective.prepare(batch, torch.Generator().manual_seed(0)).audio
     direct, echo = (audio[:, at - 1500 : at + 1500] for at in (RATE, RATE + 4000))
     has_echo = echo.abs().amax(1) > 0.2 * direct.abs().amax(1)
@@ -79,11 +80,46 @@ def test_the_loss_sums_over_all_alignments():
     torch.testing.assert_close(loss, -torch.stack(paths).logsumexp(0) / 2)  # per phone
 
 
+LOGITS = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(1))
+TRANSCRIPTS = torch.tensor([[1, 2, 2], [3, 1, 0]])
+LENGTHS = torch.tensor([3, 2])
+
+
+@pytest.mark.parametrize("delay_penalty", [0.0, 0.5])
+def test_expected_phones_weigh_all_alignments(delay_penalty):
+    log_p = LOGITS.log_softmax(1)
+    expected = objective.expected_phones(log_p, TRANSCRIPTS, LENGTHS, delay_penalty)
+    for clip, transcript in enumerate([(1, 2, 2), (3, 1)]):
+        total = torch.zeros(4, 7)
+        for path in itertools.product(range(4), repeat=7):
+            if tuple(phone for phone, _ in itertools.groupby(path) if phone) == transcript:
+                frames = torch.arange(7)
+                late = delay_penalty * sum(frame for frame, phone in enumerate(path) if phone)
+                total[path, frames] += (log_p[clip, path, frames].sum() - late).exp()
+        torch.testing.assert_close(expected[clip], total / total[:, 0].sum(), atol=1e-5, rtol=1e-4)
+
+
+def test_without_a_penalty_the_gradient_is_that_of_ctc():
+    gradients = []
+    for loss in (objective.phone_ctc_loss, partial(objective.prompt_ctc_loss, delay_penalty=0.0)):
+        logits = LOGITS.clone().requires_grad_()
+        loss(logits, TRANSCRIPTS, LENGTHS).backward()
+        gradients.append(logits.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_clip_too_short_for_its_phones_is_not_learned():
+    logits = LOGITS[:, :, :2].clone().requires_grad_()
+    objective.prompt_ctc_loss(logits, TRANSCRIPTS, LENGTHS, 0.1).backward()
+    assert not logits.grad[0].any()
+    assert logits.grad[1].any()
+
+
 def test_repeated_frames_are_one_phone():
     best_phones = torch.tensor([0, 1, 1, 0, 1, 2, 2, 0])
-    logits = torch.nn.functional.one_hot(best_phones, 3).T[None].float()
-    output = Output(logits, logits, logits, logits[:, :0])
-    assert objective.decode_greedily(output) == [PHONES[0] * 2 + PHONES[1]]
+    recognized = objective.decode_greedily(torch.nn.functional.one_hot(best_phones, 3).T)
+    assert recognized.phones == PHONES[0] * 2 + PHONES[1]
+    assert recognized.frames.tolist() == [1, 4, 5]
 
 
 @cache
@@ -105,8 +141,9 @@ def train(path: Path, train_config: PhoneTrainConfig = SHORT, **options: Any) ->
     """The phone error rate after the last epoch."""
     progress = options.setdefault("progress", EpochLog())
     rooms = torch.from_numpy(simulate_room_responses(2, np.random.default_rng(0)))
-    batches, heldout = make_utterances(seed=9), make_utterances()
-    objective.train(batches, heldout, rooms, train_config, CONFIG, path, **options)
+    objective.train(
+        make_utterances(seed=9), make_source(), rooms, train_config, CONFIG, path, **options
+    )
     return progress.epochs[-1]["phone_error_rate"]
 
 
@@ -125,6 +162,12 @@ def test_a_network_learns_to_recognise_phones(recognizer):
 def test_a_training_that_starts_from_a_recognizer_is_ahead(recognizer, tmp_path):
     few_steps = replace(SHORT, epochs=1, steps_per_epoch=4)
     ahead = train(tmp_path / "a.pt", few_steps, init_from=load_network(recognizer))
+    assert ahead < train(tmp_path / "b.pt", few_steps)
+
+
+def test_a_training_with_a_teacher_is_ahead(recognizer, tmp_path):
+    few_steps = replace(SHORT, epochs=1, steps_per_epoch=40)
+    ahead = train(tmp_path / "a.pt", few_steps, teacher=load_network(recognizer))
     assert ahead < train(tmp_path / "b.pt", few_steps)
 
 

@@ -1,12 +1,16 @@
 """Batches of utterances with their phones."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
-from tone_utterances import LEAD_SAMPLES, make_utterances
+from sounds import RATE, make_dataset, tone
+from tone_utterances import make_utterances
 
+from kws.training.data.dataset import pack_clips
 from kws.training.model.phone_set import BLANK, PHONES, to_phones
+from kws.training.phones.utterances import UtteranceDataset, Utterances
 
 
 @pytest.mark.parametrize(
@@ -30,11 +34,56 @@ def test_a_batch_is_a_function_of_seed_and_index():
 
 
 def test_the_phones_are_those_of_the_audio():
-    batch = make_utterances(batch=32)[0]
+    batch = make_utterances()[0]
     for audio, phones, length in zip(batch.audio, batch.phones, batch.lengths, strict=True):
-        assert not audio[:LEAD_SAMPLES].any()
         expected = [PHONES[phone - 1] for phone in phones[:length]]
         assert merge_repetitions(recognize_tones(audio)) == merge_repetitions(expected)
+
+
+def make_lengths(*seconds: float) -> Utterances:
+    """Tones of these lengths, the first of "b", the second of "d", and so on."""
+    dataset = make_dataset(*(tone(each) for each in seconds))
+    return Utterances(dataset, tuple(PHONES[: len(seconds)]), 1.0)
+
+
+class TestLengths:
+    def test_recordings_stand_among_others_of_their_length(self):
+        """None is cut off, and one that fits into no example is not used."""
+        batches = UtteranceDataset(
+            [make_lengths(1.0, 3.9, 7.0, 15.9, 17.0)], pack_clips([], []), batch_seconds=32, seed=0
+        )
+        longest_phone_by_shape = {(8, 4): 2, (4, 8): 3, (2, 16): 4}
+        for index in range(30):
+            batch = batches[index]
+            count, seconds = len(batch.audio), batch.audio.shape[1] // RATE
+            assert batch.phones.max() <= longest_phone_by_shape[count, seconds]
+            if seconds > 4:
+                longest = longest_phone_by_shape[count, seconds]
+                assert (batch.phones == longest).any(1).all()
+
+    def test_sources_have_their_shares_of_the_audio(self):
+        """The words are short; nearly all sentences fill an example by themselves."""
+        words, sentences = make_lengths(0.5), make_lengths(0.5, 3.9)
+        sentences = replace(
+            sentences,
+            dataset=sentences.dataset.select(lambda clip: clip.speaker == "s1"),
+            phonemes=("d",),
+            weight=3.0,
+        )
+        batches = UtteranceDataset(
+            [words, sentences], pack_clips([], []), batch_seconds=400, seed=0
+        )
+        batch = batches[0]
+        sentence_share = (batch.phones == 2).sum() / len(batch.audio)
+        assert 0.6 < sentence_share < 0.9
+
+    def test_a_recording_that_fills_its_example_is_not_slowed_down(self):
+        """It would be cut off: its end is quiet, and its sound is not."""
+        batches = UtteranceDataset(
+            [make_lengths(4.0)], pack_clips([], []), batch_seconds=64, seed=0
+        )
+        for audio in batches[0].audio:
+            assert len(audio.nonzero()) <= 4.3 * RATE
 
 
 def recognize_tones(audio: torch.Tensor) -> list[str]:
