@@ -20,8 +20,10 @@ encoders that come with kws were trained by earlier versions of this script
 import argparse
 import json
 import logging
+import re
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,8 +176,17 @@ def load_sources(data: Path, left_out: frozenset[str]) -> list[Utterances]:
 
 
 def says_any(text: str, words: frozenset[str]) -> bool:
-    """Whether a text holds one of the words, or a word that contains it."""
-    return any(word in text.lower() for word in words)
+    """Whether a text holds one of the words, or a word that contains its letters or its phones."""
+    return any(
+        word in spoken or phones_of(word) in phones_of(spoken)
+        for spoken in re.findall(r"[a-z']+", text.lower())
+        for word in words
+    )
+
+
+@cache
+def phones_of(word: str) -> str:
+    return to_phones(phonemize(word))
 
 
 def load_sentences(

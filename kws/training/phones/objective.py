@@ -53,7 +53,7 @@ class PhoneTrainConfig(SpecAugmentConfig, TrainConfig):
     time_masks: int = 4
     max_time_mask_hops: int = 12
     # What a phone loses in log-probability for each frame that it comes later.
-    delay_penalty: float = 0.02
+    delay_penalty: float = 0.0
 
 
 class PreparedUtterances(NamedTuple):
