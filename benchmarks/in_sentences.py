@@ -37,6 +37,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.accents import group_accent
 from benchmarks.people import (
     FALSE_ALARMS_PER_HOUR,
     Alarms,
@@ -87,15 +88,6 @@ WITHOUT_SENTENCES = ("honk", "precise_community")
 RECOGNISED_SETS = ("librispeech", *WITHOUT_SENTENCES)
 SINGLE_WORDS = ("speech_commands", "wake_words")
 MIN_FIT = 0.01  # mean confidence of a sentence's words: above it are nearly all right transcripts
-ACCENTS = {
-    "unknown": r"^$",
-    "Mandarin": "mandarin",
-    "North America": r"^us$|united states|canad",
-    "British Isles": r"england|scot|ireland|irish|wales|united_kingdom",
-    "Australia, New Zealand": "austral|zealand",
-    "South Asia": "india",
-    "other": "",
-}
 
 
 @dataclass(frozen=True)
@@ -121,9 +113,7 @@ class Sentence:
 
     @property
     def accent(self) -> str:
-        """The first of ACCENTS that fits."""
-        accent = self.utterance.accent.lower()
-        return next(name for name, pattern in ACCENTS.items() if re.search(pattern, accent))
+        return group_accent(self.utterance.accent)
 
     def can_test(self, word: str) -> bool:
         """Whether the word is said, in English, as people wrote it down."""

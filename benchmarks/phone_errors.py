@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.accents import group_accent
 from benchmarks.report import add_out_option, write_report
 from kws.audio import recordings
 from kws.audio.endpoints import find_endpoints
@@ -30,14 +31,6 @@ from kws.training.model.network import ScanningCNN
 from kws.training.model.phone_set import to_phones
 from kws.training.model.torch_engine import load_network
 from kws.training.phones.objective import edit_distance, recognize_recording
-
-ACCENTS = {  # each with what accents of the corpus begin with
-    "United States, Canada": ("us", "united states", "canad"),
-    "British Isles": ("england", "scot", "ireland", "irish", "northern irish", "wales"),
-    "Australia, New Zealand": ("austral", "new"),
-    "South Asia": ("india",),
-    "Mandarin": ("mandarin",),
-}
 
 
 @dataclass(frozen=True)
@@ -118,12 +111,6 @@ def recognize(network: ScanningCNN, utterance: Utterance, corpus: Path) -> Recog
         edit_distance(recognized.phones, spoken),
         (last_frame + 1) * frame_seconds - find_endpoints(wave)[1],
     )
-
-
-def group_accent(accent: str) -> str:
-    """The first of ACCENTS that fits; "unknown" for none, "other" for any other."""
-    groups = (name for name, starts in ACCENTS.items() if accent.lower().startswith(starts))
-    return next(groups, "other" if accent else "unknown")
 
 
 def make_groups(recognitions: Iterable[Recognition]) -> dict[str, list[Recognition]]:
