@@ -175,14 +175,14 @@ class DetectRunner:
         spotter = Spotter.load()
         Spotter.load = lambda *_, **__: spotter
         _warm_up(spotter)
-        blocks = recordings.blocks
+        blocks = recordings.stream_blocks
 
         def counted(*args: object, **kwargs: object) -> Iterator[np.ndarray]:
             for block in blocks(*args, **kwargs):
                 self._heard_seconds += len(block) / recordings.SAMPLE_RATE
                 yield block
 
-        recordings.blocks = counted
+        recordings.stream_blocks = counted
         self._stderr = stderr
         # Below Python: what libraries write to descriptor 2 counts, too.
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
