@@ -16,7 +16,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kws.audio.recordings import SAMPLE_RATE
-from kws.training.augment.config import DEFAULT_MIX, FIRING_SAMPLES, MARGIN_SAMPLES, MixConfig
+from kws.training.augment.config import (
+    DEFAULT_MIX,
+    FIRING_SAMPLES,
+    MARGIN_SAMPLES,
+    MAX_CUT_CONTEXT_SAMPLES,
+    MixConfig,
+)
 from kws.training.data.dataset import ClipDataset
 from kws.training.data.noise import make_coloured_noises
 from kws.training.data.sources import NegativeSource, WordClips
@@ -54,11 +60,18 @@ class Boundaries:
 
 @dataclass(frozen=True)
 class PreparedClip:
-    """A clip to be placed. `sound`: where its word is, or the whole clip where that is unknown."""
+    """A clip to be placed. `sound`: where something is said. `word`: where the word is; where that
+    is unknown, or there is none, the same as `sound`."""
 
     wave: np.ndarray
     sound: Boundaries
+    word: Boundaries
     is_aligned: bool
+
+    @classmethod
+    def unaligned(cls, wave: np.ndarray) -> "PreparedClip":
+        whole = Boundaries(0, len(wave))
+        return cls(_fade(wave), whole, whole, is_aligned=False)
 
 
 @dataclass(frozen=True)
@@ -144,44 +157,60 @@ class ExampleMixer(Dataset):
         clip = self._word_clip(word, index, rng)
         start = self._draw_start(clip, rng)
         audio = self._place(clip, start, rng)
-        sound = clip.sound.shift(start)
-        utterances: tuple[Boundaries, ...] = (sound,) if clip.is_aligned else ()
+        utterances: tuple[Boundaries, ...] = (clip.word.shift(start),) if clip.is_aligned else ()
         if clip.is_aligned and rng.random() < self.config.repeat_fraction:
             utterances += (self._add_earlier(audio, self._word_clip(word, index, rng), start, rng),)
-        noise = add_room_tone(self._noise(rng), sound, self.config, rng)
+        noise = add_room_tone(self._noise(rng), clip.sound.shift(start), self.config, rng)
         return Example(audio, noise, self.names.index(word.name), utterances)
 
     def _isolated_negative(self, rng: np.random.Generator) -> Example:
         """A clip of something else, placed like a word."""
-        wave = _fade(self._negative_clip(rng))
-        clip = PreparedClip(wave, Boundaries(0, len(wave)), is_aligned=False)
+        clip = PreparedClip.unaligned(self._negative_clip(rng))
         start = self._draw_start(clip, rng)
         audio = self._place(clip, start, rng)
         noise = add_room_tone(self._noise(rng), clip.sound.shift(start), self.config, rng)
         return Example(audio, noise)
 
     def _word_clip(self, word: WordClips, index: int, rng: np.random.Generator) -> PreparedClip:
-        """A clip of a word at any tempo, cut to the word and its margins where its place is
-        known."""
+        """A clip of a word at any tempo. Where the place of the word is known, the clip is cut to
+        the word and its margins, or to some of the speech around it."""
         wave, endpoints = word.dataset[index], word.endpoints[index]
         if tempo := self._draw_tempo(wave, rng):
             wave, endpoints = tempo.resample(wave), tempo.move(endpoints)
         if np.isnan(endpoints).any():
-            return PreparedClip(_fade(wave), Boundaries(0, len(wave)), is_aligned=False)
-        start, end = (round(seconds * SAMPLE_RATE) for seconds in endpoints)
-        first = max(start - MARGIN_SAMPLES, 0)
-        cropped = _fade(wave[first : end + MARGIN_SAMPLES])
-        return PreparedClip(cropped, Boundaries(start, end).shift(-first), is_aligned=True)
+            return PreparedClip.unaligned(wave)
+        place = Boundaries(*(round(seconds * SAMPLE_RATE) for seconds in endpoints))
+        if word.in_context:
+            before, after = self._draw_context(place, len(wave), rng)
+        else:
+            before = after = MARGIN_SAMPLES
+        first = max(place.start - before, 0)
+        cropped = _fade(wave[first : place.end + after])
+        moved = place.shift(-first)
+        sound = Boundaries(0, len(cropped)) if word.in_context else moved
+        return PreparedClip(cropped, sound, moved, is_aligned=True)
+
+    def _draw_context(
+        self, place: Boundaries, samples: int, rng: np.random.Generator
+    ) -> tuple[int, int]:
+        """How many samples are kept before a word and after it: all, or a random stretch that may
+        be empty, as speech begins and ends right beside some words."""
+        before, after = place.start, max(samples - place.end, 0)
+        if rng.random() < self.config.context_cut_fraction:
+            before = min(before, int(rng.integers(MAX_CUT_CONTEXT_SAMPLES)))
+        if rng.random() < self.config.context_cut_fraction:
+            after = min(after, int(rng.integers(MAX_CUT_CONTEXT_SAMPLES)))
+        return before, after
 
     def _draw_start(self, clip: PreparedClip, rng: np.random.Generator) -> int:
-        """Where a clip begins, so that its sound ends after `earliest_end` and leaves time to fire.
-        A clip that fits is not cut off at its beginning."""
-        sound_end = clip.sound.end
+        """Where a clip begins, so that its word ends after `earliest_end` and leaves time to fire.
+        A word that fits is not cut off at its beginning."""
+        word_samples = clip.word.end - clip.word.start
         latest_end = self.samples - FIRING_SAMPLES
-        if sound_end >= latest_end:
-            return latest_end - sound_end
-        earliest_end = min(max(self.earliest_end, sound_end), latest_end - 1)
-        return int(rng.integers(earliest_end, latest_end)) - sound_end
+        if word_samples >= latest_end:
+            return latest_end - clip.word.end
+        earliest_end = min(max(self.earliest_end, word_samples), latest_end - 1)
+        return int(rng.integers(earliest_end, latest_end)) - clip.word.end
 
     def _place(self, clip: PreparedClip, start: int, rng: np.random.Generator) -> np.ndarray:
         """Audio with the clip, and other speech or silence up to half a second before and after
@@ -206,7 +235,7 @@ class ExampleMixer(Dataset):
         if rng.random() >= self.config.repeat_context_fraction:
             audio[: max(end, 0)] = 0
         _add_at(audio, clip.wave, end - len(clip.wave))
-        return clip.sound.shift(end - len(clip.wave))
+        return clip.word.shift(end - len(clip.wave))
 
     def _other_speech(self, length: int, rng: np.random.Generator) -> np.ndarray:
         """Negative clips one after the other, with or without pauses."""

@@ -1,7 +1,7 @@
 """What training examples are drawn from: recordings of words, and of anything else."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class NegativeSource:
 @dataclass(frozen=True)
 class WordClips:
     """Recordings of one word. `endpoints` [n, 2]: start and end of the word in each clip, in
-    seconds; NaN where unknown.
+    seconds; NaN where unknown. `in_context`: other speech surrounds the word in its clip.
 
     Each is drawn from in proportion to its weight, by default the square root of its clip count.
     """
@@ -31,6 +31,7 @@ class WordClips:
     dataset: ClipDataset
     endpoints: np.ndarray
     weight: float | None = None
+    in_context: bool = False
 
     @property
     def sampling_weight(self) -> float:
@@ -39,9 +40,7 @@ class WordClips:
     def select(self, predicate: Callable[[Clip], bool]) -> "WordClips":
         """The clips for which `predicate` holds."""
         mask = np.array([predicate(clip) for clip in self.dataset.clips], bool)
-        return WordClips(
-            self.name, self.dataset.select(predicate), self.endpoints[mask], self.weight
-        )
+        return replace(self, dataset=self.dataset.select(predicate), endpoints=self.endpoints[mask])
 
     def select_split(self, split: str) -> "WordClips":
         """The clips of one split: "train", "validation" or "test"."""
@@ -58,6 +57,11 @@ def aligned_word(name: str, dataset: ClipDataset) -> WordClips:
     """A word whose clips hold nothing else: it lies where the clip's sound does."""
     endpoints = np.array([find_endpoints(wave) for wave in dataset]).reshape(-1, 2)
     return WordClips(name, dataset, endpoints)
+
+
+def word_in_context(name: str, dataset: ClipDataset, endpoints: np.ndarray) -> WordClips:
+    """A word at known places of longer speech. endpoints [n, 2]: in seconds of each clip."""
+    return WordClips(name, dataset, endpoints, in_context=True)
 
 
 def unaligned_word(name: str, dataset: ClipDataset) -> WordClips:

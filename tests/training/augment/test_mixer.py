@@ -16,7 +16,13 @@ from kws.training.augment.mixer import (
     add_room_tone,
 )
 from kws.training.data.noise import make_coloured_noise
-from kws.training.data.sources import NegativeSource, WordClips, aligned_word, unaligned_word
+from kws.training.data.sources import (
+    NegativeSource,
+    WordClips,
+    aligned_word,
+    unaligned_word,
+    word_in_context,
+)
 
 CLIP_SECONDS, EARLIEST_SECONDS = 2.0, 0.9
 TONE_PLACE = (0.1, 0.4)  # of the tone in the word's clip
@@ -185,6 +191,26 @@ class TestMixer:
         batch = make_mixer([unaligned_word("word", make_dataset(tone(0.5)))], ONLY_POSITIVES)[0]
         assert (batch.word == 0).all()
         assert batch.endpoints.isnan().all()
+
+    def test_speech_runs_into_a_word_in_context_or_ends_beside_it(self):
+        """The word is louder than the speech around it, which is louder than all other speech."""
+        before, after = (0.3 * tone(seconds, 3000) for seconds in (2.5, 1.5))
+        clip = make_dataset(np.concatenate([before, tone(0.3), after]))
+        word = word_in_context("word", clip, np.array([[2.5, 2.8]]))
+        batch = make_mixer([word], ONLY_POSITIVES, batch=200)[0]
+        pauses: dict[str, list[float]] = {"before": [], "after": []}
+        for audio, (place, repetition) in zip(batch.audio, batch.endpoints.tolist(), strict=True):
+            if not np.isnan(repetition[0]):
+                continue
+            assert loud(audio * 0.25) == pytest.approx(place, abs=0.006)  # fades
+            speech = (audio.abs() > 0.03).nonzero().squeeze(1) / RATE
+            first, last = (round(seconds, 3) for seconds in (speech[0].item(), speech[-1].item()))
+            pauses["before"].append(place[0] - first)
+            pauses["after"].append(last - place[1])
+        for kept in pauses.values():
+            assert min(kept) < 0.1
+            assert 0.15 < np.mean(np.array(kept) < 0.3) < 0.6
+        assert max(pauses["before"]) > 1.0
 
     def test_several_words_keep_their_names(self):
         words = [
