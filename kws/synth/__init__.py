@@ -4,6 +4,7 @@ engines/        one module an engine; base: their interface; registry: which are
 pronunciation   the dictionary
 phonemes        ARPAbet, as the engines write it
 phrase          which phrases can be synthesized, and how they are written
+carriers        what is said around a phrase
 confusables     words and phrases that sound like a phrase
 plan            who speaks which clip, and how
 render          speaks the clips of a plan on all cores

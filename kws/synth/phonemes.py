@@ -67,5 +67,10 @@ def to_espeak(pronunciation: str) -> str:
     )
 
 
+def weaken_stress(kokoro_phonemes: str) -> str:
+    """Phonemes in Kokoro's alphabet, with secondary stress in place of primary stress."""
+    return kokoro_phonemes.replace("ˌ", "").replace("ˈ", "ˌ")
+
+
 def _transcribe(phoneme: str, symbols: dict[str, str], stresses: dict[str, str]) -> str:
     return stresses.get(phoneme[-1], "") + symbols[phoneme.rstrip("012")]

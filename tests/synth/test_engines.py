@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import SynthError
 from kws.runtime.spotter import Spotter
+from kws.synth.engines import espeak
 from kws.synth.engines.piper import engine_from_voice_file
 from kws.synth.engines.registry import ENGINES, select_engines
 from kws.synth.plan import PlannedClip, plan_clips
@@ -197,3 +198,22 @@ class TestRealEngines:
         same = engine.speak("tomato", {**settings, "phonemes": "T AH0 M AA1 T OW0"})[0]
         assert np.array_equal(wrong, same)
         assert not np.array_equal(spelled, wrong)
+
+    @pytest.mark.espeak
+    @pytest.mark.parametrize(
+        ("settings", "spelling"),
+        [
+            ({}, "the other hero, or he"),
+            ({"phrase": "he"}, "the other hero, or he"),
+            ({"phrase": "he", "phonemes": "HH AY1"}, "the other hero, or [[h'aI]]"),
+            ({"phrase": "hero", "stress": "own"}, "the other [[h'i@roU]], or he"),
+            ({"phrase": "hero", "stress": "weak"}, "the other [[h,i@roU]], or he"),
+            (
+                {"phrase": "hero", "stress": "weak", "phonemes": "HH IH2 R OW1"},
+                "the other [[hIr,oU]], or he",
+            ),
+        ],
+    )
+    def test_a_phrase_in_a_sentence_has_its_own_phonemes_and_stress(self, settings, spelling):
+        text = "the other hero, or he"
+        assert espeak._spell(text, {"voice": "en-us", **settings}) == spelling

@@ -5,6 +5,7 @@ import pytest
 
 from kws.errors import SynthError
 from kws.synth.engines import kokoro
+from kws.synth.pronunciation import load_g2p
 
 
 @pytest.fixture
@@ -72,3 +73,19 @@ def test_a_comma_is_lengthened():
         7,
     ]
     assert kokoro._repeat_pauses(np.arange(3, 8), np.array([], int), 2).tolist() == [3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("settings", "phonemes"),
+    [
+        ({}, "sˈA həlˈO əɡˈɛn"),
+        ({"phrase": "hello"}, "sˈA həlˈO əɡˈɛn"),
+        ({"phrase": "hello", "stress": "own"}, "sˈA həlˈO əɡˈɛn"),
+        ({"phrase": "hello", "stress": "weak"}, "sˈA həlˌO əɡˈɛn"),
+        ({"phrase": "hello", "phonemes": "HH EH1 L OW0"}, "sˈA hˈɛlO əɡˈɛn"),
+        ({"phrase": "hello", "phonemes": "HH EH1 L OW0", "stress": "weak"}, "sˈA hˌɛlO əɡˈɛn"),
+        ({"phonemes": "HH EH1 L OW0"}, "hˈɛlO"),
+    ],
+)
+def test_a_phrase_in_a_sentence_has_its_own_phonemes_and_stress(settings, phonemes):
+    assert kokoro._phonemize(load_g2p(british=False), "say hello again", settings) == phonemes

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from kws.errors import SynthError
 from kws.synth import phrase
-from kws.synth.plan import PAUSE_PROBABILITY, PlannedClip, _allocate, file_under_word, plan_clips
+from kws.synth.plan import (
+    PAUSE_PROBABILITY,
+    STRESS_PROBABILITIES,
+    PlannedClip,
+    Sentence,
+    _allocate,
+    file_under_word,
+    plan_clips,
+    plan_sentences,
+)
 from kws.training.data.splits import parse_speaker
 
 OTHER = replace(HUMMER, name="other", share=0.1, voices=lambda: ("one",), takes_phonemes=False)
@@ -94,3 +103,44 @@ class TestPlan:
             parse_speaker(clip.file) for clip in plan_clips(["word"], 40, [HUMMER, OTHER], 0)
         }
         assert speakers == {"hummer-low", "hummer-high", "hummer-odd", "other-one"}
+
+
+class TestSentences:
+    SENTENCES = tuple(Sentence(f"number {i} is a word", "word") for i in range(400))
+
+    def test_engines_and_voices_by_their_shares(self):
+        clips = plan_sentences(self.SENTENCES, [HUMMER, OTHER], seed=0)
+        assert [clip.text for clip in clips] == [each.text for each in self.SENTENCES]
+        assert len({clip.file for clip in clips}) == 400
+        engines = Counter(clip.engine for clip in clips)
+        assert engines["hummer"] == pytest.approx(300, abs=40)
+        voices = Counter(str(clip.settings["voice"]) for clip in clips if clip.engine == "hummer")
+        assert min(voices.values()) > 60
+
+    def test_other_sentences_change_no_clip(self):
+        clips = plan_sentences(self.SENTENCES[:40], [HUMMER, OTHER], seed=0)
+        assert clips[::-1] == plan_sentences(self.SENTENCES[39::-1], [HUMMER, OTHER], seed=0)
+        assert clips != plan_sentences(self.SENTENCES[:40], [HUMMER, OTHER], seed=1)
+
+    def test_a_sentence_may_be_said_again_in_another_way(self):
+        first, second = plan_sentences(self.SENTENCES[:1] * 2, [HUMMER], seed=0)
+        assert (first.text, first.file.parent) == (second.text, second.file.parent)
+        assert first.file != second.file and first.settings != second.settings
+
+    def test_the_phrase_is_stressed_in_each_way_by_engines_that_can(self):
+        clips = plan_sentences(self.SENTENCES, [HUMMER, OTHER], seed=0)
+        able = [clip.settings for clip in clips if clip.engine == "hummer"]
+        assert {each["phrase"] for each in able} == {"word"}
+        for stress, probability in STRESS_PROBABILITIES.items():
+            share = sum(each["stress"] == stress for each in able) / len(able)
+            assert share == pytest.approx(probability, abs=0.08)
+        assert not [c for c in clips if c.engine == "other" and "stress" in c.settings]
+        assert "stress" not in plan_sentences([Sentence("a word")], [HUMMER], seed=0)[0].settings
+
+    def test_its_pronunciations_are_said_by_engines_that_take_them(self):
+        clips = plan_sentences(self.SENTENCES, [HUMMER, OTHER], 0, ["W ER1 D", "W AO1 D"])
+        assert {clip.engine for clip in clips} == {"hummer"}
+        spoken = Counter(clip.settings["phonemes"] for clip in clips)
+        assert min(spoken["W ER1 D"], spoken["W AO1 D"]) > 150
+        with pytest.raises(SynthError, match="takes a pronunciation"):
+            plan_sentences(self.SENTENCES, [OTHER], 0, ["W ER1 D"])

@@ -1,5 +1,6 @@
 """A speech engine: how it may speak a phrase, and the speaking."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -27,7 +28,8 @@ class SpeechEngine:
     voices(): names of its voices
     settings(voice, rng): random settings of one clip
     speak(text, settings): samples float32 [n] and their rate
-    takes_phonemes: whether "phonemes" in the settings (ARPAbet) may replace the spelling
+    takes_phonemes: whether "phonemes" in the settings (ARPAbet) may replace the spelling of the
+        text, or of "phrase" in it, and "stress" there be "own", as of the phrase alone, or "weak"
     prepare(): called once, before several processes speak
     """
 
@@ -46,6 +48,13 @@ class SpeechEngine:
 def draw_log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     """A random factor, uniform in its logarithm, with the three decimals of the table of clips."""
     return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 3)
+
+
+def replace_phrase(text: str, settings: Settings, spelling: str) -> str:
+    """The text with another spelling of the phrase in it; the whole text is one if none is
+    named."""
+    phrase = re.escape(str(settings.get("phrase", text)))
+    return re.sub(rf"(?<!\w){phrase}(?!\w)", lambda _: spelling, text, count=1)
 
 
 def run_program(*command: str) -> bytes:

@@ -10,6 +10,7 @@ from kws.synth.engines.base import (
     SpeechEngine,
     draw_log_uniform,
     find_missing_program,
+    replace_phrase,
     run_program,
 )
 from kws.synth.phonemes import to_espeak
@@ -109,15 +110,29 @@ def _settings(voice: str, rng: np.random.Generator) -> Settings:
 
 
 def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
-    text_or_phonemes = (
-        f"[[{to_espeak(str(settings['phonemes']))}]]" if "phonemes" in settings else text
-    )
     tempo = ("-s", str(settings["words_per_minute"]), "-p", str(settings["pitch"]))
     data = run_program(
-        "espeak-ng", "--stdout", "-v", str(settings["voice"]), *tempo, "--", text_or_phonemes
+        "espeak-ng", "--stdout", "-v", str(settings["voice"]), *tempo, "--", _spell(text, settings)
     )
     # In a pipe, eSpeak leaves the lengths in the header empty.
     return from_pcm(data[data.find(b"data") + 8 :]), _RATE
+
+
+def _spell(text: str, settings: Settings) -> str:
+    """The text, with phonemes in place of its phrase where these are given or depend on stress."""
+    phrase = str(settings.get("phrase", text))
+    phonemes = to_espeak(str(settings["phonemes"])) if "phonemes" in settings else ""
+    if settings.get("stress"):
+        phonemes = phonemes or _phonemize(phrase, str(settings["voice"]))
+    if settings.get("stress") == "weak":
+        phonemes = phonemes.replace(",", "").replace("'", ",")
+    return replace_phrase(text, settings, f"[[{phonemes}]]") if phonemes else text
+
+
+def _phonemize(phrase: str, voice: str) -> str:
+    """The mnemonics of a phrase, as the voice says it alone."""
+    mnemonics = run_program("espeak-ng", "-q", "-x", "-v", voice, "--", phrase).decode()
+    return " ".join(mnemonics.split())
 
 
 ENGINE = SpeechEngine(

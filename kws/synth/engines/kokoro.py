@@ -10,6 +10,7 @@ blends of voices.
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -21,8 +22,14 @@ import numpy as np
 
 from kws.errors import SynthError
 from kws.files import write_atomically
-from kws.synth.engines.base import SPEED_RANGE, Settings, SpeechEngine, draw_log_uniform
-from kws.synth.phonemes import to_kokoro
+from kws.synth.engines.base import (
+    SPEED_RANGE,
+    Settings,
+    SpeechEngine,
+    draw_log_uniform,
+    replace_phrase,
+)
+from kws.synth.phonemes import to_kokoro, weaken_stress
 
 PACKAGES = (
     "hibari",
@@ -226,13 +233,26 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
 
 def _tokenize(model: _Model, text: str, settings: Settings) -> tuple[list[int], list[int]]:
     """Tokens of the phrase, and of the punctuation after it."""
-    if "phonemes" in settings:
-        phonemes = to_kokoro(str(settings["phonemes"]))
-    else:
-        phonemes = model.phonemes[str(settings["accent"])](text).strip(" .")
+    phonemes = _phonemize(model.phonemes[str(settings["accent"])], text, settings)
     end_tokens = [model.vocabulary[each] for each in str(settings["end"])]
     tokens = [model.vocabulary[each] for each in phonemes if each in model.vocabulary]
     return tokens[: _STYLE_ROWS - 1 - len(end_tokens)], end_tokens
+
+
+def _phonemize(g2p: Callable[[str], str], text: str, settings: Settings) -> str:
+    """The phonemes of a text; of its phrase, if there is one, with the stress that it shall have.
+    Between slashes they reach the model as they are."""
+    phrase = str(settings.get("phrase", text))
+    phonemes = to_kokoro(str(settings["phonemes"])) if "phonemes" in settings else ""
+    if settings.get("stress"):
+        phonemes = phonemes or g2p(phrase).strip(" .")
+    if settings.get("stress") == "weak":
+        phonemes = weaken_stress(phonemes)
+    if phrase == text:
+        return phonemes or g2p(text).strip(" .")
+    if phonemes:
+        text = replace_phrase(text, settings, f"[{phrase}](/{phonemes}/)")
+    return g2p(text).strip(" .")
 
 
 def _select_frames(
