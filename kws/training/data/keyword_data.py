@@ -1,7 +1,7 @@
 """All that a keyword model learns from and is judged by, read from folders and split by speaker."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -28,7 +28,8 @@ from kws.training.data.dataset import (
     load_clips,
 )
 from kws.training.data.long_recordings import find_mining_clips, read_heldout_segments
-from kws.training.data.sources import NegativeSource, WordClips, aligned_word, unaligned_word
+from kws.training.data.places import UNKNOWN_PLACE, Place, read_places
+from kws.training.data.sources import NegativeSource, WordClips, aligned_word, word_in_context
 
 MIN_CLIPS = 10
 OWN_RECORDINGS_SHARE = 0.25  # of the word clips drawn, however few a user's own recordings are
@@ -41,7 +42,8 @@ class DataFolders:
     data: WORD/*.wav, the words and others, the layout of Speech Commands
     negatives: speech without the words
     background: noise
-    in_context: WORD/*.wav, the word somewhere within longer speech
+    in_context: WORD/*.wav, the word somewhere within longer speech, and perhaps a table of its
+        places (`kws.training.data.places`)
     hard_negatives: long recordings without the words, to mine (`kws.training.fit.hard_negatives`)
     own_recordings: WORD/*.wav, few recordings by the people who will use the model
     confusables: the other words of `data` sound like the words; they do not count as ordinary
@@ -263,22 +265,44 @@ class _Reader:
     def read_in_context(self) -> list[WordClips]:
         """Recordings in which a word lies somewhere, one source per folder."""
         words = []
+        is_any = False
         for folder in self.folders.in_context:
+            places = {folder / file: place for file, place in read_places(folder).items()}
             for name in self.names:
                 path = find_on_disk(folder / name)
                 # Path.is_dir raises for a name that is too long.
-                if os.path.isdir(path):  # noqa: PTH112
-                    words.append(self._read_word_in_context(name, path))
-        if self.folders.in_context and not words:
+                if not os.path.isdir(path):  # noqa: PTH112
+                    continue
+                is_any = True
+                if clips := self._drop_unplaced(path, places):
+                    words.append(self._read_word_in_context(name, path, clips, places))
+        if self.folders.in_context and not is_any:
             raise DataError(
                 f"{self.folders.in_context[0]}: no folder named after a word "
                 f"({', '.join(self.names)})."
             )
         return words
 
-    def _read_word_in_context(self, name: str, path: Path) -> WordClips:
-        clips = load_clips(self.folders.clips(path), warn=self.warn, progress=self.progress)
-        word = self._drop_too_long(unaligned_word(name, drop_silent_clips(clips, self.warn)))
+    def _drop_unplaced(self, path: Path, places: Mapping[Path, Place | None]) -> list[Clip]:
+        """The clips of a folder, without those of which the table says that the word was not found
+        in them. Their number is told with `warn`."""
+        clips = self.folders.clips(path)
+        placed = [clip for clip in clips if places.get(clip.path, UNKNOWN_PLACE)]
+        if len(placed) < len(clips):
+            self.warn(
+                f"{path}: {len(clips) - len(placed)} of {len(clips)} recordings are left out, as "
+                "the word was not found in them."
+            )
+        return placed
+
+    def _read_word_in_context(
+        self, name: str, path: Path, clips: list[Clip], places: Mapping[Path, Place | None]
+    ) -> WordClips:
+        dataset = load_clips(clips, warn=self.warn, progress=self.progress)
+        dataset = drop_silent_clips(dataset, self.warn)
+        endpoints = [places.get(clip.path) or UNKNOWN_PLACE for clip in dataset.clips]
+        word = word_in_context(name, dataset, np.array(endpoints).reshape(-1, 2))
+        word = self._drop_too_long(word)
         if not len(word.dataset):
             raise DataError(
                 f"{path}: no recordings of {self.max_word_seconds:.1f} s or less. "

@@ -4,7 +4,7 @@ The best path through the phones of the transcript is sought in the output of th
 may lie between any two phones, and therefore pauses between any two words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -42,23 +42,28 @@ class AlignedWord:
 
 
 def align_words(
-    network: ScanningCNN, samples: np.ndarray, words: Sequence[str]
+    network: ScanningCNN,
+    samples: np.ndarray,
+    words: Sequence[str],
+    pronunciations: Mapping[str, str] | None = None,
 ) -> list[AlignedWord]:
-    """The place of each word in a recording in which nothing else is said.
+    """The place of each word, or phrase, in a recording in which nothing else is said.
 
-    samples [n]: float32 at 16 kHz. Words without a phone that the network knows are left out.
-    Raises DataError for a recording without sound, and for one too short for the words.
+    samples [n]: float32 at 16 kHz. pronunciations: of words that are not said as a dictionary says
+    them, in Kokoro's alphabet. Words without a phone that the network knows are left out. Raises
+    DataError for a recording without sound, and for one too short for the words.
     """
-    pronunciations = [(word, to_phones(phonemize(word))) for word in words]
-    pronunciations = [(word, phones) for word, phones in pronunciations if phones]
-    if not pronunciations:
+    given = pronunciations or {}
+    spoken = [(word, to_phones(given.get(word) or phonemize(word))) for word in words]
+    spoken = [(word, phones) for word, phones in spoken if phones]
+    if not spoken:
         return []
     log_probs = _recognize(network, samples)
-    spans, losses = _find_best_path(log_probs, "".join(phones for _, phones in pronunciations))
+    spans, losses = _find_best_path(log_probs, "".join(phones for _, phones in spoken))
     frame_seconds = network.config.frame_samples / SAMPLE_RATE
     seconds = len(samples) / SAMPLE_RATE
     aligned: list[AlignedWord] = []
-    for word, phones in pronunciations:
+    for word, phones in spoken:
         own, spans = spans[: len(phones)], spans[len(phones) :]
         first, end = own[0].start, own[-1].end
         word_start = float(np.clip(first * frame_seconds - START_LAG_SECONDS, 0.0, seconds))
