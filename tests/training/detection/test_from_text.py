@@ -1,6 +1,7 @@
 """From a phrase to folders of synthetic clips, and from folders to a model, with an engine that
 hums."""
 
+import json
 import logging
 import re
 import subprocess
@@ -18,9 +19,11 @@ from kws.cli import train_run
 from kws.errors import DataError
 from kws.runtime.engine import Engine
 from kws.synth.audio import write
+from kws.synth.engines import flite
 from kws.synth.engines.registry import EngineSelection
 from kws.synth.render import read_manifest
 from kws.training.data.keyword_data import OWN_RECORDINGS_SHARE, DataFolders, load_keyword_data
+from kws.training.data.places import FILE_NAME, read_places, write_places
 from kws.training.detection import from_text
 from kws.training.detection.from_text import SynthConfig, synthesize_folders
 from kws.training.detection.model_card import calibrate_network
@@ -57,10 +60,15 @@ def info_messages(caplog):
 def test_the_folders_hold_phrase_confusables_context_and_sentences(hum, tmp_path, caplog):
     folders = build_folders(tmp_path)
     assert folders.negatives == (tmp_path / "sentences", Path("podcasts"))
-    assert len([*(folders.data / "hey_you").glob("*.wav")]) == 40
+    assert len([*(folders.data / "hey_you").glob("*.wav")]) == 20
+    assert len([*(folders.in_context[0] / "hey_you").glob("*.wav")]) == 20
     assert (folders.data / "hew").is_dir()
     assert not (folders.data / "hey_you_too").exists()
-    assert {path.name for path in folders.in_context[0].iterdir()} == {"hey_you", "clips.csv"}
+    assert {path.name for path in folders.in_context[0].iterdir()} == {
+        "hey_you",
+        "clips.csv",
+        "places.csv",
+    }
     assert any("edit it" in line for line in caplog.messages)
     assert len(read_manifest(folders.data)) == len([*folders.data.rglob("*.wav")])
 
@@ -76,8 +84,10 @@ def test_an_edited_list_is_followed_and_no_clip_is_made_twice(hum, tmp_path, cap
         "haiku",
         "my_own_idea",
     }
-    assert len(caplog.messages) == 1
-    assert re.fullmatch(r"synthesizing confusables: \d clips", caplog.messages[0])
+    assert [re.sub(r"\d+", "N", line) for line in caplog.messages] == [
+        "synthesizing confusables: N clips",
+        "synthesizing confusables in context: N clips",
+    ]
     caplog.clear()
     build_folders(tmp_path)
     assert not caplog.messages
@@ -115,10 +125,63 @@ def test_a_list_with_the_phrase_itself_is_refused(hum, tmp_path):
         build_folders(tmp_path)
 
 
-def test_a_phrase_with_its_own_pronunciation_has_no_clips_in_context(hum, tmp_path):
+def test_a_phrase_has_its_own_pronunciation_in_context_too(hum, tmp_path):
     folders = build_folders(tmp_path, phrase="tomato", phonemes=("T AH0 M EY1 T OW0",))
-    assert folders.in_context == ()
-    assert not (tmp_path / "in_context").exists()
+    settings = [json.loads(row["settings"]) for row in read_manifest(folders.in_context[0])]
+    assert {each["phonemes"] for each in settings} == {"T AH0 M EY1 T OW0"}
+    assert {each["phrase"] for each in settings} == {"tomato"}
+
+
+def test_no_confusable_in_context_says_the_phrase(hum):
+    config = SynthConfig("hey you", clips=4000)
+    carriers = ["hey {}", "say {} again", "so, {}", "not {}"]
+    clips = from_text._plan_confusables_in_context(config, ["you", "hey"], carriers, [hum])
+    assert sorted(clip.text for clip in clips) == [
+        "hey hey", "not hey", "not you", "say hey again", "say you again", "so, hey", "so, you",
+    ]  # fmt: skip
+
+
+@pytest.mark.flite
+def test_the_phrase_in_context_is_found_where_it_is_said(tmp_path, monkeypatch):
+    """Flite speaks it; in a longer sentence it begins and ends later."""
+    monkeypatch.setattr(
+        from_text.registry, "select_engines", lambda **_: EngineSelection((flite.ENGINE,), ())
+    )
+    (tmp_path / "confusables.txt").write_text("hay\n")
+    folders = build_folders(tmp_path)
+    places = read_places(folders.in_context[0])
+    assert len([place for place in places.values() if place]) >= 15
+    for row in read_manifest(folders.in_context[0]):
+        place = places[row["file"]]
+        if not place:
+            continue
+        assert 0.2 < place.end - place.start < 1.2
+        texts = row["text"].split("hey you")
+        pauses = place.start, float(row["seconds"]) - place.end
+        for text, pause in zip(texts, pauses, strict=True):
+            assert pause >= 0.1 * len(text.split())
+            assert text or pause < 0.35
+    # A table that is gone is made again, and clips in which the phrase was not found are left out.
+    path = folders.in_context[0] / FILE_NAME
+    table = path.read_bytes()
+    path.unlink()
+    build_folders(tmp_path)
+    assert path.read_bytes() == table
+    first = next(iter(places))
+    write_places(folders.in_context[0], {**places, first: None})
+    warnings: list[str] = []
+    keyword_data = load_keyword_data(
+        ["hey_you"],
+        replace(folders, negatives=folders.negatives[:1]),
+        max_word_seconds=2.3,
+        warn=warnings.append,
+    )
+    assert any("are left out, as the word was not found" in text for text in warnings)
+    word = next(each for each in keyword_data.words if each.in_context)
+    assert len(word.dataset) >= 5
+    assert first not in {f"hey_you/{clip.path.name}" for clip in word.dataset.clips}
+    for clip, endpoints in zip(word.dataset.clips, word.endpoints, strict=True):
+        assert tuple(endpoints) == places[f"hey_you/{clip.path.name}"]
 
 
 def test_pronunciations_of_a_phrase():
