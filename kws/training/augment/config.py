@@ -7,7 +7,7 @@ from kws.audio.recordings import SAMPLE_RATE
 
 FIRING_SAMPLES = 3200  # 0.2 s after a word, in which the network is to fire
 MARGIN_SAMPLES = 800  # 50 ms of a clip are kept before and after its word
-MAX_CUT_CONTEXT_SAMPLES = 4800  # 0.3 s of speech are kept beside a word at most where it is cut
+MAX_CUT_CONTEXT_SAMPLES = 4800  # 0.3 s beside a word are kept at most where something is cut off
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,9 @@ class MixConfig:
     context_fraction: float = 0.6  # before a word, and after it: other speech rather than silence
     # Of the words with other speech around them: it is cut off before the word, and after it.
     context_cut_fraction: float = 0.3
+    # The recording begins right before a word or other sound, and ends right after it: there is
+    # nothing but digital silence beyond.
+    recording_cut_fraction: float = 0.2
     repeat_fraction: float = 0.2  # of the examples with the word: it occurs a second time, earlier
     repeat_context_fraction: float = 0.3  # of these: other speech is kept before that
     recorded_noise_fraction: float = 0.5

@@ -36,12 +36,14 @@ NO_WORD = -1
 class Batch(NamedTuple):
     """`audio` [B, N]; `word` [B]: index, -1 for none; `endpoints` [B, 2, 2]: start and end of the
     word in seconds from the beginning, for one or two utterances, NaN where there is none or it is
-    unknown; `noise` [B, N]: to be added, at unit level."""
+    unknown; `noise` [B, N]: to be added, at unit level; `recorded` [B, 2]: first sample of the
+    recording and the one after its last, between which there is no digital silence."""
 
     audio: Tensor
     word: Tensor
     endpoints: Tensor
     noise: Tensor
+    recorded: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(tensor.to(device) for tensor in self))
@@ -76,10 +78,12 @@ class PreparedClip:
 
 @dataclass(frozen=True)
 class Example:
-    """`audio` and `noise` [N]; index of the word, and its utterances where they are known."""
+    """`audio` and `noise` [N]; where the recording begins and ends; index of the word, and its
+    utterances where they are known."""
 
     audio: np.ndarray
     noise: np.ndarray
+    recorded: Boundaries
     word: int = NO_WORD
     utterances: tuple[Boundaries, ...] = ()
 
@@ -148,7 +152,9 @@ class ExampleMixer(Dataset):
             return self._positive(rng)
         if rng.random() < self.config.isolated_negative_fraction:
             return self._isolated_negative(rng)
-        return Example(self._other_speech(self.samples, rng), self._noise(rng))
+        some = Boundaries(*sorted(rng.integers(self.samples, size=2).tolist()))
+        recorded = self._draw_recorded(some, rng)
+        return Example(self._other_speech(self.samples, rng), self._noise(rng), recorded)
 
     def _positive(self, rng: np.random.Generator) -> Example:
         """A clip of a word in other sounds, perhaps twice."""
@@ -161,7 +167,9 @@ class ExampleMixer(Dataset):
         if clip.is_aligned and rng.random() < self.config.repeat_fraction:
             utterances += (self._add_earlier(audio, self._word_clip(word, index, rng), start, rng),)
         noise = add_room_tone(self._noise(rng), clip.sound.shift(start), self.config, rng)
-        return Example(audio, noise, self.names.index(word.name), utterances)
+        first = min(utterance.start for utterance in (*utterances, clip.word.shift(start)))
+        recorded = self._draw_recorded(Boundaries(first, clip.word.shift(start).end), rng)
+        return Example(audio, noise, recorded, self.names.index(word.name), utterances)
 
     def _isolated_negative(self, rng: np.random.Generator) -> Example:
         """A clip of something else, placed like a word."""
@@ -169,7 +177,17 @@ class ExampleMixer(Dataset):
         start = self._draw_start(clip, rng)
         audio = self._place(clip, start, rng)
         noise = add_room_tone(self._noise(rng), clip.sound.shift(start), self.config, rng)
-        return Example(audio, noise)
+        return Example(audio, noise, self._draw_recorded(clip.sound.shift(start), rng))
+
+    def _draw_recorded(self, sound: Boundaries, rng: np.random.Generator) -> Boundaries:
+        """Where the recording begins and ends: some begin shortly before a sound, some end shortly
+        after it, as files do that are cut to one word."""
+        start, end = 0, self.samples
+        if rng.random() < self.config.recording_cut_fraction:
+            start = max(sound.start - int(rng.integers(MAX_CUT_CONTEXT_SAMPLES)), start)
+        if rng.random() < self.config.recording_cut_fraction:
+            end = min(sound.end + int(rng.integers(MAX_CUT_CONTEXT_SAMPLES)), end)
+        return Boundaries(start, end)
 
     def _word_clip(self, word: WordClips, index: int, rng: np.random.Generator) -> PreparedClip:
         """A clip of a word at any tempo. Where the place of the word is known, the clip is cut to
@@ -299,6 +317,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         torch.tensor([example.word for example in examples]),
         torch.from_numpy(endpoints),
         torch.from_numpy(np.stack([example.noise for example in examples])),
+        torch.tensor([(each.recorded.start, each.recorded.end) for each in examples]),
     )
 
 

@@ -117,6 +117,13 @@ def apply_gain(audio: Tensor, config: AugmentConfig, generator: torch.Generator)
     return torch.where(is_changed.to(audio.device), audio * gain, audio).clamp(-1, 1)
 
 
+def mute_outside(audio: Tensor, recorded: Tensor) -> Tensor:
+    """Digital silence before and after recordings [B, 2], in samples."""
+    samples = torch.arange(audio.shape[1], device=audio.device)
+    is_recorded = (samples >= recorded[:, :1]) & (samples < recorded[:, 1:])
+    return audio * is_recorded
+
+
 def _random_subset(audio: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
     """Indices of a fraction of the batch."""
     is_selected = torch.rand(len(audio), generator=generator) < fraction

@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from kws.audio.recordings import SAMPLE_RATE
 from kws.training.augment.config import AugmentConfig
 from kws.training.augment.mixer import Batch
-from kws.training.augment.waveform import augment
+from kws.training.augment.waveform import augment, mute_outside
 from kws.training.fit.trainer import Objective
 from kws.training.model.network import NetworkConfig, Output
 
@@ -47,7 +47,7 @@ class DetectionObjective(Objective[Batch, Batch]):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         audio = augment(batch.audio, batch.noise, self.rooms, self.augmentation, generator)
-        return batch._replace(audio=audio)
+        return batch._replace(audio=mute_outside(audio, batch.recorded))
 
     def loss(self, network: nn.Module, prepared: Batch) -> Tensor:
         output, _ = network(prepared.audio)

@@ -91,6 +91,7 @@ class TestMixer:
         batch = mixer[0]
         assert batch.audio.shape == batch.noise.shape == (40, 32_000)
         assert (batch.word.shape, batch.endpoints.shape) == ((40,), (40, 2, 2))
+        assert batch.recorded.shape == (40, 2)
         assert batch.audio.dtype == batch.noise.dtype == torch.float32
         assert batch.audio.isfinite().all()
         assert batch.noise.isfinite().all()
@@ -211,6 +212,23 @@ class TestMixer:
             assert min(kept) < 0.1
             assert 0.15 < np.mean(np.array(kept) < 0.3) < 0.6
         assert max(pauses["before"]) > 1.0
+
+    def test_some_recordings_are_cut_right_beside_their_words(self):
+        batch = make_mixer(config=ONLY_POSITIVES, batch=400)[0]
+        start, end = batch.endpoints.double().unbind(2)
+        first = torch.minimum(start[:, 0], start[:, 1].nan_to_num(torch.inf)).clamp_min(0)
+        seconds_before = first - batch.recorded[:, 0] / RATE
+        seconds_after = batch.recorded[:, 1] / RATE - end[:, 0]
+        assert min(seconds_before.min(), seconds_after.min()) >= -1e-4
+        is_cut = torch.stack([batch.recorded[:, 0] > 0, batch.recorded[:, 1] < 2 * RATE], 1)
+        assert is_cut[:, 1].float().mean().item() == pytest.approx(0.2, abs=0.06)
+        assert 0.05 < is_cut[:, 0].float().mean() < 0.25  # fewer, where a word was said before
+        assert max(seconds_before[is_cut[:, 0]].max(), seconds_after[is_cut[:, 1]].max()) < 0.3
+
+    def test_negatives_are_cut_as_often_as_words(self):
+        recorded = make_mixer(config=MixConfig(positive_fraction=0.0), batch=400)[0].recorded
+        assert (recorded[:, 1] > recorded[:, 0]).all()
+        assert (recorded[:, 1] < 2 * RATE).float().mean().item() == pytest.approx(0.2, abs=0.06)
 
     def test_several_words_keep_their_names(self):
         words = [

@@ -294,6 +294,12 @@ def response_db(rooms: np.ndarray, low_hz: int, high_hz: int) -> np.ndarray:
     return 10 * np.log10(power[:, (hertz >= low_hz) & (hertz < high_hz)].mean(1))
 
 
+def test_nothing_is_left_outside_of_recordings():
+    recorded = torch.tensor([[0, 5], [2, 3], [1, 4]])
+    muted = waveform.mute_outside(torch.ones(3, 5), recorded)
+    assert muted.tolist() == [[1, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0]]
+
+
 class TestShippedStrengths:
     """The default strengths, measured in the audio."""
 
