@@ -24,6 +24,7 @@ import soxr
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.report import ROOT
 from kws.audio.recordings import SAMPLE_RATE
+from kws.synth.accents import ACCENTS
 from kws.synth.audio import from_pcm
 from kws.synth.carriers import draw_carriers
 from kws.synth.confusables import pronunciations
@@ -112,10 +113,12 @@ def speak_kokoro(clip: PlannedClip) -> tuple[np.ndarray, int, Place]:
 
     with patch.object(kokoro, "_select_frames", record):
         samples, rate = kokoro.ENGINE.speak(clip.text, clip.settings)
-    g2p = kokoro._load_model().phonemes[str(clip.settings["accent"])]
+    accent = ACCENTS[str(clip.settings["accent"])]
+    g2p = kokoro._load_model().phonemes[accent.british]
     before, phrase, _ = clip.text.partition(str(clip.settings["phrase"]))
-    first = 1 + len(g2p(before)) + bool(before)  # after the silence and the words before
-    last = first + len(kokoro._phonemize(g2p, phrase, clip.settings))
+    # After the silence and the words before.
+    first = 1 + len(accent.apply(g2p(before))) + bool(before)
+    last = first + len(accent.apply(kokoro._phonemize(g2p, phrase, clip.settings)))
     seconds = np.concatenate([[0], durations[0].cumsum()]) / 40
     dropped = max(0, durations[0][0] - kokoro._SILENT_FRAMES_BEFORE) / 40
     return samples, rate, Place(seconds[first] - dropped, seconds[last] - dropped)

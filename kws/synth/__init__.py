@@ -2,6 +2,7 @@
 
 engines/        one module an engine; base: their interface; registry: which are installed
 pronunciation   the dictionary
+accents         of English, as replacements of phonemes
 phonemes        ARPAbet, as the engines write it
 phrase          which phrases can be synthesized, and how they are written
 carriers        what is said around a phrase

