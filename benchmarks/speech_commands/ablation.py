@@ -5,10 +5,10 @@ with one left out at a time.
         --init-from models/encoder_conv2d.pt [--half 1] [--rows noise ...]
     python benchmarks/speech_commands/ablation.py --runs RUNS --table
 
-DATA as for pack9.py. A run is short, starts from an encoder, and leaves every second unknown word
-out of the training. Runs that are there are not trained again. Metrics are the mean accuracy of the
-classes on the validation split, clean and in pink noise at 10 dB, and the share of the clips of the
-words left out that are accepted.
+DATA as for classifiers.py. A run is short, starts from an encoder, and leaves every second unknown
+word out of the training. Runs that are there are not trained again. Metrics are the mean accuracy
+of the classes on the validation split, clean and in pink noise at 10 dB, and the share of the clips
+of the words left out that are accepted.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.report import describe_run
-from benchmarks.speech_commands.pack9 import (
+from benchmarks.speech_commands.classifiers import (
     TrainingData,
     count_accepted,
     leave_out_half,
@@ -157,7 +157,7 @@ def train_row(
     config = make_classifier_config(
         protocol.classes, "small", None if row == CONV2D_STEM else args.init_from
     )
-    # Without phones: what they bring is measured by pack9.py --without-lexicon.
+    # Without phones: what they bring is measured by classifiers.py --without-lexicon.
     config = replace(config, kernels=KERNELS.get(row, config.kernels), phones="")
     train_config = ClassifierTrainConfig(
         epochs=args.epochs,

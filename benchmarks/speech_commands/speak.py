@@ -1,12 +1,12 @@
-"""Synthesizes what the clips of pack-9 lack: its seven words in other voices, other words of Speech
-Commands, words that sound like the seven, and common words.
+"""Synthesizes what the clips of a protocol lack: its words in other voices, other words of Speech
+Commands, words that sound like its own, and common words.
 
-    python benchmarks/speech_commands/speak.py --out DATA/spoken_words
+    python benchmarks/speech_commands/speak.py --out DATA/spoken_words [--protocol sc-8]
 
 Uses the engines of `kws synth`; those that are missing are named and left out. The common words are
-those of other_words.txt. The words that sound like the seven come from `kws confusables`. Neither
-kind sounds the same as a word of Speech Commands. Writes WORD/*.wav, named after voices, and
-clips.csv. Clips that are there are not made again.
+those of other_words.txt. The words that sound like those of the protocol come from
+`kws confusables`. Neither kind sounds the same as a word of Speech Commands. Writes WORD/*.wav,
+named after voices, and clips.csv. Clips that are there are not made again.
 """
 
 import argparse
@@ -30,6 +30,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the clips")
+    parser.add_argument("--protocol", choices=("pack-9", "sc-8"), default="pack-9")
     parser.add_argument("--jobs", type=int, default=0, help="processes (default: one per core)")
     args = parser.parse_args()
     selection = registry.select_engines()
@@ -37,7 +38,7 @@ def main() -> None:
         print(f"not used: {engine.name} needs {requirement}: {engine.install}")
     clips = [
         clip
-        for kind, words in list_words().items()
+        for kind, words in list_words(args.protocol).items()
         for clip in plan_clips(words, CLIPS[kind], selection.available, seed=0)
     ]
     result = speak(clips, selection.available, args.out, jobs=args.jobs)
@@ -46,9 +47,9 @@ def main() -> None:
         print(f"  {message}")
 
 
-def list_words() -> dict[str, list[str]]:
+def list_words(protocol: str) -> dict[str, list[str]]:
     """The words by kind, none twice."""
-    known = PROTOCOLS["pack-9"].words
+    known = PROTOCOLS[protocol].words
     excluded = {phonemize(word) for word in WORDS["0.02"]}
     confusables = {
         each.text

@@ -120,20 +120,23 @@ BACKGROUND = click.option(
 )
 PROTOCOL = click.option(
     "--protocol",
-    type=click.Choice(["v2-12", "v1-12", "v2-35", "pack-9", "pack-9-unseen", "custom"]),
+    type=click.Choice(
+        ["v2-12", "v1-12", "v2-35", "sc-8", "mini-8", "pack-9", "pack-9-unseen", "custom"]
+    ),
     required=True,
     help="Classification protocol. docs/how-to/speech-commands.md describes them.",
 )
 
 
-def data_option(required: bool) -> Callable[[Command], Command]:
-    """A folder of clips."""
-    return click.option(
-        "--data",
-        type=FOLDER,
-        required=required,
-        help="Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/.",
-    )
+DATA_HELP = "Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/."
+DATA = click.option("--data", type=FOLDER, help=DATA_HELP)
+PARTS_OF_DATA = click.option(
+    "--data",
+    type=FOLDER,
+    multiple=True,
+    required=True,
+    help=f"{DATA_HELP} May be repeated, for parts of a data set.",
+)
 
 
 def _default(value: float | str) -> dict[str, Any]:

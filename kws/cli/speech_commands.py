@@ -32,7 +32,7 @@ def speech_commands() -> None:
 )
 @click.argument("words", nargs=-1, metavar="[WORD...]")
 @options.PROTOCOL
-@options.data_option(required=True)
+@options.PARTS_OF_DATA
 @click.option(
     "--negatives",
     type=FOLDER,
@@ -52,7 +52,7 @@ def speech_commands() -> None:
 def train(
     words: tuple[str, ...],
     protocol: str,
-    data: Path,
+    data: tuple[Path, ...],
     negatives: tuple[Path, ...],
     background: tuple[Path, ...],
     size: str,
@@ -123,9 +123,9 @@ def train(
 )
 @click.argument("model")
 @options.PROTOCOL
-@options.data_option(required=True)
+@options.PARTS_OF_DATA
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-def evaluate(model: str, protocol: str, data: Path, as_json: bool) -> None:
+def evaluate(model: str, protocol: str, data: tuple[Path, ...], as_json: bool) -> None:
     """Measure a classifier's accuracy on the test clips of a protocol.
 
     \b

@@ -40,7 +40,7 @@ class TrainOptions:
     starts from."""
 
     protocol: str
-    data: Path
+    data: tuple[Path, ...]
     words: tuple[str, ...]
     other_speech: tuple[Path, ...]
     background: tuple[Path, ...]
@@ -119,7 +119,7 @@ def _check(options: TrainOptions) -> None:
 def _load_protocol(options: TrainOptions, reporter: TrainingReporter) -> protocols.Protocol:
     return protocols.load(
         options.protocol,
-        options.data,
+        *options.data,
         words=options.words,
         warn=logger.warning,
         progress=reporter.reading,
@@ -151,13 +151,13 @@ def _summarize(document: dict, path: Path) -> list[str]:
     return lines
 
 
-def evaluate(model: str, protocol: str, data: Path, as_json: bool) -> None:
+def evaluate(model: str, protocol: str, data: Sequence[Path], as_json: bool) -> None:
     """Prints the accuracy of a model on the test clips of a protocol. Raises KwsError."""
     engine = Engine.load(model)
     words = [word for word in engine.info.words if not word.startswith("_")]
     test_clips = protocols.load(
         protocol,
-        data,
+        *data,
         words=words if protocol == CUSTOM else (),
         splits=["test"],
         warn=logger.warning,

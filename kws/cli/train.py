@@ -20,7 +20,7 @@ VERIFIER_CHOICES = ("auto", "on", "off")
     )
 )
 @click.argument("words", nargs=-1, metavar="[WORD...]")
-@options.data_option(required=False)
+@options.DATA
 @click.option(
     "--from-text",
     is_flag=True,

@@ -1,6 +1,9 @@
 """Accuracy of a model on the clips of a protocol, with its interval, by class, and the unknown
 words that it accepts."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from kws.audio.folders import normalize_name
@@ -21,6 +24,20 @@ def evaluate_classifier(engine: Engine, protocol: Protocol) -> dict:
     """
     trained_protocol = engine.info.document.get("protocol")
     _check(engine, protocol, trained_protocol)
+    return {
+        "protocol": protocol.name,
+        "trained_protocol": trained_protocol,
+        "test_set": protocol.test_set_description,
+        "parameters": engine.info.document.get("parameters"),
+        "sets": evaluate_sets(protocol, partial(predict_streaming, engine)),
+    }
+
+
+def evaluate_sets(
+    protocol: Protocol, predict_classes: Callable[[LabeledClips], np.ndarray]
+) -> dict[str, dict]:
+    """Metrics by test set of whatever predicts the class of each clip [n]. Raises DataError for a
+    protocol without test clips."""
     sets = {"test": protocol.test, **protocol.extra_test_sets}
     sets = {name: clips for name, clips in sets.items() if len(clips)}
     if not sets:
@@ -29,14 +46,8 @@ def evaluate_classifier(engine: Engine, protocol: Protocol) -> dict:
             "held out. Add others' recordings."
         )
     return {
-        "protocol": protocol.name,
-        "trained_protocol": trained_protocol,
-        "test_set": protocol.test_set_description,
-        "parameters": engine.info.document.get("parameters"),
-        "sets": {
-            name: _compute_metrics(clips, predict_streaming(engine, clips), protocol.classes)
-            for name, clips in sets.items()
-        },
+        name: _compute_metrics(clips, predict_classes(clips), protocol.classes)
+        for name, clips in sets.items()
     }
 
 

@@ -4,12 +4,11 @@ Every recording is cut in three, so that no sample of noise is in two splits: th
 training, then 20 % each for validation and test.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from kws.audio.recordings import SAMPLE_RATE
 from kws.errors import DataError
+from kws.training.data.clips import BACKGROUND
 from kws.training.data.dataset import ClipDataset, pack_clips
 from kws.training.speech_commands.dataset import CLIP_SAMPLES
 
@@ -27,10 +26,10 @@ def split_noise(noises: ClipDataset, split: str) -> ClipDataset:
 
 
 def cut_silence_clips(
-    noises: ClipDataset, count: int, rng: np.random.Generator, folder: Path
+    noises: ClipDataset, count: int, rng: np.random.Generator, place: str
 ) -> np.ndarray:
-    """`count` clips int16 [count, 16000], spread evenly over all recordings of a folder. They
-    overlap where there is too little noise.
+    """`count` clips int16 [count, 16000], spread evenly over all recordings of noise. They
+    overlap where there is too little of it. place: the folders, for the message.
 
     Raises DataError where no recording is as long as one clip.
     """
@@ -42,8 +41,8 @@ def cut_silence_clips(
     if not total:
         smallest_fraction = min(end - begin for begin, end in _SPLIT_RANGES.values())
         raise DataError(
-            f"{folder}: no noise long enough to cut silence from. Put recordings of at least "
-            f"{CLIP_SAMPLES / SAMPLE_RATE / smallest_fraction:.0f} s there."
+            f"{place}: no noise long enough to cut silence from. Put recordings of at least "
+            f"{CLIP_SAMPLES / SAMPLE_RATE / smallest_fraction:.0f} s into {BACKGROUND}."
         )
     positions = ((np.arange(count) + rng.random(count)) / count * total).astype(np.int64)
     last_positions = np.cumsum(position_counts)

@@ -1,5 +1,5 @@
-"""The splits of Speech Commands: by a hash of the speaker, by the published lists, and the official
-test archive."""
+"""The splits of Speech Commands: by a hash of the speaker, by the published lists, at random, and
+the official test archive."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -48,6 +48,18 @@ def split_by_speaker_hash(clips: Iterable[Clip]) -> dict[str, list[Clip]]:
     clips_by_split: dict[str, list[Clip]] = {split: [] for split in SPLITS}
     for clip in clips:
         clips_by_split[clip.split].append(clip)
+    return clips_by_split
+
+
+def split_at_random(drawn: Iterable[Sequence[Clip]]) -> dict[str, list[Clip]]:
+    """The first eight tenths of each sequence of clips, in random order, for training, then a tenth
+    each for validation and test. A speaker may be in all three."""
+    clips_by_split: dict[str, list[Clip]] = {split: [] for split in SPLITS}
+    for clips in drawn:
+        first, second = len(clips) * 8 // 10, len(clips) * 9 // 10
+        clips_by_split["train"] += clips[:first]
+        clips_by_split["validation"] += clips[first:second]
+        clips_by_split["test"] += clips[second:]
     return clips_by_split
 
 

@@ -6,6 +6,7 @@ identifies a clip.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, count
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from kws.training.speech_commands.dataset import (
 )
 from kws.training.speech_commands.protocols import (
     COMMANDS,
+    EIGHT_COMMANDS,
     HELD_OUT,
     PROTOCOLS,
     WORDS,
@@ -36,6 +38,8 @@ from kws.training.speech_commands.protocols import (
 from kws.training.speech_commands.silence import cut_silence_clips, split_noise
 
 SEVEN = PROTOCOLS["pack-9"].words
+# Speakers of testing_list.txt and validation_list.txt of version 0.02, and one of neither.
+TEST_SPEAKER, VALIDATION_SPEAKER, TRAIN_SPEAKER = "bb05582b", "538e1856", "b69fe0e2"
 OTHERS = ("dog", "tree", "wow")
 STEP = 7919  # between the speakers' numbers
 _VALUES = count(1)
@@ -105,6 +109,27 @@ def pack9(pack_folder) -> Protocol:
 
 
 @pytest.fixture(scope="module")
+def two_parts(tmp_path_factory) -> tuple[Path, Path]:
+    """Parts of one data set, as the two packs of Speech Commands are: names of files recur."""
+    first, second = (tmp_path_factory.mktemp("parts") / name for name in ("first", "second"))
+    write_folder(first, ("yes", "no", "up", "down", "cat", "on"), speakers=40)
+    for word in ("left", "right", "go", "stop", "up", "one", "five"):
+        for speaker in range(40):
+            write_clip(second / word / f"{speaker * STEP:08x}_nohash_0.wav")
+    for part, word in ((first, "yes"), (second, "go"), (second, "one"), (first, "on")):
+        for speaker in (TEST_SPEAKER, VALIDATION_SPEAKER, TRAIN_SPEAKER):
+            write_clip(part / word / f"{speaker}_nohash_3__1b85b3.wav")
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def sc8(two_parts) -> Protocol:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROTOCOLS, "sc-8", replace(PROTOCOLS["sc-8"], min_train_clips=20))
+        return load("sc-8", *two_parts, warn=pytest.fail)
+
+
+@pytest.fixture(scope="module")
 def v2_folder(tmp_path_factory) -> Path:
     folder = write_folder(
         tmp_path_factory.mktemp("v2") / "speech_commands_v0.02", WORDS["0.02"], speakers=16
@@ -130,9 +155,10 @@ def spoken(part: LabeledClips) -> dict[int, str]:
     )
 
 
-def on_disk(folder: Path, words: Sequence[str]) -> dict[int, Clip]:
+def on_disk(folders: Sequence[Path] | Path, words: Sequence[str]) -> dict[int, Clip]:
     return {
         int(soundfile.read(c.path, dtype="int16")[0][0]): c
+        for folder in ([folders] if isinstance(folders, Path) else folders)
         for c in find_clips(folder)
         if c.label in words
     }
@@ -158,16 +184,20 @@ def _all(protocol: Protocol) -> list[LabeledClips]:
 
 
 class TestEveryProtocol:
-    @pytest.fixture(params=["pack-9", "v2-12"])
-    def protocol(self, request, pack9, v2_12) -> Protocol:
-        return {"pack-9": pack9, "v2-12": v2_12}[request.param]
+    @pytest.fixture(params=["pack-9", "v2-12", "sc-8"])
+    def protocol(self, request, pack9, v2_12, sc8) -> Protocol:
+        return {"pack-9": pack9, "v2-12": v2_12, "sc-8": sc8}[request.param]
+
+    @pytest.fixture
+    def folders(self, protocol, pack_folder, v2_folder, two_parts) -> Sequence[Path]:
+        return {"pack-9": [pack_folder], "v2-12": [v2_folder], "sc-8": two_parts}[protocol.name]
 
     def test_no_speaker_is_in_two_splits(self, protocol):
         speakers = [set(part.speakers) - {""} for part in splits(protocol).values()]
         assert all(speakers)
         assert not any(one & other for one, other in combinations(speakers, 2))
 
-    def test_every_clip_of_a_word_is_in_one_split_once(self, protocol, pack_folder, v2_folder):
+    def test_every_clip_of_a_word_is_in_one_split_once(self, protocol, folders):
         targets = protocol.classes[:-2]
         found = Counter(
             value
@@ -175,9 +205,7 @@ class TestEveryProtocol:
             for value, word in spoken(part).items()
             if word in targets
         )
-        assert found == Counter(
-            list(on_disk(pack_folder if protocol.name == "pack-9" else v2_folder, targets))
-        )
+        assert found == Counter(list(on_disk(folders, targets)))
 
     def test_no_clip_is_in_a_split_twice(self, protocol):
         for part in _all(protocol):
@@ -197,8 +225,8 @@ class TestEveryProtocol:
                 assert protocol.classes[label] == expected
                 assert bool(word) == bool(speaker)
 
-    def test_words_are_those_of_the_recordings(self, protocol, pack_folder, v2_folder):
-        disk = on_disk(pack_folder if protocol.name == "pack-9" else v2_folder, WORDS["0.02"])
+    def test_words_are_those_of_the_recordings(self, protocol, folders):
+        disk = on_disk(folders, WORDS["0.02"])
         for part in _all(protocol):
             assert all(disk[value].label == word for value, word in spoken(part).items())
 
@@ -295,6 +323,112 @@ class TestPack9:
     def test_hash_agrees_with_the_published_lists(self, part, speakers):
         """Speakers of testing_list.txt and validation_list.txt of version 0.02."""
         assert {assign_split(speaker) for speaker in speakers.split()} == {part}
+
+
+class TestSc8:
+    @pytest.mark.parametrize(
+        ("word", "speaker", "part", "label"),
+        [
+            ("yes", TEST_SPEAKER, "test", "yes"),
+            ("yes", VALIDATION_SPEAKER, "validation", "yes"),
+            ("yes", TRAIN_SPEAKER, "train", "yes"),
+            ("go", TEST_SPEAKER, "test", "go"),
+            ("go", VALIDATION_SPEAKER, "validation", "go"),
+            ("go", TRAIN_SPEAKER, "train", "go"),
+            ("one", TEST_SPEAKER, "unknown", UNKNOWN),
+            ("one", TRAIN_SPEAKER, "train", UNKNOWN),
+            ("on", TEST_SPEAKER, "unknown", UNKNOWN),  # a command of v2-12
+            ("on", TRAIN_SPEAKER, "train", UNKNOWN),
+        ],
+    )
+    def test_where_a_clip_goes(self, sc8, two_parts, word, speaker, part, label):
+        value = next(
+            value for value, clip in on_disk(two_parts, [word]).items() if clip.speaker == speaker
+        )
+        clips = {**splits(sc8), **sc8.extra_test_sets}
+        row = clips[part].samples[:, 0].tolist().index(value)
+        assert sc8.classes[clips[part].labels[row]] == label
+        others = {name for name in splits(sc8) if name not in (part, "test")}
+        assert not any(value in spoken(clips[name]) for name in others)
+
+    def test_recordings_of_one_name_in_two_parts_are_both_there(self, sc8, two_parts):
+        assert set(on_disk(two_parts, ["up"])) == {
+            value
+            for part in splits(sc8).values()
+            for value, word in spoken(part).items()
+            if word == "up"
+        }
+        assert len(on_disk(two_parts, ["up"])) == 80
+
+    @pytest.mark.parametrize("part", ["validation", "test"])
+    def test_unknown_and_silence_are_a_tenth_of_the_words_each(self, sc8, part):
+        counts = np.bincount(splits(sc8)[part].labels, minlength=10)
+        assert counts[8] == counts[9] == -(-counts[:8].sum() // 10)
+
+    @pytest.mark.parametrize("part", ["validation", "test"])
+    def test_other_words_are_drawn_evenly(self, sc8, part):
+        drawn = splits(sc8)[part]
+        counts = Counter(np.array(drawn.words)[drawn.labels == 8])
+        assert len(counts) == min(counts.total(), 4)  # cat, on, one, five
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+    def test_all_other_words_of_the_test_speakers_are_a_set_of_their_own(self, sc8, two_parts):
+        unknown = sc8.extra_test_sets["unknown"]
+        assert spoken(unknown) == {
+            value: clip.label
+            for value, clip in on_disk(two_parts, ["cat", "on", "one", "five"]).items()
+            if clip.split == "test"
+        }
+        assert set(unknown.labels.tolist()) == {8}
+
+    def test_silence_is_fainter_than_the_noise(self, sc8):
+        peaks = np.abs(silent(sc8.test).astype(int)).max(1)
+        assert peaks.min() < 2000 < 2900 < np.abs(sc8.noise.samples.astype(int)).max()
+
+    def test_the_same_folder_twice_is_one(self, sc8, two_parts):
+        first, second = two_parts
+        again = load("sc-8", first, second, first, splits=["test"], warn=pytest.fail)
+        assert np.array_equal(again.test.samples, sc8.test.samples)
+
+    def test_one_part_is_refused_for_training_and_enough_for_the_test(self, two_parts, tmp_path):
+        """One pack holds hardly any training clips of some words."""
+        scarce = write_folder(tmp_path, (*EIGHT_COMMANDS, "cat"), speakers=5)
+        with pytest.raises(DataError) as error:
+            load("sc-8", scarce, warn=pytest.fail)
+        train_count = sum(assign_split(f"{i * STEP:08x}") == "train" for i in range(5))
+        assert str(error.value) == (
+            f"{scarce}: protocol sc-8 needs 500 training clips of each word, and there are "
+            + ", ".join(f"{train_count} of {word}" for word in EIGHT_COMMANDS)
+            + ". Give the folders with the others too."
+        )
+        assert load("sc-8", *two_parts, splits=["test"], warn=pytest.fail).test.labels.size
+
+
+class TestMini8:
+    @pytest.fixture
+    def mini8(self, two_parts, monkeypatch) -> Protocol:
+        monkeypatch.setitem(PROTOCOLS, "mini-8", replace(PROTOCOLS["mini-8"], clips_per_word=30))
+        return load("mini-8", *two_parts, warn=pytest.fail)
+
+    def test_of_each_word_are_as_many_clips_split_eight_to_one_to_one(self, mini8):
+        assert mini8.classes == ("down", "go", "left", "no", "right", "stop", "up", "yes")
+        for part, count_of_each in (("train", 24), ("validation", 3), ("test", 3)):
+            assert np.bincount(splits(mini8)[part].labels).tolist() == [count_of_each] * 8
+        assert mini8.extra_test_sets == {}
+
+    def test_no_clip_is_in_two_splits_but_speakers_are(self, mini8):
+        clips = [set(spoken(part)) for part in splits(mini8).values()]
+        speakers = [set(part.speakers) for part in splits(mini8).values()]
+        assert not any(one & other for one, other in combinations(clips, 2))
+        assert all(one & other for one, other in combinations(speakers, 2))
+
+    def test_the_seed_decides_the_clips(self, mini8, two_parts):
+        assert same(mini8, load("mini-8", *two_parts, warn=pytest.fail))
+        assert not same(mini8, load("mini-8", *two_parts, seed=1, warn=pytest.fail))
+
+    def test_too_few_clips_are_refused(self, two_parts):
+        with pytest.raises(DataError, match=r"needs 1000 clips of each word.* 43 of go, 40 of le"):
+            load("mini-8", *two_parts, splits=["test"], warn=pytest.fail)
 
 
 class TestCustom:
@@ -403,6 +537,12 @@ class TestErrors:
                 r"needs clips of hello\. Words there: bed, .*yes\. Give another",
             ),
             ("v2-12", {}, "needs clips of zero, one, .*visual"),
+            ("sc-8", {"words": ["yes"]}, "sc-8 has words of its own"),
+            (
+                "sc-8",
+                {"test_archive": Path("a")},
+                "a: the official test archive has no place in protocol sc-8",
+            ),
             (
                 "pack-9",
                 {"test_archive": Path("a")},
@@ -424,6 +564,20 @@ class TestErrors:
             DataError, match=r"backward, .*visual not in version 0\.01, on which v1-12 is defined"
         ):
             load("v1-12", v2_folder, warn=pytest.fail)
+
+    def test_of_parts(self, two_parts, v2_folder):
+        first, second = two_parts
+        with pytest.raises(
+            DataError,
+            match=rf"{first}: protocol sc-8 needs clips of left, right, stop, go\. Words there: ",
+        ):
+            load("sc-8", first, warn=pytest.fail)
+        with pytest.raises(
+            DataError, match=rf"{v2_folder}, {first}: protocol v2-12 is defined on one folder"
+        ):
+            load("v2-12", v2_folder, first, warn=pytest.fail)
+        with pytest.raises(DataError, match=rf"{second / BACKGROUND}: no such folder"):
+            load("custom", second, words=["go"], warn=pytest.fail)
 
     def test_of_folders(self, tmp_path):
         with pytest.raises(DataError, match="absent: no such folder"):
@@ -540,12 +694,12 @@ class TestSilence:
 
     @pytest.mark.parametrize("number", [0, 1, 5, 400])
     def test_clips_are_one_second_of_one_recording(self, number):
-        found = cut_silence_clips(self.ramp, number, np.random.default_rng(0), Path())
+        found = cut_silence_clips(self.ramp, number, np.random.default_rng(0), "")
         assert found.shape == (number, CLIP_SAMPLES) and found.dtype == np.int16
         assert (np.diff(found.astype(int), axis=1) == 1).all()
 
     def test_clips_cover_all_noise(self):
-        found = cut_silence_clips(self.ramp, 400, np.random.default_rng(0), Path())
+        found = cut_silence_clips(self.ramp, 400, np.random.default_rng(0), "")
         starts = np.sort(found[:, 0].astype(int))
         assert np.diff(starts).max() < 3 * 49_000 / 400
         assert starts[0] < -31_500 and starts[-1] > 15_500

@@ -1,11 +1,12 @@
-"""Trains and evaluates classifiers of both sizes on the protocols of pack-9.
+"""Trains and evaluates classifiers of both sizes on protocols of parts of Speech Commands.
 
-    python benchmarks/speech_commands/pack9.py --data DATA --runs RUNS [--size large]
-        [--seeds 0 1 2] [--init-from models/encoder_conv2d.pt]
-    python benchmarks/speech_commands/pack9.py --data DATA --runs RUNS --evaluate
-        [--without-lexicon]
+    python benchmarks/speech_commands/classifiers.py --data DATA --runs RUNS --protocol sc-8
+        [--size large] [--seeds 0 1 2] [--init-from models/encoder_conv2d.pt]
+    python benchmarks/speech_commands/classifiers.py --data DATA --runs RUNS --protocol sc-8
+        --evaluate [--without-lexicon]
 
-DATA has one folder per data set: speech_commands (the seven words of pack-9); librispeech,
+DATA has one folder per data set: speech_commands, and speech_commands_more for the eight words of
+sc-8 and mini-8 (pack-9 and pack-9-unseen do without it); librispeech,
 wake_words, precise_community, custom_commands, honk (other speech); spoken_words (by speak.py),
 cut_words (by cut.py), spoken_nonsense (by recipes/phone_recognizer/speak.py); esc10 (noise). Data
 sets of other speech that are missing are left out. RUNS keeps one model per run. Runs that are
@@ -52,6 +53,14 @@ OTHER_SPEECH = (
     *("spoken_words", "spoken_nonsense", "cut_words"),
 )
 NOISE = "esc10"
+FIRST_PART, SECOND_PART = "speech_commands", "speech_commands_more"
+# Folders of the clips of each protocol.
+PARTS = {
+    "pack-9": (FIRST_PART,),
+    "pack-9-unseen": (FIRST_PART,),
+    "sc-8": (FIRST_PART, SECOND_PART),
+    "mini-8": (FIRST_PART, SECOND_PART),
+}
 CHUNK_SAMPLES = 1280
 
 
@@ -70,7 +79,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--protocol", choices=("pack-9", "pack-9-unseen"), default="pack-9")
+    parser.add_argument("--protocol", choices=PARTS, default="pack-9")
     parser.add_argument(
         "--half", type=int, choices=(0, 1), help="leave this half of the unknown words out"
     )
@@ -88,9 +97,13 @@ def main() -> None:
     add_out_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    protocol = protocols.load(args.protocol, args.data / "speech_commands", warn=print)
+    protocol = load_protocol(args.protocol, args.data)
     rows = evaluate_runs(args, protocol) if args.evaluate else train_runs(args, protocol)
     write_report({"runs": rows}, args.out)
+
+
+def load_protocol(name: str, data: Path) -> protocols.Protocol:
+    return protocols.load(name, *(data / part for part in PARTS[name]), warn=print)
 
 
 def train_runs(args: argparse.Namespace, protocol: protocols.Protocol) -> list[dict]:
