@@ -12,6 +12,7 @@ from tones import RATE, write_tone_folder
 from workspace import run_kws
 
 from kws import Spotter
+from kws.training.data.clips import BACKGROUND
 from kws.training.data.splits import assign_split
 from kws.training.model import pretrained
 from kws.training.model.torch_engine import load_network
@@ -65,6 +66,17 @@ def test_a_trained_model_is_evaluated_by_the_same_protocol(trained, data):
     report = json.loads(evaluate_custom(trained, data, "--json").stdout)
     assert report["protocol"] == "custom"
     assert set(report["sets"]["test"]["by_class"]) <= {"rise", "fall", "_unknown_", "_silence_"}
+
+
+def test_parts_of_a_data_set_are_evaluated_like_the_whole(trained, data, tmp_path):
+    parts = tmp_path / "first", tmp_path / "second"
+    for part, names in zip(parts, (("rise", BACKGROUND), ("fall", "flat")), strict=True):
+        for name in names:
+            shutil.copytree(data / name, part / name)
+    whole = evaluate_custom(trained, data, "--json")
+    both = evaluate_custom(trained, parts[0], "--data", parts[1], "--json")
+    assert both.exit_code == 0, both.output
+    assert json.loads(both.stdout) == json.loads(whole.stdout)
 
 
 @pytest.mark.parametrize("option", ["negatives", "background"])

@@ -43,10 +43,9 @@ class ClassificationObjective(Objective[ClassificationBatch, PreparedClips]):
     def prepare(self, batch: ClassificationBatch, generator: torch.Generator) -> PreparedClips:
         config, train_config = self.config, self.train_config
         samples = lead_samples(config) + config.clip_frame_samples
-        audio = augment_batch(batch, self.rooms, samples, train_config, generator)
-        targets = F.one_hot(batch.label, len(config.words)).float()
-        targets = targets + train_config.label_smoothing * (1 / len(config.words) - targets)
-        audio, targets = apply_mixup(audio, targets, train_config.mixup, generator)
+        audio, targets = augment_and_mix(
+            batch, self.rooms, samples, len(config.words), train_config, generator
+        )
         hops = (audio.shape[1] - config.window_samples) // config.hop_samples + 1
         mask = draw_spec_masks(len(audio), config.mels, hops, train_config, generator)
         return PreparedClips(audio, targets, mask.to(audio.device), batch.phones, batch.lengths)
@@ -58,6 +57,22 @@ class ClassificationObjective(Objective[ClassificationBatch, PreparedClips]):
             return class_loss
         phone_loss = _masked_phone_loss(output.phones, prepared.phones, prepared.lengths)
         return class_loss + PHONE_LOSS_WEIGHT * phone_loss
+
+
+def augment_and_mix(
+    batch: ClassificationBatch,
+    rooms: Tensor,
+    samples: int,
+    class_count: int,
+    config: ClassifierTrainConfig,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Augmented audio [B, samples] of a batch, some of it mixed with other clips, and smoothed
+    targets [B, class_count]: class probabilities. rooms [R, K]: impulse responses."""
+    audio = augment_batch(batch, rooms, samples, config, generator)
+    targets = F.one_hot(batch.label, class_count).float()
+    targets = targets + config.label_smoothing * (1 / class_count - targets)
+    return apply_mixup(audio, targets, config.mixup, generator)
 
 
 def lead_samples(config: NetworkConfig) -> int:
