@@ -29,6 +29,7 @@ from kws.terminal.types import FILE, FOLDER
     type=FOLDER,
     help="Folder of clips of the words, DIR/WORD/*.wav, to measure the miss rate.",
 )
+@options.target_rate_option()
 @click.option(
     "--out",
     type=FILE,
@@ -37,7 +38,11 @@ from kws.terminal.types import FILE, FOLDER
     help="Model file to write. Its checkpoint is copied beside it.",
 )
 def calibrate(
-    model: str, negatives: tuple[Path, ...], positives: Path | None, out: Path | None
+    model: str,
+    negatives: tuple[Path, ...],
+    positives: Path | None,
+    false_alarms_per_hour: float,
+    out: Path | None,
 ) -> None:
     """Choose a model's thresholds on your own recordings.
 
@@ -48,9 +53,9 @@ def calibrate(
     \b
     kws calibrate welcome --negatives my_kitchen/
     kws calibrate welcome --negatives my_kitchen/ --positives recordings/ --out models/kitchen.kws
-    kws stream --model kitchen --false-alarms-per-hour 0.5
+    kws calibrate welcome --negatives my_kitchen/ --false-alarms-per-hour 0.1
     """
     with options.training_imports():
         from kws.cli import calibrate_run
         from kws.runtime.spotter import Spotter
-    calibrate_run.run(Spotter.load(model), negatives, positives, out)
+    calibrate_run.run(Spotter.load(model), negatives, positives, false_alarms_per_hour, out)

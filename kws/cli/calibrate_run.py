@@ -19,12 +19,12 @@ from kws.training.data.dataset import MAX_WORD_SECONDS, ClipDataset
 from kws.training.evaluate.calibration import (
     CALIBRATION_RATES,
     calibrate,
-    is_rate_measurable,
     set_default_thresholds,
 )
+from kws.training.evaluate.hours import describe_hours, explain_too_few_hours, is_rate_measurable
 from kws.training.evaluate.scoring import ScoredWord, score_words
 from kws.training.model.document import copy_with_document
-from kws.training.report.text import format_alarm_rate, format_duration, format_miss_rate
+from kws.training.report.text import format_alarm_rate, format_miss_rate
 
 # Keys of a model file that hold for its own threshold alone.
 _THRESHOLD_KEYS = ("confusables", "latency_seconds")
@@ -34,12 +34,13 @@ def run(
     spotter: Spotter,
     negatives: tuple[Path, ...],
     positives: Path | None,
+    false_alarms_per_hour: float,
     out: Path | None,
 ) -> Path:
     """Calibrates a model, writes the new model file, and prints the figures to stdout. Returns the
-    path of the new file. Raises KwsError."""
+    path of the new file. false_alarms_per_hour: at the new threshold. Raises KwsError."""
     out = _check_out(spotter.info.path, out)
-    calibration = _calibrate(spotter, negatives, positives)
+    calibration = _calibrate(spotter, negatives, positives, false_alarms_per_hour)
     thresholds = _new_thresholds(spotter, calibration)
     document = {
         **spotter.info.document,
@@ -68,7 +69,9 @@ def _check_out(source: Path, out: Path | None) -> Path:
     return out
 
 
-def _calibrate(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None) -> dict:
+def _calibrate(
+    spotter: Spotter, negatives: tuple[Path, ...], positives: Path | None, rate: float
+) -> dict:
     datasets = []
     if positives:
         datasets = load_word_clips(spotter, positives, "all", MAX_WORD_SECONDS)
@@ -82,7 +85,7 @@ def _calibrate(spotter: Spotter, negatives: tuple[Path, ...], positives: Path | 
     for index, dataset in enumerate(datasets):
         scored_words[index] = _score_clips(spotter, index, dataset)
     calibration = {
-        **calibrate(spotter.words, spotter.events, scored_words, scored_recordings),
+        **calibrate(spotter.words, spotter.events, scored_words, scored_recordings, rate),
         "recordings": len(scored_recordings),
     }
     if not datasets:
@@ -125,7 +128,7 @@ def _summarize(
 ) -> str:
     hours = calibration["hours"]
     lines = [
-        f"{path}: calibrated on {format_duration(hours)} in "
+        f"{path}: calibrated on {describe_hours(calibration['hours_by_kind'])} in "
         f"{calibration['recordings']:,} recordings"
     ]
     for index in spotter.events.targets:
@@ -137,7 +140,7 @@ def _summarize(
             f"  {row['false_alarms_per_hour']:g} per hour: {_format_row(row, hours)}"
             for row in rows
         ]
-        lines += _explain_missing({row["false_alarms_per_hour"] for row in rows}, hours)
+        lines += _explain_missing(rows, calibration)
     return "\n".join(map(escape_control_chars, lines))
 
 
@@ -147,17 +150,15 @@ def _format_row(row: dict, hours: float) -> str:
     return f"at {row['threshold']:.4f}, measured {rate}{missed}"
 
 
-def _explain_missing(rates: set[float], hours: float) -> list[str]:
+def _explain_missing(rows: list[dict], calibration: dict) -> list[str]:
     """A line on the rates below the lowest one in the table, if there are any."""
-    lower = [rate for rate in CALIBRATION_RATES if rate < min(rates, default=np.inf)]
+    target = calibration["target_false_alarms_per_hour"]
+    lowest = min((row["false_alarms_per_hour"] for row in rows), default=np.inf)
+    lower = [rate for rate in sorted({*CALIBRATION_RATES, target}) if rate < lowest]
     if not lower:
         return []
-    rate = lower[-1]
-    if is_rate_measurable(hours, rate):
-        reason = "no threshold reaches it"
-    else:
-        reason = (
-            f"{format_duration(hours)} cannot show it; for {rate:g} per hour it takes "
-            f"{1 / rate:g} h"
-        )
+    rate = target if target < lowest else lower[-1]
+    reason = "no threshold reaches it"
+    if not is_rate_measurable(calibration["hours"], rate):
+        reason = explain_too_few_hours(calibration["hours"])
     return [f"  {rate:g} per hour or fewer: {reason}"]

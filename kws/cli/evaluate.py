@@ -89,6 +89,7 @@ class _Decibels(click.ParamType):
     show_default=True,
     help="Split of the speakers to evaluate on.",
 )
+@options.target_rate_option(multiple=True)
 @options.SEED
 @click.option(
     "--json",
@@ -111,6 +112,7 @@ def evaluate(
     stream_seconds: float,
     positions: tuple[float, ...],
     split: str,
+    false_alarms_per_hour: tuple[float, ...],
     seed: int,
     as_json: bool,
     html: Path | None,
@@ -145,6 +147,7 @@ def evaluate(
         stream_seconds,
         tuple(dict.fromkeys(positions)),
         split,
+        tuple(sorted(set(false_alarms_per_hour))),
         seed,
         as_json,
         html,

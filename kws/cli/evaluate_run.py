@@ -3,7 +3,6 @@ page."""
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,13 @@ from kws.files import check_writable, write_atomically
 from kws.runtime.spotter import Spotter
 from kws.terminal.printers import write_line
 from kws.terminal.progress import progress_bar
-from kws.training.data.clips import Clip, describe_speakers, exclude_words, find_clips
+from kws.training.data.clips import (
+    Clip,
+    check_folders,
+    describe_speakers,
+    exclude_words,
+    find_clips,
+)
 from kws.training.data.dataset import (
     TOO_LONG_FOR_A_WORD,
     ClipDataset,
@@ -25,6 +30,7 @@ from kws.training.data.dataset import (
     load_clips,
     pack_clips,
 )
+from kws.training.evaluate.hours import hours_by_kind
 from kws.training.evaluate.intervals import CONFIDENCE
 from kws.training.evaluate.metrics import EvaluationData, compute_metrics
 from kws.training.evaluate.scoring import (
@@ -43,7 +49,8 @@ logger = logging.getLogger("kws")
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """The options of `kws evaluate`. `split`: "all", or one split of the speakers."""
+    """The options of `kws evaluate`. split: "all", or one split of the speakers. target_rates: of
+    false alarms per hour, at which to tell threshold and misses."""
 
     positives: Path
     negatives: tuple[Path, ...]
@@ -52,6 +59,7 @@ class EvaluateOptions:
     stream_seconds: float
     positions: tuple[float, ...]
     split: str
+    target_rates: tuple[float, ...]
     seed: int
     as_json: bool
     html: Path | None
@@ -119,7 +127,8 @@ def load_word_clips(
     or empty.
     """
     words = [spotter.words[index] for index in spotter.events.targets]
-    found = find_clips_in(folder)
+    check_folders("positives", [folder])
+    found = find_clips(folder)
     datasets = {word: pack_clips([], []) for word in spotter.words}
     for word in words:
         clips = [clip for clip in found if clip.label == normalize_name(word)]
@@ -138,7 +147,7 @@ def load_word_clips(
 
 
 def find_negative_clips(
-    folders: Iterable[Path],
+    folders: Sequence[Path],
     words: Sequence[str],
     positives: Iterable[ClipDataset],
     split: str,
@@ -148,7 +157,8 @@ def find_negative_clips(
 
     Raises KwsError if nothing is left.
     """
-    without_words, named = exclude_words([_check_folder(folder) for folder in folders], words)
+    check_folders("negatives", folders)
+    without_words, named = exclude_words(folders, words)
     positive_paths = {clip.path.resolve() for dataset in positives for clip in dataset.clips}
     others = [clip for clip in without_words if clip.path.resolve() not in positive_paths]
     if named:
@@ -185,12 +195,6 @@ def score_negatives(spotter: Spotter, clips: Sequence[Clip]) -> list[ScoredRecor
     return [result for result in results if isinstance(result, ScoredRecording)]
 
 
-def find_clips_in(folder: Path) -> list[Clip]:
-    """All recordings below a folder. Raises DataError for a missing folder, AudioError for one
-    without recordings."""
-    return find_clips(_check_folder(folder))
-
-
 def _too_long_message(stream_seconds: float, last_position: float) -> str:
     start = f" from {last_position:g} s on" if last_position else ""
     return (
@@ -212,12 +216,6 @@ def _no_clips_message(folder: Path, words: Sequence[str], found: list[Clip], spl
     )
 
 
-def _check_folder(folder: Path) -> Path:
-    if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
-        raise DataError(f"{folder}: no such folder. Check the path.")
-    return folder
-
-
 def _score_word(spotter: Spotter, index: int, streams: EvaluationStreams) -> list[StreamResult]:
     return list(
         progress_bar(
@@ -230,7 +228,7 @@ def _score_word(spotter: Spotter, index: int, streams: EvaluationStreams) -> lis
 
 
 def _build_report(data: EvaluationData, options: EvaluateOptions, skipped: int) -> dict:
-    results = compute_metrics(data)
+    results = compute_metrics(data, options.target_rates)
     return {
         "model": str(data.spotter.info.path),
         "words": [result["word"] for result in results],
@@ -238,6 +236,7 @@ def _build_report(data: EvaluationData, options: EvaluateOptions, skipped: int) 
         "negatives": {
             "folders": [str(folder) for folder in options.negatives],
             "hours": round(data.hours, 4),
+            "hours_by_kind": hours_by_kind(data.scored_recordings),
             "recordings": len(data.scored_recordings),
             "skipped": skipped,
         },
@@ -272,7 +271,8 @@ def _make_streams(
 def _load_noises(options: EvaluateOptions) -> list[np.ndarray]:
     if not options.background:
         return pink_noise(options.seed)
-    clips = [clip for folder in options.background for clip in find_clips_in(folder)]
+    check_folders("background", options.background)
+    clips = [clip for folder in options.background for clip in find_clips(folder)]
     return drop_silent_noises(_load_dataset(clips, "background"))
 
 

@@ -128,6 +128,21 @@ PROTOCOL = click.option(
 )
 
 
+def target_rate_option(multiple: bool = False) -> Callable[[Command], Command]:
+    """The rate of false alarms at a threshold that the command chooses; several rates."""
+    help_text = "False alarms per hour at the default threshold."
+    if multiple:
+        help_text = "Rate at which to tell threshold and misses. May be repeated."
+    return click.option(
+        "--false-alarms-per-hour",
+        type=Range(0, min_open=True),
+        multiple=multiple,
+        default=(0.1, 0.5, 1.0) if multiple else 0.5,
+        show_default=True,
+        help=help_text,
+    )
+
+
 DATA_HELP = "Folder in Speech Commands layout: DIR/WORD/*.wav, DIR/_background_noise_/."
 DATA = click.option("--data", type=FOLDER, help=DATA_HELP)
 PARTS_OF_DATA = click.option(

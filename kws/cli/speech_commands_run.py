@@ -17,10 +17,10 @@ from kws.runtime.engine import Engine
 from kws.runtime.postprocess import UNREACHABLE_THRESHOLD
 from kws.terminal.progress import progress_bar
 from kws.training import distributed
-from kws.training.data.clips import find_clips
+from kws.training.data.clips import check_folders, find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
-from kws.training.data.keyword_data import check_folders
-from kws.training.evaluate.calibration import is_rate_measurable
+from kws.training.evaluate.calibration import DEFAULT_RATE
+from kws.training.evaluate.hours import explain_too_few_hours, is_rate_measurable
 from kws.training.model import pretrained
 from kws.training.model.network import NetworkConfig
 from kws.training.model.pretrained import init_from_pretrained
@@ -143,10 +143,10 @@ def _summarize(document: dict, path: Path) -> list[str]:
         "the classes); test it with kws speech-commands evaluate",
         f"  as a detector it has thresholds from {min(used):.3f} to {max(used):.3f}",
     ]
-    if not is_rate_measurable(hours, 1.0):
+    if not is_rate_measurable(hours, DEFAULT_RATE):
         lines.append(
-            f"  too little held-out speech ({hours:.2f} h) to measure false alarms: add "
-            "--negatives, or use kws calibrate"
+            f"  too little held-out speech for {DEFAULT_RATE:g} false alarms per hour: "
+            f"{explain_too_few_hours(hours)}. Add --negatives, or use kws calibrate."
         )
     return lines
 

@@ -69,6 +69,7 @@ VERIFIER_CHOICES = ("auto", "on", "off")
     help="Second stage of detection that recognizes the phones of English words. 'auto' keeps it "
     "if it helps on held-out recordings.",
 )
+@options.target_rate_option()
 @options.training_options(
     out="models/WORD.kws",
     init_from="the encoder that comes with kws, if the size is small",
@@ -89,6 +90,7 @@ def train(
     in_context: tuple[Path, ...],
     hard_negatives_from: tuple[Path, ...],
     verifier: str | None,
+    false_alarms_per_hour: float,
     size: str,
     init_from: str | None,
     out: Path | None,
@@ -168,6 +170,7 @@ def train(
                 seed=seed,
             ),
             verifier=verifier or ("auto" if from_text else "off"),
+            false_alarms_per_hour=false_alarms_per_hour,
             device=device,
             resume=resume,
             as_json=as_json,

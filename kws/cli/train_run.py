@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from kws.audio.durations import format_duration
 from kws.cli import evaluate_run
 from kws.cli.training_reporter import (
     Stage,
@@ -24,6 +25,12 @@ from kws.training.data.keyword_data import DataFolders, KeywordData, check, load
 from kws.training.detection.from_text import SynthConfig, synthesize_folders
 from kws.training.detection.train import train
 from kws.training.detection.two_stage import first_stage_path, second_stage_config, train_two_stage
+from kws.training.evaluate.hours import (
+    describe_hours,
+    explain_too_few_hours,
+    is_rate_measurable,
+)
+from kws.training.evaluate.metrics import TARGET_RATES
 from kws.training.evaluate.test_streams import CLEAN
 from kws.training.fit.config import TrainConfig
 from kws.training.model import pretrained
@@ -37,7 +44,8 @@ logger = logging.getLogger("kws")
 @dataclass(frozen=True)
 class TrainOptions:
     """The options of `kws train`. speech: with --from-text; its clips go to `folders.data`.
-    init_from: checkpoint whose encoder the training starts from. verifier: auto, on or off."""
+    init_from: checkpoint whose encoder the training starts from. verifier: auto, on or off.
+    false_alarms_per_hour: at the default threshold."""
 
     folders: DataFolders
     speech: SynthConfig | None
@@ -46,6 +54,7 @@ class TrainOptions:
     network_config: NetworkConfig
     train_config: TrainConfig
     verifier: str
+    false_alarms_per_hour: float
     device: str
     resume: bool
     as_json: bool
@@ -213,6 +222,7 @@ def _train(
         progress=reporter,
         model_card=preparation.model_card,
         verifier_candidates=preparation.verifier_candidates,
+        false_alarms_per_hour=options.false_alarms_per_hour,
     )
 
 
@@ -222,7 +232,10 @@ def _report(options: TrainOptions, document: dict, data: KeywordData, folders: D
     if options.speech:
         page = options.out.with_suffix(".html")
         _write_page(page, options.out, data, folders)
-        logger.info(f"{page}: misses and false alarms on held-out data")
+        logger.info(
+            f"{page}: misses and false alarms on held-out data. The threshold was chosen on the "
+            "same recordings without the word."
+        )
 
 
 def _write_page(page: Path, model: Path, data: KeywordData, folders: DataFolders) -> None:
@@ -235,6 +248,7 @@ def _write_page(page: Path, model: Path, data: KeywordData, folders: DataFolders
         stream_seconds=10.0,
         positions=(),
         split="validation",
+        target_rates=TARGET_RATES,
         seed=0,
         as_json=False,
         html=page,
@@ -251,7 +265,7 @@ def _write_page(page: Path, model: Path, data: KeywordData, folders: DataFolders
 def _describe_amount(data: KeywordData) -> str:
     minutes = sum(word.dataset.seconds for word in data.words) / 60
     hours = sum(source.dataset.seconds for source in data.negatives) / 3600
-    return f"{minutes:.1f} min of the word, {hours:.2f} h of other sounds"
+    return f"{minutes:.1f} min of the word, {format_duration(hours)} of other sounds"
 
 
 def _describe_device(device: torch.device) -> str:
@@ -261,16 +275,18 @@ def _describe_device(device: torch.device) -> str:
 
 def _summarize(document: dict, path: Path) -> list[str]:
     calibration = document["calibration"]
-    lines = [f"{path} (calibrated on {calibration['hours']:.2f} h)"]
+    hours, target = calibration["hours"], calibration["target_false_alarms_per_hour"]
+    lines = [f"{path} (calibrated on {describe_hours(calibration['hours_by_kind'])})"]
     for row in calibration["rows"]:
         lines.append(
             f"  {row['word']}: {row['false_alarms_per_hour']:g} false alarms/h at "
             f"{row['threshold']:.3f}, {row['miss_rate']:.1%} missed"
         )
-    if not calibration["rows"]:
+    lines.append(f"  misses are measured on {calibration['misses_measured_on']}")
+    if not is_rate_measurable(hours, target):
         lines.append(
-            f"  too little held-out speech ({calibration['hours']:.2f} h) to measure false alarms: "
-            "add --negatives"
+            f"  too little held-out speech for {target:g} false alarms/h: "
+            f"{explain_too_few_hours(hours)}. Add --negatives."
         )
     confusables = document.get("confusables")
     if confusables:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kws.audio.addresses import reject_url
+from kws.audio.durations import format_duration
 from kws.audio.folders import find_on_disk, normalize_name
 from kws.audio.formats import SAMPLE_RATE
 from kws.errors import ModelError
@@ -89,15 +90,14 @@ class ModelInfo:
         if allowed:
             return allowed[max(allowed)]
         if rows:
-            reason = f"its lowest row is {min(rows):g} per hour"
+            reason = f"{format_duration(hours)} of calibration show no fewer than {min(rows):g}"
         elif hours:
-            reason = "its calibration has no row for this word"
+            reason = f"{format_duration(hours)} of calibration show nothing of this word"
         else:
             reason = "it was never calibrated"
         raise ModelError(
             f"{self.path}: cannot promise {false_alarms_per_hour:g} false alarms per hour for "
-            f"'{word}': {reason} ({hours:.1f} h of audio). Ask for more, or set "
-            "--threshold."
+            f"'{word}': {reason}. Ask for more, or set --threshold."
         )
 
     def _read_calibration(self, word: str) -> tuple[float, dict[float, float]]:

@@ -105,7 +105,19 @@ def test_report(evaluated, tiny_model):
         0.5,
         1.0,
     ]
-    assert all("cannot show it" in point["unknown"] for point in word["points"][1:])
+    assert all(
+        "cannot show fewer than 2 per hour" in point["unknown"] for point in word["points"][1:]
+    )
+
+
+@pytest.mark.slow
+def test_operating_points_are_at_the_rates_that_are_asked_for(tiny_model, folders):
+    places = ("--positives", folders / "positives", "--negatives", folders / "negatives")
+    rates = ("--false-alarms-per-hour", "4", "--false-alarms-per-hour", "2.5")
+    (word,) = evaluate_json(tiny_model, *places, *rates)["results"]
+    targets = [point["target_false_alarms_per_hour"] for point in word["points"]]
+    assert targets == [None, 2.5, 4.0]
+    assert all(point["false_alarms"] <= 1 for point in word["points"][1:])
 
 
 @pytest.mark.slow
@@ -527,7 +539,8 @@ def test_calibration_of_a_room(tiny_model, folders, tmp_path, monkeypatch):
     )
     assert (result.exit_code, result.stderr) == (0, "")
     made = tmp_path / "models" / "rise-calibrated.kws"
-    assert f"{made.relative_to(tmp_path)}: calibrated on 0.50 h in 26 recordings" in result.stdout
+    assert f"{made.relative_to(tmp_path)}: calibrated on 0.50 h of speech" in result.stdout
+    assert "s in clips below 2 s in 26 recordings" in result.stdout
     before, after = (read_model(path).info.document for path in (tiny_model.path, made))
     assert after["calibration"]["clips"] == [12]
     # Half an hour shows no fewer.
@@ -536,6 +549,24 @@ def test_calibration_of_a_room(tiny_model, folders, tmp_path, monkeypatch):
     assert changed <= {"calibration", "events"} and "calibration" in changed
     assert "rows" in kws("info", made).stdout
     assert "miss interval" in kws("info", made).stdout
+
+
+@pytest.mark.slow
+def test_the_new_threshold_has_the_rate_that_is_asked_for(tiny_model, folders, tmp_path):
+    for rate, has_row in ((3.3, True), (1.0, False)):
+        result = kws(
+            *("calibrate", tiny_model.path, "--negatives", folders / "negatives"),
+            *("--out", tmp_path / "room.kws", "--false-alarms-per-hour", rate),
+        )
+        assert result.exit_code == 0, result.stderr
+        document = read_model(tmp_path / "room.kws").info.document
+        rows = document["calibration"]["rows"]
+        thresholds = {row["false_alarms_per_hour"]: row["threshold"] for row in rows}
+        assert (rate in thresholds) == has_row
+        if has_row:
+            assert document["events"]["threshold"] == [max(0.5, thresholds[rate])]
+        unshown = "1 per hour or fewer: 0.50 h cannot show fewer than 2 per hour"
+        assert (unshown in result.stdout) != has_row
 
 
 @pytest.mark.slow
@@ -581,7 +612,7 @@ def test_the_new_table_holds_on_the_recordings(tiny_model, folders, tmp_path):
         "1",
     )
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "its lowest row is 2 per hour (0.5 h of audio)" in refused.stderr
+    assert "for 'rise': 0.50 h of calibration show no fewer than 2. Ask for" in refused.stderr
 
 
 def test_a_file_in_place_of_the_checkpoint_stays(tiny_model, folders, tmp_path):
@@ -605,10 +636,8 @@ def test_too_little_to_calibrate_keeps_the_thresholds(tiny_model, folders, tmp_p
         "calibrate", tiny_model.path, "--negatives", folders / "negatives" / "flat", "--out", out
     )
     assert result.exit_code == 0
-    assert (
-        "as before" in result.stdout
-        and "cannot show it; for 10 per hour it takes 0.1 h" in result.stdout
-    )
+    assert "as before" in result.stdout
+    assert "0.5 per hour or fewer: 3 s cannot show fewer than 1300 per hour" in result.stdout
     assert Spotter.load(out).events == Spotter.load(tiny_model.path).events
 
 

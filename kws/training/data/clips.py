@@ -8,23 +8,36 @@ from functools import cache
 from pathlib import Path
 
 from kws.audio.folders import find_recordings, normalize_name
+from kws.errors import DataError
 from kws.training.data.splits import assign_split, parse_speaker, parse_speaker_name
 
 BACKGROUND = "_background_noise_"
+SPEECH, MUSIC, NOISE = "speech", "music", "noise"
+_KIND_OF_FOLDER = {"music": MUSIC, "noise": NOISE, "noises": NOISE, BACKGROUND: NOISE}
 _MAX_SPEAKERS_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording: its label (what is said in it) and its speaker."""
+    """A recording: its label (what is said in it) and its speaker. kind: music or noise where a
+    folder is named so, else speech."""
 
     path: Path
     label: str
     speaker: str
+    kind: str = SPEECH
 
     @property
     def split(self) -> str:
         return assign_split(self.speaker)
+
+
+def check_folders(option: str, folders: Iterable[Path]) -> None:
+    """Raises DataError for a folder that is missing."""
+    for folder in folders:
+        # Path.is_dir raises for a name that is too long.
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise DataError(f"{folder}: no such folder. Check the path of --{option}.")
 
 
 def find_clips(folder: Path, words: Iterable[str] = ()) -> list[Clip]:
@@ -34,9 +47,25 @@ def find_clips(folder: Path, words: Iterable[str] = ()) -> list[Clip]:
     there are no recordings.
     """
     return [
-        Clip(path, normalize_name(path.parent.name), parse_speaker(path))
+        Clip(
+            path,
+            normalize_name(path.parent.name),
+            parse_speaker(path),
+            _kind_of(folder, path.parent),
+        )
         for path in find_recordings(folder, first=words)
     ]
+
+
+@cache
+def _kind_of(top: Path, folder: Path) -> str:
+    """What is in a folder, by its name and those of the folders above it up to `top`."""
+    below = folder.relative_to(top).parts if folder.is_relative_to(top) else ()
+    names = (top.name, *below)
+    for name, kind in _KIND_OF_FOLDER.items():
+        if any(contains_phrase(each, name) for each in names):
+            return kind
+    return SPEECH
 
 
 def describe_speakers(clips: Sequence[Clip]) -> str:

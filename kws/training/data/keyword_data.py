@@ -15,6 +15,7 @@ from kws.training.data.clips import (
     BACKGROUND,
     Clip,
     belongs_to_words,
+    check_folders,
     describe_speakers,
     find_clips,
     has_folder_named,
@@ -28,6 +29,7 @@ from kws.training.data.dataset import (
     load_clips,
 )
 from kws.training.data.long_recordings import find_mining_clips, read_heldout_segments
+from kws.training.data.miss_clips import MissClips, choose_miss_clips, find_heldout, is_held_out
 from kws.training.data.places import UNKNOWN_PLACE, Place, read_places
 from kws.training.data.sources import NegativeSource, WordClips, aligned_word, word_in_context
 
@@ -46,8 +48,8 @@ class DataFolders:
         places (`kws.training.data.places`)
     hard_negatives: long recordings without the words, to mine (`kws.training.fit.hard_negatives`)
     own_recordings: WORD/*.wav, few recordings by the people who will use the model
-    confusables: the other words of `data` sound like the words; they do not count as ordinary
-        speech when false alarms are measured
+    confusables: `data` is synthesized, and its other words sound like the words; they do not count
+        as ordinary speech when false alarms are measured
     excluded: files of `data`, `negatives` and `in_context` that are not used
     """
 
@@ -81,6 +83,7 @@ class KeywordData:
     """All that a training run needs.
 
     `words` may hold several sources of a word; `heldout_words` holds one aligned source per name.
+    `miss_clips`: what misses are measured on; without it on `heldout_words`.
     `hard_negatives` are recordings to mine, not read yet. `recorded_rooms` [n, K]: impulse
     responses (`kws.training.augment.rooms`) to use beside the simulated ones.
     """
@@ -96,6 +99,7 @@ class KeywordData:
     sources: tuple[dict, ...] = ()
     notes: tuple[str, ...] = ()
     hard_negatives: tuple[Clip, ...] = ()
+    miss_clips: MissClips | None = None
 
     @property
     def heldout_hours(self) -> float:
@@ -107,18 +111,12 @@ class KeywordData:
             *(word.dataset for word in (*self.words, *self.heldout_words)),
             *(source.dataset for source in self.negatives),
         ]
+        if self.miss_clips:
+            datasets += [word.dataset for word in self.miss_clips.words]
         if self.heldout_confusables:
             datasets.append(self.heldout_confusables)
         datasets += [self.noises, *self.heldout_negatives]
         return "-".join(dataset.fingerprint()[:8] for dataset in datasets)
-
-
-def check_folders(option: str, folders: Sequence[Path]) -> None:
-    """Raises DataError for a folder that is missing."""
-    for folder in folders:
-        # Path.is_dir raises for a name that is too long.
-        if not os.path.isdir(folder):  # noqa: PTH112
-            raise DataError(f"{folder}: no such folder. Check the path of --{option}.")
 
 
 def check(names: Sequence[str], folders: DataFolders) -> None:
@@ -164,17 +162,20 @@ def load_keyword_data(
             "Add some with --negatives DIR."
         )
     in_context = reader.read_in_context()
+    own_recordings = reader.read_own_recordings()
     notes = _note_words_without_split(words, warn)
     training_words = [_split_or_all(word, "train") for word in (*words, *in_context)]
-    own_recordings = reader.read_own_recordings(training_words)
-    ordinary_speech = negatives if folders.confusables else speech
-    heldout_speech = [dataset.select_split("validation") for dataset in ordinary_speech]
+    own_training = _split_own_recordings(own_recordings)
+    heldout_speech = [dataset.select(is_held_out) for dataset in negatives]
+    if not folders.confusables:
+        heldout_speech += [dataset.select_split("validation") for dataset in other_words]
+    heldout_words = tuple(_split_or_all(word, "validation") for word in words)
     return KeywordData(
         names=tuple(names),
-        words=(*training_words, *own_recordings),
+        words=(*training_words, *_weigh_own_recordings(own_training, training_words)),
         negatives=_training_negatives(speech, folders.data),
         noises=reader.read_noises(data_clips),
-        heldout_words=tuple(_split_or_all(word, "validation") for word in words),
+        heldout_words=heldout_words,
         heldout_negatives=(
             *heldout_speech,
             *reader.read_heldout_mining_clips(heldout_mining_clips, speech),
@@ -187,6 +188,8 @@ def load_keyword_data(
         sources=tuple({"folder": str(folder)} for folder in folders.all()),
         notes=notes,
         hard_negatives=tuple(mining_clips),
+        miss_clips=choose_miss_clips(names, _list_miss_clips(folders, own_recordings, in_context))
+        or MissClips(heldout_words, _describe_words_alone(folders, notes)),
     )
 
 
@@ -310,9 +313,8 @@ class _Reader:
             )
         return word
 
-    def read_own_recordings(self, others: Sequence[WordClips]) -> list[WordClips]:
-        """The user's own recordings, one source per word. All are for training, with a weight that
-        gives them their share of the word clips drawn."""
+    def read_own_recordings(self) -> list[WordClips]:
+        """The user's own recordings, one source per word."""
         words = []
         for name in self.names:
             clips = _find_own_clips(name, self.folders)
@@ -324,9 +326,7 @@ class _Reader:
                     f"none of your own recordings of '{name}' can be used: they hold no sound, or "
                     f"more than {self.max_word_seconds:.1f} s."
                 )
-            weight_of_others = sum(each.sampling_weight for each in others if each.name == name)
-            share = OWN_RECORDINGS_SHARE / (1 - OWN_RECORDINGS_SHARE)
-            words.append(replace(word, weight=share * weight_of_others))
+            words.append(word)
         return words
 
     def read_noises(self, data_clips: list[Clip]) -> ClipDataset:
@@ -380,6 +380,53 @@ def _find_own_clips(name: str, folders: DataFolders) -> list[Clip]:
         for folder in folders.own_recordings
         for clip in find_clips(folder, [name])
         if clip.label == normalize_name(name)
+    ]
+
+
+def _split_own_recordings(words: Sequence[WordClips]) -> list[WordClips]:
+    """The user's own recordings to learn from: all, where too few are held out to say anything of
+    misses."""
+    return [word.select_split("train") if find_heldout(word) else word for word in words]
+
+
+def _list_miss_clips(
+    folders: DataFolders, own_recordings: Sequence[WordClips], in_context: Sequence[WordClips]
+) -> dict[str, Sequence[WordClips]]:
+    """What misses may be measured on, the best first."""
+    is_synthetic = [
+        folders.confusables and word.dataset.clips[0].path.is_relative_to(folders.data.parent)
+        for word in in_context
+    ]
+    return {
+        "your own recordings that were held out": own_recordings,
+        "held-out recordings of the word in context": [
+            word for word, synthetic in zip(in_context, is_synthetic, strict=True) if not synthetic
+        ],
+        "held-out synthesized voices, the word inside sentences": [
+            word for word, synthetic in zip(in_context, is_synthetic, strict=True) if synthetic
+        ],
+    }
+
+
+def _describe_words_alone(folders: DataFolders, notes: Sequence[str]) -> str:
+    if notes:
+        return "clips that it learned from"
+    if folders.confusables:
+        return "held-out synthesized voices, the word alone"
+    return "held-out recordings, each word alone"
+
+
+def _weigh_own_recordings(
+    own_recordings: Sequence[WordClips], others: Sequence[WordClips]
+) -> list[WordClips]:
+    """With a weight that gives them their share of the word clips drawn."""
+    share = OWN_RECORDINGS_SHARE / (1 - OWN_RECORDINGS_SHARE)
+    return [
+        replace(
+            word,
+            weight=share * sum(each.sampling_weight for each in others if each.name == word.name),
+        )
+        for word in own_recordings
     ]
 
 

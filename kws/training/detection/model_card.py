@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from kws.audio.durations import format_duration
 from kws.audio.folders import sibling_path
 from kws.runtime.postprocess import EventSettings
 from kws.runtime.spotter import Spotter
 from kws.training.data.keyword_data import KeywordData, heldout_waves
+from kws.training.data.miss_clips import MissClips
 from kws.training.evaluate.calibration import (
     CALIBRATION_RATES,
+    DEFAULT_RATE,
     DEFAULT_THRESHOLD,
     DEFAULT_THRESHOLD_WITH_VERIFIER,
     calibrate,
-    is_rate_measurable,
     set_default_thresholds,
 )
+from kws.training.evaluate.hours import is_rate_measurable
 from kws.training.evaluate.scoring import (
+    ScoredRecording,
     ScoredWord,
     count_hits,
     score_clips,
@@ -67,15 +71,16 @@ def export_calibrated(
     path: Path,
     model_card: dict[str, Any],
     verifier_candidates: Sequence[VerifierSpec | None],
+    rate: float = DEFAULT_RATE,
 ) -> dict:
     """Chooses a verifier and thresholds, and writes the model file. Returns its document, to which
-    `model_card` adds."""
+    `model_card` adds. rate: false alarms per hour at the default threshold."""
     logger.info("exporting and calibrating")
     scratch = sibling_path(path, ".basis.kws")
     network = state.ema_network
     verifier = select_verifier(network, keyword_data, scratch, verifier_candidates)
     document = {
-        **calibrate_network(network, keyword_data, scratch, verifier),
+        **calibrate_network(network, keyword_data, scratch, verifier, rate),
         **describe_training(state, notes=keyword_data.notes),
         "sources": list(keyword_data.sources),
         **model_card,
@@ -100,8 +105,8 @@ def select_verifier(
     rate = _lowest_measurable_rate(keyword_data.heldout_hours)
     if rate is None:
         logger.info(
-            "no verifier: too little other speech is held out "
-            f"({keyword_data.heldout_hours:.2f} h) to tell if it would help; add --negatives"
+            f"no verifier: {format_duration(keyword_data.heldout_hours)} of other speech are held "
+            "out, too little to tell if it would help; add --negatives"
         )
         return None
     miss_rates = [
@@ -136,16 +141,24 @@ def _noisy_miss_rate(spotter: Spotter, keyword_data: KeywordData, rate: float) -
 
 
 def calibrate_network(
-    network: ScanningCNN, keyword_data: KeywordData, scratch: Path, verifier: VerifierSpec | None
+    network: ScanningCNN,
+    keyword_data: KeywordData,
+    scratch: Path,
+    verifier: VerifierSpec | None,
+    rate: float = DEFAULT_RATE,
 ) -> dict:
     """The entries of a model's document that describe the network, its thresholds and its latency,
-    measured on held-out recordings."""
+    measured on held-out recordings. rate: false alarms per hour at the default threshold."""
     spotter = _load_spotter(network, scratch, verifier)
+    miss_clips = keyword_data.miss_clips or MissClips(keyword_data.heldout_words, "held-out clips")
     words = [
         list(score_words(spotter, index, word.dataset, word.endpoints))
-        for index, word in enumerate(keyword_data.heldout_words)
+        for index, word in enumerate(miss_clips.words)
     ]
-    table = _calibrate(spotter, keyword_data, words)
+    table = {
+        **_calibrate(spotter, keyword_data, words, rate),
+        "misses_measured_on": miss_clips.description,
+    }
     fallback = DEFAULT_THRESHOLD_WITH_VERIFIER if verifier else DEFAULT_THRESHOLD
     settings = set_default_thresholds(spotter.events, spotter.words, table, [fallback] * len(words))
     document = {
@@ -164,22 +177,28 @@ def calibrate_network(
 
 
 def _calibrate(
-    spotter: Spotter, keyword_data: KeywordData, words: Sequence[Sequence[ScoredWord]]
+    spotter: Spotter,
+    keyword_data: KeywordData,
+    words: Sequence[Sequence[ScoredWord]],
+    rate: float = DEFAULT_RATE,
 ) -> dict:
     """The calibration table by the scored clips of each word and the held-out negatives."""
-    recordings = score_clips(spotter, heldout_waves(keyword_data))
-    return calibrate(spotter.words, spotter.events, words, recordings)
+    recordings: list[ScoredRecording] = []
+    for dataset in keyword_data.heldout_negatives:
+        recordings += score_clips(spotter, dataset)
+    return calibrate(spotter.words, spotter.events, words, recordings, rate)
 
 
 def _median_latency_seconds(
     words: Sequence[Sequence[ScoredWord]], settings: EventSettings
 ) -> float | None:
-    """Median time from the end of a held-out word to its event; None if all are missed."""
+    """Median time from the end of a held-out word to its event; None if all are missed, or where
+    the words end in their clips is unknown."""
     delays = []
     for threshold, scored_words in zip(settings.threshold, words, strict=True):
         for word in scored_words:
             hit = word.match(threshold).hit
-            if hit:
+            if hit and word.is_aligned:
                 delays.append(hit.decision_seconds - word.end)
     return round(float(np.median(delays)), 3) if delays else None
 

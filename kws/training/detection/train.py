@@ -15,6 +15,7 @@ from kws.training.augment.rooms import make_rooms
 from kws.training.data.keyword_data import KeywordData
 from kws.training.detection.model_card import export_calibrated, validate
 from kws.training.detection.objective import DetectionObjective
+from kws.training.evaluate.calibration import DEFAULT_RATE
 from kws.training.fit.config import TrainConfig
 from kws.training.fit.progress import TrainingProgress
 from kws.training.fit.state import TrainState
@@ -37,6 +38,7 @@ def train(
     progress: TrainingProgress | None = None,
     model_card: dict[str, Any] | None = None,
     verifier_candidates: Sequence[VerifierSpec | None] = (None,),
+    false_alarms_per_hour: float = DEFAULT_RATE,
     workers: int = 1,
 ) -> dict | None:
     """Trains, calibrates and writes the model file. Returns its document.
@@ -44,8 +46,8 @@ def train(
     path: of the model (.kws); the checkpoint (.pt) is written beside it. resume: continue from
     that checkpoint. init_from: network whose weights a new training starts with. model_card: added
     to the document, for example sources with their licences. verifier_candidates: see
-    `select_verifier`. Of several processes all must call this with the same arguments; rank 0
-    alone writes, and gets the document.
+    `select_verifier`. false_alarms_per_hour: at the default threshold. Of several processes all
+    must call this with the same arguments; rank 0 alone writes, and gets the document.
     """
     state = TrainState(config, train_config, device, keyword_data.fingerprint())
     if init_from is not None:
@@ -67,7 +69,14 @@ def train(
     with distributed.raise_on_any_rank():
         if not distributed.is_rank_zero():
             return None
-        return export_calibrated(state, keyword_data, path, model_card or {}, verifier_candidates)
+        return export_calibrated(
+            state,
+            keyword_data,
+            path,
+            model_card or {},
+            verifier_candidates,
+            false_alarms_per_hour,
+        )
 
 
 def make_mixer(

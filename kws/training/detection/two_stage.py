@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from kws.audio.durations import format_duration
 from kws.audio.folders import sibling_path
 from kws.errors import DataError, KwsError
 from kws.files import write_atomically
@@ -28,6 +29,7 @@ from kws.runtime.engine import Engine
 from kws.runtime.spotter import Spotter
 from kws.training.data.keyword_data import KeywordData
 from kws.training.detection.train import train
+from kws.training.evaluate.calibration import DEFAULT_RATE
 from kws.training.fit.config import TrainConfig
 from kws.training.fit.hard_negatives import (
     FalseAlarm,
@@ -80,6 +82,7 @@ def train_two_stage(
     model_card: dict[str, Any] | None = None,
     verifier_candidates: Sequence[VerifierSpec | None] = (None,),
     mining: MiningConfig | None = None,
+    false_alarms_per_hour: float = DEFAULT_RATE,
     workers: int = 1,
 ) -> dict | None:
     """As `kws.training.detection.train.train`, in two stages. `train_config` and `init_from` are
@@ -97,6 +100,7 @@ def train_two_stage(
         progress=progress,
         model_card=model_card,
         verifier_candidates=verifier_candidates,
+        false_alarms_per_hour=false_alarms_per_hour,
         workers=workers,
     )
     false_alarms = _find_or_read_false_alarms(keyword_data, path, mining)
@@ -127,6 +131,7 @@ def train_two_stage(
         progress=_SecondStageProgress(progress or TrainingProgress(), train_config),
         model_card={**(model_card or {}), "hard_negatives": hard_negatives_card},
         verifier_candidates=verifier_candidates,
+        false_alarms_per_hour=false_alarms_per_hour,
         workers=workers,
     )
 
@@ -154,7 +159,7 @@ def _find_or_read_false_alarms(
     false_alarms, seconds = mine(spotter, keyword_data.hard_negatives, mining)
     write_false_alarms(false_alarms, csv_path)
     checkpoint.save({**saved, "hard_negatives": recordings_fingerprint}, checkpoint_path)
-    logger.info(f"{len(false_alarms)} alarms and near alarms in {seconds / 3600:.2f} h")
+    logger.info(f"{len(false_alarms)} alarms and near alarms in {format_duration(seconds / 3600)}")
     if false_alarms:
         logger.info(
             f"{csv_path} lists them, the highest scores first. "

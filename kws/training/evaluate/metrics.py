@@ -15,7 +15,8 @@ import numpy as np
 
 from kws.runtime.postprocess import Detection
 from kws.runtime.spotter import Spotter
-from kws.training.evaluate.calibration import is_rate_measurable, lowest_threshold_within
+from kws.training.evaluate.calibration import lowest_threshold_within, threshold_steps
+from kws.training.evaluate.hours import explain_too_few_hours, is_rate_measurable
 from kws.training.evaluate.intervals import poisson, wilson
 from kws.training.evaluate.scoring import (
     NEAR_FRACTION,
@@ -29,8 +30,7 @@ from kws.training.evaluate.test_streams import EvaluationStreams
 Key = TypeVar("Key", bound=Hashable)
 
 TARGET_RATES = (0.1, 0.5, 1.0)  # false alarms per hour
-# Even steps of log odds.
-CURVE_THRESHOLDS = tuple(float(f"{1 / (1 + np.exp(-x)):.5f}") for x in np.arange(-3.0, 9.01, 0.1))
+CURVE_THRESHOLDS = threshold_steps(-3.0)
 POSITION_BINS = 5  # equal parts of a stream
 MAX_LISTED_ERRORS = 100  # misses, and as many false alarms
 _NEAR_SECONDS = 1.0  # an event this close to a false alarm is the same one
@@ -78,9 +78,12 @@ class FalseAlarm:
         return self.source.clip.path if isinstance(self.source, StreamResult) else self.source.path
 
 
-def compute_metrics(data: EvaluationData) -> list[dict]:
-    """One dictionary per word. Its keys are an interface, see docs/reference/evaluation-json.md."""
-    return [_word_metrics(data, index) for index in data.spotter.events.targets]
+def compute_metrics(
+    data: EvaluationData, target_rates: Sequence[float] = TARGET_RATES
+) -> list[dict]:
+    """One dictionary per word. Its keys are an interface, see docs/reference/evaluation-json.md.
+    target_rates: false alarms per hour of its operating points, beside the model's own."""
+    return [_word_metrics(data, index, target_rates) for index in data.spotter.events.targets]
 
 
 def compute_miss_rate(stream_results: Sequence[StreamResult], missed: Sequence[bool]) -> dict:
@@ -137,7 +140,7 @@ def find_worst_alarms(data: EvaluationData, word: str) -> list[FalseAlarm]:
     return ordered[:MAX_LISTED_ERRORS]
 
 
-def _word_metrics(data: EvaluationData, index: int) -> dict:
+def _word_metrics(data: EvaluationData, index: int, target_rates: Sequence[float]) -> dict:
     word, stream_results = data.spotter.words[index], data.stream_results[index]
     counts = count_alarms(data.scored_recordings, word, CURVE_THRESHOLDS)
     missed = [each.missed for each in stream_results]
@@ -148,7 +151,7 @@ def _word_metrics(data: EvaluationData, index: int) -> dict:
         "streams": len(stream_results),
         "points": [
             _own_point(data, word, stream_results),
-            *(_point_at(stream_results, counts, data.hours, rate) for rate in TARGET_RATES),
+            *(_point_at(stream_results, counts, data.hours, rate) for rate in target_rates),
         ],
         "by_position": _by_position(stream_results, missed, data.streams[index].seconds),
         "by_speaker": _by_speaker(stream_results, missed),
@@ -176,10 +179,8 @@ def _point_at(
 ) -> dict:
     """The operating point at this many false alarms per hour, or why there is none."""
     target = {"target_false_alarms_per_hour": rate}
-    if not hours:
-        return {**target, "unknown": "there is no audio without the word"}
     if not is_rate_measurable(hours, rate):
-        return {**target, "unknown": f"{hours:.2f} h cannot show it; it takes {1 / rate:g} h"}
+        return {**target, "unknown": explain_too_few_hours(hours)}
     at = lowest_threshold_within(counts, rate * hours)
     if at is None:
         highest = CURVE_THRESHOLDS[-1]

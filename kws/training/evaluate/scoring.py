@@ -11,7 +11,7 @@ whose score reaches it.
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -24,7 +24,7 @@ from kws.errors import AudioError
 from kws.runtime.postprocess import Detection, DetectionPostprocessor, Scores
 from kws.runtime.spotter import Spotter
 from kws.runtime.stream import concatenate_scores
-from kws.training.data.clips import Clip
+from kws.training.data.clips import SPEECH, Clip
 from kws.training.data.dataset import SILENCE_PEAK, SILENT_RECORDING, ClipDataset, peak
 from kws.training.evaluate.test_streams import (
     EmbeddedWord,
@@ -64,7 +64,8 @@ class Match:
 
 @dataclass(frozen=True)
 class ScoredWord:
-    """A word that is spoken from `start` to `end`, in seconds of its audio.
+    """A word that is spoken from `start` to `end`, in seconds of its audio; somewhere between them
+    if it is not aligned.
 
     `candidates`: events of the word at threshold 0. `other_events`: events of the model's other
     words at the model's own thresholds.
@@ -74,6 +75,7 @@ class ScoredWord:
     end: float
     candidates: tuple[Candidate, ...]
     other_events: tuple[Detection, ...] = ()
+    is_aligned: bool = True
 
     @property
     def best_score(self) -> float:
@@ -91,18 +93,20 @@ class ScoredWord:
         )
 
     def _is_hit(self, candidate: Candidate) -> bool:
-        earliest, latest = self.end - EARLY_TOLERANCE_SECONDS, self.end + LATE_TOLERANCE_SECONDS
+        earliest = self.end - EARLY_TOLERANCE_SECONDS if self.is_aligned else self.start
+        latest = self.end + LATE_TOLERANCE_SECONDS
         return earliest <= candidate.event.peak <= latest
 
 
 @dataclass(frozen=True)
 class ScoredRecording:
     """A recording without the words: its events at LOWEST_THRESHOLD, or at NEAR_FRACTION of the
-    model's own thresholds where that is lower."""
+    model's own thresholds where that is lower. kind: see `kws.training.data.clips.Clip`."""
 
     seconds: float
     candidates: tuple[Detection, ...]
     path: Path | None = None
+    kind: str = SPEECH
 
     def events(self, thresholds: Mapping[str, float]) -> list[Detection]:
         """The events at these thresholds, one per word."""
@@ -162,12 +166,17 @@ def score_words(
     """Scores clips of word number `index`, each between stretches of silence, or in pink noise at
     `snr_db`.
 
-    endpoints [n, 2]: where the word lies in each of the first n clips, in seconds.
+    endpoints [n, 2]: where the word lies in each of the first n clips, in seconds; NaN where it
+    lies anywhere.
     """
 
     def score(number: int) -> ScoredWord:
-        embedded = embed_word(waves[number], endpoints[number], snr_db, seed=number)
-        return score_word(spotter, index, embedded)
+        wave, place = waves[number], endpoints[number]
+        is_aligned = not np.isnan(place).any()
+        if not is_aligned:
+            place = np.array([0.0, len(wave) / recordings.SAMPLE_RATE])
+        embedded = embed_word(wave, place, snr_db, seed=number)
+        return replace(score_word(spotter, index, embedded), is_aligned=is_aligned)
 
     return map_in_parallel(score, range(len(endpoints)))
 
@@ -196,7 +205,8 @@ def score_clips(spotter: Spotter, waves: Waves) -> list[ScoredRecording]:
     """Scores clips without the words, in their order."""
 
     def score(number: int) -> ScoredRecording:
-        return _score_blocks(spotter, [waves[number]])
+        kind = waves.clips[number].kind if isinstance(waves, ClipDataset) else SPEECH
+        return replace(_score_blocks(spotter, [waves[number]]), kind=kind)
 
     return list(map_in_parallel(score, range(len(waves))))
 
@@ -210,7 +220,7 @@ def score_recordings(
 
     def score(clip: Clip) -> ScoredRecording | AudioError:
         try:
-            return score_recording(spotter, clip.path, stop)
+            return replace(score_recording(spotter, clip.path, stop), kind=clip.kind)
         except AudioError as error:
             return error
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from kws.audio.durations import format_duration
 from kws.terminal.stdio import escape_control_chars
+from kws.training.evaluate.hours import describe_hours
 
 _DASH = "–"
 _MAX_SPEAKERS = 8
@@ -32,14 +34,10 @@ def describe_details(word: dict) -> list[str]:
     return [
         *_describe_timing(word),
         f"detected more than once: {word['duplicates']} of {detected} detected words",
-        f"false alarms in the streams of words: {alarms['count']} in {alarms['hours']:.2f} h"
+        f"false alarms in the streams of words: {alarms['count']} in "
+        f"{format_duration(alarms['hours'])}"
         f"{on_other_words}",
     ]
-
-
-def format_duration(hours: float) -> str:
-    """Hours, or seconds if there are few: a rate can be computed from what is printed."""
-    return f"{hours:.2f} h" if hours >= 0.1 else f"{3600 * hours:.0f} s"
 
 
 def format_snr(snr_db: float | None) -> str:
@@ -117,7 +115,7 @@ def _describe_clips(word: dict, report: dict) -> str:
 def _describe_negatives(negatives: dict) -> str:
     if not negatives["hours"]:
         return "nothing without the word, so false alarms are unknown"
-    hours = format_duration(negatives["hours"])
+    hours = describe_hours(negatives["hours_by_kind"])
     return f"{hours} without the word in {negatives['recordings']:,} recordings"
 
 

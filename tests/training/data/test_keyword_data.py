@@ -158,6 +158,63 @@ def test_a_muted_microphone_is_not_held_out(data, tmp_path, option):
     ) in warnings
 
 
+def test_negatives_are_held_out_whole_and_data_leaves_a_part_for_tests(data, tmp_path):
+    for folder in (data / "fall", tmp_path / "talk", tmp_path / "talk" / "Dance Music"):
+        for split in ("train", "validation", "test"):
+            speaker = next(name for name in map(str, range(1000)) if assign_split(name) == split)
+            write(folder / f"{speaker}_nohash_99.wav", tone(1.5))
+    keyword_data, _ = load(DataFolders(data, negatives=(tmp_path / "talk",)))
+    heldout = [clip for dataset in keyword_data.heldout_negatives for clip in dataset.clips]
+    splits = {
+        folder: {clip.split for clip in heldout if clip.label == folder}
+        for folder in ("fall", "talk", "Dance Music")
+    }
+    assert splits["fall"] == {"validation"}
+    assert splits["talk"] == splits["Dance Music"] == {"validation", "test"}
+    assert {clip.kind for clip in heldout if clip.label == "Dance Music"} == {"music"}
+    assert {clip.kind for clip in heldout if clip.label == "talk"} == {"speech"}
+
+
+def write_speakers(folder: Path, splits: dict[str, int]) -> None:
+    """One recording by each of so many speakers of these splits."""
+    for split, count in splits.items():
+        names = (name for name in map(str, range(10_000)) if assign_split(name) == split)
+        for _ in range(count):
+            write(folder / f"{next(names)}_nohash_0.wav", tone(0.5))
+
+
+@pytest.mark.parametrize(
+    ("own", "in_context", "expected", "own_in_training"),
+    [
+        ({"train": 3, "test": 5, "validation": 5}, {}, "your own recordings", 3),
+        ({"train": 3, "test": 9}, {}, "the word alone", 12),
+        ({"test": 12}, {}, "the word alone", 12),
+        ({"train": 3}, {"train": 1, "test": 10}, "the word inside sentences", 3),
+        ({}, {"train": 1, "test": 9}, "the word alone", 0),
+    ],
+    ids=["own", "too few own", "all own", "sentences", "too few sentences"],
+)
+def test_misses_are_measured_on_what_stands_best_for_people(
+    data, tmp_path, own, in_context, expected, own_in_training
+):
+    write_speakers(tmp_path / "own" / "rise", own)
+    write_speakers(data.parent / "in_context" / "rise", in_context)
+    write_speakers(data / "rise", {"train": 1, "validation": 1})
+    keyword_data, _ = load(
+        DataFolders(
+            data,
+            own_recordings=(tmp_path / "own",) if own else (),
+            in_context=(data.parent / "in_context",) if in_context else (),
+            confusables=True,
+        )
+    )
+    assert expected in keyword_data.miss_clips.description
+    trained = [clip for word in keyword_data.words for clip in word.dataset.clips]
+    judged = [clip for word in keyword_data.miss_clips.words for clip in word.dataset.clips]
+    assert judged and not set(judged) & set(trained)
+    assert sum((tmp_path / "own") in clip.path.parents for clip in trained) == own_in_training
+
+
 def test_recordings_of_the_word_are_no_negatives(data, tmp_path):
     other = write_tone_folder(tmp_path / "other", 12)
     keyword_data, warnings = load(DataFolders(data, negatives=(other,)))

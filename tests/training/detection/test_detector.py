@@ -52,6 +52,8 @@ def test_the_document_describes_the_network(tiny_model):
     assert 0 < document["latency_seconds"] < 0.4
     assert document["sources"] == [{"folder": str(tiny_model.data)}]
     assert document["calibration"]["clips"][0] > 0
+    assert document["calibration"]["misses_measured_on"] == "held-out recordings, each word alone"
+    assert document["calibration"]["target_false_alarms_per_hour"] == 0.5
 
 
 def running_statistics(document: dict) -> int:

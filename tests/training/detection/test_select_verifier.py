@@ -102,7 +102,7 @@ def test_no_verifier_where_too_little_is_held_out_to_compare(tiny_model, tmp_pat
     result = kws_train(tiny_model, tmp_path / "rise.kws")
     assert result.exit_code == 0, result.stderr
     assert (
-        "no verifier: too little other speech is held out (0.00 h) to tell if it would help; "
+        "no verifier: 2 s of other speech are held out, too little to tell if it would help; "
         "add --negatives"
     ) in result.stderr
 

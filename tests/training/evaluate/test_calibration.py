@@ -9,13 +9,20 @@ from tracks import MACHINE, bursts, detect, make_track
 from kws.runtime.model_file import ModelInfo
 from kws.runtime.postprocess import Detection
 from kws.terminal.describe import describe
+from kws.training.data.clips import MUSIC, NOISE, SPEECH
 from kws.training.evaluate.calibration import (
     THRESHOLDS,
     calibrate,
     default_threshold,
     highest_threshold_with_recall,
-    is_rate_measurable,
     lowest_threshold_within,
+)
+from kws.training.evaluate.hours import (
+    describe_hours,
+    explain_too_few_hours,
+    hours_by_kind,
+    is_rate_measurable,
+    lowest_measurable_rate,
 )
 from kws.training.evaluate.intervals import poisson, wilson
 from kws.training.evaluate.scoring import (
@@ -49,7 +56,8 @@ def table() -> dict:
 
 
 def test_rows_hold_what_they_promise_by_the_post_processor(table):
-    assert [row["false_alarms_per_hour"] for row in table["rows"]] == [0.5, 1.0, 2.0, 5.0, 10.0]
+    rates = [row["false_alarms_per_hour"] for row in table["rows"]]
+    assert rates == [0.25, 0.5, 1.0, 2.0, 5.0, 10.0]
     for row in table["rows"]:
         allowed = row["false_alarms_per_hour"] * HOURS
         assert row["false_alarms"] == len(detect(NEGATIVES, row["threshold"])) <= allowed
@@ -77,7 +85,7 @@ def test_without_clips_of_the_word_the_misses_are_unknown():
 
 def test_a_rate_that_the_hours_cannot_show_has_no_row():
     table = calibrate(("word",), MACHINE, [[]], [ScoredRecording(900.0, ())])
-    assert [row["false_alarms_per_hour"] for row in table["rows"]] == [5.0, 10.0]
+    assert [row["false_alarms_per_hour"] for row in table["rows"]] == [4.0, 5.0, 10.0]
     # No alarm in H hours: fewer than 3 / H per hour.
     assert table["rows"][0]["false_alarms_interval"] == pytest.approx([0, 3 / 0.25], abs=0.02)
     assert calibrate(("word",), MACHINE, [[]], [])["rows"] == []
@@ -100,25 +108,108 @@ def test_rates_that_hours_can_show(hours, rate, expected):
     assert is_rate_measurable(hours, rate) == expected
 
 
+@pytest.mark.parametrize(
+    ("hours", "expected"),
+    [
+        (0.0, np.inf),
+        (147 / 3600, 25),
+        (0.51, 2.0),
+        (1.469, 0.69),
+        (2.1, 0.48),
+        (9.9, 0.11),
+        (10.0, 0.1),
+        (17.0, 0.059),
+        (100.0, 0.01),
+    ],
+)
+def test_the_lowest_rate_that_hours_can_show(hours, expected):
+    assert lowest_measurable_rate(hours) == expected
+    if hours:
+        assert is_rate_measurable(hours, expected)
+        assert not is_rate_measurable(hours, 0.9 * expected)
+
+
+def test_too_few_hours_are_explained_in_the_unit_they_are_told_in():
+    assert explain_too_few_hours(2.1) == "2.10 h cannot show fewer than 0.48 per hour"
+    assert explain_too_few_hours(147 / 3600) == "147 s cannot show fewer than 25 per hour"
+    assert explain_too_few_hours(0.0) == "there is no audio without the word"
+
+
+def make_recording(hours: float, alarms: int, kind: str = SPEECH) -> ScoredRecording:
+    """A recording with events of different scores from 0.9 on."""
+    events = [Detection("word", t, t, t, round(0.9 + t / 1e4, 4)) for t in range(alarms)]
+    return ScoredRecording(3600 * hours, tuple(events), kind=kind)
+
+
+def calibrate_on(*recordings: ScoredRecording, rate: float = 0.5) -> dict:
+    return calibrate(("word",), MACHINE, [[]], recordings, rate)
+
+
+def test_hours_by_kind():
+    recordings = [make_recording(0.8, 0, MUSIC), make_recording(5.2, 0)]
+    kinds = hours_by_kind([*recordings, *[ScoredRecording(1.0, ())] * 36])
+    assert kinds == {"speech": 5.2, "short_clips": 0.01, "music": 0.8}
+    assert describe_hours(kinds) == "5.20 h of speech, 36 s in clips below 2 s, 0.80 h of music"
+    assert describe_hours({}) == "0 s"
+
+
+def test_hours_of_noise_do_not_hide_the_alarms_in_speech():
+    speech, noise = make_recording(4.0, 40), make_recording(16.0, 0, NOISE)
+    alone, diluted = calibrate_on(speech), calibrate_on(speech, noise)
+    thresholds, diluted_thresholds = (
+        {row["false_alarms_per_hour"]: row["threshold"] for row in table["rows"]}
+        for table in (alone, diluted)
+    )
+    for rate in (0.5, 1.0, 2.0, 5.0, 10.0):
+        assert diluted_thresholds[rate] == thresholds[rate]
+    assert diluted["rows"][0]["false_alarms_per_hour"] == 0.05  # 20 h, most of them noise
+    assert diluted["hours_by_kind"] == {"speech": 4.0, "noise": 16.0}
+
+
+def test_alarms_in_music_raise_the_threshold():
+    speech, music = make_recording(4.0, 2), make_recording(1.0, 40, MUSIC)
+    without, with_music = calibrate_on(speech), calibrate_on(speech, music)
+    assert default_threshold(without, "word", 0.9) == 0.5
+    assert default_threshold(with_music, "word", 0.9) > 0.9
+
+
+@pytest.mark.parametrize("target", [0.3, 7.0, 30.0])
+def test_the_rate_that_is_asked_for_has_a_row(target):
+    table = calibrate_on(make_recording(4.0, 300), rate=target)
+    (row,) = [row for row in table["rows"] if row["false_alarms_per_hour"] == target]
+    assert row["false_alarms"] <= target * 4
+    assert default_threshold(table, "word", 0.9) == max(0.5, row["threshold"])
+
+
+def test_thresholds_tell_apart_all_scores_near_one():
+    assert set(np.round(np.arange(0.9989, 1.00005, 1e-4), 4)) <= set(THRESHOLDS)
+
+
 def test_default_threshold():
     rows = [
         {"word": "a", "false_alarms_per_hour": rate, "threshold": t}
         for rate, t in ((0.5, 0.95), (1.0, 0.8), (2.0, 0.6))
     ]
-    assert default_threshold({"rows": rows}, "a", 0.9) == 0.8
-    assert default_threshold({"rows": [{**row, "threshold": 0.3} for row in rows]}, "a", 0.9) == 0.5
+    table = {"rows": rows, "target_false_alarms_per_hour": 0.5}
+    assert default_threshold(table, "a", 0.9) == 0.95
+    assert default_threshold({**table, "target_false_alarms_per_hour": 1.5}, "a", 0.9) == 0.8
+    assert default_threshold({"rows": rows}, "a", 0.9) == 0.8  # a table that tells no rate
+    low = [{**row, "threshold": 0.3} for row in rows]
+    assert default_threshold({**table, "rows": low}, "a", 0.9) == 0.5
+    # Too few hours for one alarm in two hours, but enough for one in one.
+    assert default_threshold({**table, "rows": rows[1:]}, "a", 0.9) == 0.8
     # Too few hours for one alarm per hour, but enough to know that 0.5 is too low.
-    assert default_threshold({"rows": rows[2:]}, "a", 0.9) == 0.9
-    assert default_threshold({"rows": rows[2:]}, "a", 0.5) == 0.6
-    assert default_threshold({"rows": rows}, "b", 0.7) == 0.7
+    assert default_threshold({**table, "rows": rows[2:]}, "a", 0.9) == 0.9
+    assert default_threshold({**table, "rows": rows[2:]}, "a", 0.5) == 0.6
+    assert default_threshold(table, "b", 0.7) == 0.7
 
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ([0.95] * 10, 0.93991),
-        ([0.95] * 9 + [0.2], 0.93991),
-        ([0.95] * 8 + [0.7, 0.2], 0.67918),
+        ([0.95] * 10, 0.9478),
+        ([0.95] * 9 + [0.2], 0.9478),
+        ([0.95] * 8 + [0.7, 0.2], 0.69),
         ([0.95] * 5 + [0.2] * 5, 0.5),
         ([], 0.5),
     ],
@@ -141,7 +232,7 @@ def test_tables_are_read_and_shown(table, tmp_path, with_intervals):
         path,
         {"words": ["word"], "events": {"threshold": [0.5]}, "calibration": {**table, "rows": rows}},
     )
-    assert info.thresholds_for(1.0) == (table["rows"][1]["threshold"],)
+    assert info.thresholds_for(1.0) == (table["rows"][2]["threshold"],)
     text = describe(info)
     assert "miss rate" in text
     assert ("miss interval" in text and " – " in text) == with_intervals

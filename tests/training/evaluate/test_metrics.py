@@ -178,7 +178,7 @@ def test_rates_that_the_hours_cannot_show_are_unknown(spotter):
         (0.5, True),
         (1.0, False),
     ]
-    assert points[1]["unknown"] == "1.50 h cannot show it; it takes 10 h"
+    assert points[1]["unknown"] == "1.50 h cannot show fewer than 0.67 per hour"
     for point in compute(spotter, [make_result()], [])["points"][1:]:
         assert "no audio without the word" in point["unknown"]
     points = compute(spotter, [make_result()], [make_recording(1.0, *[1.0] * 5)])["points"]

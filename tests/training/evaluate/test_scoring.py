@@ -171,6 +171,15 @@ def test_words_are_scored_in_their_order_and_only_as_many_as_have_endpoints(spot
     ]
 
 
+def test_a_word_at_an_unknown_place_is_a_hit_wherever_it_is(spotter, tmp_path):
+    seconds = write_words(tmp_path / "words.wav", 1)
+    wave, _ = soundfile.read(tmp_path / "words.wav", dtype="float32")
+    places = np.array([[np.nan, np.nan], [seconds - 0.3, seconds]])
+    anywhere, at_the_end = score_words(spotter, 0, [wave, wave], places)
+    assert anywhere.match(0.5).hit is not None and not anywhere.match(0.5).false_alarms
+    assert at_the_end.match(0.5).hit is None and at_the_end.match(0.5).false_alarms
+
+
 # Recordings without the words
 
 
