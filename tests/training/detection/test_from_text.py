@@ -266,6 +266,7 @@ def test_from_a_phrase_to_a_model_and_a_page(hum, tmp_path, caplog):
             network_config=NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5)),
             train_config=TrainConfig(epochs=1, steps_per_epoch=2, batch=4),
             verifier="auto",
+            false_alarms_per_hour=0.5,
             device="cpu",
             resume=False,
             as_json=True,
