@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kws.training import distributed
 from kws.training.data.clips import exclude_words
 from kws.training.data.keyword_data import DataFolders, KeywordData, check, load_keyword_data
 from kws.training.detection.from_text import SynthConfig, synthesize_folders
+from kws.training.detection.said_words import SaidWordFilter, said_words_path
 from kws.training.detection.train import train
 from kws.training.detection.two_stage import first_stage_path, second_stage_config, train_two_stage
 from kws.training.evaluate.hours import (
@@ -37,6 +39,7 @@ from kws.training.model import pretrained
 from kws.training.model.network import NetworkConfig, ScanningCNN
 from kws.training.model.pretrained import VerifierSpec, init_from_pretrained
 from kws.training.model.torch_engine import pick_device
+from kws.training.phones.word_search import WordSearch, open_phone_engine
 
 logger = logging.getLogger("kws")
 
@@ -89,8 +92,11 @@ def run(options: TrainOptions) -> None:
             if options.speech:
                 preparation = _synthesize(options, options.speech, preparation)
             data = _load_data(options, preparation.folders, reporter)
+            said_words = _open_said_word_filter(options, preparation)
+            if said_words:
+                data = said_words.clean(data, reporter.reading)
             logger.info(f"{_describe_amount(data)}, on {_describe_device(device)}")
-            document = _train(options, preparation, data, device, reporter)
+            document = _train(options, preparation, data, said_words, device, reporter)
             if document:
                 _report(options, document, data, preparation.folders)
 
@@ -191,6 +197,21 @@ def _load_data(
     )
 
 
+def _open_said_word_filter(
+    options: TrainOptions, preparation: Preparation
+) -> SaidWordFilter | None:
+    """What leaves out negatives in which a word is said; None, with a remark, where the
+    pronunciations of the words are unknown."""
+    verifier = next(filter(None, preparation.verifier_candidates), None)
+    recognizer = pretrained.shipped_checkpoint(pretrained.PHONE_RECOGNIZER_FILE)
+    if verifier is None or recognizer is None:
+        logger.info("without a verifier, the negatives are not looked through for the word")
+        return None
+    search = WordSearch(open_phone_engine(recognizer), verifier.pronunciations)
+    synthesized = options.folders.data if options.speech else None
+    return SaidWordFilter(search, said_words_path(options.out), synthesized)
+
+
 def _list_stages(options: TrainOptions, folders: DataFolders) -> list[Stage]:
     last_checkpoint = options.out.with_suffix(".pt")
     if not folders.hard_negatives:
@@ -206,11 +227,16 @@ def _train(
     options: TrainOptions,
     preparation: Preparation,
     data: KeywordData,
+    said_words: SaidWordFilter | None,
     device: torch.device,
     reporter: TrainingReporter,
 ) -> dict | None:
     """The document of the model file; None in all processes but the first."""
-    train_model = train_two_stage if preparation.folders.hard_negatives else train
+    train_model = (
+        partial(train_two_stage, said_words=said_words)
+        if preparation.folders.hard_negatives
+        else train
+    )
     return train_model(
         data,
         options.network_config,
@@ -253,7 +279,12 @@ def _write_page(page: Path, model: Path, data: KeywordData, folders: DataFolders
         as_json=False,
         html=page,
     )
-    negatives = {clip.path: clip for dataset in data.heldout_negatives for clip in dataset.clips}
+    negatives = {
+        clip.path: clip
+        for dataset in data.heldout_negatives
+        for clip in dataset.clips
+        if clip.path not in data.said_in
+    }
     evaluate_run.evaluate(
         Spotter.load(model),
         [word.dataset for word in data.heldout_words],

@@ -85,7 +85,8 @@ class KeywordData:
     `words` may hold several sources of a word; `heldout_words` holds one aligned source per name.
     `miss_clips`: what misses are measured on; without it on `heldout_words`.
     `hard_negatives` are recordings to mine, not read yet. `recorded_rooms` [n, K]: impulse
-    responses (`kws.training.augment.rooms`) to use beside the simulated ones.
+    responses (`kws.training.augment.rooms`) to use beside the simulated ones. `said_in`: recordings
+    of which parts are left out, as a word is said there.
     """
 
     names: tuple[str, ...]
@@ -100,6 +101,7 @@ class KeywordData:
     notes: tuple[str, ...] = ()
     hard_negatives: tuple[Clip, ...] = ()
     miss_clips: MissClips | None = None
+    said_in: frozenset[Path] = frozenset()
 
     @property
     def heldout_hours(self) -> float:

@@ -28,6 +28,7 @@ from kws.files import write_atomically
 from kws.runtime.engine import Engine
 from kws.runtime.spotter import Spotter
 from kws.training.data.keyword_data import KeywordData
+from kws.training.detection.said_words import SaidWordFilter
 from kws.training.detection.train import train
 from kws.training.evaluate.calibration import DEFAULT_RATE
 from kws.training.fit.config import TrainConfig
@@ -83,10 +84,12 @@ def train_two_stage(
     verifier_candidates: Sequence[VerifierSpec | None] = (None,),
     mining: MiningConfig | None = None,
     false_alarms_per_hour: float = DEFAULT_RATE,
+    said_words: SaidWordFilter | None = None,
     workers: int = 1,
 ) -> dict | None:
     """As `kws.training.detection.train.train`, in two stages. `train_config` and `init_from` are
-    those of the first; `progress` counts steps and epochs of both."""
+    those of the first; `progress` counts steps and epochs of both. said_words: leaves out false
+    alarms that are none."""
     first_path, second_config = first_stage_path(path), second_stage_config(train_config)
     mining = mining or MiningConfig()
     document = train(
@@ -104,13 +107,15 @@ def train_two_stage(
         workers=workers,
     )
     false_alarms = _find_or_read_false_alarms(keyword_data, path, mining)
-    if not false_alarms:
+    hard_negatives = cut_segments(false_alarms)
+    if said_words:
+        hard_negatives = said_words.clean_segments(hard_negatives, false_alarms)
+    if not len(hard_negatives):
         logger.info(f"no false alarms to learn from; {path} is the model of the first stage")
         for suffix in (".pt", ".kws"):
             content = first_path.with_suffix(suffix).read_bytes()
             write_atomically(path.with_suffix(suffix), content)
         return document
-    hard_negatives = cut_segments(false_alarms)
     keyword_data = replace(
         keyword_data, negatives=add_hard_negatives(keyword_data.negatives, hard_negatives, mining)
     )
