@@ -26,7 +26,6 @@ ones of others. (The training chooses a detector's own threshold on half of the 
 import argparse
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ from kws.runtime.spotter import Spotter
 from kws.synth.pronunciation import phonemize
 from kws.training.data.clips import find_clips
 from kws.training.data.dataset import ClipDataset, load_clips
-from kws.training.data.transcripts import Utterance, read_corpus
+from kws.training.data.transcripts import Utterance, find_words, read_corpus
 from kws.training.detection.from_text import SynthConfig
 from kws.training.evaluate.calibration import lowest_threshold_within
 from kws.training.evaluate.intervals import wilson
@@ -178,10 +177,6 @@ def main() -> None:
         evaluate_models(args, sentences, models or find_runs(args, args.words or words))
     else:
         train_runs(args, sentences, args.words or words)
-
-
-def find_words(text: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower().replace("’", "'"))
 
 
 def read_corpus_sentences(data: Path) -> list[Sentence]:

@@ -55,10 +55,19 @@ VERIFIER_CHOICES = ("auto", "on", "off")
     help="Folder of longer recordings with the word in them, DIR/WORD/*.wav. May be repeated.",
 )
 @click.option(
+    "--corpus",
+    "corpora",
+    type=FOLDER,
+    multiple=True,
+    help="Folder of sentences with transcripts, as LibriSpeech has them or in a CSV with the "
+    "columns file, speaker and text. English ones that hold a word teach it, those without it are "
+    "negatives. May be repeated.",
+)
+@click.option(
     "--hard-negatives-from",
     type=FOLDER,
     multiple=True,
-    show_default="with --from-text the --negatives",
+    show_default="with --from-text the --negatives and the --corpus",
     help="Folder of long recordings without the words. A second stage of training learns from "
     "false alarms in them. May be repeated.",
 )
@@ -88,6 +97,7 @@ def train(
     negatives: tuple[Path, ...],
     background: tuple[Path, ...],
     in_context: tuple[Path, ...],
+    corpora: tuple[Path, ...],
     hard_negatives_from: tuple[Path, ...],
     verifier: str | None,
     false_alarms_per_hour: float,
@@ -154,6 +164,7 @@ def train(
                 in_context,
                 hard_negatives_from,
                 recordings,
+                corpora=corpora,
             ),
             speech=speech,
             init_from=encoder,

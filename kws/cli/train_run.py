@@ -22,7 +22,14 @@ from kws.runtime.spotter import Spotter
 from kws.synth.confusables import pronunciations
 from kws.training import distributed
 from kws.training.data.clips import exclude_words
-from kws.training.data.keyword_data import DataFolders, KeywordData, check, load_keyword_data
+from kws.training.data.keyword_data import (
+    CorpusClips,
+    DataFolders,
+    KeywordData,
+    check,
+    load_keyword_data,
+)
+from kws.training.detection.corpus import read_corpus_clips
 from kws.training.detection.from_text import SynthConfig, synthesize_folders
 from kws.training.detection.said_words import SaidWordFilter, said_words_path
 from kws.training.detection.train import train
@@ -38,7 +45,7 @@ from kws.training.fit.config import TrainConfig
 from kws.training.model import pretrained
 from kws.training.model.network import NetworkConfig, ScanningCNN
 from kws.training.model.pretrained import VerifierSpec, init_from_pretrained
-from kws.training.model.torch_engine import pick_device
+from kws.training.model.torch_engine import load_network, pick_device
 from kws.training.phones.word_search import WordSearch, open_phone_engine
 
 logger = logging.getLogger("kws")
@@ -105,6 +112,8 @@ def prepare(options: TrainOptions) -> Preparation:
     """Checks the options, and loads what the training starts from. Raises KwsError."""
     _check_processes(options)
     check(options.words, options.folders)  # before minutes of synthesis end at a wrong path
+    if options.folders.corpora:
+        _pronounce(options)
     folders, init_from, model_card = options.folders, None, {}
     if options.speech:
         folders = _default_hard_negatives(options)
@@ -133,10 +142,11 @@ def _check_processes(options: TrainOptions) -> None:
 
 def _default_hard_negatives(options: TrainOptions) -> DataFolders:
     """Mines the negatives, unless other recordings are given for that or all of them are held
-    out."""
+    out; and the corpora."""
     folders = options.folders
     if folders.hard_negatives:
         return folders
+    folders = replace(folders, mine_corpora=bool(folders.corpora))
     clips, _ = exclude_words(folders.negatives, options.words)
     if any(clip.split == "train" for clip in clips):
         return replace(folders, hard_negatives=folders.negatives)
@@ -151,18 +161,11 @@ def _find_verifiers(options: TrainOptions) -> Sequence[VerifierSpec | None]:
     """
     if options.verifier == "off":
         return (None,)
-    phones = {word: pronunciations(word.replace("_", " ")) for word in options.words}
-    candidates = (
-        pretrained.verifier_candidates(phones)
-        if options.verifier == "auto"
-        else (pretrained.load_verifier(phones),)
-    )
-    if candidates == (None,):
-        raise DataError(
-            f"models/{pretrained.PHONE_RECOGNIZER_FILE}, which comes with kws, is missing. "
-            "Install kws again, or train with --verifier off."
-        )
-    return candidates
+    phones = _pronounce(options)
+    _find_recognizer("train with --verifier off")
+    if options.verifier == "auto":
+        return pretrained.verifier_candidates(phones)
+    return (pretrained.load_verifier(phones),)
 
 
 def _synthesize(
@@ -176,7 +179,7 @@ def _synthesize(
     if options.verifier == "off":
         return replace(preparation, folders=folders)
     try:
-        verifier = pretrained.load_verifier({speech.name: speech.pronunciations})
+        verifier = pretrained.load_verifier(_pronounce(options))
     except SynthError as error:
         if options.verifier == "on":
             raise
@@ -194,7 +197,47 @@ def _load_data(
         max_word_seconds=options.train_config.max_word_seconds,
         warn=logger.warning,
         progress=reporter.reading,
+        corpora=_read_corpora(options, folders, reporter),
     )
+
+
+def _read_corpora(
+    options: TrainOptions, folders: DataFolders, reporter: TrainingReporter
+) -> list[CorpusClips]:
+    """What the corpora hold. Raises SynthError where the pronunciation of a word is unknown,
+    DataError where the phone recognizer is missing, or a corpus cannot be used."""
+    if not folders.corpora:
+        return []
+    phones = _pronounce(options)
+    aligner = load_network(_find_recognizer("train without --corpus"))
+    return [
+        read_corpus_clips(
+            folder,
+            phones,
+            aligner,
+            max_word_seconds=options.train_config.max_word_seconds,
+            progress=reporter.reading,
+        )
+        for folder in folders.corpora
+    ]
+
+
+def _pronounce(options: TrainOptions) -> dict[str, tuple[str, ...]]:
+    """The pronunciations of each word. Raises SynthError where they are unknown."""
+    if options.speech:
+        return {options.speech.name: options.speech.pronunciations}
+    return {word: pronunciations(word.replace("_", " ")) for word in options.words}
+
+
+def _find_recognizer(alternative: str) -> Path:
+    """The checkpoint of the phone recognizer. Raises DataError where it is missing."""
+    path = pretrained.shipped_checkpoint(pretrained.PHONE_RECOGNIZER_FILE)
+    if path is None:
+        raise DataError(
+            f"models/{pretrained.PHONE_RECOGNIZER_FILE}, which comes with kws, is missing. "
+            f"Install kws again, or {alternative}."
+        )
+    return path
 
 
 def _open_said_word_filter(
@@ -214,7 +257,7 @@ def _open_said_word_filter(
 
 def _list_stages(options: TrainOptions, folders: DataFolders) -> list[Stage]:
     last_checkpoint = options.out.with_suffix(".pt")
-    if not folders.hard_negatives:
+    if not folders.has_mining:
         return [Stage(options.train_config, last_checkpoint)]
     first_checkpoint = first_stage_path(options.out).with_suffix(".pt")
     return [
@@ -233,9 +276,7 @@ def _train(
 ) -> dict | None:
     """The document of the model file; None in all processes but the first."""
     train_model = (
-        partial(train_two_stage, said_words=said_words)
-        if preparation.folders.hard_negatives
-        else train
+        partial(train_two_stage, said_words=said_words) if preparation.folders.has_mining else train
     )
     return train_model(
         data,

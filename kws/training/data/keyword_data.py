@@ -1,7 +1,7 @@
 """All that a keyword model learns from and is judged by, read from folders and split by speaker."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -51,6 +51,8 @@ class DataFolders:
     confusables: `data` is synthesized, and its other words sound like the words; they do not count
         as ordinary speech when false alarms are measured
     excluded: files of `data`, `negatives` and `in_context` that are not used
+    corpora: people's sentences with transcripts (`kws.training.detection.corpus`)
+    mine_corpora: their sentences without the words are mined, too
     """
 
     data: Path
@@ -61,6 +63,13 @@ class DataFolders:
     own_recordings: tuple[Path, ...] = ()
     confusables: bool = False
     excluded: frozenset[Path] = frozenset()
+    corpora: tuple[Path, ...] = ()
+    mine_corpora: bool = False
+
+    @property
+    def has_mining(self) -> bool:
+        """Whether anything is mined."""
+        return bool(self.hard_negatives) or self.mine_corpora
 
     def clips(self, folder: Path, words: Sequence[str] = ()) -> list[Clip]:
         """The recordings of one of the folders, as `find_clips` finds them. Raises AudioError where
@@ -75,7 +84,18 @@ class DataFolders:
             *self.in_context,
             *self.hard_negatives,
             *self.own_recordings,
+            *self.corpora,
         ]
+
+
+@dataclass(frozen=True)
+class CorpusClips:
+    """Of a corpus: words in sentences, whose places are known; `speech` without them; the
+    recordings of all sentences that hold a word, used or not."""
+
+    words: tuple[WordClips, ...]
+    speech: ClipDataset
+    holding: frozenset[Path]
 
 
 @dataclass(frozen=True)
@@ -129,6 +149,7 @@ def check(names: Sequence[str], folders: DataFolders) -> None:
     check_folders("in-context", folders.in_context)
     check_folders("hard-negatives-from", folders.hard_negatives)
     check_folders("recordings", folders.own_recordings)
+    check_folders("corpus", folders.corpora)
     if folders.own_recordings and not any(_find_own_clips(name, folders) for name in names):
         raise DataError(
             f"{folders.own_recordings[0]}: no folder named after a word ({', '.join(names)}). "
@@ -143,9 +164,11 @@ def load_keyword_data(
     max_word_seconds: float,
     warn: Warn,
     progress: Progress = iter,
+    corpora: Sequence[CorpusClips] = (),
 ) -> KeywordData:
     """Reads everything. Word clips with more than `max_word_seconds` of sound do not fit into a
     training example (`TrainConfig.max_word_seconds`): they are named with `warn` and left out.
+    corpora: what was read of `folders.corpora`.
 
     Raises DataError where a folder is missing, a word has too few clips, or there is no other
     speech.
@@ -156,7 +179,12 @@ def load_keyword_data(
     data_clips = folders.clips(folders.data, names)
     words = [reader.read_word(name, data_clips) for name in names]
     other_words = reader.read_other_words(data_clips)
-    negatives = reader.read_negatives(words)
+    holding = {path.resolve() for corpus in corpora for path in corpus.holding}
+    mining_clips = [clip for clip in mining_clips if clip.path.resolve() not in holding]
+    negatives = [
+        *reader.read_negatives(words, holding),
+        *(corpus.speech for corpus in corpora if len(corpus.speech)),
+    ]
     speech = [*other_words, *negatives]
     if not speech:
         raise DataError(
@@ -167,6 +195,7 @@ def load_keyword_data(
     own_recordings = reader.read_own_recordings()
     notes = _note_words_without_split(words, warn)
     training_words = [_split_or_all(word, "train") for word in (*words, *in_context)]
+    training_words += _training_sentences(corpora)
     own_training = _split_own_recordings(own_recordings)
     heldout_speech = [dataset.select(is_held_out) for dataset in negatives]
     if not folders.confusables:
@@ -189,10 +218,22 @@ def load_keyword_data(
         ),
         sources=tuple({"folder": str(folder)} for folder in folders.all()),
         notes=notes,
-        hard_negatives=tuple(mining_clips),
+        hard_negatives=(*mining_clips, *_corpus_mining_clips(folders, corpora)),
         miss_clips=choose_miss_clips(names, _list_miss_clips(folders, own_recordings, in_context))
         or MissClips(heldout_words, _describe_words_alone(folders, notes)),
     )
+
+
+def _training_sentences(corpora: Sequence[CorpusClips]) -> list[WordClips]:
+    """The words that speakers of the training say in sentences."""
+    words = [word.select_split("train") for corpus in corpora for word in corpus.words]
+    return [word for word in words if len(word.dataset)]
+
+
+def _corpus_mining_clips(folders: DataFolders, corpora: Sequence[CorpusClips]) -> list[Clip]:
+    if not folders.mine_corpora:
+        return []
+    return [clip for corpus in corpora for clip in corpus.speech.clips if clip.split == "train"]
 
 
 @dataclass(frozen=True)
@@ -246,8 +287,11 @@ class _Reader:
         ]
         return [self._load_speech(clips)] if clips else []
 
-    def read_negatives(self, words: Sequence[WordClips]) -> list[ClipDataset]:
-        """Each folder of negatives that holds recordings of anything but the words."""
+    def read_negatives(
+        self, words: Sequence[WordClips], holding: Collection[Path]
+    ) -> list[ClipDataset]:
+        """Each folder of negatives that holds recordings of anything but the words. holding:
+        recordings of which a transcript says that they hold a word."""
         word_paths = {clip.path.resolve() for word in words for clip in word.dataset.clips}
         datasets = []
         for folder in self.folders.negatives:
@@ -257,6 +301,7 @@ class _Reader:
                 for clip in found
                 if not belongs_to_words(clip, folder, self.names)
                 and clip.path.resolve() not in word_paths
+                and clip.path.resolve() not in holding
             ]
             if len(clips) < len(found):
                 self.warn(

@@ -10,6 +10,7 @@ A recording may have another suffix than its transcript says: many corpora trave
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -60,6 +61,11 @@ class Utterance:
     def clip(self) -> Clip:
         """The recording, labelled with the text."""
         return Clip(self.path, self.text, self.speaker)
+
+
+def find_words(text: str) -> list[str]:
+    """The words of a text, in small letters."""
+    return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower().replace("’", "'"))
 
 
 def read_corpus(folder: Path, warn: Warn) -> list[Utterance]:

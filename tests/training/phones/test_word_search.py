@@ -45,9 +45,7 @@ def speak(text: str, voice: str = "slt") -> np.ndarray:
 
 
 def make_search(engine: Engine, *words: str) -> WordSearch:
-    return WordSearch(
-        engine, {word: tuple(map(to_phones, pronunciations(word))) for word in words}
-    )
+    return WordSearch(engine, {word: tuple(map(to_phones, pronunciations(word))) for word in words})
 
 
 @pytest.mark.parametrize("voice", ["slt", "rms"])
