@@ -313,6 +313,12 @@ def test_the_checkpoint_of_the_stage_is_named(stages, epoch, checkpoint):
             1,
             "no folder named after a word",
         ),
+        (["rise", "--data", "{data}", "--corpus", "{empty}"], 1, "{empty}: no transcripts."),
+        (
+            ["rise", "--data", "{data}", "--corpus", "{empty}/none"],
+            1,
+            "{empty}/none: no such folder. Check the path of --corpus.",
+        ),
         (
             ["rise", "--data", "{data}", "--out", "{empty}/model.bin"],
             1,
@@ -330,6 +336,8 @@ def test_the_checkpoint_of_the_stage_is_named(stages, epoch, checkpoint):
         "empty data",
         "empty negatives",
         "in context of no word",
+        "corpus without transcripts",
+        "corpus that is missing",
         "name of the model",
         "no data",
         "no word",
@@ -344,7 +352,7 @@ def test_refusals(tiny_model, tmp_path, args, code, message):
         "train", *(arg.format(data=tiny_model.data, empty=tmp_path) for arg in args), *QUICK
     )
     assert result.exit_code == code
-    assert message in result.stderr
+    assert message.format(empty=tmp_path) in result.stderr
     assert "Traceback" not in result.stderr
 
 
