@@ -219,7 +219,9 @@ def load_keyword_data(
         sources=tuple({"folder": str(folder)} for folder in folders.all()),
         notes=notes,
         hard_negatives=(*mining_clips, *_corpus_mining_clips(folders, corpora)),
-        miss_clips=choose_miss_clips(names, _list_miss_clips(folders, own_recordings, in_context))
+        miss_clips=choose_miss_clips(
+            names, _list_miss_clips(folders, own_recordings, in_context, corpora)
+        )
         or MissClips(heldout_words, _describe_words_alone(folders, notes)),
     )
 
@@ -437,7 +439,10 @@ def _split_own_recordings(words: Sequence[WordClips]) -> list[WordClips]:
 
 
 def _list_miss_clips(
-    folders: DataFolders, own_recordings: Sequence[WordClips], in_context: Sequence[WordClips]
+    folders: DataFolders,
+    own_recordings: Sequence[WordClips],
+    in_context: Sequence[WordClips],
+    corpora: Sequence[CorpusClips],
 ) -> dict[str, Sequence[WordClips]]:
     """What misses may be measured on, the best first."""
     is_synthetic = [
@@ -446,6 +451,7 @@ def _list_miss_clips(
     ]
     return {
         "your own recordings that were held out": own_recordings,
+        "held-out people's sentences": [word for corpus in corpora for word in corpus.words],
         "held-out recordings of the word in context": [
             word for word, synthetic in zip(in_context, is_synthetic, strict=True) if not synthetic
         ],
