@@ -181,6 +181,9 @@ def load_keyword_data(
     other_words = reader.read_other_words(data_clips)
     holding = {path.resolve() for corpus in corpora for path in corpus.holding}
     mining_clips = [clip for clip in mining_clips if clip.path.resolve() not in holding]
+    heldout_mining_clips = [
+        clip for clip in heldout_mining_clips if clip.path.resolve() not in holding
+    ]
     negatives = [
         *reader.read_negatives(words, holding),
         *(corpus.speech for corpus in corpora if len(corpus.speech)),
