@@ -2,14 +2,17 @@
 is?
 
     python experiments/carrier_places.py [--engine espeak] [--phrase "hey rocket"] [--clips 100]
+    python experiments/carrier_places.py --times [--clips 10]
 
 eSpeak's library reports when each word and each phoneme begins; Kokoro's network gives the frames
 of each phoneme. Kokoro's last phoneme lasts into the silence after it, so the end of a phrase is
-compared where other words follow. The time of each engine is that of the processor.
+compared where other words follow. The second form prints how long each engine that is installed
+takes for the phrase alone, in carriers, and for ordinary sentences: seconds of a processor.
 """
 
 import argparse
 import ctypes
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -26,9 +29,9 @@ from benchmarks.report import ROOT
 from kws.audio.recordings import SAMPLE_RATE
 from kws.synth.accents import ACCENTS
 from kws.synth.audio import from_pcm
-from kws.synth.carriers import draw_carriers
+from kws.synth.carriers import draw_carriers, load_sentences
 from kws.synth.confusables import pronunciations
-from kws.synth.engines import espeak, kokoro
+from kws.synth.engines import espeak, kokoro, registry
 from kws.synth.engines.base import SpeechEngine
 from kws.synth.plan import PlannedClip, Sentence, plan_sentences
 from kws.training.data.places import Place
@@ -155,6 +158,24 @@ def compare(
         print(f"  {name}", len(seconds), np.percentile(seconds, PERCENTILES).round(3), within)
 
 
+def print_times(carriers: list[str], phrase: str) -> None:
+    """Seconds of a processor that each engine takes for a clip of each kind."""
+    texts = {
+        "alone": [phrase] * len(carriers),
+        "in carriers": [each.format(phrase) for each in carriers],
+        "sentences": load_sentences(phrase)[: len(carriers)],
+    }
+    for engine in registry.select_engines().available:
+        engine.prepare()
+        for kind, spoken in texts.items():
+            clips = plan_sentences([Sentence(each) for each in spoken], [engine], seed=0)
+            engine.speak(clips[0].text, clips[0].settings)  # loads the voice
+            begun = sum(os.times()[:4])
+            for clip in clips:
+                engine.speak(clip.text, clip.settings)
+            print(engine.name, kind, round((sum(os.times()[:4]) - begun) / len(clips), 3))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -162,10 +183,13 @@ def main() -> None:
     parser.add_argument("--phrase", default="hey rocket")
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--engine", choices=("espeak", "kokoro"), default="espeak")
+    parser.add_argument("--times", action="store_true")
     args = parser.parse_args()
     drawn = draw_carriers(args.phrase, 2 * args.clips, 0, pronunciations(args.phrase))
     carriers = [each for each in drawn if "," not in each][: args.clips]  # pauses are no words
-    if args.engine == "espeak":
+    if args.times:
+        print_times(carriers, args.phrase)
+    elif args.engine == "espeak":
         compare(espeak.ENGINE, EspeakLibrary().speak, carriers, args.phrase)
     else:
         kokoro.ENGINE.prepare()
