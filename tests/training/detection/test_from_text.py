@@ -230,10 +230,10 @@ def test_confusables_do_not_count_as_ordinary_speech(hum, tmp_path):
         clip.label for source in keyword_data.negatives for clip in source.dataset.clips
     }
     network = ScanningCNN(NetworkConfig(("hey_you",), mels=12, channels=8, kernels=(5, 5)))
+    torch.nn.init.zeros_(network.head.weight)  # which, at random, may be stronger than any bias
     result = calibrate_network(network, keyword_data, tmp_path / "scratch.kws", None)["confusables"]
     assert result["clips"] == len(keyword_data.heldout_confusables) > 0
     assert result["alarms"] == 0  # at a threshold of 0.9, of a network that learned nothing
-    torch.nn.init.zeros_(network.head.weight)  # which, at random, may be stronger than any bias
     torch.nn.init.constant_(network.head.bias, 9.0)
     assert (
         calibrate_network(network, keyword_data, tmp_path / "scratch.kws", None)["confusables"][
