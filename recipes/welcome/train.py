@@ -5,8 +5,9 @@ raises the threshold, and writes welcome.kws and welcome.pt.
 
 Needs the engines of `kws synth` (docs/how-to/install-voices.md), and takes about an hour on two
 cores. DATA has one folder or tar archive per data set: speech_commands, librispeech, wake_words,
-precise_community, custom_commands, honk (negatives); esc10, rir_noise (noises and rooms). WORK
-keeps what is unpacked and synthesized for the next time.
+precise_community, custom_commands, honk, music (negatives); esc10, rir_noise (noises and rooms).
+`python recipes/music/render.py --out DATA/music --without welcome` makes music, in two minutes.
+WORK keeps what is unpacked and synthesized for the next time.
 """
 
 import argparse
@@ -47,6 +48,7 @@ NEGATIVES = {
     "precise_community": 0.08,
     "custom_commands": 0.04,
     "honk": 0.04,
+    "music": 0.06,
 }
 SYNTHETIC_NEGATIVES = {"confusables": 0.36, "sentences": 0.08}
 # Phrases of wake_words that are not trained on: more hours to calibrate with.
