@@ -23,10 +23,11 @@ def choose_miss_clips(
     """The first of the candidates that has enough held-out clips of each word; None if none has.
 
     candidates: sources of the words by their description, the best first; held out is what they
-    do not have in the split "train".
+    do not have in the split "train". Of several sources of a word the largest counts.
     """
     for description, sources in candidates.items():
-        heldout = {word.name: each for word in sources if (each := find_heldout(word))}
+        found = sorted(filter(None, map(find_heldout, sources)), key=lambda word: len(word.dataset))
+        heldout = {word.name: word for word in found}  # the largest comes last, and stays
         if all(name in heldout for name in names):
             return MissClips(tuple(heldout[name] for name in names), description)
     return None
