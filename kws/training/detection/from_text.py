@@ -41,9 +41,6 @@ from kws.synth.render import speak
 from kws.terminal.progress import progress_bar
 from kws.training.data.keyword_data import DataFolders
 from kws.training.data.places import read_places, write_places
-from kws.training.model.pretrained import PHONE_RECOGNIZER_FILE, shipped_checkpoint
-from kws.training.model.torch_engine import load_network
-from kws.training.phones.places import locate_phrase
 
 MAX_CONFUSABLES = 60  # words that share phones; parts and other orders of the phrase come on top
 IN_CONTEXT_FRACTION = 0.5  # of the clips of the phrase; in the others it stands alone
@@ -149,6 +146,11 @@ def _synthesize(planned: _PlannedFolder, engines: Sequence[SpeechEngine], folder
 
 def _locate_missing(config: SynthConfig, in_context: _PlannedFolder, folder: Path) -> None:
     """Adds the clips that the table of places lacks to it."""
+    # The command line imports this module to show its options, without torch.
+    from kws.training.model.pretrained import PHONE_RECOGNIZER_FILE, shipped_checkpoint
+    from kws.training.model.torch_engine import load_network
+    from kws.training.phones.places import locate_phrase
+
     places = read_places(folder)
     missing = [
         clip
