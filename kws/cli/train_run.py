@@ -96,9 +96,11 @@ def run(options: TrainOptions) -> None:
         preparation = prepare(options)
         stages = _list_stages(options, preparation.folders)
         with report_training(stages, as_json=options.as_json, resume=options.resume) as reporter:
+            # Before minutes of synthesis end at a corpus that cannot be used.
+            corpora = _read_corpora(options, reporter)
             if options.speech:
                 preparation = _synthesize(options, options.speech, preparation)
-            data = _load_data(options, preparation.folders, reporter)
+            data = _load_data(options, preparation.folders, corpora, reporter)
             said_words = _open_said_word_filter(options, preparation)
             if said_words:
                 data = said_words.clean(data, reporter.reading)
@@ -189,7 +191,10 @@ def _synthesize(
 
 
 def _load_data(
-    options: TrainOptions, folders: DataFolders, reporter: TrainingReporter
+    options: TrainOptions,
+    folders: DataFolders,
+    corpora: Sequence[CorpusClips],
+    reporter: TrainingReporter,
 ) -> KeywordData:
     return load_keyword_data(
         options.words,
@@ -197,16 +202,14 @@ def _load_data(
         max_word_seconds=options.train_config.max_word_seconds,
         warn=logger.warning,
         progress=reporter.reading,
-        corpora=_read_corpora(options, folders, reporter),
+        corpora=corpora,
     )
 
 
-def _read_corpora(
-    options: TrainOptions, folders: DataFolders, reporter: TrainingReporter
-) -> list[CorpusClips]:
+def _read_corpora(options: TrainOptions, reporter: TrainingReporter) -> list[CorpusClips]:
     """What the corpora hold. Raises SynthError where the pronunciation of a word is unknown,
     DataError where the phone recognizer is missing, or a corpus cannot be used."""
-    if not folders.corpora:
+    if not options.folders.corpora:
         return []
     phones = _pronounce(options)
     aligner = load_network(_find_recognizer("train without --corpus"))
@@ -218,7 +221,7 @@ def _read_corpora(
             max_word_seconds=options.train_config.max_word_seconds,
             progress=reporter.reading,
         )
-        for folder in folders.corpora
+        for folder in options.folders.corpora
     ]
 
 

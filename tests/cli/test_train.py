@@ -398,3 +398,16 @@ def test_a_refused_training_leaves_no_folder(tmp_path):
     )
     assert result.exit_code == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_corpus_is_read_before_anything_is_synthesized(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "sentences.csv").write_text("file,words\n")
+    result = run_kws(
+        *("train", "hey rocket", "--from-text", "--corpus", tmp_path / "corpus"),
+        *("--out", tmp_path / "a.kws"),
+        *QUICK,
+    )
+    assert result.exit_code == 1
+    assert "no columns file and text" in result.stderr
+    assert "synthesizing" not in result.stderr
