@@ -553,8 +553,8 @@ class TestTraining:
             heldout_speech=[speech],
             workers=0,
         )
-        table = document["calibration"]
-        assert (table["hours"], table["clips"]) == (round(400 / 3600, 3), [12, 12, 0, 0])
+        table, hours = document["calibration"], 400 / 3600
+        assert (table["hours"], table["clips"]) == (round(hours, 5), [12, 12, 0, 0])
         assert {row["word"] for row in table["rows"]} == {"low", "high"}
         without = Engine.load(str(trained)).info
         assert (without.document["calibration"]["hours"], document["events"]["threshold"][2:]) == (
@@ -564,8 +564,7 @@ class TestTraining:
         # Otherwise "low" would fire all the time.
         assert document["events"]["threshold"][0] > without.events.threshold[0]
         assert all(
-            row["false_alarms"] <= row["false_alarms_per_hour"] * table["hours"]
-            for row in table["rows"]
+            row["false_alarms"] <= row["false_alarms_per_hour"] * hours for row in table["rows"]
         )
 
     def test_a_network_with_phones_predicts_the_same_everywhere_and_uses_them(
