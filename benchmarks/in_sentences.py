@@ -63,6 +63,7 @@ from kws.training.model.phone_set import to_phones
 from kws.training.model.pretrained import PHONE_RECOGNIZER_FILE
 from kws.training.model.torch_engine import load_network
 from kws.training.phones.alignment import AlignedWord, align_words
+from kws.training.phones.places import compute_fit
 
 # With the number of held-out speakers who say it, and of others.
 WORDS_TO_CHOOSE_BY = (
@@ -330,11 +331,6 @@ def find_places(
         print(f"left out: {sentence.utterance.path}: fits its transcript by {fit:.3f}")
         return []
     return [each for each in aligned if each.text == word]
-
-
-def compute_fit(aligned: Sequence[AlignedWord]) -> float:
-    """The geometric mean of the confidence of some words."""
-    return float(np.exp(np.mean(np.log([each.confidence + 1e-9 for each in aligned]))))
 
 
 def count_false_alarms(spotter: Spotter, word: str, speech: TestSpeech) -> Alarms:

@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.in_sentences import compute_fit, find_words, read_corpus_sentences
+from benchmarks.in_sentences import read_corpus_sentences
 from benchmarks.report import ROOT
 from kws.audio import recordings
 from kws.errors import DataError
+from kws.training.data.transcripts import find_words
 from kws.training.model.pretrained import PHONE_RECOGNIZER_FILE
 from kws.training.model.torch_engine import load_network
 from kws.training.phones.alignment import AlignedWord, align_words
+from kws.training.phones.places import compute_fit
 
 TOLERANCES_SECONDS = (0.1, 0.2, 0.35)
 PERCENTILES = (5, 25, 50, 75, 95)

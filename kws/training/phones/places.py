@@ -1,12 +1,13 @@
 """Where a phrase is said in sentences, by forced alignment."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from kws.errors import DataError
 from kws.training.data.places import Place
+from kws.training.data.transcripts import find_words
 from kws.training.model.network import ScanningCNN
 from kws.training.phones.alignment import AlignedWord, align_words
 
@@ -28,7 +29,7 @@ def locate_phrase(
     samples [n]: float32 at 16 kHz. pronunciations: see `align_words`.
     """
     before, after = re.split(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, maxsplit=1)
-    words = [*_split_words(before), phrase, *_split_words(after)]
+    words = [*find_words(before), phrase, *find_words(after)]
     try:
         aligned = align_words(network, samples, words, pronunciations)
     except DataError:
@@ -39,10 +40,6 @@ def locate_phrase(
     return Place(place.start, place.end) if place.start < place.end else None
 
 
-def compute_fit(aligned: list[AlignedWord]) -> float:
+def compute_fit(aligned: Sequence[AlignedWord]) -> float:
     """The geometric mean of the confidence of some words."""
     return float(np.exp(np.mean(np.log([each.confidence + 1e-9 for each in aligned]))))
-
-
-def _split_words(text: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text)

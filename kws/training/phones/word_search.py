@@ -22,11 +22,11 @@ from kws.training.fit.model_card import load_uncalibrated
 from kws.training.model.phone_set import BLANK, PHONES
 from kws.training.model.pretrained import init_from_pretrained
 from kws.training.model.torch_engine import load_network
+from kws.training.phones.alignment import END_LAG_SECONDS
 
 # experiments/word_search.py measured both on running speech of validation speakers.
 MIN_PHONES = 5  # shorter words are read everywhere
 MIN_LLR_OF_SHORTEST, MIN_LLR = -0.5, -1.0
-END_LAG_SECONDS = 0.37  # after the end of a word its last phone is recognised
 MIN_GAP_SECONDS = 1.0  # places closer together are one
 _TAIL_SECONDS = 1.0  # of silence after a recording, for the last phones
 _PEAK = 0.5  # of the samples that the network gets
