@@ -5,7 +5,7 @@
     python recipes/phone_recognizer/train.py --data DATA --out models/phone_recognizer.pt
         --size verifier [--leave-out WORDS.txt] [--epochs 36] [--resume]
     python recipes/phone_recognizer/train.py --data DATA --out models/encoder.pt
-        --size small --teacher models/phone_recognizer.pt
+        --size small
 
 DATA has one folder per data set. Training uses the training speakers of sentences (a corpus with
 transcripts), of librispeech (as Whisper wrote it down), of speech_commands and
@@ -111,9 +111,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=PhoneTrainConfig.epochs)
     parser.add_argument("--leave-out", type=Path, help="words that no person is heard to say")
     parser.add_argument("--init-from", type=Path, help="phone recogniser to start from (.pt)")
-    parser.add_argument("--teacher", type=Path, help="phone recogniser to imitate (.pt)")
     parser.add_argument("--learning-rate", type=float, default=PhoneTrainConfig.learning_rate)
-    parser.add_argument("--delay-penalty", type=float, default=PhoneTrainConfig.delay_penalty)
     parser.add_argument("--seed", type=int, default=PhoneTrainConfig.seed)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--resume", action="store_true")
@@ -122,7 +120,6 @@ def main() -> None:
     train_config = PhoneTrainConfig(
         epochs=args.epochs,
         learning_rate=args.learning_rate,
-        delay_penalty=args.delay_penalty,
         mixed_precision=bfloat16_devices(),
         seed=args.seed,
     )
@@ -147,7 +144,6 @@ def main() -> None:
         config,
         args.out,
         init_from=load_network(args.init_from) if args.init_from else None,
-        teacher=load_network(args.teacher) if args.teacher else None,
         resume=args.resume,
         progress=PrintedEpochs(),
     )

@@ -52,8 +52,6 @@ class PhoneTrainConfig(SpecAugmentConfig, TrainConfig):
     max_mel_mask_bands: int = 6
     time_masks: int = 4
     max_time_mask_hops: int = 12
-    # What a phone loses in log-probability for each frame that it comes later.
-    delay_penalty: float = 0.0
 
 
 class PreparedUtterances(NamedTuple):
@@ -61,7 +59,7 @@ class PreparedUtterances(NamedTuple):
     `lengths` as in `UtteranceBatch`."""
 
     audio: Tensor
-    mask: Tensor | None
+    mask: Tensor
     phones: Tensor
     lengths: Tensor
 
@@ -83,24 +81,7 @@ class PhoneObjective(Objective[UtteranceBatch, PreparedUtterances]):
 
     def loss(self, network: nn.Module, prepared: PreparedUtterances) -> Tensor:
         logits = recognize(network, prepared)
-        penalty = self.train_config.delay_penalty
-        return prompt_ctc_loss(logits, prepared.phones, prepared.lengths, penalty)
-
-
-@dataclass(frozen=True)
-class DistillationObjective(PhoneObjective):
-    """Learns from the transcripts, and from a teacher that hears the same without the mask."""
-
-    teacher: ScanningCNN
-
-    def loss(self, network: nn.Module, prepared: PreparedUtterances) -> Tensor:
-        logits = recognize(network, prepared)
-        with torch.no_grad():
-            targets = recognize(self.teacher, prepared._replace(mask=None)).softmax(1)
-        losses = -(targets * logits.log_softmax(1)).sum((1, 2)) / prepared.lengths.clamp_min(1)
-        penalty = self.train_config.delay_penalty
-        ctc_loss = prompt_ctc_loss(logits, prepared.phones, prepared.lengths, penalty)
-        return (losses.mean() + ctc_loss) / 2
+        return phone_ctc_loss(logits, prepared.phones, prepared.lengths)
 
 
 def recognize(network: nn.Module, prepared: PreparedUtterances) -> Tensor:
@@ -118,42 +99,6 @@ def phone_ctc_loss(logits: Tensor, phones: Tensor, lengths: Tensor) -> Tensor:
     log_p = logits.float().log_softmax(1).permute(2, 0, 1)  # [F, B, phones]
     frames = torch.full_like(lengths, len(log_p))
     return F.ctc_loss(log_p, phones, frames, lengths, zero_infinity=True)
-
-
-def prompt_ctc_loss(
-    logits: Tensor, phones: Tensor, lengths: Tensor, delay_penalty: float
-) -> Tensor:
-    """Like `phone_ctc_loss`, with the same gradient where `delay_penalty` is 0. A path loses so
-    much log-probability for each frame that a phone comes later.
-
-    CTC lets a network wait until it has heard what follows. The gradient of its loss is the
-    difference between the network's probabilities and those of the phones given the transcript; so
-    a cross-entropy with the latter, as they are under the penalty, learns to be prompt.
-    """
-    log_p = logits.log_softmax(1)
-    targets = expected_phones(log_p.detach(), phones, lengths, delay_penalty)
-    return -((targets * log_p).sum((1, 2)) / lengths.clamp_min(1)).mean()
-
-
-def expected_phones(log_p: Tensor, phones: Tensor, lengths: Tensor, delay_penalty: float) -> Tensor:
-    """The probability [B, phones, F] of each phone in each frame, given the transcripts; 0 for
-    clips too short for theirs. log_p [B, phones, F]."""
-    penalized = log_p.clone()
-    penalized[:, 1:] -= delay_penalty * torch.arange(log_p.shape[2], device=log_p.device)
-    penalized.requires_grad_()
-    frames = torch.full_like(lengths, log_p.shape[2])
-    with torch.enable_grad():
-        losses = F.ctc_loss(
-            penalized.permute(2, 0, 1),
-            phones,
-            frames,
-            lengths,
-            reduction="none",
-            zero_infinity=True,
-        )
-        (gradient,) = torch.autograd.grad(losses.sum(), penalized)
-    # The gradient is that of a softmax: exp(log_p) - expected.
-    return (penalized.exp() - gradient).detach() * (losses > 0)[:, None, None]
 
 
 def decode_greedily(logits: Tensor) -> "RecognizedPhones":
@@ -180,27 +125,23 @@ def train(
     path: Path,
     *,
     init_from: ScanningCNN | None = None,
-    teacher: ScanningCNN | None = None,
     resume: bool = False,
     progress: TrainingProgress | None = None,
 ) -> None:
     """Trains on the CPU into a checkpoint, `path`.
 
-    init_from: network whose weights the training starts with. teacher: network to imitate. resume:
-    continue from `path`. Raises KwsError.
+    init_from: network whose weights the training starts with. resume: continue from `path`.
+    Raises KwsError.
     """
     state = TrainState(config, train_config, torch.device("cpu"), batches.fingerprint())
     if init_from is not None:
         state.init_from(init_from)
     if resume:
         logger.info(state.resume_from(path))
-    phone_objective = PhoneObjective(config, rooms, train_config)
-    if teacher is not None:
-        phone_objective = DistillationObjective(config, rooms, train_config, teacher.eval())
     fit(
         state,
         batches,
-        phone_objective,
+        PhoneObjective(config, rooms, train_config),
         path=path,
         validate=lambda network: {"phone_error_rate": round(phone_error_rate(network, heldout), 4)},
         progress=progress,

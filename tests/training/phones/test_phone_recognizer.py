@@ -4,7 +4,7 @@ it."""
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from kws.training.phones import objective
 from kws.training.phones.objective import (
     PhoneObjective,
     PhoneTrainConfig,
-    PreparedUtterances,
 )
 from kws.training.phones.utterances import UtteranceBatch
 
@@ -89,32 +88,9 @@ TRANSCRIPTS = torch.tensor([[1, 2, 2], [3, 1, 0]])
 LENGTHS = torch.tensor([3, 2])
 
 
-@pytest.mark.parametrize("delay_penalty", [0.0, 0.5])
-def test_expected_phones_weigh_all_alignments(delay_penalty):
-    log_p = LOGITS.log_softmax(1)
-    expected = objective.expected_phones(log_p, TRANSCRIPTS, LENGTHS, delay_penalty)
-    for clip, transcript in enumerate([(1, 2, 2), (3, 1)]):
-        total = torch.zeros(4, 7)
-        for path in itertools.product(range(4), repeat=7):
-            if tuple(phone for phone, _ in itertools.groupby(path) if phone) == transcript:
-                frames = torch.arange(7)
-                late = delay_penalty * sum(frame for frame, phone in enumerate(path) if phone)
-                total[path, frames] += (log_p[clip, path, frames].sum() - late).exp()
-        torch.testing.assert_close(expected[clip], total / total[:, 0].sum(), atol=1e-5, rtol=1e-4)
-
-
-def test_without_a_penalty_the_gradient_is_that_of_ctc():
-    gradients = []
-    for loss in (objective.phone_ctc_loss, partial(objective.prompt_ctc_loss, delay_penalty=0.0)):
-        logits = LOGITS.clone().requires_grad_()
-        loss(logits, TRANSCRIPTS, LENGTHS).backward()
-        gradients.append(logits.grad)
-    torch.testing.assert_close(*gradients)
-
-
 def test_a_clip_too_short_for_its_phones_is_not_learned():
     logits = LOGITS[:, :, :2].clone().requires_grad_()
-    objective.prompt_ctc_loss(logits, TRANSCRIPTS, LENGTHS, 0.1).backward()
+    objective.phone_ctc_loss(logits, TRANSCRIPTS, LENGTHS).backward()
     assert not logits.grad[0].any()
     assert logits.grad[1].any()
 
@@ -167,28 +143,6 @@ def test_a_training_that_starts_from_a_recognizer_is_ahead(recognizer, tmp_path)
     few_steps = replace(SHORT, epochs=1, steps_per_epoch=4)
     ahead = train(tmp_path / "a.pt", few_steps, init_from=load_network(recognizer))
     assert ahead < train(tmp_path / "b.pt", few_steps)
-
-
-def divergence(path: Path, teacher: Path) -> float:
-    """Kullback-Leibler divergence of a network's phones from its teacher's, per frame."""
-    batch = make_utterances(seed=1)[0]
-    prepared = PreparedUtterances(batch.audio, None, batch.phones, batch.lengths)
-    with torch.no_grad():
-        taught, right = (
-            objective.recognize(load_network(each), prepared).log_softmax(1)
-            for each in (path, teacher)
-        )
-    return ((right - taught) * right.exp()).sum(1).mean().item()
-
-
-def test_a_network_imitates_its_teacher(recognizer, tmp_path):
-    few_steps = replace(SHORT, epochs=1, steps_per_epoch=40)
-    train(tmp_path / "taught.pt", few_steps, teacher=load_network(recognizer))
-    train(tmp_path / "alone.pt", few_steps)
-    taught, alone = (
-        divergence(tmp_path / f"{name}.pt", recognizer) for name in ("taught", "alone")
-    )
-    assert taught < 0.8 * alone
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path):
