@@ -28,7 +28,7 @@ MIN_ROOM_SAMPLES = SAMPLE_RATE // 2  # for another recording
 SPEED_RANGE = (0.85, 1.18)
 GAIN_DB = (-6.0, 6.0)  # of each recording
 RECORDED_NOISE_FRACTION = 0.6  # of the examples; the others have coloured noise
-CODED_FRACTION = 0.25  # of the recordings, beside those that come so
+CODED_FRACTION = 0.1  # of the recordings, beside those that come so; coding is slow
 OPUS_BITS_PER_SECOND = (8_000, 40_000)
 
 
